@@ -1,0 +1,283 @@
+"""What an array library must offer to run a network, and the selector that finds one by name.
+
+A *backend* is one array library on one device. ``get_backend("cpu")`` is NumPy, ``get_backend("gpu")`` is CuPy;
+``get_backend(namespace, device=...)`` makes one of any other array API namespace whose arrays can be written to.
+The layers never ask which one they run on: they call ``backend.xp`` and nothing else.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from portnn import random
+
+Array = Any  # an array of any library: the array API standard defines no class that all of them share
+
+# The backends that come with portnn. The entry points in pyproject.toml say the same (a test compares them); this
+# table also serves a checkout that was never installed (PYTHONPATH=.:backends).
+BUILT_IN = {"cpu": "portnn_numpy", "gpu": "portnn_cupy"}
+ENTRY_POINTS = "portnn.backends"
+
+# What can be missing, in the order in which it is looked for.
+STEPS = ("package", "import", "device count", "smoke test")
+
+
+class Availability(NamedTuple):
+    """Whether a backend works here; if it does not, the step that failed, why, and the command that mends it."""
+
+    name: str
+    failed_step: str | None = None
+    reason: str = ""
+    remedy: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.failed_step is None
+
+    def __str__(self) -> str:
+        if self.ok:
+            return f"backend {self.name!r} works"
+        return (
+            f"backend {self.name!r} is not available: step {STEPS.index(self.failed_step or '') + 1} of {len(STEPS)} "
+            f"({self.failed_step}) failed: {self.reason}\nTo mend it: {self.remedy}"
+        )
+
+
+class BackendUnavailableError(RuntimeError):
+    """A known backend cannot run on this machine; ``.availability`` holds the failed step, the reason, the remedy."""
+
+    def __init__(self, availability: Availability):
+        super().__init__(str(availability))
+        self.availability = availability
+
+
+class Backend:
+    """One array API namespace on one device: the contract, and a plain version of each of its members.
+
+    ``xp`` is the namespace, ``device`` the device, ``name`` what error messages call it. ``faster`` maps
+    ``"module.function"`` (``"ops.patches"``, ``"losses.mse"``) to a quicker function of the same signature and
+    meaning; this plain backend knows none.
+    """
+
+    name: str
+    xp: Any
+    device: Any
+    faster: Mapping[str, Callable[..., Any]] = MappingProxyType({})
+
+    def __init__(self, xp: Any, device: Any = None, name: str | None = None):
+        self.xp = xp
+        probe = xp.zeros(1) if device is None else xp.zeros(1, device=device)
+        try:
+            probe[...] = 1.0
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(
+                f"arrays of {xp.__name__} cannot be written to ({error}); a backend needs a namespace with mutable "
+                "arrays, such as numpy, cupy, torch or array_api_strict"
+            ) from error
+        self.device = getattr(probe, "device", None) if device is None else device
+        self.name = name or f"{xp.__name__.removeprefix('array_api_compat.')} on {self.device}"
+
+    # -- arrays ------------------------------------------------------------------------------------------------
+
+    def asarray(self, host: Any, dtype: str | None = None, *, copy: bool = False) -> Array:
+        """Puts host data (NumPy arrays, lists, numbers) on the device, cast to ``dtype`` (a name) where one is given."""
+        # Always a fresh C-ordered copy: some libraries would share the caller's memory, or refuse read-only arrays.
+        return self.xp.asarray(np.array(host, dtype=dtype, order="C"), device=self.device)
+
+    def to_numpy(self, x: Array) -> np.ndarray:
+        """Copies an array of this backend to the host."""
+        from array_api_compat import to_device
+
+        refusals = []
+        for place in ("cpu", *self.xp.__array_namespace_info__().devices()):
+            try:
+                return np.asarray(to_device(x, place))
+            except (TypeError, ValueError, RuntimeError) as error:  # this place is not the host: try the next
+                refusals.append(f"{place}: {error}")
+        raise RuntimeError(f"an array of backend {self.name!r} could not be copied to the host: {'; '.join(refusals)}")
+
+    def owns(self, x: Any) -> bool:
+        """Whether ``x`` is an array of this library on this device."""
+        if self.xp is np:
+            return isinstance(x, (np.ndarray, np.generic))
+        return is_array(x) and namespace(x) is self.xp and device_of(x) == self.device
+
+    # -- running -----------------------------------------------------------------------------------------------
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """Entered once per public call: makes this backend's device and stream the current ones."""
+        return nullcontext()
+
+    def synchronize(self) -> None:
+        """Waits until the device has finished all work that was given to it."""
+
+    def compile(self, step: Callable[[], list[Array]], state: Any) -> Callable[[], None]:
+        """Makes of a functional ``step`` (it returns the new leaves of ``state``) a call that also commits them.
+
+        Here the commit rebinds each leaf, which costs nothing. A backend that captures the step into a graph calls
+        ``state.use_device_counters()`` first and copies each new leaf into its old place instead.
+        """
+
+        def run() -> None:
+            state.commit(step())
+
+        return run
+
+    def random_bits(self, key: tuple[int, int], step: int, n: int) -> Array:
+        """Returns ``n`` random words of 32 bits as int64 in [0, 2**32), the same on every backend.
+
+        Drawn by NumPy's Philox on the host and then moved.
+        """
+        return self.asarray(random.bits(key, step, n))
+
+    def describe(self) -> dict[str, str]:
+        """What ``python -m portnn info`` prints about this backend."""
+        return {"library": f"{self.xp.__name__} {getattr(self.xp, '__version__', '')}".strip(), "device": str(self.device)}
+
+    # -- a backend is one thing, however often it is made --------------------------------------------------------
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and (self.xp, str(self.device)) == (other.xp, str(other.device))  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash((self.xp.__name__, str(self.device)))
+
+    def __repr__(self) -> str:
+        return f"<portnn backend {self.name!r}>"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Backend":
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_unpickled, (self.xp.__name__, self.device))
+
+
+# -- finding one -----------------------------------------------------------------------------------------------------
+
+_made: dict[str, Backend] = {}
+_missing: dict[str, Availability] = {}
+
+
+def get_backend(name: Any = "cpu", *, device: Any = None) -> Backend:
+    """Returns the backend of that name, or one made of an array API namespace.
+
+    ``name``: ``"cpu"``, ``"gpu"``, a name another package added under the entry points ``portnn.backends``, an array
+    API namespace (a module), or a Backend (returned as it is). ``device`` goes with a namespace only.
+
+    Raises ValueError for an unknown name (it lists the known ones), BackendUnavailableError (a RuntimeError) for a
+    known one that does not work here, TypeError for anything else or a namespace whose arrays cannot be written to.
+
+    >>> get_backend("cpu").name
+    'cpu'
+    """
+    if isinstance(name, Backend):
+        return name
+    if not isinstance(name, str):
+        return _from_namespace(name, device)
+    if device is not None:
+        raise TypeError(
+            f"device={device!r} goes with an array API namespace; backend {name!r} chooses its own: call "
+            f"get_backend({name!r}), or get_backend(namespace, device={device!r})"
+        )
+    if name not in _made:
+        status = availability(name)
+        if not status.ok:
+            raise BackendUnavailableError(status)
+        _made[name] = _module(name).create()
+    return _made[name]
+
+
+def availability(name: str) -> Availability:
+    """Says whether the backend of that name works here, and if not, why; asked once, then remembered."""
+    if name in _made:
+        return Availability(name)
+    if name not in _missing:
+        try:
+            module = _module(name)
+        except ImportError as error:
+            remedy = 'pip install "portnn", or set PYTHONPATH=.:backends at the top of a checkout'
+            _missing[name] = Availability(name, "package", f"{type(error).__name__}: {error}", remedy)
+        else:
+            _missing[name] = module.probe()
+    return _missing[name]
+
+
+def available_backends() -> list[str]:
+    """Returns the names of the backends that work on this machine, ``"cpu"`` first.
+
+    >>> "cpu" in available_backends()
+    True
+    """
+    return [name for name in known_backends() if availability(name).ok]
+
+
+def known_backends() -> dict[str, str]:
+    """Returns every known name with the module that provides it: ours first, then what other packages added."""
+    from importlib.metadata import entry_points  # here: it is slow to import, and most programs never ask
+
+    added = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
+    return BUILT_IN | {name: module for name, module in sorted(added.items()) if name not in BUILT_IN}
+
+
+def owner_of(x: Array) -> Backend | None:
+    """Returns the backend in use that ``x`` belongs to, or None."""
+    return next((backend for backend in _made.values() if backend.owns(x)), None)
+
+
+def _module(name: str) -> Any:
+    if name in BUILT_IN:
+        return importlib.import_module(BUILT_IN[name])
+    known = known_backends()
+    if name not in known:
+        raise ValueError(
+            f"unknown backend {name!r}; known: {', '.join(map(repr, known))}. Another array library goes in as its "
+            "array API namespace: get_backend(namespace, device=...)"
+        )
+    return importlib.import_module(known[name])
+
+
+def _from_namespace(xp: Any, device: Any) -> Backend:
+    if not (hasattr(xp, "asarray") and hasattr(xp, "__name__")):
+        raise TypeError(
+            f"get_backend takes a name such as 'cpu' or 'gpu', a Backend, or an array API namespace; got {xp!r} "
+            f"({type(xp).__name__}). For the backend of an array call backend_of(array)"
+        )
+    return Backend(xp if xp is np else namespace(xp.asarray(0.0)), device)
+
+
+def _unpickled(xp_name: str, device: Any) -> Backend:
+    return Backend(importlib.import_module(xp_name), device)
+
+
+# -- telling arrays apart --------------------------------------------------------------------------------------------
+
+_NUMPY_KINDS = (np.ndarray, np.generic, int, float, list, tuple)
+
+
+def namespace(x: Any) -> Any:
+    """Returns the namespace to calculate with ``x``: NumPy for NumPy and plain Python data, array_api_compat's else."""
+    if type(x) is np.ndarray or isinstance(x, _NUMPY_KINDS):
+        return np
+    from array_api_compat import array_namespace
+
+    return array_namespace(x)
+
+
+def is_array(x: Any) -> bool:
+    """Whether ``x`` is an array of some array library."""
+    if isinstance(x, _NUMPY_KINDS):
+        return isinstance(x, (np.ndarray, np.generic))
+    from array_api_compat import is_array_api_obj
+
+    return bool(is_array_api_obj(x))
+
+
+def device_of(x: Array) -> Any:
+    """Returns the device an array lies on, as its own library names it."""
+    from array_api_compat import device
+
+    return device(x)

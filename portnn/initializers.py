@@ -1,0 +1,46 @@
+"""Initial weights, by name. All are drawn on the host, from the seed and the parameter's path: every device gets the same.
+
+fan_in and fan_out are the numbers of values that one output, and one input, of the layer is connected to.
+"""
+
+from math import sqrt
+
+import numpy as np
+
+from portnn import random
+
+# name -> (distribution, what its spread is computed from)
+_UNIFORM = {
+    # X. Glorot, Y. Bengio (2010), eq. 16; K. He et al. (2015), eq. 10; Y. LeCun et al. (1998), eq. 16
+    "glorot_uniform": lambda fan_in, fan_out: sqrt(6 / (fan_in + fan_out)),
+    "he_uniform": lambda fan_in, fan_out: sqrt(6 / fan_in),
+    "lecun_uniform": lambda fan_in, fan_out: sqrt(3 / fan_in),
+    "article_uniform": lambda fan_in, fan_out: 0.5,
+}
+_NORMAL = {
+    "glorot_normal": lambda fan_in, fan_out: sqrt(2 / (fan_in + fan_out)),
+    "he_normal": lambda fan_in, fan_out: sqrt(2 / fan_in),
+    "lecun_normal": lambda fan_in, fan_out: sqrt(1 / fan_in),
+}
+NAMES = (*_UNIFORM, *_NORMAL, "zeros")
+
+
+def check_name(name: str) -> str:
+    """Returns ``name`` if it is an initializer's; ValueError with the list of names otherwise."""
+    if not isinstance(name, str) or name not in NAMES:
+        raise ValueError(
+            f"weights={name!r:.60} is no initializer; known: {', '.join(NAMES)}. To give the values themselves assign "
+            "them: layer.weights = array"
+        )
+    return name
+
+
+def draw(name: str, shape: tuple[int, ...], fans: tuple[int, int], seed: int, path: str) -> np.ndarray:
+    """Returns float64 values of ``shape``: uniform in [-limit, limit), or normal with that standard deviation."""
+    key = random.key(seed, path)
+    if name in _UNIFORM:
+        limit = _UNIFORM[name](*fans)
+        return (2.0 * random.uniform(key, 0, shape) - 1.0) * limit
+    if name in _NORMAL:
+        return random.normal(key, 0, shape) * _NORMAL[name](*fans)
+    return np.zeros(shape)

@@ -1,0 +1,57 @@
+"""The activation layer."""
+
+from collections.abc import Callable
+from typing import Any
+
+from portnn import activations, ops
+from portnn.backend import Backend
+from portnn.layers.layer import Array, Layer
+from portnn.pairs import checked, find_pair, name_of
+
+
+class ActivationLayer(Layer):
+    """A function applied to each element.
+
+        Y     = f(X)
+        dE/dX = dE/dY * f'(X)
+
+    ``activation``: a name (``"tanh"``), one of portnn's functions, or any function of an array together with its
+    derivative ``activation_prime``. X and Y have the same shape, whichever it is.
+
+    >>> import numpy as np
+    >>> ActivationLayer("relu").forward(np.array([[-1.0, 2.0]]))
+    array([[0., 2.]])
+    """
+
+    def __init__(
+        self,
+        activation: str | Callable[[Array], Array],
+        activation_prime: Callable[[Array], Array] | None = None,
+    ):
+        self.activation, self.activation_prime = find_pair("activation", activations.PAIRS, activation, activation_prime)
+
+    def move(self, backend: Backend) -> None:
+        super().move(backend)
+        self.f, self.f_prime = (
+            checked(ops.twin(backend, self.kernels, function), backend, self.dtype)
+            for function in (self.activation, self.activation_prime)
+        )
+
+    def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        return input_shape
+
+    def forward(self, X: Array, *, training: bool = False) -> Array:
+        X = self.accept(X)
+        if training:
+            self.input = X
+        return self.f(X)
+
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+        X = self.recall(self.input)
+        return self.f_prime(X) * output_error if need_input_error else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name not in ("f", "f_prime")}
+
+    def __repr__(self) -> str:
+        return f"ActivationLayer({name_of(self.activation)})"

@@ -1,0 +1,79 @@
+"""The fully connected layer."""
+
+from portnn import initializers
+from portnn.backend import Backend
+from portnn.layers import checks
+from portnn.layers.layer import Array, Layer, Parameter
+
+
+class FCLayer(Layer):
+    """Fully connected: every output is a weighted sum of all inputs, plus a bias.
+
+        Y     = X W + B
+        dE/dX = dE/dY W^T        dE/dW = X^T dE/dY        dE/dB = sum of dE/dY over the samples
+
+    X (..., input_size), Y (..., output_size): it acts on the last axis. ``layer.weights`` (input_size, output_size), drawn
+    by the initializer named ``weights``; ``layer.bias`` (1, output_size), zero at first, absent with ``bias=False``.
+
+    >>> import numpy as np
+    >>> layer = FCLayer(2, 1)
+    >>> layer.weights, layer.bias = [[1.0], [2.0]], [[0.5]]
+    >>> layer.forward(np.array([[3.0, 4.0]]))
+    array([[11.5]])
+    """
+
+    weights = Parameter()
+    bias = Parameter()
+
+    def __init__(self, input_size: int, output_size: int, *, weights: str = "glorot_uniform", bias: bool = True):
+        self.input_size = checks.size("input_size", input_size)
+        self.output_size = checks.size("output_size", output_size)
+        self.initializer = initializers.check_name(weights)
+        self.shapes = {"weights": (self.input_size, self.output_size)}
+        if bias:
+            self.shapes["bias"] = (1, self.output_size)
+
+    def build(self, input_shape: tuple[int, ...] | None, backend: Backend, dtype: str, seed: int, path: str) -> None:
+        fans = (self.input_size, self.output_size)
+        self.draw_missing(fans, seed, path)
+        super().build(input_shape, backend, dtype, seed, path)
+
+    def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...]:
+        if input_shape is None:
+            return (self.output_size,)
+        if not input_shape or input_shape[-1] != self.input_size:
+            flat = f", or FlattenLayer() in front of it if {self.input_size} is their product" if len(input_shape) > 1 else ""
+            raise ValueError(
+                f"{self} takes {self.input_size} values on the last axis, but a sample comes in with shape {input_shape}: "
+                f"make it FCLayer({input_shape[-1] if input_shape else 1}, {self.output_size}){flat}"
+            )
+        return (*input_shape[:-1], self.output_size)
+
+    def forward(self, X: Array, *, training: bool = False) -> Array:
+        X = self.accept(X)
+        if X.shape[-1] != self.input_size:
+            self.output_shape(tuple(X.shape[1:]) if X.ndim > 1 else tuple(X.shape))
+        if training:
+            self.input = X
+        xp = self.xp
+        rows = X if X.ndim == 2 else xp.reshape(X, (-1, self.input_size))
+        Y = xp.matmul(rows, self.parameters["weights"])
+        if "bias" in self.shapes:
+            Y = Y + self.parameters["bias"]
+        return Y if X.ndim == 2 else xp.reshape(Y, (*X.shape[:-1], self.output_size))
+
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+        X, xp = self.recall(self.input), self.xp
+        W = self.parameters["weights"]
+        rows = X if X.ndim == 2 else xp.reshape(X, (-1, self.input_size))
+        error = output_error if X.ndim == 2 else xp.reshape(output_error, (-1, self.output_size))
+        self.gradients["weights"] = xp.matmul(rows.T, error)
+        if "bias" in self.shapes:
+            self.gradients["bias"] = xp.sum(error, axis=0, keepdims=True)
+        if not need_input_error:
+            return None
+        input_error = xp.matmul(error, W.T)
+        return input_error if X.ndim == 2 else xp.reshape(input_error, X.shape)
+
+    def __repr__(self) -> str:
+        return f"FCLayer({self.input_size}, {self.output_size}{'' if 'bias' in self.shapes else ', bias=False'})"

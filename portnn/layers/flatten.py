@@ -1,0 +1,31 @@
+"""The flatten layer."""
+
+from math import prod
+
+from portnn.layers.layer import Array, Layer
+
+
+class FlattenLayer(Layer):
+    """Writes each sample out as one row, in C order: the last axis (channels) runs fastest.
+
+        Y[n, (h W + w) C + c] = X[n, h, w, c]        dE/dX: dE/dY in the shape of X
+
+    X (N, ...), Y (N, product of the rest).
+
+    >>> import numpy as np
+    >>> FlattenLayer().forward(np.zeros((5, 4, 3, 2))).shape
+    (5, 24)
+    """
+
+    def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        return None if input_shape is None else (prod(input_shape),)
+
+    def forward(self, X: Array, *, training: bool = False) -> Array:
+        X = self.accept(X)
+        if training:
+            self.input = X
+        return self.xp.reshape(X, (X.shape[0], prod(X.shape[1:])))
+
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+        X = self.recall(self.input)
+        return self.xp.reshape(output_error, X.shape) if need_input_error else None

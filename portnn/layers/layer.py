@@ -1,0 +1,233 @@
+"""The base class of every layer, and the two ways to write one."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from portnn import initializers, ops
+from portnn.backend import Backend, get_backend
+from portnn.layers import article
+from portnn.transfer import backend_of, bring, is_array
+
+Array = Any
+
+
+class Parameter:
+    """``layer.weights`` reads and assigns ``layer.parameters["weights"]``; what is assigned is copied, moved and cast."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, layer: Any, owner: type) -> Any:
+        if layer is None:
+            return self
+        if self.name not in layer.parameters:
+            raise RuntimeError(layer.why_no_parameter(self.name))
+        return layer.parameters[self.name]
+
+    def __set__(self, layer: Any, value: Any) -> None:
+        layer.assign(self.name, value)
+
+
+class Layer:
+    """A layer: it computes Y from X, and dE/dX and the derivatives of its parameters from dE/dY.
+
+    Write ``forward`` and ``backward``, and let the network descend; or write ``forward_propagation`` and
+    ``backward_propagation`` as in the article, where a layer sees one sample at a time and updates its own weights. Each
+    pair is defined by the other here, so a layer overrides one pair and has both.
+
+    ``parameters``, ``gradients`` and ``buffers`` are dicts of arrays; ``layers`` are the children of a composite layer.
+    ``xp`` is the array namespace to write with, ``ops`` the routines it has no word for, ``step`` the number of updates
+    made so far, ``path`` the layer's place in the network, such as ``"2"`` or ``"2.0"``.
+    """
+
+    written_as_in_the_article = False
+    batched = False  # True: forward_propagation and backward_propagation take whole batches
+
+    def __new__(cls, /, *args: Any, **kwargs: Any) -> "Layer":
+        # Not in __init__: the article's layers do not call it. Plain attributes: a layer may set any of them.
+        layer = super().__new__(cls)
+        layer.parameters = {}
+        layer.gradients = {}
+        layer.buffers = {}
+        layer.new_buffers = {}
+        layer.shapes = {}
+        layer.layers = []
+        layer.input = None
+        layer.output = None
+        layer.backend = None
+        layer.xp = get_backend("cpu").xp
+        layer.ops = None
+        layer.dtype = "float32"
+        layer.kernels = "auto"
+        layer.seed = 0
+        layer.path = ""
+        layer.step = 0
+        layer.in_network = False
+        layer.learning_rate_now = None
+        return layer
+
+    parameters: dict[str, Array]
+    gradients: dict[str, Array]
+    buffers: dict[str, Array]
+    new_buffers: dict[str, Array]
+    shapes: dict[str, tuple[int, ...]]
+    layers: list[Any]
+    input: Array
+    output: Array
+    backend: Backend | None
+    xp: Any
+    ops: Any
+    dtype: str
+    kernels: str
+    seed: int
+    path: str
+    step: Any
+    in_network: bool
+    learning_rate_now: float | None  # what the train step hands to a layer written as in the article
+
+    def __init__(self) -> None:
+        pass
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.written_as_in_the_article = article.is_written_so(cls, Layer)
+        # The other pair may be inherited from further up (one of our layers, say): it no longer counts.
+        for name in article.OURS if cls.written_as_in_the_article else article.ARTICLES:
+            if name not in cls.__dict__:
+                setattr(cls, name, Layer.__dict__[name])
+
+    # -- the two pairs -----------------------------------------------------------------------------------------
+
+    def forward(self, X: Array, *, training: bool = False) -> Array:
+        """Returns Y for a batch X (N, ...). In training it also keeps what ``backward`` needs."""
+        return article.forward(self, X)
+
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+        """Takes dE/dY, sets ``gradients``, returns dE/dX (None if not needed); changes no parameter."""
+        return article.backward(self, output_error)
+
+    def forward_propagation(self, input: Array) -> Array:
+        """Returns Y for X, as in training, and keeps both as ``layer.input`` and ``layer.output``."""
+        Y = self.forward(input, training=True)
+        self.input, self.output = input, Y
+        return Y
+
+    def backward_propagation(self, output_error: Array, learning_rate: float) -> Array:
+        """Returns dE/dX for dE/dY, and makes one step of gradient descent with this layer's parameters."""
+        input_error = self.backward(output_error)
+        for layer in self.walk():
+            for name, gradient in layer.gradients.items():
+                layer.parameters[name] = layer.parameters[name] - learning_rate * gradient
+            layer.buffers.update(layer.new_buffers)
+            layer.step += 1
+        return input_error
+
+    # -- shapes and building -----------------------------------------------------------------------------------
+
+    def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        """The shape of one sample of Y for one sample of X; None where unknown. ValueError where X does not fit."""
+        return None
+
+    def build(
+        self, input_shape: tuple[int, ...] | None, backend: Backend, dtype: str, seed: int, path: str
+    ) -> None:
+        """Makes the layer ready on a backend: parameters set so far are moved and cast, missing ones drawn.
+
+        Called by ``Network.add``. A layer that overrides it sets its parameters, then calls ``super().build(...)``.
+        """
+        self.dtype, self.seed, self.path = dtype, seed, path
+        self.move(backend)
+
+    def move(self, backend: Backend) -> None:
+        """Puts parameters and buffers on ``backend`` and calculates there from now on."""
+        if self.written_as_in_the_article:
+            article.move_attributes(self, backend)
+        for arrays in (self.parameters, self.buffers):
+            for name, array in arrays.items():
+                if self.backend is not None and self.backend != backend:
+                    array = self.backend.to_numpy(array)
+                arrays[name] = bring(array, backend, self.dtype, f"{self.leaf(name)}", copy=True)
+        self.gradients, self.new_buffers = {}, {}
+        self.backend, self.xp = backend, backend.xp
+        self.ops = ops.bind(backend, self.kernels, self.dtype)
+
+    def accept(self, X: Array) -> Array:
+        """Returns X as an array of the layer's backend and dtype; a layer that stands alone is built to suit X."""
+        if self.backend is None:
+            if not is_array(X):
+                X = bring(X, get_backend("cpu"), self.dtype, "X")
+            backend = backend_of(X)
+            if X.dtype == backend.xp.float64:
+                self.dtype = "float64"
+            self.build(None, backend, self.dtype, self.seed, self.path)
+        dtype = getattr(self.xp, self.dtype)
+        if getattr(X, "dtype", None) != dtype:
+            assert self.backend is not None
+            X = self.xp.astype(bring(X, self.backend, self.dtype, "X"), dtype)
+        return X
+
+    # -- parameters --------------------------------------------------------------------------------------------
+
+    def assign(self, name: str, value: Any) -> None:
+        """Sets a parameter: ``value`` must have its shape; host data is moved and cast, and always copied."""
+        shape = tuple(getattr(value, "shape", ())) if is_array(value) else tuple(bring(value, get_backend("cpu"), None, name).shape)
+        expected = self.shapes.get(name, shape)
+        if shape != expected:
+            raise ValueError(f"{self.leaf(name)} has shape {expected}, got an array of shape {shape}")
+        if self.backend is None and is_array(value):
+            value = bring(value, backend_of(value), self.dtype, name, copy=True)
+        elif self.backend is None:
+            value = bring(value, get_backend("cpu"), None, name, copy=True)
+        else:
+            value = bring(value, self.backend, self.dtype, self.leaf(name), copy=True)
+        self.parameters[name] = value
+
+    def draw_missing(self, fans: tuple[int, int], seed: int, path: str) -> None:
+        """Draws ``weights`` by ``self.initializer`` and sets every other parameter to zero, where not assigned yet."""
+        for name, shape in self.shapes.items():
+            if name not in self.parameters:
+                rule = self.initializer if name == "weights" else "zeros"
+                self.parameters[name] = initializers.draw(rule, shape, fans, seed, f"{path}.{name}" if path else name)
+
+    initializer: str
+
+    def why_no_parameter(self, name: str) -> str:
+        """The error for a parameter that is not there."""
+        if self.backend is None:
+            return (
+                f"{self.leaf(name)} does not exist yet: initial values are drawn when the layer is added to a network "
+                f"(net.add(layer)); or assign your own: layer.{name} = array"
+            )
+        return f"{self} has no {name}; it has {', '.join(self.parameters) or 'no parameters'}"
+
+    def recall(self, kept: Array) -> Array:
+        """Returns what a training forward kept; RuntimeError if there was none."""
+        if kept is None:
+            raise RuntimeError(
+                f"backward of {self} was called before a forward in training: call forward(X, training=True) first"
+            )
+        return kept
+
+    def leaf(self, name: str) -> str:
+        """What errors call a parameter: ``FCLayer(2, 3).weights``."""
+        return f"{self}.{name}"
+
+    def walk(self) -> Iterator["Layer"]:
+        """This layer and all layers below it; a list of layers counts as one child."""
+        yield self
+        for child in self.layers:
+            for layer in child if isinstance(child, (list, tuple)) else [child]:
+                yield from layer.walk()
+
+    # -- copying and showing -------------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("xp", "ops")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.backend is not None:
+            self.move(self.backend)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"

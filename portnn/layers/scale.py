@@ -1,0 +1,38 @@
+"""The scale layer."""
+
+from portnn.layers import checks
+from portnn.layers.layer import Array, Layer
+
+
+class ScaleLayer(Layer):
+    """Multiplies by a number and adds one: bytes in 0..255 become 0..1 with ``ScaleLayer(1 / 255)``.
+
+        Y     = factor X + offset
+        dE/dX = factor dE/dY
+
+    Both numbers are fixed, not learned. X and Y have the same shape, whichever it is.
+
+    >>> import numpy as np
+    >>> ScaleLayer(2.0, offset=-1.0).forward(np.array([[0.0, 0.5, 1.0]]))
+    array([[-1.,  0.,  1.]])
+    """
+
+    def __init__(self, factor: float, offset: float = 0.0):
+        self.factor = checks.number("factor", factor)
+        self.offset = checks.number("offset", offset)
+
+    def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        return input_shape
+
+    def forward(self, X: Array, *, training: bool = False) -> Array:
+        X = self.accept(X)
+        if training:
+            self.input = X
+        return self.factor * X + self.offset
+
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+        self.recall(self.input)
+        return self.factor * output_error if need_input_error else None
+
+    def __repr__(self) -> str:
+        return f"ScaleLayer({self.factor:g}{f', offset={self.offset:g}' if self.offset else ''})"

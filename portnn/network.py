@@ -1,0 +1,302 @@
+"""The network: a chain of layers, a loss, and the loop that trains them."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from portnn import border, losses, ops, random, training
+from portnn.backend import Array, Backend, get_backend
+from portnn.layers import article, checks
+from portnn.layers.layer import Layer
+from portnn.metrics import METRICS
+from portnn.optimizers import SGD
+from portnn.pairs import checked, find_pair, name_of
+from portnn.training import History
+
+DTYPES = ("float32", "float64")
+KERNELS = ("auto", "portable")
+
+
+class Network:
+    """A neural network: layers, one after the other, trained by gradient descent.
+
+    ``layers`` are added in order. ``backend`` is ``"cpu"`` (NumPy), ``"gpu"`` (CuPy), or any backend; ``dtype`` is
+    ``"float32"`` or ``"float64"``; ``seed`` fixes the initial weights, shuffles and masks (None draws one, kept in
+    ``net.seed``); ``kernels="portable"`` leaves the backend's fast routines away and runs the plain ones.
+
+    >>> from portnn import ActivationLayer, FCLayer
+    >>> net = Network([FCLayer(2, 3), ActivationLayer("tanh"), FCLayer(3, 1)], seed=1)
+    >>> net.use("mse")
+    >>> history = net.fit([[0.0, 1.0], [1.0, 0.0]], [[1.0], [0.0]], epochs=2, learning_rate=0.1, verbose=0)
+    >>> net.predict([[0.0, 1.0]]).shape
+    (1, 1)
+    """
+
+    def __init__(
+        self,
+        layers: Iterable[Layer] = (),
+        *,
+        backend: Any = "cpu",
+        dtype: str = "float32",
+        seed: int | None = None,
+        kernels: str = "auto",
+    ):
+        self.backend: Backend = get_backend(backend)
+        name = _dtype_name(dtype)
+        if name not in DTYPES:
+            raise ValueError(f"dtype must be one of {DTYPES}, got {dtype!r}")
+        if kernels not in KERNELS:
+            raise ValueError(f"kernels must be one of {KERNELS}, got {kernels!r}")
+        self.dtype, self.kernels = name, kernels
+        self.seed = random.check_seed(seed)
+        self.layers: list[Layer] = []
+        self.loss: Callable[..., Any] | None = None
+        self.loss_prime: Callable[..., Any] | None = None
+        self.optimizer: Any = None
+        self.metrics: list[tuple[str, Callable[..., Any]]] = []
+        self.step = 0  # updates made since use()
+        self.epoch = 0  # epochs finished since use()
+        self.slots: dict[str, dict[str, Array]] = {}  # what the optimizer remembers: kind -> parameter path -> array
+        if isinstance(layers, Layer):
+            raise TypeError(f"layers must be a list, got one layer: Network([{layers}])")
+        for layer in layers:
+            self.add(layer)
+
+    # -- building ----------------------------------------------------------------------------------------------
+
+    def add(self, layer: Layer) -> None:
+        """Appends a layer; its weights exist from now on. ValueError if it does not fit what comes before it."""
+        index = len(self.layers)
+        if not isinstance(layer, Layer):
+            example = f"add({layer.__name__}(...))" if isinstance(layer, type) else "add(FCLayer(2, 3))"
+            raise TypeError(f"add takes a Layer object, such as {example}, got {layer!r:.60}")
+        fault = article.missing_method(layer, Layer)
+        if fault:
+            raise TypeError(fault)
+        for part in layer.walk():
+            if part.in_network:
+                raise ValueError(f"{part} is already in a network: make another one; a layer keeps the state of one place")
+        before = self.shape_after(None, index)
+        try:
+            if not layer.written_as_in_the_article:
+                layer.output_shape(before)
+            for part in layer.walk():
+                part.kernels = self.kernels
+            layer.build(before, self.backend, self.dtype, self.seed, str(index))
+        except ValueError as error:
+            raise ValueError(f"layer {index}: {error}") from error
+        for part in layer.walk():
+            part.in_network = True
+        self.layers.append(layer)
+
+    def use(
+        self,
+        loss: Any,
+        loss_prime: Callable[..., Any] | None = None,
+        *,
+        optimizer: Any = None,
+        metrics: Iterable[Any] = (),
+    ) -> None:
+        """Sets the loss, the optimizer and the metrics; training starts afresh (the weights stay).
+
+        ``loss``: a name (``"mse"``), one of portnn's functions, or a function of (y_true, y_pred) with its derivative
+        ``loss_prime``. ``optimizer``: such as ``SGD(0.1, momentum=0.9)``; without one, ``fit`` takes a learning rate.
+        ``metrics``: names (``"accuracy"``) or functions of (y_true, y_pred) that return one number a sample.
+        """
+        pair = find_pair("loss", losses.PAIRS, loss, loss_prime)
+        if optimizer is not None and not all(hasattr(optimizer, m) for m in ("slots", "hyper", "update")):
+            raise TypeError(f"optimizer must be one such as SGD(0.1), got {optimizer!r:.60}")
+        if isinstance(metrics, str):
+            raise TypeError(f"metrics must be a list, got the string {metrics!r}: metrics=[{metrics!r}]")
+        found = [_metric(metric) for metric in metrics]
+        self.loss, self.loss_prime = pair
+        self.optimizer, self.metrics = optimizer, found
+        self.step, self.epoch, self.slots = 0, 0, {}
+
+    def to(self, backend: Any) -> "Network":
+        """Moves the network, with all that training has gathered, to another backend; returns the network."""
+        target = get_backend(backend)
+        for layer in self.walk():
+            layer.move(target)
+        for home in self.slots.values():
+            for path, array in home.items():
+                home[path] = target.asarray(self.backend.to_numpy(array))
+        self.backend = target
+        return self
+
+    # -- training and predicting ---------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        epochs: int,
+        learning_rate: Any = None,
+        *,
+        batch_size: int = 1,
+        shuffle: bool = False,
+        verbose: int = 1,
+        check_finite: bool = True,
+    ) -> History:
+        """Trains on samples ``x`` (N, ...) with targets ``y`` (N, ...) and returns the error of each epoch.
+
+        One sample at a time, in order, by plain gradient descent, as in the article, unless ``batch_size``, ``shuffle``
+        or an optimizer say otherwise. ``x`` and ``y`` are NumPy arrays, lists, or arrays of the network's backend;
+        integers are cast, never scaled. ``learning_rate``, a number or a schedule, is needed if ``use`` was given no
+        optimizer. ``verbose=0`` prints nothing; ``check_finite=False`` looks for no NaN in data and error.
+
+        Bad data or arguments raise ValueError or TypeError before any weight changes. An exception within a step, or
+        Ctrl-C, leaves the weights of the last whole step.
+        """
+        if not self.layers:
+            raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
+        if self.loss is None:
+            raise RuntimeError('the network has no loss: call net.use("mse") before fit')
+        epochs = checks.size("epochs", epochs)
+        batch_size = checks.size("batch_size", batch_size)
+        optimizer = self._optimizer(learning_rate)
+        for layer in self.walk():
+            if batch_size > 1 and layer.written_as_in_the_article and not layer.batched:
+                raise ValueError(
+                    f"batch_size={batch_size}, but layer {layer.path} ({type(layer).__name__}) is written as in the article: "
+                    "it takes one sample at a time. Use batch_size=1, or set batched = True in its class if it takes batches"
+                )
+        with self.backend.scope():
+            X, Y = self._data(x, y, check_finite)
+            return training.train(
+                self,
+                X,
+                Y,
+                optimizer,
+                epochs=epochs,
+                batch_size=min(batch_size, X.shape[0]),
+                shuffle=bool(shuffle),
+                verbose=verbose,
+                check_finite=check_finite,
+            )
+
+    def predict(self, x: Any, *, batch_size: int = 1024) -> Any:
+        """Returns the outputs (N, ...) for samples ``x`` (N, ...): NumPy for NumPy and lists, else as ``x``."""
+        batch_size = checks.size("batch_size", batch_size)
+        if not self.layers:
+            raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
+        with self.backend.scope():
+            X = border.batch(x, self.backend, self.dtype, "x")
+            self.shape_after(tuple(X.shape[1:]), len(self.layers))
+            outputs = [self._forward(X[i : i + batch_size, ...]) for i in range(0, max(1, X.shape[0]), batch_size)]
+            Y = outputs[0] if len(outputs) == 1 else self.backend.xp.concat(outputs)
+            return Y if border.answers_on_device(x, self.backend) else self.backend.to_numpy(Y)
+
+    def evaluate(self, x: Any, y: Any, *, batch_size: int = 1024) -> dict[str, float]:
+        """Returns the mean error, and each metric's mean, over samples ``x`` (N, ...) with targets ``y`` (N, ...)."""
+        if self.loss is None:
+            raise RuntimeError('the network has no loss: call net.use("mse") before evaluate')
+        batch_size = checks.size("batch_size", batch_size)
+        with self.backend.scope():
+            X, Y = self._data(x, y, False)
+            n, xp = X.shape[0], self.backend.xp
+            sums = dict.fromkeys(("error", *(name for name, _ in self.metrics)), 0.0)
+            for i in range(0, n, batch_size):
+                Y_pred = self._forward(X[i : i + batch_size, ...])
+                Y_true = xp.astype(Y[i : i + batch_size, ...], Y_pred.dtype)
+                error = self.bound_loss(Y_true, Y_pred)
+                sums["error"] += float(self.backend.to_numpy(error)) * Y_pred.shape[0]
+                for name, metric in self.metrics:
+                    sums[name] += float(self.backend.to_numpy(xp.sum(metric(Y_true, Y_pred))))
+            return {name: value / n for name, value in sums.items()}
+
+    # -- looking inside --------------------------------------------------------------------------------------------
+
+    @property
+    def parameters(self) -> dict[str, Array]:
+        """Every parameter by its dotted path: ``net.parameters["0.weights"]``."""
+        return {f"{layer.path}.{name}": array for layer in self.walk() for name, array in layer.parameters.items()}
+
+    @property
+    def gradients(self) -> dict[str, Array]:
+        """The gradients of the last backward pass, by the path of their parameter."""
+        return {f"{layer.path}.{name}": array for layer in self.walk() for name, array in layer.gradients.items()}
+
+    @property
+    def bound_loss(self) -> Callable[..., Any]:
+        """The loss as this backend runs it."""
+        return self._bound(self.loss)
+
+    @property
+    def bound_loss_prime(self) -> Callable[..., Any]:
+        """Its derivative as this backend runs it."""
+        return self._bound(self.loss_prime)
+
+    def _bound(self, function: Any) -> Callable[..., Any]:
+        return checked(ops.twin(self.backend, self.kernels, function), self.backend, self.dtype)
+
+    def walk(self) -> Iterator[Layer]:
+        """All layers in order, each followed by its children."""
+        for layer in self.layers:
+            yield from layer.walk()
+
+    def shape_after(self, input_shape: tuple[int, ...] | None, count: int) -> tuple[int, ...] | None:
+        """The shape of one sample behind the first ``count`` layers; None where a layer does not know its own."""
+        shape = input_shape
+        for i, layer in enumerate(self.layers[:count]):
+            if layer.written_as_in_the_article:
+                shape = None
+                continue
+            try:
+                shape = layer.output_shape(shape)
+            except ValueError as error:
+                raise ValueError(f"layer {i}: {error}") from error
+        return shape
+
+    def __repr__(self) -> str:
+        inside = ", ".join(map(repr, self.layers))
+        return f"Network([{inside}], backend={self.backend.name!r}, dtype={self.dtype!r}, seed={self.seed})"
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _data(self, x: Any, y: Any, check_finite: bool) -> tuple[Array, Array]:
+        X = border.batch(x, self.backend, self.dtype, "x")
+        Y = border.batch(y, self.backend, self.dtype, "y")
+        border.check_lengths(X, Y)
+        shape = self.shape_after(tuple(X.shape[1:]), len(self.layers))
+        if check_finite:
+            border.check_finite(X, self.backend, "x")
+            border.check_finite(Y, self.backend, "y")
+        if shape is None:  # some layer cannot say: ask it with one sample
+            shape = tuple(self._forward(X[:1, ...]).shape[1:])
+        return X, border.targets(Y, shape, self.backend)
+
+    def _forward(self, X: Array) -> Array:
+        Y = self.backend.xp.astype(X, getattr(self.backend.xp, self.dtype), copy=False)
+        for layer in self.layers:
+            Y = layer.forward(Y)
+        return Y
+
+    def _optimizer(self, learning_rate: Any) -> Any:
+        if self.optimizer is None and learning_rate is None:
+            raise ValueError(
+                "fit needs a learning rate: fit(x, y, epochs, learning_rate=0.1), or give use() an optimizer such as SGD(0.1)"
+            )
+        if self.optimizer is not None and learning_rate is not None:
+            raise ValueError(
+                f"use() was given {self.optimizer!r}, which has its own learning rate: leave learning_rate={learning_rate!r} out"
+            )
+        return self.optimizer if learning_rate is None else SGD(learning_rate)
+
+
+def _dtype_name(dtype: Any) -> str:
+    try:
+        return np.dtype(dtype).name
+    except TypeError:
+        return str(dtype)
+
+
+def _metric(metric: Any) -> tuple[str, Callable[..., Any]]:
+    if isinstance(metric, str):
+        if metric not in METRICS:
+            raise ValueError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}. Or give a function")
+        return metric, METRICS[metric]
+    if not callable(metric):
+        raise TypeError(f"a metric must be a name or a function of (y_true, y_pred), got {metric!r:.60}")
+    return name_of(metric), metric

@@ -1,0 +1,58 @@
+"""A function and its derivative: ours by name or by function, a user's as a pair whose answers are checked."""
+
+from collections.abc import Callable
+from typing import Any
+
+from portnn.backend import Backend
+
+Function = Callable[..., Any]
+Pairs = dict[str, tuple[Function, Function]]
+
+
+def find_pair(kind: str, pairs: Pairs, function: Any, prime: Any) -> tuple[Function, Function]:
+    """Returns (function, derivative) of what a user gave for an activation or a loss (``kind``).
+
+    A name or one of our own functions is enough; anything else must come with its derivative, as a second argument or as
+    an attribute ``prime``.
+    """
+    if isinstance(function, str):
+        if function not in pairs:
+            raise ValueError(f"unknown {kind} {function!r}; known: {', '.join(pairs)}. Or give a pair of functions")
+        function = pairs[function][0]
+    if not callable(function):
+        raise TypeError(f"{kind} must be a name, a function or an object with .prime, got {function!r:.60}")
+    for own, own_prime in pairs.values():
+        if function is own and prime in (None, own_prime):
+            return own, own_prime
+    prime = prime or getattr(function, "prime", None)
+    if not callable(prime):
+        raise TypeError(
+            f"{kind} {name_of(function)} needs its derivative: pass it as {kind}_prime, a function of the same arguments"
+            if prime is None
+            else f"{kind}_prime must be a function, got {prime!r:.60}"
+        )
+    return function, prime
+
+
+def checked(function: Function, backend: Backend, dtype: str) -> Function:
+    """Wraps a user's function: its answer must be an array of the backend, and is cast to the network's dtype."""
+    if (getattr(function, "__module__", None) or "").startswith(("portnn.", "portnn_")):
+        return function
+    xp = backend.xp
+
+    def call(*arrays: Any) -> Any:
+        answer = function(*arrays)
+        if not backend.owns(answer):
+            raise TypeError(
+                f"{name_of(function)} returned {type(answer).__module__}.{type(answer).__name__}, but the network runs on "
+                f"backend {backend.name!r}: write it with the namespace of its arguments (self.xp in a layer, "
+                "portnn.backend.namespace(x) in a function)"
+            )
+        return answer if answer.dtype == getattr(xp, dtype) else xp.asarray(answer, dtype=getattr(xp, dtype))
+
+    return call
+
+
+def name_of(function: Any) -> str:
+    """What to call a function in an error."""
+    return str(getattr(function, "__name__", type(function).__name__))

@@ -1,0 +1,284 @@
+"""The train step, the epoch, and the state they change.
+
+A step is functional: from the state it computes new leaves and writes into none; all of them are committed together at
+its end, so a step that fails leaves everything as it was. A step needs nothing from the host but its number: the data,
+the epoch's permutation and the optimizer's numbers lie ready on the device. So the same code runs eagerly, where the
+number is a Python int, and captured into a graph, where it is a counter in device memory.
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from portnn import random
+from portnn.backend import Array, Backend
+
+Place = tuple[dict[str, Any], str]  # where a leaf lives: places[i] = (home, key), the leaf is home[key]
+
+
+class History(dict[str, list[float]]):
+    """What ``fit`` returns: ``history["error"]`` and one list for each metric, a value an epoch."""
+
+
+class Feed:
+    """Serves the batches of an epoch, and the optimizer's numbers, by the position of the step in the epoch."""
+
+    def __init__(self, x: Array, y: Array, batch_size: int, backend: Backend, dtype: str):
+        self.x, self.y, self.batch_size, self.backend = x, y, batch_size, backend
+        self.dtype = dtype
+        self.device_dtype = getattr(backend.xp, dtype)
+        self.on_device = False
+        self.hyper: list[tuple[float, ...]] = []
+        self.inputs: dict[str, Any] = {}  # "order": the permutation, "hyper": the table (steps, k), on the device
+
+    def load(self, order: np.ndarray | None, hyper: list[tuple[float, ...]]) -> None:
+        """Takes the permutation (None: in order) and the optimizer's numbers of the epoch to come."""
+        self.hyper = hyper
+        if order is not None:
+            self.inputs["order"] = self.backend.asarray(order)
+        if self.on_device:
+            self.inputs["hyper"] = self.backend.asarray(np.array(hyper, self.dtype))
+
+    def batch(self, position: Any, offsets: Array) -> tuple[Array, Array, Sequence[Any]]:
+        """Returns X, Y and the optimizer's numbers of the step at ``position``; ``offsets`` is 0 .. size - 1."""
+        xp = self.backend.xp
+        order = self.inputs.get("order")
+        if not self.on_device:
+            rows = slice(position * self.batch_size, position * self.batch_size + offsets.shape[0])
+            hyper: Sequence[Any] = self.hyper[position]
+            if order is None:
+                return self._cast(self.x[rows, ...]), self._cast(self.y[rows, ...]), hyper
+            index = order[rows]
+        else:
+            index = position * self.batch_size + offsets
+            if order is not None:
+                index = xp.take(order, index, axis=0)
+            row = xp.take(self.inputs["hyper"], xp.reshape(position, (1,)), axis=0)
+            hyper = [row[0, k] for k in range(row.shape[1])]
+        return self._cast(xp.take(self.x, index, axis=0)), self._cast(xp.take(self.y, index, axis=0)), hyper
+
+    def _cast(self, a: Array) -> Array:
+        return a if a.dtype == self.device_dtype else self.backend.xp.astype(a, self.device_dtype)
+
+
+class State:
+    """All that a step changes, as a flat list of ``places``; ``inputs`` are what the host replaces once an epoch."""
+
+    def __init__(self, network: Any, optimizer: Any, feed: Feed):
+        self.backend: Backend = network.backend
+        self.feed = feed
+        self.layers = list(network.walk())
+        self.parameters = [(layer.parameters, name) for layer in self.layers for name in layer.parameters]
+        self.gradients = [(layer, name) for layer in self.layers for name in layer.parameters]
+        self.buffers = [(layer, name) for layer in self.layers for name in layer.buffers]
+        self.slots = self._slot_places(network, optimizer)
+        self.counters: dict[str, Any] = {"step": network.step, "position": 0}
+        self.metrics = list(network.metrics)
+        self.start_epoch()
+        # Every leaf, in the order in which a step returns the new ones.
+        self.places: list[Place] = [
+            *self.parameters,
+            *((layer.buffers, name) for layer, name in self.buffers),
+            *(place for places in self.slots.values() for place in places),
+            *((self.counters, key) for key in self.counters),
+        ]
+        self.eager_reason = next(
+            (
+                f"layer {layer.path} ({type(layer).__name__}) is written as in the article: it updates itself"
+                for layer in self.layers
+                if layer.written_as_in_the_article
+            ),
+            None,
+        )
+
+    def _slot_places(self, network: Any, optimizer: Any) -> dict[str, list[Place]]:
+        """The optimizer's slots, one dict a kind in ``network.slots``, by parameter path; missing ones are made."""
+        fresh = optimizer.slots([home[key] for home, key in self.parameters])
+        places: dict[str, list[Place]] = {}
+        for kind, arrays in fresh.items():
+            home = network.slots.setdefault(kind, {})
+            for path, array in zip(network.parameters, arrays, strict=True):
+                home.setdefault(path, array)
+            places[kind] = [(home, path) for path in network.parameters]
+        return places
+
+    @property
+    def inputs(self) -> list[Place]:
+        return [(self.feed.inputs, key) for key in self.feed.inputs]
+
+    def commit(self, leaves: list[Array]) -> None:
+        """Rebinds every place to its new leaf."""
+        for (home, key), leaf in zip(self.places, leaves, strict=True):
+            home[key] = leaf
+
+    def start_epoch(self) -> None:
+        """Sets the sums of the epoch to zero."""
+        position = self.counters["position"]
+        self.counters["position"] = 0 if isinstance(position, int) else self._whole(0)
+        for name in ("error", *(name for name, _ in self.metrics)):
+            self.counters[name] = self.backend.asarray(np.zeros((), np.float64))
+        self.counters["finite steps"] = self._whole(0)
+
+    def use_device_counters(self) -> None:
+        """Step number and position become 0-d arrays on the device, and the optimizer's numbers a table there."""
+        if not self.feed.on_device:
+            for name in ("step", "position"):
+                self.counters[name] = self._whole(self.counters[name])
+            self.feed.on_device = True
+            self.feed.inputs["hyper"] = self.backend.asarray(np.array(self.feed.hyper, self.feed.dtype))
+
+    def use_host_counters(self) -> None:
+        """The opposite of ``use_device_counters``."""
+        if self.feed.on_device:
+            for name in ("step", "position"):
+                self.counters[name] = int(self.backend.to_numpy(self.counters[name]))
+            self.feed.on_device = False
+            del self.feed.inputs["hyper"]
+
+    def _whole(self, value: int) -> Array:
+        return self.backend.asarray(np.asarray(value, np.int64))
+
+
+class TrainStep:
+    """One step on a batch of ``size`` samples. Called, it returns the new leaves in the order of ``state.places``."""
+
+    def __init__(self, network: Any, optimizer: Any, state: State, size: int):
+        self.layers, self.loss, self.loss_prime = network.layers, network.bound_loss, network.bound_loss_prime
+        self.optimizer, self.state, self.size = optimizer, state, size
+        self.xp = network.backend.xp
+        self.offsets = network.backend.asarray(np.arange(size, dtype=np.int64))
+        # Below the lowest layer that learns, nobody needs dE/dX.
+        learns = [any(below.parameters or below.written_as_in_the_article for below in layer.walk()) for layer in self.layers]
+        self.lowest = learns.index(True) if True in learns else len(learns)
+
+    def __call__(self) -> list[Array]:
+        state, counters = self.state, self.state.counters
+        X, Y_true, hyper = state.feed.batch(counters["position"], self.offsets)
+        for layer in state.layers:
+            layer.step = counters["step"]
+            layer.learning_rate_now = hyper[0]
+
+        Y = X
+        for layer in self.layers:
+            Y = layer.forward(Y, training=True)
+        error = counters["error"] + self.loss(Y_true, Y) * self.size
+
+        D = self.loss_prime(Y_true, Y)  # dE/dY, going down
+        for i in range(len(self.layers) - 1, self.lowest - 1, -1):
+            D = self.layers[i].backward(D, need_input_error=i > self.lowest)
+
+        parameters, slots = self._descend(hyper)
+        finite = counters["finite steps"]
+        leaves = [
+            *parameters,
+            *(layer.new_buffers.get(name, layer.buffers[name]) for layer, name in state.buffers),
+            *slots,
+            counters["step"] + 1,
+            counters["position"] + 1,
+            error,
+        ]
+        for name, metric in state.metrics:
+            leaves.append(counters[name] + self.xp.sum(metric(Y_true, Y)))
+        # A sum that was once infinite or NaN stays so: this counts the steps before the first bad one.
+        leaves.append(self.xp.where(self.xp.isfinite(error), finite + 1, finite))
+        return leaves
+
+    def _descend(self, hyper: Sequence[Any]) -> tuple[list[Array], list[Array]]:
+        """New parameters and slots; a parameter that got no gradient is left alone, and so are its slots."""
+        state = self.state
+        has = [i for i, (layer, name) in enumerate(state.gradients) if name in layer.gradients]
+        old = [home[key] for home, key in state.parameters]
+        gradients = [layer.gradients[name] for layer, name in (state.gradients[i] for i in has)]
+        slots = {kind: [home[key] for home, key in places] for kind, places in state.slots.items()}
+        some = {kind: [arrays[i] for i in has] for kind, arrays in slots.items()}
+        parameters, some = self.optimizer.update([old[i] for i in has], gradients, some, hyper)
+        for new, i in enumerate(has):
+            old[i] = parameters[new]
+            for kind, arrays in slots.items():
+                arrays[i] = some[kind][new]
+        return old, [array for arrays in slots.values() for array in arrays]
+
+
+def train(
+    network: Any,
+    x: Array,
+    y: Array,
+    optimizer: Any,
+    *,
+    epochs: int,
+    batch_size: int,
+    shuffle: bool,
+    verbose: int,
+    check_finite: bool,
+) -> History:
+    """Runs the epochs of one ``fit`` on data that is ready on the device."""
+    backend, n = network.backend, x.shape[0]
+    feed = Feed(x, y, batch_size, backend, network.dtype)
+    state = State(network, optimizer, feed)
+    steps, rest = divmod(n, batch_size)
+    sizes = [batch_size] * steps + [rest] * (rest > 0)
+    run: dict[int, Callable[[], None]] = {}
+    history = History({"error": [], **{name: [] for name, _ in state.metrics}})
+
+    with Interrupts() as interrupts:
+        for epoch in range(epochs):
+            state.start_epoch()
+            order = random.permutation(network.seed, network.epoch, n) if shuffle else None
+            feed.load(order, [optimizer.hyper(network.step + k) for k in range(len(sizes))])
+            for size in sizes:
+                if size not in run:
+                    run[size] = backend.compile(TrainStep(network, optimizer, state, size), state)
+                run[size]()
+                network.step += 1
+                if interrupts.noted:
+                    interrupts.act()
+            network.epoch += 1
+            means = {name: float(backend.to_numpy(state.counters[name])) / n for name in history}
+            for name, value in means.items():
+                history[name].append(value)
+            if verbose:
+                rest_of_line = "".join(f"   {name}={value:f}" for name, value in means.items())
+                print(f"epoch {epoch + 1}/{epochs}{rest_of_line}")
+            if check_finite and not np.isfinite(means["error"]):
+                bad = int(backend.to_numpy(state.counters["finite steps"])) + 1
+                raise DivergedError(
+                    f"the error became {means['error']} in epoch {epoch + 1}, at step {bad} of {len(sizes)}: the weights "
+                    "have run away. Build the network again and train it with a smaller learning rate, or scale the data; "
+                    "check_finite=False goes on regardless"
+                )
+    return history
+
+
+class DivergedError(RuntimeError):
+    """Training ran away: the error is no longer finite."""
+
+
+class Interrupts:
+    """While open, Ctrl-C is only noted; ``act`` answers it, between two steps, so no update is ever half made."""
+
+    def __enter__(self) -> "Interrupts":
+        self.noted = False
+        self.previous = None
+        if threading.current_thread() is threading.main_thread():  # only there may handlers be set
+            previous = signal.getsignal(signal.SIGINT)
+            if callable(previous):
+                self.previous = previous
+                signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def _note(self, number: int, frame: Any) -> None:
+        self.noted = True
+
+    def act(self) -> None:
+        self.noted = False
+        if self.previous is not None:
+            self.previous(signal.SIGINT, None)  # Python's own handler raises KeyboardInterrupt
+
+    def __exit__(self, *error: object) -> None:
+        if self.previous is not None:
+            signal.signal(signal.SIGINT, self.previous)
+            if self.noted and error[0] is None:
+                self.act()

@@ -1,0 +1,88 @@
+"""The doors between host and device: the only functions that move an array from one library to another."""
+
+from typing import Any
+
+import numpy as np
+
+from portnn.backend import Array, Backend, device_of, get_backend, is_array, namespace, owner_of
+
+
+def backend_of(x: Array) -> Backend:
+    """Returns the backend an array belongs to: ``"cpu"`` for NumPy, ``"gpu"`` for CuPy, a generic one for others.
+
+    Raises TypeError if ``x`` is not an array (a list belongs to no device).
+
+    >>> import numpy as np
+    >>> backend_of(np.zeros(3)).name
+    'cpu'
+    """
+    if isinstance(x, (np.ndarray, np.generic)):
+        return get_backend("cpu")
+    if not is_array(x):
+        raise TypeError(f"backend_of takes an array, got {type(x).__name__}; to make one call to_device({x!r:.40}, 'cpu')")
+    if type(x).__module__.partition(".")[0] == "cupy":
+        return get_backend("gpu")
+    return owner_of(x) or get_backend(namespace(x), device=device_of(x))
+
+
+def to_device(x: Any, backend: Any) -> Array:
+    """Returns ``x`` on a backend: unchanged if it is there already, else a copy.
+
+    ``x``: a NumPy array, a list, or an array of any backend; shape and dtype are kept. ``backend``: what
+    ``get_backend`` takes, ``"cpu"`` or ``"gpu"`` mostly.
+
+    >>> to_device([1.0, 2.0], "cpu")
+    array([1., 2.])
+    """
+    target = get_backend(backend)
+    if target.owns(x):
+        return x
+    return target.asarray(to_numpy(x))
+
+
+def to_numpy(x: Any) -> np.ndarray:
+    """Returns ``x`` as a NumPy array: NumPy arrays unchanged, lists converted, arrays of other backends copied.
+
+    >>> to_numpy([[1, 2], [3, 4]]).shape
+    (2, 2)
+    """
+    if isinstance(x, np.ndarray):
+        return x
+    if is_array(x):
+        return backend_of(x).to_numpy(x)
+    return host_array(x, "the data")
+
+
+def host_array(x: Any, what: str) -> np.ndarray:
+    """Makes a NumPy array of numbers of lists or other host data; ``what`` names it in errors."""
+    try:
+        array = np.asarray(x)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what} cannot be made an array: {error}. All samples must have one shape") from error
+    if array.dtype.kind not in "buif":
+        example = repr(array.reshape(-1)[0].item() if array.size else x)
+        raise TypeError(f"{what} must be real numbers, got dtype {array.dtype} (such as {example:.40})")
+    return array
+
+
+def bring(x: Any, backend: Backend, dtype: str | None, what: str, *, copy: bool = False) -> Array:
+    """Returns host data or an array of ``backend`` as an array of it; ``what`` names it in errors.
+
+    Floating data is cast to ``dtype`` (a name); integers and booleans keep theirs, unless ``copy`` asks for an array
+    that nobody else holds, cast whatever it was. An array of another library is a TypeError: nothing moves in silence.
+    """
+    xp = backend.xp
+    if isinstance(x, (list, tuple)) and x and backend.owns(x[0]) and not isinstance(x[0], (np.ndarray, np.generic)):
+        x = xp.stack(list(x))
+    if not backend.owns(x):
+        if is_array(x) and not isinstance(x, (np.ndarray, np.generic)):
+            raise TypeError(
+                f"{what} lies on backend {backend_of(x).name!r}, but {backend.name!r} is asked for: move it with "
+                f"portnn.to_device(array, {backend.name!r}), or to the host with portnn.to_numpy(array)"
+            )
+        x = host_array(x, what)
+        return backend.asarray(x, dtype if copy or x.dtype.kind == "f" else None, copy=copy)
+    if isinstance(x, (np.ndarray, np.generic)):
+        x = host_array(x, what)
+    target = getattr(xp, dtype) if dtype and (copy or xp.isdtype(x.dtype, "real floating")) else x.dtype
+    return xp.astype(x, target, copy=copy)
