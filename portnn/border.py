@@ -44,7 +44,7 @@ def check_finite(x: Array, backend: Backend, what: str) -> None:
     rows = max(1, CHUNK // max(1, prod(x.shape[1:])))
     for start in range(0, x.shape[0], rows):
         chunk = x[start : start + rows, ...]
-        if bool(xp.all(xp.isfinite(chunk))):
+        if backend.to_numpy(xp.all(xp.isfinite(chunk))):
             continue
         host = backend.to_numpy(chunk)
         place = np.argwhere(~np.isfinite(host))[0]

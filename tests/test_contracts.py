@@ -1,0 +1,298 @@
+"""The contracts that every layer, activation, loss and op keeps, on every array library."""
+
+import itertools
+
+import numpy as np
+import pytest
+from cases import ACTIVATIONS, LAYERS, LOSSES, OPS, OPTIMIZERS, missing
+
+import portnn
+from portnn import activations, losses
+from portnn.ops import _portable
+from portnn.ops._plan import conv_plan
+
+N = 4
+layers = pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.name)
+
+
+def draw(*shape, seed=0):
+    """Numbers that keep away from the kink of relu at zero."""
+    x = np.random.default_rng(seed).standard_normal(shape)
+    return x + 0.1 * np.sign(x)
+
+
+def build(case, backend, dtype="float64"):
+    layer = case.make()
+    layer.build(case.sample, backend, dtype, 7, "0")
+    return layer
+
+
+def passes(case, library, dtype="float64", seed=0):
+    """A forward in training and a backward: Y, dE/dX and the gradients, as NumPy arrays."""
+    layer = build(case, library.backend, dtype)
+    X = draw(N, *case.sample, seed=seed).astype(dtype)
+    Y = layer.forward(library.array(X), training=True)
+    D = draw(*Y.shape, seed=1).astype(dtype)
+    dX = layer.backward(library.array(D))
+    arrays = {"Y": Y, "dE/dX": dX, **{f"dE/d{name}": g for name, g in layer.gradients.items()}}
+    return {name: library.numpy(a) for name, a in arrays.items()}
+
+
+def test_the_table_is_complete():
+    assert missing() == set()
+    assert set(ACTIVATIONS) == set(activations.PAIRS)
+    assert set(LOSSES) == set(losses.PAIRS)
+    assert set(OPS) == set(portnn.ops.Ops._fields)
+
+
+# -- derivatives ---------------------------------------------------------------------------------------------------------
+
+
+def slope(f, x, direction, h=1e-6):
+    """The central difference of f at x along a direction."""
+    return (f(x + h * direction) - f(x - h * direction)) / (2 * h)
+
+
+@layers
+def test_backward_is_the_derivative_of_forward(case):
+    backend = portnn.get_backend("cpu")
+    layer = build(case, backend)
+    for name, shape in layer.shapes.items():
+        layer.assign(name, draw(*shape, seed=5))  # a bias of zero would hide mistakes
+    X, D = draw(N, *case.sample), None
+    Y = layer.forward(X, training=True)
+    D = draw(*Y.shape, seed=1)  # E = sum(D * Y), so dE/dY = D
+    dX = layer.backward(D)
+
+    direction = draw(*X.shape, seed=2)
+    numeric = slope(lambda x: np.sum(D * layer.forward(x)), X, direction)
+    assert numeric == pytest.approx(np.sum(dX * direction), rel=1e-7, abs=1e-9)
+    for name, W in list(layer.parameters.items()):
+        direction = draw(*W.shape, seed=3)
+
+        def error(w, name=name):
+            layer.parameters[name] = w
+            return np.sum(D * layer.forward(X))
+
+        assert slope(error, W, direction) == pytest.approx(np.sum(layer.gradients[name] * direction), rel=1e-7, abs=1e-9)
+        layer.parameters[name] = W
+        assert layer.gradients[name].shape == W.shape
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_prime_is_the_derivative(name):
+    f, f_prime = activations.PAIRS[name]
+    x = draw(50)
+    assert np.allclose((f(x + 1e-6) - f(x - 1e-6)) / 2e-6, f_prime(x), rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_prime_is_the_derivative(name):
+    loss, loss_prime = losses.PAIRS[name]
+    y_true, y_pred, direction = draw(N, 3), draw(N, 3, seed=1), draw(N, 3, seed=2)
+    numeric = slope(lambda y: loss(y_true, y), y_pred, direction)
+    assert numeric == pytest.approx(np.sum(loss_prime(y_true, y_pred) * direction), rel=1e-8)
+
+
+def test_the_slope_sees_a_wrong_derivative():
+    assert slope(np.sin, 1.0, 1.0) == pytest.approx(np.cos(1.0))
+    assert slope(np.sin, 1.0, 1.0) != pytest.approx(-np.cos(1.0))
+
+
+# -- libraries -----------------------------------------------------------------------------------------------------------
+
+
+@layers
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_layer_is_the_same_on_every_library(case, library, dtype):
+    plain = portnn.get_backend(np)  # NumPy without fast twins
+    reference = type(library)("reference", plain)
+    tolerance = 1e-6 if dtype == "float32" else 1e-14
+    ours, expected = passes(case, library, dtype), passes(case, reference, dtype)
+    assert ours.keys() == expected.keys()
+    for name, array in ours.items():
+        assert array.dtype == dtype, name
+        assert array.shape == expected[name].shape, name
+        largest = np.abs(expected[name]).max()
+        assert np.abs(array - expected[name]).max() <= tolerance * max(1.0, largest) * 10, name
+
+
+@layers
+def test_layer_changes_no_input_and_no_parameter(case):
+    layer = build(case, portnn.get_backend("cpu"))
+    X = draw(N, *case.sample)
+    before = X.copy()
+    for array in layer.parameters.values():
+        array.flags.writeable = False
+    parameters = dict(layer.parameters)
+    Y = layer.forward(X, training=True)
+    D = draw(*Y.shape, seed=1)
+    D_before = D.copy()
+    layer.backward(D)
+    assert np.array_equal(X, before)
+    assert np.array_equal(D, D_before)
+    assert all(layer.parameters[name] is array for name, array in parameters.items())
+
+
+@layers
+def test_layer_takes_arrays_of_any_memory_order(case):
+    backend = portnn.get_backend("cpu")
+    X = draw(N, *case.sample)
+    axes = tuple(range(X.ndim))
+    for order in itertools.islice(itertools.permutations(axes), 6):
+        layer, straight = build(case, backend), build(case, backend)
+        shuffled = np.ascontiguousarray(X.transpose(order)).transpose(np.argsort(order))
+        Y = layer.forward(shuffled, training=True)
+        Y_straight = straight.forward(X, training=True)
+        D = draw(*Y.shape, seed=1)
+        D_shuffled = np.asfortranarray(D)
+        assert np.allclose(Y, Y_straight, rtol=1e-13)
+        assert np.allclose(layer.backward(D_shuffled), straight.backward(D), rtol=1e-13)
+
+
+@layers
+def test_layer_takes_no_samples(case, library):
+    layer = build(case, library.backend)
+    X = library.array(np.zeros((0, *case.sample)))
+    Y = layer.forward(X, training=True)
+    assert Y.shape[0] == 0
+    assert layer.backward(library.array(np.zeros(Y.shape))).shape == X.shape
+    for name, gradient in layer.gradients.items():
+        assert not library.numpy(gradient).any(), name
+
+
+@layers
+def test_a_batch_is_its_samples_one_by_one(case):
+    layer = build(case, portnn.get_backend("cpu"))
+    X = draw(N, *case.sample)
+    together = layer.forward(X)
+    alone = np.concatenate([layer.forward(X[i : i + 1]) for i in range(N)])
+    assert np.allclose(together, alone, rtol=1e-13)
+
+
+@layers
+def test_output_shape_is_known_beforehand(case):
+    layer = build(case, portnn.get_backend("cpu"))
+    Y = layer.forward(draw(N, *case.sample))
+    assert layer.output_shape(case.sample) in (None, Y.shape[1:])
+    if not case.name.startswith("OwnLayer"):
+        assert layer.output_shape(case.sample) == Y.shape[1:]
+
+
+@layers
+def test_backward_without_need_of_the_input_error(case):
+    layer, whole = (build(case, portnn.get_backend("cpu")) for _ in range(2))
+    X = draw(N, *case.sample)
+    D = draw(*layer.forward(X, training=True).shape, seed=1)
+    whole.forward(X, training=True)
+    whole.backward(D)
+    assert layer.backward(D, need_input_error=False) is None
+    for name, gradient in whole.gradients.items():
+        assert np.array_equal(layer.gradients[name], gradient)
+
+
+@layers
+def test_backward_before_forward_says_so(case):
+    layer = build(case, portnn.get_backend("cpu"))
+    if case.name.startswith("OwnLayer"):
+        pytest.skip("a user's layer makes its own checks")
+    layer.forward(draw(N, *case.sample))  # not in training: nothing is kept
+    with pytest.raises(RuntimeError, match=r"forward\(X, training=True\) first"):
+        layer.backward(np.zeros(1))
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_on_every_library(name, library):
+    for function in activations.PAIRS[name]:
+        x = draw(3, 4).astype(np.float32)
+        y = library.numpy(function(library.array(x)))
+        assert y.dtype == np.float32
+        assert np.allclose(y, function(x.astype(np.float64)), rtol=1e-6)
+        assert np.isfinite(library.numpy(function(library.array(np.array([-1e4, 0.0, 1e4], np.float32))))).all()
+        assert function(library.array(np.zeros((0, 3)))).shape == (0, 3)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_on_every_library(name, library):
+    loss, loss_prime = losses.PAIRS[name]
+    y_true, y_pred = draw(N, 1, 3).astype(np.float32), draw(N, 1, 3, seed=1).astype(np.float32)
+    a, b = library.array(y_true), library.array(y_pred)
+    assert tuple(loss(a, b).shape) == ()
+    assert library.numpy(loss(a, b)) == pytest.approx(loss(y_true.astype(float), y_pred.astype(float)), rel=1e-6)
+    assert library.numpy(loss_prime(a, b)).dtype == np.float32
+    flat = library.array(y_true[:, 0, :])
+    assert np.array_equal(library.numpy(loss_prime(flat, b)), library.numpy(loss_prime(a, b)))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_never_broadcasts(name):
+    for function in losses.PAIRS[name]:
+        with pytest.raises(ValueError, match=r"y_true has shape \(4,\) but y_pred has \(4, 3\).*to_categorical"):
+            function(np.zeros(4), np.zeros((4, 3)))
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
+def test_optimizer_on_every_library(make, library):
+    optimizer, plain = make(), make()
+    w = [draw(3, 2).astype(np.float32), draw(4, seed=1).astype(np.float32)]
+    a, b = [library.array(x) for x in w], w
+    slots_a, slots_b = optimizer.slots(a), plain.slots(b)
+    for k in range(4):
+        g = [draw(3, 2, seed=k + 2).astype(np.float32), draw(4, seed=k + 9).astype(np.float32)]
+        assert all(type(number) is float for number in optimizer.hyper(k))
+        a, slots_a = optimizer.update(a, [library.array(x) for x in g], slots_a, optimizer.hyper(k))
+        b, slots_b = plain.update(b, g, slots_b, plain.hyper(k))
+    for mine, theirs in zip(a, b, strict=True):
+        assert library.numpy(mine).dtype == np.float32
+        assert np.allclose(library.numpy(mine), theirs, rtol=1e-6)
+
+
+# -- ops -----------------------------------------------------------------------------------------------------------------
+
+PLANS = [((6, 5), 3, (3, 2)), ((4, 4), 1, (4, 4)), ((3, 7), 2, (1, 1)), ((5,), 2, (3,))]
+
+
+@pytest.mark.parametrize(("image", "channels", "kernel"), PLANS)
+def test_patches_and_fold_are_adjoint(image, channels, kernel, library):
+    table = portnn.ops.bind(library.backend, "auto", "float64")
+    plan = conv_plan(image, channels, kernel)
+    x = draw(N, *image, channels)
+    p = table.patches(library.array(x), plan)
+    q = draw(*p.shape, seed=1)
+    left = np.sum(library.numpy(p) * q)
+    assert left == pytest.approx(np.sum(x * library.numpy(table.fold(library.array(q), plan))), rel=1e-12)
+
+
+@pytest.mark.parametrize(("image", "channels", "kernel"), PLANS)
+def test_fast_twins_equal_the_portable_ones(image, channels, kernel):
+    backend = portnn.get_backend("cpu")
+    fast, plan = portnn.ops.bind(backend, "auto", "float32"), conv_plan(image, channels, kernel)
+    portable = portnn.ops.bind(backend, "portable", "float32")
+    assert all(getattr(fast, name) is not getattr(portable, name) for name in OPS)
+    x = draw(N, *image, channels).astype(np.float32)
+    W = draw(5, plan.patch_size, seed=1).astype(np.float32)
+    results = []
+    for table in (fast, portable):
+        y = table.images(W @ table.patches(x, plan), plan)
+        back = table.fold(W.T @ table.columns(y, plan), plan)
+        assert y.dtype == back.dtype == np.float32
+        results.append((y, back))
+    for a, b in zip(*results, strict=True):
+        assert np.allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(portnn.get_backend("cpu").faster))
+def test_every_fast_twin_has_a_portable_one(name):
+    module, function = name.split(":")[0].split(".")
+    home = {"ops": _portable, "activations": activations, "losses": losses}[module]
+    assert callable(getattr(home, function))
+
+
+@pytest.mark.parametrize("name", [n for n in portnn.get_backend("cpu").faster if n.startswith(("losses", "activations"))])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 1, 4), (2, 3, 4, 5), (1, 10)])
+def test_fast_functions_equal_the_portable_ones(name, shape):
+    module, function = name.split(".")
+    fast = portnn.get_backend("cpu").faster[name]
+    portable = getattr({"activations": activations, "losses": losses}[module], function)
+    arrays = [draw(*shape, seed=k) for k in range(2 if module == "losses" else 1)]
+    assert np.allclose(fast(*arrays), portable(*arrays), rtol=1e-13)
