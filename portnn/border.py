@@ -42,18 +42,23 @@ def check_finite(x: Array, backend: Backend, what: str) -> None:
     if not xp.isdtype(x.dtype, "real floating"):
         return
     rows = max(1, CHUNK // max(1, prod(x.shape[1:])))
-    for start in range(0, x.shape[0], rows):
-        chunk = x[start : start + rows, ...]
+    for part in slices(x.shape[0], rows):
+        chunk = x[part, ...]
         if backend.to_numpy(xp.all(xp.isfinite(chunk))):
             continue
         host = backend.to_numpy(chunk)
         place = np.argwhere(~np.isfinite(host))[0]
         value = host[tuple(place)]
-        index = ", ".join(str(int(i)) for i in (place[0] + start, *place[1:]))
+        index = ", ".join(str(int(i)) for i in (place[0] + part.start, *place[1:]))
         raise ValueError(
             f"{what}[{index}] is {value} in {host.dtype}: training needs finite data. Remove or replace it "
             "(numpy.nan_to_num), scale the data, or pass check_finite=False"
         )
+
+
+def slices(n: int, size: int) -> list[slice]:
+    """Cuts n samples into slices of ``size``, the last one shorter; for no samples one empty slice."""
+    return [slice(start, min(start + size, n)) for start in range(0, max(n, 1), size)]
 
 
 def targets(y: Array, output_shape: tuple[int, ...], backend: Backend) -> Array:

@@ -184,7 +184,7 @@ class Network:
         with self.backend.scope():
             X = border.batch(x, self.backend, self.dtype, "x")
             self.shape_after(tuple(X.shape[1:]), len(self.layers))
-            outputs = [self._forward(X[i : i + batch_size, ...]) for i in range(0, max(1, X.shape[0]), batch_size)]
+            outputs = [self._forward(X[part, ...]) for part in border.slices(X.shape[0], batch_size)]
             Y = outputs[0] if len(outputs) == 1 else self.backend.xp.concat(outputs)
             return Y if border.answers_on_device(x, self.backend) else self.backend.to_numpy(Y)
 
@@ -197,9 +197,9 @@ class Network:
             X, Y = self._data(x, y, False)
             n, xp = X.shape[0], self.backend.xp
             sums = dict.fromkeys(("error", *(name for name, _ in self.metrics)), 0.0)
-            for i in range(0, n, batch_size):
-                Y_pred = self._forward(X[i : i + batch_size, ...])
-                Y_true = xp.astype(Y[i : i + batch_size, ...], Y_pred.dtype)
+            for part in border.slices(n, batch_size):
+                Y_pred = self._forward(X[part, ...])
+                Y_true = xp.astype(Y[part, ...], Y_pred.dtype)
                 error = self.bound_loss(Y_true, Y_pred)
                 sums["error"] += float(self.backend.to_numpy(error)) * Y_pred.shape[0]
                 for name, metric in self.metrics:
