@@ -60,8 +60,8 @@ def host_array(x: Any, what: str) -> np.ndarray:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{what} cannot be made an array: {error}. All samples must have one shape") from error
     if array.dtype.kind not in "buif":
-        example = repr(array.reshape(-1)[0].item() if array.size else x)
-        raise TypeError(f"{what} must be real numbers, got dtype {array.dtype} (such as {example:.40})")
+        example = repr(array.reshape(-1)[:1].tolist())
+        raise TypeError(f"{what} must be real numbers, got dtype {array.dtype}, such as {example:.40}")
     return array
 
 

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import array_api_strict
-import article_reference as ref
 import numpy as np
 import pytest
-from article_reference import assert_all_close, assert_close
 
+import article_reference as ref
 import portnn
+from article_reference import assert_all_close, assert_close
 from portnn import ActivationLayer, ConvLayer, FCLayer, FlattenLayer, Network
 
 ROOT = Path(__file__).parent.parent

@@ -163,7 +163,11 @@ def shapes_as_tuples() -> list[str]:
 def chain_that_does_not_fit() -> list[str]:
     net = portnn.Network()
     net.add(portnn.FCLayer(2, 3))
-    return ["net.add(FCLayer(2, 3))", "net.add(FCLayer(4, 1))", f"  portnn: {message(lambda: net.add(portnn.FCLayer(4, 1)))}"]
+    return [
+        "net.add(FCLayer(2, 3))",
+        "net.add(FCLayer(4, 1))",
+        f"  portnn: {message(lambda: net.add(portnn.FCLayer(4, 1)))}",
+    ]
 
 
 def message(call: Callable[[], object]) -> str:

@@ -17,6 +17,9 @@ class FlattenLayer(Layer):
     (5, 24)
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
         return None if input_shape is None else (prod(input_shape),)
 

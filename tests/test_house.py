@@ -1,0 +1,146 @@
+"""The walls of the house: who may import whom, and the public names against their documentation."""
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import portnn
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / "portnn").rglob("*.py"))
+BACKENDS = sorted((ROOT / "backends").rglob("*.py"))
+
+# Files on the host's side, which may import NumPy. Not among them: layers, activations, losses, optimizers, ops.
+HOST_SIDE = {"backend", "border", "initializers", "metrics", "network", "random", "training", "transfer"}
+HOST_FOLDERS = {"datasets"}
+MAY_READ_THE_ENVIRONMENT = {"portnn/backend.py", "portnn/__main__.py", "portnn/datasets/download.py"}
+
+
+def tree(path):
+    return ast.parse(path.read_text())
+
+
+def imports(path):
+    """Every module a file imports, at its head or within a function."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def name(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_the_library_imports_no_backend(path):
+    roots = {module.partition(".")[0] for module in imports(path)}
+    assert roots.isdisjoint({"cupy", "cupyx", "portnn_numpy", "portnn_cupy", "backends"})
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_numpy_stays_on_the_hosts_side(path):
+    parts = path.relative_to(ROOT / "portnn").with_suffix("").parts
+    if parts[0] in HOST_SIDE | HOST_FOLDERS:
+        return
+    assert not [module for module in imports(path) if module.partition(".")[0] == "numpy"]
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.parent.name in ("layers", "ops")], ids=name)
+def test_products_are_written_matmul(path):
+    for node in ast.walk(tree(path)):
+        assert not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult)), f"line {node.lineno}: @"
+        assert not (isinstance(node, ast.Attribute) and node.attr in ("tensordot", "einsum", "dot", "vecdot"))
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.parent.name == "layers"], ids=name)
+def test_the_shelf_names_no_device(path):
+    strings = {node.value for node in ast.walk(tree(path)) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    assert not [s for s in strings if re.search(r"\b(cuda|cupy|gpu)\b", s, re.IGNORECASE)]
+
+
+@pytest.mark.parametrize("path", BACKENDS, ids=name)
+def test_backends_know_only_the_contract_and_the_plans(path):
+    allowed = ("portnn.backend", "portnn.ops._plan", "portnn_numpy", "portnn_cupy")
+    ours = [module for module in imports(path) if module.startswith("portnn")]
+    assert all(module.startswith(allowed) for module in ours), ours
+    package = path.relative_to(ROOT / "backends").parts[0]
+    assert not [m for m in ours if m.startswith(("portnn_numpy", "portnn_cupy")) and not m.startswith(package)]
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_the_environment_is_read_in_few_places(path):
+    if name(path) in MAY_READ_THE_ENVIRONMENT:
+        return
+    reads = [n for n in ast.walk(tree(path)) if isinstance(n, ast.Attribute) and n.attr in ("environ", "getenv")]
+    assert not reads
+
+
+def test_no_import_circle():
+    graph = {}
+    for path in FILES:
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        found = set()
+        for node in tree(path).body:
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("portnn"):
+                for alias in node.names:
+                    inner = f"{node.module}.{alias.name}"
+                    is_module = (ROOT / inner.replace(".", "/")).with_suffix(".py").exists() or (ROOT / inner.replace(".", "/")).is_dir()
+                    found.add(inner if is_module else node.module)
+        graph[module] = found
+
+    def visit(module, trail):
+        assert module not in trail, f"circle: {' -> '.join([*trail, module])}"
+        for other in graph.get(module, ()):
+            visit(other, [*trail, module])
+
+    for module in graph:
+        visit(module, [])
+
+
+def test_the_walls_are_seen_to_stand(tmp_path):
+    """The tests above would see a breach."""
+    breach = tmp_path / "breach.py"
+    breach.write_text("def f(x):\n    import cupy.cuda\n    from numpy import dot\n    return x @ x\n")
+    assert set(imports(breach)) == {"cupy.cuda", "numpy.dot"}
+    assert any(isinstance(n, ast.BinOp) and isinstance(n.op, ast.MatMult) for n in ast.walk(tree(breach)))
+
+
+# -- public names ----------------------------------------------------------------------------------------------------------
+
+API = (ROOT / "docs" / "api.md").read_text()
+ROWS = dict(re.findall(r"^\| `(\w+)` \| `(\(.*?\)|)` \|", API, re.MULTILINE))
+
+
+def signature(thing):
+    """Names, order and defaults, without annotations and ``self``."""
+    parameters = [p for p in inspect.signature(thing).parameters.values() if p.name != "self"]
+    return str(inspect.Signature([p.replace(annotation=inspect.Parameter.empty) for p in parameters])).replace("'", '"')
+
+
+def test_every_public_name_is_documented():
+    assert set(ROWS) == set(portnn.__all__)
+
+
+@pytest.mark.parametrize("public", portnn.__all__)
+def test_signatures_are_as_documented(public):
+    thing = getattr(portnn, public)
+    assert inspect.getdoc(thing)
+    if isinstance(thing, type) and issubclass(thing, dict):
+        return
+    assert ROWS[public] == signature(thing.__init__ if thing is portnn.Layer else thing)
+
+
+@pytest.mark.parametrize("method", re.findall(r"^\| `Network\.(\w+)` \|", API, re.MULTILINE))
+def test_methods_are_as_documented(method):
+    documented = re.search(rf"^\| `Network\.{method}` \| `(\(.*?\))` \|", API, re.MULTILINE).group(1)
+    assert documented == signature(getattr(portnn.Network, method))
+
+
+@pytest.mark.parametrize("path", [*FILES, *BACKENDS], ids=name)
+def test_rooms_are_small(path):
+    assert len(path.read_text().splitlines()) <= 400
