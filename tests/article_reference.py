@@ -1,8 +1,8 @@
 """The article's algorithm in plain NumPy, one sample at a time: what portnn's networks are held against.
 
 It is written to be read, not to be quick, and shares no code with portnn: sums are loops over filters, channels and
-kernel offsets, everything is float64, and a batch is nothing but samples whose gradients are averaged. X, Y, W, B and E are
-the article's letters; ``dX`` stands for dE/dX, and so on.
+kernel offsets, everything is float64, and a batch is nothing but samples whose gradients are averaged. X, Y, W, B and E
+are the article's letters; ``dX`` stands for dE/dX, and so on.
 """
 
 import numpy as np

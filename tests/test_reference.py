@@ -1,6 +1,7 @@
-"""The networks of the four examples, and one with wider convolutions, against the article's algorithm sample by sample."""
+"""The networks of the four examples, and one with wider convolutions, held against the article's algorithm."""
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -396,8 +397,6 @@ def test_the_erratum_script_prints_its_figures():
 
 
 def child_environment():
-    import os
-
     return os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "PYTHONIOENCODING": "utf-8"}
 
 

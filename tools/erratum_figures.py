@@ -52,7 +52,7 @@ class PublishedFlattenLayer:
 
 
 class PublishedConvLayer:
-    """The bias of the repository's convolution: added inside the loop over channels, its derivative times the filters."""
+    """The repository's convolution: the bias is added inside the loop over channels, dE/dB is times the filters."""
 
     def __init__(self, weights: np.ndarray, bias: np.ndarray):
         self.weights, self.bias = weights, bias  # (h, w, C, F), (F,)
