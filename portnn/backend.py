@@ -267,6 +267,11 @@ def namespace(x: Any) -> Any:
     return array_namespace(x)
 
 
+def device_dtype(backend: Backend, dtype: str) -> Any:
+    """Returns the dtype of that name as arrays of the backend carry it: comparing it with ``x.dtype`` is cheap."""
+    return backend.xp.empty(0, dtype=getattr(backend.xp, dtype)).dtype
+
+
 def is_array(x: Any) -> bool:
     """Whether ``x`` is an array of some array library."""
     if isinstance(x, _NUMPY_KINDS):

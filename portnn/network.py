@@ -16,6 +16,7 @@ from portnn.training import History
 
 DTYPES = ("float32", "float64")
 KERNELS = ("auto", "portable")
+Shape = tuple[int, ...] | None
 
 
 class Network:
@@ -71,21 +72,16 @@ class Network:
         if not isinstance(layer, Layer):
             example = f"add({layer.__name__}(...))" if isinstance(layer, type) else "add(FCLayer(2, 3))"
             raise TypeError(f"add takes a Layer object, such as {example}, got {layer!r:.60}")
-        fault = article.missing_method(layer, Layer)
-        if fault:
-            raise TypeError(fault)
         for part in layer.walk():
+            fault = article.missing_method(part, Layer)
+            if fault:
+                raise TypeError(fault)
             if part.in_network:
                 raise ValueError(f"{part} is already in a network: make another one; a layer keeps the state of one place")
-        before = self.shape_after(None, index)
-        try:
-            if not layer.written_as_in_the_article:
-                layer.output_shape(before)
-            for part in layer.walk():
-                part.kernels = self.kernels
-            layer.build(before, self.backend, self.dtype, self.seed, str(index))
-        except ValueError as error:
-            raise ValueError(f"layer {index}: {error}") from error
+        before = _shapes([*self.layers, layer], None)[index]
+        for part in layer.walk():
+            part.kernels = self.kernels
+        layer.build(before, self.backend, self.dtype, self.seed, str(index))
         for part in layer.walk():
             part.in_network = True
         self.layers.append(layer)
@@ -183,7 +179,7 @@ class Network:
             raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
         with self.backend.scope():
             X = border.batch(x, self.backend, self.dtype, "x")
-            self.shape_after(tuple(X.shape[1:]), len(self.layers))
+            _shapes(self.layers, tuple(X.shape[1:]))
             outputs = [self._forward(X[part, ...]) for part in border.slices(X.shape[0], batch_size)]
             Y = outputs[0] if len(outputs) == 1 else self.backend.xp.concat(outputs)
             return Y if border.answers_on_device(x, self.backend) else self.backend.to_numpy(Y)
@@ -236,18 +232,10 @@ class Network:
         for layer in self.layers:
             yield from layer.walk()
 
-    def shape_after(self, input_shape: tuple[int, ...] | None, count: int) -> tuple[int, ...] | None:
-        """The shape of one sample behind the first ``count`` layers; None where a layer does not know its own."""
-        shape = input_shape
-        for i, layer in enumerate(self.layers[:count]):
-            if layer.written_as_in_the_article:
-                shape = None
-                continue
-            try:
-                shape = layer.output_shape(shape)
-            except ValueError as error:
-                raise ValueError(f"layer {i}: {error}") from error
-        return shape
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        for layer in self.walk():
+            layer.in_network = True
 
     def __repr__(self) -> str:
         inside = ", ".join(map(repr, self.layers))
@@ -259,7 +247,7 @@ class Network:
         X = border.batch(x, self.backend, self.dtype, "x")
         Y = border.batch(y, self.backend, self.dtype, "y")
         border.check_lengths(X, Y)
-        shape = self.shape_after(tuple(X.shape[1:]), len(self.layers))
+        shape = _shapes(self.layers, tuple(X.shape[1:]))[-1]
         if check_finite:
             border.check_finite(X, self.backend, "x")
             border.check_finite(Y, self.backend, "y")
@@ -271,6 +259,8 @@ class Network:
         Y = self.backend.xp.astype(X, getattr(self.backend.xp, self.dtype), copy=False)
         for layer in self.layers:
             Y = layer.forward(Y)
+            if Y is None:
+                raise training.forgotten_return(layer, "forward")
         return Y
 
     def _optimizer(self, learning_rate: Any) -> Any:
@@ -283,6 +273,23 @@ class Network:
                 f"use() was given {self.optimizer!r}, which has its own learning rate: leave learning_rate={learning_rate!r} out"
             )
         return self.optimizer if learning_rate is None else SGD(learning_rate)
+
+
+def _shapes(layers: list[Layer], input_shape: Shape) -> list[Shape]:
+    """The shape of one sample before each layer and behind the last; None where it is not known."""
+    shapes, shape, whole = [input_shape], input_shape, True
+    for i, layer in enumerate(layers):
+        # Behind FCLayer(2, 3) and an unknown input a sample is (3,), or (1, 3), or (5, 5, 3): only the last axis is sure.
+        known = shape if whole or layer.last_axis_only else None
+        if not whole and known is None:
+            shapes[-1] = None
+        try:
+            shape = None if layer.written_as_in_the_article else layer.output_shape(known)
+        except ValueError as error:
+            raise ValueError(f"layer {i}: {error}") from error
+        whole = not layer.last_axis_only or (whole and known is not None)
+        shapes.append(shape)
+    return shapes
 
 
 def _dtype_name(dtype: Any) -> str:

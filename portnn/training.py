@@ -8,13 +8,15 @@ number is a Python int, and captured into a graph, where it is a counter in devi
 
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from portnn import random
-from portnn.backend import Array, Backend
+from portnn import ops, random
+from portnn.backend import Array, Backend, device_dtype
 
 Place = tuple[dict[str, Any], str]  # where a leaf lives: places[i] = (home, key), the leaf is home[key]
 
@@ -29,7 +31,7 @@ class Feed:
     def __init__(self, x: Array, y: Array, batch_size: int, backend: Backend, dtype: str):
         self.x, self.y, self.batch_size, self.backend = x, y, batch_size, backend
         self.dtype = dtype
-        self.device_dtype = getattr(backend.xp, dtype)
+        self.device_dtype = device_dtype(backend, dtype)
         self.on_device = False
         self.hyper: list[tuple[float, ...]] = []
         self.inputs: dict[str, Any] = {}  # "order": the permutation, "hyper": the table (steps, k), on the device
@@ -71,8 +73,9 @@ class State:
         self.backend: Backend = network.backend
         self.feed = feed
         self.layers = list(network.walk())
-        self.parameters = [(layer.parameters, name) for layer in self.layers for name in layer.parameters]
-        self.gradients = [(layer, name) for layer in self.layers for name in layer.parameters]
+        learning = [layer for layer in self.layers if not layer.written_as_in_the_article]  # the others step themselves
+        self.gradients = [(layer, name) for layer in learning for name in layer.parameters]
+        self.parameters = [(layer.parameters, name) for layer, name in self.gradients]
         self.buffers = [(layer, name) for layer in self.layers for name in layer.buffers]
         self.slots = self._slot_places(network, optimizer)
         self.counters: dict[str, Any] = {"step": network.step, "position": 0}
@@ -100,9 +103,9 @@ class State:
         places: dict[str, list[Place]] = {}
         for kind, arrays in fresh.items():
             home = network.slots.setdefault(kind, {})
-            for path, array in zip(network.parameters, arrays, strict=True):
+            places[kind] = [(home, f"{layer.path}.{name}") for layer, name in self.gradients]
+            for (_, path), array in zip(places[kind], arrays, strict=True):
                 home.setdefault(path, array)
-            places[kind] = [(home, path) for path in network.parameters]
         return places
 
     @property
@@ -147,7 +150,8 @@ class TrainStep:
 
     def __init__(self, network: Any, optimizer: Any, state: State, size: int):
         self.layers, self.loss, self.loss_prime = network.layers, network.bound_loss, network.bound_loss_prime
-        self.optimizer, self.state, self.size = optimizer, state, size
+        self.update = partial(ops.twin(network.backend, network.kernels, type(optimizer).update), optimizer)
+        self.state, self.size = state, size
         self.xp = network.backend.xp
         self.offsets = network.backend.asarray(np.arange(size, dtype=np.int64))
         # Below the lowest layer that learns, nobody needs dE/dX.
@@ -160,15 +164,20 @@ class TrainStep:
         for layer in state.layers:
             layer.step = counters["step"]
             layer.learning_rate_now = hyper[0]
+            layer.gradients.clear()  # this step's take their memory
 
         Y = X
         for layer in self.layers:
             Y = layer.forward(Y, training=True)
+            if Y is None:
+                raise forgotten_return(layer, "forward")
         error = counters["error"] + self.loss(Y_true, Y) * self.size
 
         D = self.loss_prime(Y_true, Y)  # dE/dY, going down
         for i in range(len(self.layers) - 1, self.lowest - 1, -1):
             D = self.layers[i].backward(D, need_input_error=i > self.lowest)
+            if D is None and i > self.lowest:
+                raise forgotten_return(self.layers[i], "backward")
 
         parameters, slots = self._descend(hyper)
         finite = counters["finite steps"]
@@ -194,7 +203,7 @@ class TrainStep:
         gradients = [layer.gradients[name] for layer, name in (state.gradients[i] for i in has)]
         slots = {kind: [home[key] for home, key in places] for kind, places in state.slots.items()}
         some = {kind: [arrays[i] for i in has] for kind, arrays in slots.items()}
-        parameters, some = self.optimizer.update([old[i] for i in has], gradients, some, hyper)
+        parameters, some = self.update([old[i] for i in has], gradients, some, hyper)
         for new, i in enumerate(has):
             old[i] = parameters[new]
             for kind, arrays in slots.items():
@@ -223,7 +232,7 @@ def train(
     run: dict[int, Callable[[], None]] = {}
     history = History({"error": [], **{name: [] for name, _ in state.metrics}})
 
-    with Interrupts() as interrupts:
+    with Interrupts() as interrupts, _article_layers_learn(state.layers):
         for epoch in range(epochs):
             state.start_epoch()
             order = random.permutation(network.seed, network.epoch, n) if shuffle else None
@@ -250,6 +259,21 @@ def train(
                     "check_finite=False goes on regardless"
                 )
     return history
+
+
+@contextmanager
+def _article_layers_learn(layers: list[Any]) -> Iterator[None]:
+    """Only within ``fit`` does a layer written as in the article update itself."""
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.learning_rate_now = None
+
+
+def forgotten_return(layer: Any, method: str) -> TypeError:
+    """The error for a layer whose method gives back nothing."""
+    return TypeError(f"{type(layer).__name__}.{method} returned None: it must return an array (is a return missing?)")
 
 
 class DivergedError(RuntimeError):

@@ -764,3 +764,66 @@ def test_a_copied_layer_that_was_never_added_can_be_added(copied):
     twin = copied(layer)
     x, _ = rows()
     assert np.array_equal(network([twin]).predict(x), network([layer]).predict(x))
+
+
+def test_super_ends_in_the_class_above():
+    class Ours(portnn.FCLayer):
+        def forward_propagation(self, input):
+            return super().forward_propagation(input)
+
+        def backward_propagation(self, output_error, learning_rate):
+            return super().backward_propagation(output_error, learning_rate)
+
+    x, y = np.eye(2), np.eye(2)[:, ::-1]
+    nets = []
+    for layer in (Ours(2, 2), portnn.FCLayer(2, 2)):
+        net = portnn.Network([layer], seed=0, dtype="float64")
+        net.use("mse")
+        net.fit(x, y, epochs=3, learning_rate=0.1, verbose=0)
+        nets.append(net)
+    assert np.allclose(nets[0].predict(x), nets[1].predict(x), rtol=1e-12)
+
+    class Article(portnn.Layer):
+        def forward_propagation(self, input):
+            return 2.0 * input
+
+        def backward_propagation(self, output_error, learning_rate):
+            return 2.0 * output_error
+
+    class Back(Article):
+        def forward(self, X, *, training=False):
+            return super().forward(X, training=training)
+
+        def backward(self, output_error, *, need_input_error=True):
+            return 2.0 * output_error
+
+    assert np.array_equal(portnn.Network([Back()]).predict(x), 2.0 * x)
+
+
+def test_an_article_layer_alone_takes_a_batch():
+    class Double(portnn.Layer):
+        def forward_propagation(self, input):
+            return 2.0 * input
+
+        def backward_propagation(self, output_error, learning_rate):
+            return 2.0 * output_error
+
+    assert np.array_equal(Double().forward(np.ones((3, 2))), 2.0 * np.ones((3, 2)))
+    with pytest.raises(ValueError, match="there are no samples"):
+        Double().forward(np.ones((0, 2)))
+    with pytest.raises(RuntimeError, match="updates its own weights"):
+        Double().backward(np.ones((1, 2)))
+
+
+def test_an_input_error_of_another_shape():
+    class Wrong(portnn.Layer):
+        def forward_propagation(self, input):
+            return input
+
+        def backward_propagation(self, output_error, learning_rate):
+            return output_error[:, :1]
+
+    net = portnn.Network([Wrong()])
+    net.use("mse")
+    with pytest.raises(ValueError, match=r"Wrong.backward_propagation returned dE/dX of shape \(1, 1\).*shape \(3,\)"):
+        net.fit(np.ones((1, 3)), np.ones((1, 3)), 1, 0.1)

@@ -1,6 +1,8 @@
 """The contracts that every layer, activation, loss and op keeps, on every array library."""
 
 import itertools
+from functools import reduce
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -247,6 +249,23 @@ def test_optimizer_on_every_library(make, library):
         assert np.allclose(library.numpy(mine), theirs, rtol=1e-6)
 
 
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
+def test_fast_optimizers_equal_the_portable_ones(make):
+    results = []
+    for kernels in ("auto", "portable"):
+        optimizer = make()
+        update = portnn.ops.twin(portnn.get_backend("cpu"), kernels, type(optimizer).update)
+        w = [draw(3, 2), draw(4, seed=1)]
+        slots = optimizer.slots(w)
+        for k in range(4):
+            g = [draw(3, 2, seed=k + 2), draw(4, seed=k + 9)]
+            g_before = [x.copy() for x in g]
+            w, slots = update(optimizer, w, g, slots, optimizer.hyper(k))
+            assert all(np.array_equal(x, y) for x, y in zip(g, g_before, strict=True))
+        results.append(w + [x for kind in slots.values() for x in kind])
+    assert all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
+
+
 # -- ops -----------------------------------------------------------------------------------------------------------------
 
 PLANS = [((6, 5), 3, (3, 2)), ((4, 4), 1, (4, 4)), ((3, 7), 2, (1, 1)), ((5,), 2, (3,))]
@@ -283,9 +302,9 @@ def test_fast_twins_equal_the_portable_ones(image, channels, kernel):
 
 @pytest.mark.parametrize("name", sorted(portnn.get_backend("cpu").faster))
 def test_every_fast_twin_has_a_portable_one(name):
-    module, function = name.split(":")[0].split(".")
-    home = {"ops": _portable, "activations": activations, "losses": losses}[module]
-    assert callable(getattr(home, function))
+    module, *path = name.split(":")[0].split(".")
+    home = _portable if module == "ops" else import_module(f"portnn.{module}")
+    assert callable(reduce(getattr, path, home))
 
 
 @pytest.mark.parametrize("name", [n for n in portnn.get_backend("cpu").faster if n.startswith(("losses", "activations"))])

@@ -424,3 +424,10 @@ def test_the_first_bad_step_is_the_one_named():
     with np.errstate(all="ignore"):
         history = net.fit(x, np.ones((10, 2)), epochs=1, learning_rate=0.0, verbose=0, check_finite=False)
     assert not np.isfinite(history["error"][0])
+
+
+def test_shapes_that_only_the_data_can_tell():
+    Network([FCLayer(4, 2), FlattenLayer(), FCLayer(10, 3)]).predict(np.ones((2, 5, 4)))
+    Network([FCLayer(1, 3), ConvLayer((10, 10, 3), (3, 3), 2)]).predict(np.ones((2, 10, 10, 1)))
+    with pytest.raises(ValueError, match=r"layer 2: FCLayer\(4, 1\) takes 4 values"):
+        Network([FCLayer(2, 3), ActivationLayer("tanh"), FCLayer(4, 1)])

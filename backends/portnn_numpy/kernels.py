@@ -17,6 +17,16 @@ def matmul(a: Array, b: Array) -> Array:
     return np.dot(a, b) if a.ndim == 2 and b.ndim == 2 else np.matmul(a, b)
 
 
+def reshape(x: Array, /, shape: Any, *, copy: bool | None = None) -> Array:
+    """``numpy.reshape`` without its wrapper, which costs more than the work."""
+    return x.reshape(shape) if copy is None else np.reshape(x, shape, copy=copy)
+
+
+def sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Array:  # noqa: A001
+    """``numpy.sum`` without its wrapper."""
+    return np.add.reduce(x, axis=axis, dtype=dtype, keepdims=keepdims)
+
+
 def patches(x: Array, plan: Any) -> Array:
     """Images (N, H, W, C) -> patches (K, M), M in the order (H', W', N)."""
     source = np.ascontiguousarray(_channels_first(x))
@@ -63,10 +73,33 @@ def mse(y_true: Array, y_pred: Array) -> Array:
     return np.dot(d, d) / d.size
 
 
+def sgd_update(
+    sgd: Any, parameters: list[Array], gradients: list[Array], slots: dict[str, list[Array]], hyper: tuple[float, ...]
+) -> tuple[list[Array], dict[str, list[Array]]]:
+    """``SGD.update`` with one temporary array a parameter instead of two: it becomes the result."""
+    (lr,) = hyper
+    along, new_slots = gradients, {}
+    if sgd.momentum:
+        along = [_sum_into_first(sgd.momentum * v, g) for v, g in zip(slots["velocity"], gradients, strict=True)]
+        new_slots = {"velocity": along}
+        if sgd.nesterov:
+            along = [_sum_into_first(sgd.momentum * v, g) for v, g in zip(along, gradients, strict=True)]
+    return [_minus(w, lr * d) for w, d in zip(parameters, along, strict=True)], new_slots
+
+
+def _sum_into_first(temporary: Array, b: Array) -> Array:
+    return np.add(temporary, b, out=temporary)
+
+
+def _minus(a: Array, temporary: Array) -> Array:
+    return np.subtract(a, temporary, out=temporary)
+
+
 TWINS = {
     "ops.patches": patches,
     "ops.fold": fold,
     "ops.images": images,
     "ops.columns": columns,
     "losses.mse": mse,
+    "optimizers.SGD.update": sgd_update,
 }

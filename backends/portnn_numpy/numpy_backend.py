@@ -21,10 +21,10 @@ STANDARD = """
     logical_or logical_xor maximum minimum multiply negative nextafter not_equal positive pow real reciprocal remainder round
     sign signbit sin sinh sqrt square subtract tan tanh trunc
     matrix_transpose tensordot vecdot
-    broadcast_arrays broadcast_to concat expand_dims flip moveaxis permute_dims repeat reshape roll squeeze stack tile unstack
+    broadcast_arrays broadcast_to concat expand_dims flip moveaxis permute_dims repeat roll squeeze stack tile unstack
     argmax argmin count_nonzero nonzero searchsorted where take take_along_axis
     unique_all unique_counts unique_inverse unique_values argsort sort
-    cumulative_prod cumulative_sum max mean min prod std sum var all any diff
+    cumulative_prod cumulative_sum max mean min prod std var all any diff
     linalg fft __array_namespace_info__
 """
 
@@ -40,7 +40,7 @@ class NumpyBackend(Backend):
 
     def __init__(self) -> None:
         self.name = "cpu"
-        self.xp = thin_namespace(np, STANDARD, matmul=kernels.matmul)
+        self.xp = thin_namespace(np, STANDARD, matmul=kernels.matmul, reshape=kernels.reshape, sum=kernels.sum)
         self.device = "cpu"
         self.faster = MappingProxyType(kernels.TWINS)
 

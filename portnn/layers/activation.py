@@ -23,6 +23,8 @@ class ActivationLayer(Layer):
     array([[0., 2.]])
     """
 
+    last_axis_only = True
+
     def __init__(
         self,
         activation: str | Callable[[Array], Array],

@@ -5,6 +5,7 @@ time without a batch axis, and updates its own weights. It need not call ``super
 NumPy's functions or with ``self.xp``.
 """
 
+from math import prod
 from typing import Any
 
 from portnn.backend import is_array
@@ -47,16 +48,27 @@ def _steps_to(cls: type, base: type) -> int:
     return cls.__mro__.index(base)
 
 
-def forward(layer: Any, X: Array) -> Array:
+def nearest(layer: Any, base: type, name: str) -> Any:
+    """The method of that name in the nearest class that writes it itself, so that ``super()`` ends where it should."""
+    for cls in type(layer).__mro__:
+        method = cls.__dict__.get(name)
+        if method is not None and method is not base.__dict__[name]:
+            return method.__get__(layer)
+    raise TypeError(missing_method(layer, base) or f"{type(layer).__name__} has no {name} of its own")
+
+
+def forward(layer: Any, X: Array, forward_propagation: Any) -> Array:
     """Y for a batch X: the layer's ``forward_propagation``, sample by sample unless it is ``batched``."""
     if layer.batched:
-        return answer(layer, layer.forward_propagation(X), "forward_propagation")
+        return answer(layer, forward_propagation(X), "forward_propagation")
+    if X.shape[0] == 0:
+        raise ValueError(f"{layer} is written as in the article and takes one sample at a time: there are no samples")
     xp = layer.xp
     outputs = []
     for i in range(X.shape[0]):
         sample = X[i, ...]
         row = sample.ndim == 1  # the article's samples have two axes at least: (n,) goes in, and comes out, as (1, n)
-        Y = layer.forward_propagation(xp.reshape(sample, (1, -1)) if row else sample)
+        Y = forward_propagation(xp.reshape(sample, (1, -1)) if row else sample)
         Y = answer(layer, Y, "forward_propagation")
         layer.output_shape_now = Y.shape
         outputs.append(xp.reshape(Y, (Y.shape[1],)) if row and Y.ndim == 2 and Y.shape[0] == 1 else Y)
@@ -64,15 +76,22 @@ def forward(layer: Any, X: Array) -> Array:
     return xp.stack(outputs)
 
 
-def backward(layer: Any, output_error: Array) -> Array:
+def backward(layer: Any, output_error: Array, backward_propagation: Any) -> Array:
     """dE/dX for dE/dY of one sample: the layer's ``backward_propagation``, which also updates its weights."""
     if layer.learning_rate_now is None:
         raise RuntimeError(f"{layer} updates its own weights: call its backward_propagation(output_error, learning_rate)")
     if not layer.batched:
         output_error = layer.xp.reshape(output_error, layer.output_shape_now)
-    dX = layer.backward_propagation(output_error, layer.learning_rate_now)
-    dX = answer(layer, dX, "backward_propagation")
-    return dX if layer.batched else layer.xp.reshape(dX, (1, *layer.input_shape_now))
+    dX = answer(layer, backward_propagation(output_error, layer.learning_rate_now), "backward_propagation")
+    if layer.batched:
+        return dX
+    shape = tuple(layer.input_shape_now)
+    if prod(dX.shape) != prod(shape):
+        raise ValueError(
+            f"{type(layer).__name__}.backward_propagation returned dE/dX of shape {tuple(dX.shape)}, but its input had "
+            f"shape {shape}: dE/dX has a number for each number of X"
+        )
+    return layer.xp.reshape(dX, (1, *shape))
 
 
 def answer(layer: Any, value: Any, method: str) -> Array:
@@ -87,7 +106,12 @@ def answer(layer: Any, value: Any, method: str) -> Array:
 def move_attributes(layer: Any, backend: Any) -> None:
     """Moves every array attribute to ``backend``; floating ones are cast to the network's dtype."""
     for name, value in list(vars(layer).items()):
-        if is_array(value) and not isinstance(value, (int, float)):
-            if layer.backend is not None and layer.backend.owns(value):
-                value = layer.backend.to_numpy(value)
-            setattr(layer, name, bring(value, backend, layer.dtype, f"{type(layer).__name__}.{name}"))
+        if not is_array(value):
+            continue
+        if layer.backend is not None and layer.backend.owns(value):
+            value = layer.backend.to_numpy(value)
+        if getattr(value.dtype, "kind", "f") not in "buif":  # names, say: not for calculating
+            continue
+        if hasattr(value, "copy"):  # the layer will write into it: it must not be the caller's
+            value = value.copy()
+        setattr(layer, name, bring(value, backend, layer.dtype, f"{type(layer).__name__}.{name}"))

@@ -22,10 +22,16 @@ class FCLayer(Layer):
     array([[11.5]])
     """
 
+    last_axis_only = True
     weights = Parameter()
     bias = Parameter()
 
     def __init__(self, input_size: int, output_size: int, *, weights: str = "glorot_uniform", bias: bool = True):
+        if isinstance(input_size, (tuple, list)) or isinstance(output_size, (tuple, list)):
+            raise TypeError(
+                f"FCLayer takes two numbers, of inputs and of outputs, got ({input_size}, {output_size}): it acts on the "
+                "last axis and needs no shapes. For shapes (1, 2) and (1, 3) write FCLayer(2, 3)"
+            )
         self.input_size = checks.size("input_size", input_size)
         self.output_size = checks.size("output_size", output_size)
         self.initializer = initializers.check_name(weights)
@@ -41,11 +47,13 @@ class FCLayer(Layer):
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...]:
         if input_shape is None:
             return (self.output_size,)
-        if not input_shape or input_shape[-1] != self.input_size:
+        if not input_shape:
+            raise ValueError(f"{self} acts on the last axis, but a sample is a single number: give it one with x[:, None]")
+        if input_shape[-1] != self.input_size:
             flat = f", or FlattenLayer() in front of it if {self.input_size} is their product" if len(input_shape) > 1 else ""
             raise ValueError(
                 f"{self} takes {self.input_size} values on the last axis, but a sample comes in with shape {input_shape}: "
-                f"make it FCLayer({input_shape[-1] if input_shape else 1}, {self.output_size}){flat}"
+                f"make it FCLayer({input_shape[-1]}, {self.output_size}){flat}"
             )
         return (*input_shape[:-1], self.output_size)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from portnn import initializers, ops
-from portnn.backend import Backend, get_backend
+from portnn.backend import Backend, device_dtype, get_backend
 from portnn.layers import article
 from portnn.transfer import backend_of, bring, is_array
 
@@ -41,6 +41,7 @@ class Layer:
     """
 
     written_as_in_the_article = False
+    last_axis_only = False  # True: acts on the last axis, whatever axes stand before it
     batched = False  # True: forward_propagation and backward_propagation take whole batches
 
     def __new__(cls, /, *args: Any, **kwargs: Any) -> "Layer":
@@ -57,6 +58,7 @@ class Layer:
         layer.backend = None
         layer.xp = get_backend("cpu").xp
         layer.ops = None
+        layer.device_dtype = None
         layer.dtype = "float32"
         layer.kernels = "auto"
         layer.seed = 0
@@ -78,6 +80,7 @@ class Layer:
     xp: Any
     ops: Any
     dtype: str
+    device_dtype: Any  # ``dtype`` as this backend's arrays carry it
     kernels: str
     seed: int
     path: str
@@ -100,21 +103,21 @@ class Layer:
 
     def forward(self, X: Array, *, training: bool = False) -> Array:
         """Returns Y for a batch X (N, ...). In training it also keeps what ``backward`` needs."""
-        return article.forward(self, X)
+        return article.forward(self, self.accept(X), article.nearest(self, Layer, "forward_propagation"))
 
     def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
         """Takes dE/dY, sets ``gradients``, returns dE/dX (None if not needed); changes no parameter."""
-        return article.backward(self, output_error)
+        return article.backward(self, output_error, article.nearest(self, Layer, "backward_propagation"))
 
     def forward_propagation(self, input: Array) -> Array:
         """Returns Y for X, as in training, and keeps both as ``layer.input`` and ``layer.output``."""
-        Y = self.forward(input, training=True)
+        Y = article.nearest(self, Layer, "forward")(input, training=True)
         self.input, self.output = input, Y
         return Y
 
     def backward_propagation(self, output_error: Array, learning_rate: float) -> Array:
         """Returns dE/dX for dE/dY, and makes one step of gradient descent with this layer's parameters."""
-        input_error = self.backward(output_error)
+        input_error = article.nearest(self, Layer, "backward")(output_error)
         for layer in self.walk():
             for name, gradient in layer.gradients.items():
                 layer.parameters[name] = layer.parameters[name] - learning_rate * gradient
@@ -148,11 +151,13 @@ class Layer:
                     array = self.backend.to_numpy(array)
                 arrays[name] = bring(array, backend, self.dtype, f"{self.leaf(name)}", copy=True)
         self.gradients, self.new_buffers = {}, {}
-        self.backend, self.xp = backend, backend.xp
+        self.backend, self.xp, self.device_dtype = backend, backend.xp, device_dtype(backend, self.dtype)
         self.ops = ops.bind(backend, self.kernels, self.dtype)
 
     def accept(self, X: Array) -> Array:
         """Returns X as an array of the layer's backend and dtype; a layer that stands alone is built to suit X."""
+        if getattr(X, "dtype", None) == self.device_dtype and self.device_dtype is not None:
+            return X
         if self.backend is None:
             if not is_array(X):
                 X = bring(X, get_backend("cpu"), self.dtype, "X")
@@ -160,11 +165,8 @@ class Layer:
             if X.dtype == backend.xp.float64:
                 self.dtype = "float64"
             self.build(None, backend, self.dtype, self.seed, self.path)
-        dtype = getattr(self.xp, self.dtype)
-        if getattr(X, "dtype", None) != dtype:
-            assert self.backend is not None
-            X = self.xp.astype(bring(X, self.backend, self.dtype, "X"), dtype)
-        return X
+        assert self.backend is not None
+        return self.xp.astype(bring(X, self.backend, self.dtype, "X"), self.device_dtype)
 
     # -- parameters --------------------------------------------------------------------------------------------
 
@@ -222,10 +224,11 @@ class Layer:
     # -- copying and showing -------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("xp", "ops")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("xp", "ops", "device_dtype")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self.in_network = False  # a network that is copied takes its layers back
         if self.backend is not None:
             self.move(self.backend)
 

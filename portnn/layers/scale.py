@@ -17,6 +17,8 @@ class ScaleLayer(Layer):
     array([[-1.,  0.,  1.]])
     """
 
+    last_axis_only = True
+
     def __init__(self, factor: float, offset: float = 0.0):
         self.factor = checks.number("factor", factor)
         self.offset = checks.number("offset", offset)

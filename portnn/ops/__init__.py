@@ -30,10 +30,13 @@ def bind(backend: Any, kernels: str, dtype: str) -> Ops:
 
 
 def twin(backend: Any, kernels: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the backend's quicker twin of one of portnn's own functions, or ``function`` itself."""
+    """Returns the backend's quicker twin of one of portnn's own functions, or ``function`` itself.
+
+    Twins are found by module and name: ``"losses.mse"``, ``"optimizers.SGD.update"`` (which takes the optimizer first).
+    """
     if kernels == "portable" or not (getattr(function, "__module__", None) or "").startswith("portnn."):
         return function
-    name = f"{function.__module__.removeprefix('portnn.')}.{function.__name__}"
+    name = f"{function.__module__.removeprefix('portnn.')}.{function.__qualname__}"
     return backend.faster.get(name, function)  # type: ignore[no-any-return]
 
 

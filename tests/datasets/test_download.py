@@ -1,0 +1,356 @@
+"""Downloading, from a server on this machine that can go wrong in every way."""
+
+import gc
+import hashlib
+import socket
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from portnn import load_mnist
+from portnn.datasets import download as downloading
+from portnn.datasets.sources import SOURCES, Source
+
+pytest.importorskip("pooch", reason='downloading needs pooch: pip install "portnn[data]"')
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves /WAY/NAME: the file NAME in the way that the method WAY describes."""
+
+    def do_GET(self):
+        _, way, name = self.path.split("/")
+        self.server.asked.append((way, name))
+        getattr(self, way)(self.server.files[name])
+
+    def answer(self, body, length=None, **headers):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        for key, value in headers.items():
+            self.send_header(key.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def good(self, body):
+        self.answer(body)
+
+    def moved(self, body):
+        self.send_response(302)
+        self.send_header("Location", self.path.replace("moved", "good"))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def labelled(self, body):  # says that the packing was its own doing: most clients would unpack it
+        self.answer(body, Content_Encoding="gzip", Content_Type="application/octet-stream")
+
+    def unmeasured(self, body):  # no Content-Length
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def absent(self, body):
+        self.send_error(404)
+
+    def failing(self, body):
+        self.send_error(500)
+
+    def cut(self, body):
+        self.answer(body[: len(body) // 2], len(body))
+
+    def cut_unmeasured(self, body):
+        self.unmeasured(body[: len(body) // 2])
+
+    def mute(self, body):  # hangs up without a word
+        self.close_connection = True
+
+    def wrong(self, body):
+        self.answer(body[:-1] + bytes([body[-1] ^ 1]))
+
+    def empty(self, body):
+        self.answer(b"")
+
+    def page(self, body):
+        self.answer(b"<!DOCTYPE html><title>Please log in</title>", Content_Type="text/html")
+
+    def silent(self, body):
+        self.server.over.wait(10)
+
+    def stalled(self, body):  # half, and then nothing more, but the connection stays
+        self.answer(body[: len(body) // 2], len(body))
+        self.wfile.flush()
+        self.server.over.wait(10)
+
+    def log_message(self, *args):
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):  # a client that went away
+        pass
+
+
+@pytest.fixture
+def server(small_files, monkeypatch):
+    """A server of the small data set; ``asked`` lists what it was asked for."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with Server(("127.0.0.1", 0), Handler) as site:
+        site.files, site.asked, site.over = small_files, [], threading.Event()
+        site.url = f"http://127.0.0.1:{site.server_address[1]}"
+        thread = threading.Thread(target=site.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield site
+        site.over.set()
+        site.shutdown()
+        thread.join()
+    gc.collect()  # a connection left open would be a warning, which is an error
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The cache folder, which does not exist yet; nor does its parent."""
+    place = tmp_path / "caches" / "portnn"
+    monkeypatch.setenv("PORTNN_DATA", str(place))
+    return place
+
+
+@pytest.fixture
+def sources(server, cache, monkeypatch):
+    """Returns a function that sets the sources of MNIST: ways of the server, or addresses."""
+
+    def use(*ways, train=12, test=5):
+        addresses = tuple(way if "://" in way else f"{server.url}/{way}/" for way in ways)
+        sha256 = {name: hashlib.sha256(content).hexdigest() for name, content in server.files.items()}
+        monkeypatch.setitem(SOURCES, "mnist", Source(addresses, sha256, train, test))
+
+    return use
+
+
+def same(data, other):
+    return all(
+        np.array_equal(a, b) for pair, twin in zip(data, other, strict=True) for a, b in zip(pair, twin, strict=True)
+    )
+
+
+def left(tmp_path):
+    """All that lies in the folder of the test."""
+    return sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
+
+
+# -- what goes well ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["good", "moved", "labelled", "unmeasured"])
+def test_downloads_the_four_files(sources, cache, small, small_files, way):
+    sources(way)
+    assert same(load_mnist(full=True), small)
+    assert {path.name: path.read_bytes() for path in (cache / "mnist").iterdir()} == small_files
+
+
+def test_shows_a_bar_if_tqdm_is_there(sources, capsys):
+    pytest.importorskip("tqdm", reason="the bar is tqdm's")
+    sources("good")
+    load_mnist(full=True)
+    assert "train-images-idx3-ubyte.gz: 100%" in capsys.readouterr().err
+
+
+def test_shows_no_bar_without_tqdm(sources, small, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    sources("good")
+    assert same(load_mnist(full=True), small)
+    assert "%" not in capsys.readouterr().err
+
+
+def test_what_is_in_the_cache_is_not_downloaded_again(sources, server, small):
+    sources("good")
+    load_mnist(full=True)
+    assert len(server.asked) == 4
+    assert same(load_mnist(full=True), small)
+    assert len(server.asked) == 4
+
+
+@pytest.mark.parametrize("spoilt", [b"", b"half a file", None], ids=["empty", "other", "cut"])
+def test_a_damaged_file_in_the_cache_is_downloaded_again(sources, server, cache, small, small_files, spoilt):
+    sources("good")
+    load_mnist(full=True)
+    name = "t10k-images-idx3-ubyte.gz"
+    (cache / "mnist" / name).write_bytes(small_files[name][:-1] if spoilt is None else spoilt)
+    assert same(load_mnist(full=True), small)
+    assert server.asked[4:] == [("good", name)]
+    assert (cache / "mnist" / name).read_bytes() == small_files[name]
+
+
+def test_what_else_lies_in_the_cache_is_not_read(sources, cache, small, idx_bytes):
+    sources("good")
+    (cache / "mnist").mkdir(parents=True)
+    (cache / "mnist" / "train-images-idx3-ubyte").write_bytes(idx_bytes(np.zeros((12, 28, 28), np.uint8)))
+    assert same(load_mnist(full=True), small)
+
+
+def test_the_cache_folder_of_the_platform(monkeypatch):
+    import pooch
+
+    for value in (None, ""):
+        if value is None:
+            monkeypatch.delenv("PORTNN_DATA", raising=False)
+        else:
+            monkeypatch.setenv("PORTNN_DATA", value)
+        assert downloading._cache(pooch) == pooch.os_cache("portnn").absolute()
+
+
+def test_each_data_set_has_a_folder_of_its_own(sources, cache, monkeypatch, small):
+    sources("good")
+    monkeypatch.setitem(SOURCES, "kmnist", SOURCES["mnist"])
+    assert same(load_mnist(full=True, dataset="kmnist"), small)
+    assert [path.name for path in cache.iterdir()] == ["kmnist"]
+
+
+def test_after_the_download_the_number_of_images_is_checked(sources):
+    sources("good", train=60_000)
+    with pytest.raises(ValueError, match="holds 12 images, expected 60000"):
+        load_mnist(full=True)
+
+
+# -- sources that fail -------------------------------------------------------------------------------------------------
+
+FAULTS = {
+    "absent": "the server answered 404 Not Found",
+    "failing": "the server answered 500 Internal Server Error",
+    "cut": "the connection failed, IncompleteRead|wrong bytes",
+    "cut_unmeasured": "wrong bytes: SHA256 hash of downloaded file",
+    "mute": "the connection failed, RemoteDisconnected",
+    "wrong": "wrong bytes: SHA256 hash .* expected sha256:[0-9a-f]{64} but got [0-9a-f]{64}",
+    "empty": "wrong bytes: no gzip file came but nothing",
+    "page": "wrong bytes: no gzip file came but something that starts with b'<!DOCTYPE html><'",
+    "silent": "no answer within 0.5 seconds",
+    "stalled": "no answer within 0.5 seconds",
+    "refused": "the connection failed, .*refused",
+}
+
+
+@pytest.fixture
+def refused():
+    """An address where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, but not listening: nobody else gets the port meanwhile
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}/"
+
+
+@pytest.fixture(params=FAULTS)
+def fault(request, refused, monkeypatch):
+    """A source that fails, and the words of its reason."""
+    if request.param in ("silent", "stalled"):
+        monkeypatch.setattr(downloading, "TIMEOUT", 0.5)
+    if request.param == "refused" and sys.platform == "win32":
+        pytest.skip("Windows says it in the words of its language")
+    return (refused if request.param == "refused" else request.param), FAULTS[request.param]
+
+
+def test_a_source_that_fails_is_an_error_with_its_reason_and_leaves_nothing(sources, tmp_path, fault):
+    way, words = fault
+    sources(way)
+    with pytest.raises(downloading.DownloadError, match=words) as caught:
+        load_mnist(full=True)
+    message = str(caught.value)
+    assert "train-images-idx3-ubyte.gz could not be downloaded from any source" in message
+    assert "load_mnist(dataset='mnist', folder=...)" in message
+    assert isinstance(caught.value, RuntimeError)
+    assert left(tmp_path) == []
+
+
+def test_after_a_source_that_fails_comes_the_next(sources, server, cache, small, fault):
+    sources(fault[0], "good")
+    assert same(load_mnist(full=True), small)
+    assert len(list((cache / "mnist").iterdir())) == 4
+    # the one that failed was asked for one file, not for all four
+    assert len([way for way, name in server.asked if way != "good"]) <= 1
+
+
+def test_when_all_fail_each_is_listed_with_its_own_reason(sources, server, tmp_path):
+    sources("absent", "failing", "page")
+    with pytest.raises(downloading.DownloadError) as caught:
+        load_mnist(full=True)
+    lines = str(caught.value).splitlines()
+    name = "train-images-idx3-ubyte.gz"
+    assert lines[1] == f"  {server.url}/absent/{name}: the server answered 404 Not Found"
+    assert lines[2] == f"  {server.url}/failing/{name}: the server answered 500 Internal Server Error"
+    assert lines[3].startswith(f"  {server.url}/page/{name}: wrong bytes: ")
+    assert left(tmp_path) == []
+
+
+def test_the_reason_is_not_what_the_caller_was_handling(sources):
+    sources("mute")
+    try:
+        raise FileNotFoundError("of the caller")
+    except FileNotFoundError:
+        with pytest.raises(downloading.DownloadError, match="RemoteDisconnected: Remote end closed connection"):
+            load_mnist(full=True)
+
+
+def test_a_failure_on_the_way_keeps_the_whole_files_only(sources, server, cache, small, small_files):
+    sources("good")
+    content = server.files["t10k-images-idx3-ubyte.gz"]
+    server.files["t10k-images-idx3-ubyte.gz"] = content[:-3]
+    with pytest.raises(downloading.DownloadError, match=r"t10k-images-idx3-ubyte\.gz could not be downloaded"):
+        load_mnist(full=True)
+    whole = ["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"]
+    assert sorted(path.name for path in (cache / "mnist").iterdir()) == whole
+    server.files["t10k-images-idx3-ubyte.gz"] = content
+    server.asked.clear()
+    assert same(load_mnist(full=True), small)
+    assert [name for _, name in server.asked] == ["t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"]
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_midway_leaves_nothing(sources, server, tmp_path, monkeypatch, interruption):
+    sources("good", "good")
+    monkeypatch.setattr(downloading, "CHUNK", 1000)
+    seen = []
+
+    class Bar:
+        def __enter__(self):
+            return self.interrupt
+
+        def __exit__(self, *error):
+            pass
+
+        def interrupt(self, count):
+            seen.extend(path.stat().st_size for path in tmp_path.rglob("tmp*"))
+            raise interruption
+
+    monkeypatch.setattr(downloading, "_progress", lambda size, name: Bar())
+    with pytest.raises(interruption):
+        load_mnist(full=True)
+    assert len(seen) == 1, "there was no file to be cleared away"
+    assert len(server.asked) == 1, "an interruption is no reason to try the next source"
+    assert left(tmp_path) == []
+
+
+def test_what_was_in_the_folder_before_stays(sources, cache):
+    sources("absent")
+    (cache / "mnist").mkdir(parents=True)
+    (cache / "mnist" / "notes.txt").write_text("mine")
+    with pytest.raises(downloading.DownloadError):
+        load_mnist(full=True)
+    assert left(cache) == ["mnist", "mnist/notes.txt"]
+
+
+def test_a_cache_folder_that_cannot_be_used(sources, cache):
+    sources("good")
+    cache.parent.mkdir()
+    cache.write_text("a file, no folder")
+    with pytest.raises(downloading.DownloadError, match=r"cache folder .* cannot be used .*PORTNN_DATA to a folder"):
+        load_mnist(full=True)
+    assert cache.read_text() == "a file, no folder"
+
+
+def test_without_pooch_the_pip_line_is_given(sources, server, monkeypatch):
+    sources("good")
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    with pytest.raises(RuntimeError, match=r'pip install "portnn\[data\]".*folder=') as caught:
+        load_mnist(full=True)
+    assert isinstance(caught.value, downloading.DownloadError)
+    assert server.asked == []
