@@ -1,0 +1,77 @@
+"""Every example runs, as a user would run it; the README's code runs, and its commands are what CI calls."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from portnn.backend import availability
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+SHORT = {"xor": 20, "conv": 5, "mnist_fc": 1, "mnist_conv": 1, "own_layer": 20}
+
+
+def run(*arguments, cwd=ROOT):
+    path = os.pathsep.join([str(ROOT), str(ROOT / "backends")])
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "error"}
+    return subprocess.run([sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_every_example_has_its_place():
+    assert {path.stem for path in EXAMPLES} == set(SHORT)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_example(example, tmp_path):
+    done = run(str(example), "--epochs", str(SHORT[example.stem]), "--seed", "1", "--backend", "cpu", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    if example.stem.startswith("mnist"):
+        assert re.search(r"^epoch 1/1   error=0\.\d{6}$", done.stdout, re.MULTILINE)
+        assert re.search(r"^test accuracy: \d+\.\d% of 1000 digits$", done.stdout, re.MULTILINE)
+        assert re.search(r"^predicted:( \d){10}\ntrue:     ( \d){10}$", done.stdout, re.MULTILINE)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_example_on_the_gpu(example):
+    done = run(str(example), "--epochs", "1", "--backend", "gpu")
+    assert done.returncode == 0, done.stderr
+
+
+def test_example_without_a_gpu_says_why():
+    if availability("gpu").ok:
+        pytest.skip("this machine has a GPU")
+    done = run(str(ROOT / "examples" / "xor.py"), "--backend", "gpu")
+    assert done.returncode != 0
+    assert "backend 'gpu' is not available: step" in done.stderr
+    assert "To mend it:" in done.stderr
+
+
+def test_the_readmes_code_runs():
+    readme = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 4
+    uses = """
+net = Network([Shift(3), Gain(3), FCLayer(3, 1)], seed=0)
+net.use("mse")
+print(net.fit(np.eye(3), np.ones((3, 1)), epochs=30, learning_rate=0.1, verbose=0)["error"][-1])
+"""
+    done = run("-c", "\n".join(blocks) + uses)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert any(re.fullmatch(r"epoch 1000/1000   error=0\.000\d{3}", line) for line in lines)
+    accuracy = float(re.search(r"'accuracy': (0\.\d+)", done.stdout).group(1))
+    assert accuracy > 0.85
+    assert float(lines[-1]) < 0.05
+
+
+def test_ci_finds_the_readmes_test_command():
+    readme = (ROOT / "README.md").read_text()
+    command = re.search(r"<!-- test command -->\n```bash\n(.*)\n```", readme).group(1)
+    assert command.startswith("python3 -m venv .venv && ")
+    assert command.count("\n") == 0
