@@ -1,4 +1,4 @@
-"""The article's MNIST network, one sample at a time: portnn against the article's own algorithm, in turn, in one process.
+"""The article's MNIST network, one sample at a time: portnn against the article's own algorithm, in turn.
 
     python benchmarks/one_sample_at_a_time.py [--rounds 7]
 
@@ -10,6 +10,7 @@ import os
 import platform
 import statistics
 import time
+from itertools import pairwise
 
 import numpy as np
 
@@ -55,7 +56,7 @@ def main():
     y = to_categorical(labels[:STEPS]).astype(np.float32)
 
     net = Network(seed=0)
-    for n_in, n_out in zip(SIZES, SIZES[1:], strict=False):
+    for n_in, n_out in pairwise(SIZES):
         net.add(FCLayer(n_in, n_out))
         net.add(ActivationLayer("tanh"))
     net.use("mse")

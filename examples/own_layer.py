@@ -55,7 +55,9 @@ x_train = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
 y_train = np.array([[0], [1], [1], [0]])
 
 print("A layer in portnn's form, in batches of four:")
-net = Network([FCLayer(2, 8), Gain(8), ActivationLayer("tanh"), FCLayer(8, 1)], backend=options.backend, seed=options.seed)
+net = Network(
+    [FCLayer(2, 8), Gain(8), ActivationLayer("tanh"), FCLayer(8, 1)], backend=options.backend, seed=options.seed
+)
 net.use("mse")
 net.fit(x_train, y_train, epochs=options.epochs, learning_rate=0.3, batch_size=4, verbose=0)
 print(net.predict(x_train).round(2).ravel(), f"error={net.evaluate(x_train, y_train)['error']:.6f}")

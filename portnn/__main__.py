@@ -10,7 +10,9 @@ from portnn.backend import STEPS, availability, get_backend, known_backends
 
 def info() -> str:
     """Returns a paragraph for each known backend."""
-    lines = [f"portnn {portnn.__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"]
+    lines = [
+        f"portnn {portnn.__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    ]
     for name in known_backends():
         status = availability(name)
         if status.ok:

@@ -84,7 +84,7 @@ class Backend:
     # -- arrays ------------------------------------------------------------------------------------------------
 
     def asarray(self, host: Any, dtype: str | None = None, *, copy: bool = False) -> Array:
-        """Puts host data (NumPy arrays, lists, numbers) on the device, cast to ``dtype`` (a name) where one is given."""
+        """Puts host data (NumPy arrays, lists, numbers) on the device, cast to ``dtype`` (a name) if one is given."""
         # Always a fresh C-ordered copy: some libraries would share the caller's memory, or refuse read-only arrays.
         return self.xp.asarray(np.array(host, dtype=dtype, order="C"), device=self.device)
 
@@ -136,12 +136,15 @@ class Backend:
 
     def describe(self) -> dict[str, str]:
         """What ``python -m portnn info`` prints about this backend."""
-        return {"library": f"{self.xp.__name__} {getattr(self.xp, '__version__', '')}".strip(), "device": str(self.device)}
+        return {
+            "library": f"{self.xp.__name__} {getattr(self.xp, '__version__', '')}".strip(),
+            "device": str(self.device),
+        }
 
     # -- a backend is one thing, however often it is made --------------------------------------------------------
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and (self.xp, str(self.device)) == (other.xp, str(other.device))  # type: ignore[attr-defined]
+        return type(other) is type(self) and (self.xp, str(self.device)) == (other.xp, str(other.device))
 
     def __hash__(self) -> int:
         return hash((self.xp.__name__, str(self.device)))

@@ -1,4 +1,4 @@
-"""Initial weights, by name. All are drawn on the host, from the seed and the parameter's path: every device gets the same.
+"""Initial weights, by name. All are drawn on the host from seed and path: every device gets the same.
 
 fan_in and fan_out are the numbers of values that one output, and one input, of the layer is connected to.
 """

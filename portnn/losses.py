@@ -1,8 +1,8 @@
 """Loss functions E(Y*, Y), each with its derivative dE/dY beside it.
 
-Every loss takes ``y_true`` (Y*) and ``y_pred`` (Y), arrays of one array library, and returns the mean over the batch as a
-0-d array; its prime is the derivative of that mean, of the shape of ``y_pred``. Shapes must agree but for axes of length
-1: nothing is ever broadcast.
+Every loss takes ``y_true`` (Y*) and ``y_pred`` (Y), arrays of one array library, and returns the mean over the batch as
+a 0-d array; its prime is the derivative of that mean, of the shape of ``y_pred``. Shapes must agree but for axes of
+length 1: nothing is ever broadcast.
 """
 
 from math import prod
@@ -36,8 +36,8 @@ def matched(y_true: Array, y_pred: Array) -> Array:
         return y_true
     if [n for n in y_true.shape if n != 1] != [n for n in y_pred.shape if n != 1]:
         raise ValueError(
-            f"y_true has shape {tuple(y_true.shape)} but y_pred has {tuple(y_pred.shape)}: a loss compares element with "
-            "element, so both need the same shape. Reshape y_true; class numbers become rows with to_categorical"
+            f"y_true has shape {tuple(y_true.shape)} but y_pred has {tuple(y_pred.shape)}: a loss compares element "
+            "with element, so both need the same shape. Reshape y_true; class numbers become rows with to_categorical"
         )
     return namespace(y_true).reshape(y_true, y_pred.shape)
 

@@ -77,7 +77,9 @@ class Network:
             if fault:
                 raise TypeError(fault)
             if part.in_network:
-                raise ValueError(f"{part} is already in a network: make another one; a layer keeps the state of one place")
+                raise ValueError(
+                    f"{part} is already in a network: make another one; a layer keeps the state of one place"
+                )
         before = _shapes([*self.layers, layer], None)[index]
         for part in layer.walk():
             part.kernels = self.kernels
@@ -155,8 +157,9 @@ class Network:
         for layer in self.walk():
             if batch_size > 1 and layer.written_as_in_the_article and not layer.batched:
                 raise ValueError(
-                    f"batch_size={batch_size}, but layer {layer.path} ({type(layer).__name__}) is written as in the article: "
-                    "it takes one sample at a time. Use batch_size=1, or set batched = True in its class if it takes batches"
+                    f"batch_size={batch_size}, but layer {layer.path} ({type(layer).__name__}) is written as in the "
+                    "article: it takes one sample at a time. Use batch_size=1, or set batched = True in its class if "
+                    "it takes batches"
                 )
         with self.backend.scope():
             X, Y = self._data(x, y, check_finite)
@@ -266,11 +269,13 @@ class Network:
     def _optimizer(self, learning_rate: Any) -> Any:
         if self.optimizer is None and learning_rate is None:
             raise ValueError(
-                "fit needs a learning rate: fit(x, y, epochs, learning_rate=0.1), or give use() an optimizer such as SGD(0.1)"
+                "fit needs a learning rate: fit(x, y, epochs, learning_rate=0.1), or give use() an optimizer such as "
+                "SGD(0.1)"
             )
         if self.optimizer is not None and learning_rate is not None:
             raise ValueError(
-                f"use() was given {self.optimizer!r}, which has its own learning rate: leave learning_rate={learning_rate!r} out"
+                f"use() was given {self.optimizer!r}, which has its own learning rate: leave "
+                f"learning_rate={learning_rate!r} out"
             )
         return self.optimizer if learning_rate is None else SGD(learning_rate)
 
@@ -279,7 +284,7 @@ def _shapes(layers: list[Layer], input_shape: Shape) -> list[Shape]:
     """The shape of one sample before each layer and behind the last; None where it is not known."""
     shapes, shape, whole = [input_shape], input_shape, True
     for i, layer in enumerate(layers):
-        # Behind FCLayer(2, 3) and an unknown input a sample is (3,), or (1, 3), or (5, 5, 3): only the last axis is sure.
+        # Behind FCLayer(2, 3) and an unknown input a sample is (3,), or (1, 3), or (5, 5, 3).
         known = shape if whole or layer.last_axis_only else None
         if not whole and known is None:
             shapes[-1] = None

@@ -1,8 +1,8 @@
 """Optimizers: how a step turns gradients into new parameters. In teaching order; none is built on a harder one.
 
 An optimizer has three methods. ``slots(parameters)`` makes what it remembers from step to step, a dict of lists;
-``hyper(step)`` gives this step's numbers, computed on the host as Python floats; ``update`` calculates, without branching
-on any of those numbers, since a captured step reads them from device memory.
+``hyper(step)`` gives this step's numbers, computed on the host as Python floats; ``update`` calculates, without
+branching on any of those numbers, since a captured step reads them from device memory.
 """
 
 from collections.abc import Callable
@@ -65,7 +65,7 @@ class SGD:
 def check_learning_rate(learning_rate: Any) -> LearningRate:
     """Returns the learning rate as a float, or the schedule as it is; ValueError or TypeError otherwise."""
     if callable(learning_rate):
-        return learning_rate  # type: ignore[no-any-return]
+        return learning_rate
     try:
         rate = float(learning_rate)
     except (TypeError, ValueError):

@@ -12,8 +12,8 @@ Pairs = dict[str, tuple[Function, Function]]
 def find_pair(kind: str, pairs: Pairs, function: Any, prime: Any) -> tuple[Function, Function]:
     """Returns (function, derivative) of what a user gave for an activation or a loss (``kind``).
 
-    A name or one of our own functions is enough; anything else must come with its derivative, as a second argument or as
-    an attribute ``prime``.
+    A name or one of our own functions is enough; anything else must come with its derivative, as a second argument or
+    as an attribute ``prime``.
     """
     if isinstance(function, str):
         if function not in pairs:
@@ -27,7 +27,8 @@ def find_pair(kind: str, pairs: Pairs, function: Any, prime: Any) -> tuple[Funct
     prime = prime or getattr(function, "prime", None)
     if not callable(prime):
         raise TypeError(
-            f"{kind} {name_of(function)} needs its derivative: pass it as {kind}_prime, a function of the same arguments"
+            f"{kind} {name_of(function)} needs its derivative: pass it as {kind}_prime, a function of the same "
+            "arguments"
             if prime is None
             else f"{kind}_prime must be a function, got {prime!r:.60}"
         )
@@ -44,8 +45,8 @@ def checked(function: Function, backend: Backend, dtype: str) -> Function:
         answer = function(*arrays)
         if not backend.owns(answer):
             raise TypeError(
-                f"{name_of(function)} returned {type(answer).__module__}.{type(answer).__name__}, but the network runs on "
-                f"backend {backend.name!r}: write it with the namespace of its arguments (self.xp in a layer, "
+                f"{name_of(function)} returned {type(answer).__module__}.{type(answer).__name__}, but the network runs "
+                f"on backend {backend.name!r}: write it with the namespace of its arguments (self.xp in a layer, "
                 "portnn.backend.namespace(x) in a function)"
             )
         return answer if answer.dtype == getattr(xp, dtype) else xp.asarray(answer, dtype=getattr(xp, dtype))

@@ -155,7 +155,9 @@ class TrainStep:
         self.xp = network.backend.xp
         self.offsets = network.backend.asarray(np.arange(size, dtype=np.int64))
         # Below the lowest layer that learns, nobody needs dE/dX.
-        learns = [any(below.parameters or below.written_as_in_the_article for below in layer.walk()) for layer in self.layers]
+        learns = [
+            any(below.parameters or below.written_as_in_the_article for below in layer.walk()) for layer in self.layers
+        ]
         self.lowest = learns.index(True) if True in learns else len(learns)
 
     def __call__(self) -> list[Array]:
@@ -254,9 +256,9 @@ def train(
             if check_finite and not np.isfinite(means["error"]):
                 bad = int(backend.to_numpy(state.counters["finite steps"])) + 1
                 raise DivergedError(
-                    f"the error became {means['error']} in epoch {epoch + 1}, at step {bad} of {len(sizes)}: the weights "
-                    "have run away. Build the network again and train it with a smaller learning rate, or scale the data; "
-                    "check_finite=False goes on regardless"
+                    f"the error became {means['error']} in epoch {epoch + 1}, at step {bad} of {len(sizes)}: the "
+                    "weights have run away. Build the network again and train it with a smaller learning rate, or "
+                    "scale the data; check_finite=False goes on regardless"
                 )
     return history
 

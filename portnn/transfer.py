@@ -19,7 +19,9 @@ def backend_of(x: Array) -> Backend:
     if isinstance(x, (np.ndarray, np.generic)):
         return get_backend("cpu")
     if not is_array(x):
-        raise TypeError(f"backend_of takes an array, got {type(x).__name__}; to make one call to_device({x!r:.40}, 'cpu')")
+        raise TypeError(
+            f"backend_of takes an array, got {type(x).__name__}; to make one call to_device({x!r:.40}, 'cpu')"
+        )
     if type(x).__module__.partition(".")[0] == "cupy":
         return get_backend("gpu")
     return owner_of(x) or get_backend(namespace(x), device=device_of(x))

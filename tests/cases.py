@@ -1,4 +1,4 @@
-"""One table of cases: a row for every public layer, activation, loss, optimizer and op. test_contracts.py runs them all."""
+"""One table of cases: a row for every public layer, activation, loss, optimizer and op."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -123,12 +123,50 @@ class DeviceArray(np.ndarray):
         note(np.ndarray.__setitem__, (target, key, value), {}, None)
 
 
-for _name in ("__float__", "__int__", "__bool__", "__index__", "__iter__", "__complex__", "__contains__", "item", "tolist"):
-    setattr(DeviceArray, _name, host_read(_name))
 for _name in (
-    "all any argmax argmin argsort astype clip copy cumsum dot fill flatten max mean min nonzero prod put ravel repeat reshape "
-    "round sort squeeze std sum swapaxes take transpose var"
-).split():
+    "__float__",
+    "__int__",
+    "__bool__",
+    "__index__",
+    "__iter__",
+    "__complex__",
+    "__contains__",
+    "item",
+    "tolist",
+):
+    setattr(DeviceArray, _name, host_read(_name))
+for _name in [
+    "all",
+    "any",
+    "argmax",
+    "argmin",
+    "argsort",
+    "astype",
+    "clip",
+    "copy",
+    "cumsum",
+    "dot",
+    "fill",
+    "flatten",
+    "max",
+    "mean",
+    "min",
+    "nonzero",
+    "prod",
+    "put",
+    "ravel",
+    "repeat",
+    "reshape",
+    "round",
+    "sort",
+    "squeeze",
+    "std",
+    "sum",
+    "swapaxes",
+    "take",
+    "transpose",
+    "var",
+]:
     setattr(DeviceArray, _name, no_method(_name))
 
 

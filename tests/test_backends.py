@@ -8,9 +8,9 @@ from pathlib import Path
 import array_api_strict
 import numpy as np
 import pytest
-from conftest import DEVICE, strict_backend
 
 import portnn
+from conftest import DEVICE, strict_backend
 from portnn import available_backends, backend_of, get_backend, to_device, to_numpy
 from portnn.backend import BUILT_IN, ENTRY_POINTS, Availability, BackendUnavailableError, availability
 
@@ -39,7 +39,9 @@ def test_the_namespace_adds_nothing_to_the_standard():
     assert {"dot", "load", "random"}.isdisjoint(vars(get_backend("cpu").xp))
 
 
-@pytest.mark.parametrize("shapes", [((3, 4), (4, 5)), ((3, 1), (1, 5)), ((1, 4), (4, 1)), ((4,), (4, 5)), ((2, 3, 4), (4, 5))])
+@pytest.mark.parametrize(
+    "shapes", [((3, 4), (4, 5)), ((3, 1), (1, 5)), ((1, 4), (4, 1)), ((4,), (4, 5)), ((2, 3, 4), (4, 5))]
+)
 def test_matmul_is_the_standards(shapes):
     a, b = (np.random.default_rng(0).standard_normal(shape) for shape in shapes)
     assert np.allclose(get_backend("cpu").xp.matmul(a, b), np.matmul(a, b), rtol=1e-13)
@@ -81,7 +83,9 @@ def test_info_says_the_same_words(without_gpu, capsys):
 
 
 def test_unknown_names_and_wrong_things():
-    with pytest.raises(ValueError, match=r"unknown backend 'tpu'; known: 'cpu', 'gpu'.*get_backend\(namespace, device=...\)"):
+    with pytest.raises(
+        ValueError, match=r"unknown backend 'tpu'; known: 'cpu', 'gpu'.*get_backend\(namespace, device=...\)"
+    ):
         get_backend("tpu")
     with pytest.raises(TypeError, match="got 5"):
         get_backend(5)
@@ -118,7 +122,9 @@ def test_others_may_add_a_name_but_not_replace_ours(monkeypatch):
         def __init__(self, name, value):
             self.name, self.value = name, value
 
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Point("cpu", "evil"), Point("npu", "other_lib")])
+    monkeypatch.setattr(
+        "importlib.metadata.entry_points", lambda group: [Point("cpu", "evil"), Point("npu", "other_lib")]
+    )
     known = portnn.backend.known_backends()
     assert known["cpu"] == "portnn_numpy"
     assert known["npu"] == "other_lib"
@@ -130,7 +136,7 @@ def test_a_bare_checkout_without_the_backends_folder(monkeypatch):
     monkeypatch.setattr("portnn.backend._made", {})
     monkeypatch.setattr("portnn.backend._missing", {})
     monkeypatch.setattr("portnn.backend.BUILT_IN", {"cpu": "no_such_package"})
-    with pytest.raises(RuntimeError, match="(?s)no_such_package.*PYTHONPATH=.:backends"):
+    with pytest.raises(RuntimeError, match=r"(?s)no_such_package.*PYTHONPATH=.:backends"):
         get_backend("cpu")
 
 

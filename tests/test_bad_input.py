@@ -3,9 +3,21 @@
 import array_api_strict
 import numpy as np
 import pytest
-from conftest import strict_backend
 
-from portnn import SGD, ActivationLayer, ConvLayer, FCLayer, FlattenLayer, Layer, Network, ScaleLayer, mse, tanh, to_device
+from conftest import strict_backend
+from portnn import (
+    SGD,
+    ActivationLayer,
+    ConvLayer,
+    FCLayer,
+    FlattenLayer,
+    Layer,
+    Network,
+    ScaleLayer,
+    mse,
+    tanh,
+    to_device,
+)
 
 X, Y = np.ones((6, 4)), np.ones((6, 2))
 
@@ -26,17 +38,41 @@ FIT = {
     "strings": (TypeError, "x must be real numbers, got dtype <U1", dict(x=["a", "b"], y=[1, 2])),
     "objects": (TypeError, "y must be real numbers", dict(x=X, y=[None] * 6)),
     "complex": (TypeError, "x must be real numbers, got dtype complex128", dict(x=X * 1j, y=Y)),
-    "ragged": (ValueError, "x cannot be made an array.*All samples must have one shape", dict(x=[[1.0, 2.0], [1.0]], y=Y)),
-    "a number": (ValueError, r"x must have an axis of samples, \(N, ...\), got the single number 3.0", dict(x=3.0, y=Y)),
+    "ragged": (
+        ValueError,
+        "x cannot be made an array.*All samples must have one shape",
+        dict(x=[[1.0, 2.0], [1.0]], y=Y),
+    ),
+    "a number": (
+        ValueError,
+        r"x must have an axis of samples, \(N, ...\), got the single number 3.0",
+        dict(x=3.0, y=Y),
+    ),
     "no samples": (ValueError, "x holds 0 samples", dict(x=X[:0], y=Y[:0])),
     "other length": (ValueError, "x holds 6 samples, y 5 targets", dict(x=X, y=Y[:5])),
-    "NaN": (ValueError, r"x\[3, 1\] is nan in float32.*nan_to_num.*check_finite=False", dict(x=with_value(np.nan), y=Y)),
+    "NaN": (
+        ValueError,
+        r"x\[3, 1\] is nan in float32.*nan_to_num.*check_finite=False",
+        dict(x=with_value(np.nan), y=Y),
+    ),
     "infinity": (ValueError, r"x\[3, 1\] is -inf", dict(x=with_value(-np.inf), y=Y)),
-    "too large for float32": (ValueError, r"x\[3, 1\] is inf in float32.*scale the data", dict(x=with_value(1e300), y=Y)),
+    "too large for float32": (
+        ValueError,
+        r"x\[3, 1\] is inf in float32.*scale the data",
+        dict(x=with_value(1e300), y=Y),
+    ),
     "NaN target": (ValueError, r"y\[0, 0\] is nan", dict(x=X, y=Y * np.nan)),
-    "other width": (ValueError, r"layer 0: FCLayer\(4, 3\) takes 4 values.*shape \(5,\).*FCLayer\(5, 3\)", dict(x=np.ones((6, 5)), y=Y)),
+    "other width": (
+        ValueError,
+        r"layer 0: FCLayer\(4, 3\) takes 4 values.*shape \(5,\).*FCLayer\(5, 3\)",
+        dict(x=np.ones((6, 5)), y=Y),
+    ),
     "images": (ValueError, r"layer 0: FCLayer.*shape \(2, 2\).*FlattenLayer\(\)", dict(x=np.ones((6, 2, 2)), y=Y)),
-    "other target": (ValueError, r"a target has shape \(3,\).*output for a sample has shape \(2,\)", dict(x=X, y=np.ones((6, 3)))),
+    "other target": (
+        ValueError,
+        r"a target has shape \(3,\).*output for a sample has shape \(2,\)",
+        dict(x=X, y=np.ones((6, 3))),
+    ),
     "class numbers": (ValueError, r"a target has shape \(\).*to_categorical\(y, 2\)", dict(x=X, y=np.arange(6) % 2)),
     "foreign array": (
         TypeError,
@@ -46,8 +82,16 @@ FIT = {
     "no epochs": (ValueError, "epochs must be 1 or more, got 0", dict(x=X, y=Y, epochs=0)),
     "half an epoch": (TypeError, "epochs must be a whole number, got 1.5", dict(x=X, y=Y, epochs=1.5)),
     "batch of 0": (ValueError, "batch_size must be 1 or more, got 0", dict(x=X, y=Y, batch_size=0)),
-    "no rate": (ValueError, r"fit needs a learning rate: fit\(x, y, epochs, learning_rate=0.1\)", dict(x=X, y=Y, learning_rate=None)),
-    "negative rate": (ValueError, "learning_rate must be finite and not negative, got -1", dict(x=X, y=Y, learning_rate=-1)),
+    "no rate": (
+        ValueError,
+        r"fit needs a learning rate: fit\(x, y, epochs, learning_rate=0.1\)",
+        dict(x=X, y=Y, learning_rate=None),
+    ),
+    "negative rate": (
+        ValueError,
+        "learning_rate must be finite and not negative, got -1",
+        dict(x=X, y=Y, learning_rate=-1),
+    ),
     "NaN rate": (ValueError, "learning_rate must be finite", dict(x=X, y=Y, learning_rate=float("nan"))),
     "rate as text": (TypeError, "learning_rate must be a number, or a schedule", dict(x=X, y=Y, learning_rate="fast")),
 }
@@ -183,7 +227,7 @@ def test_weights_of_another_shape():
     Network([layer])
     with pytest.raises(ValueError, match=r"bias has shape \(1, 3\), got an array of shape \(3,\)"):
         layer.bias = [1, 2, 3]
-    with pytest.raises(TypeError, match="lies on backend .array_api_strict"):
+    with pytest.raises(TypeError, match=r"lies on backend .array_api_strict"):
         layer.bias = array_api_strict.ones((1, 3))
     with pytest.raises(RuntimeError, match="has no bias; it has weights"):
         _ = Network([FCLayer(2, 3, bias=False)]).layers[0].bias
@@ -202,7 +246,9 @@ def test_a_users_function_that_answers_with_another_library():
         return np.tanh(np.asarray(x.to_device(array_api_strict.Device("CPU_DEVICE"))))
 
     net = Network([ActivationLayer(wrong, wrong)], backend=strict_backend())
-    with pytest.raises(TypeError, match=r"wrong returned numpy.ndarray, but the network runs on backend .array_api_strict.*self.xp"):
+    with pytest.raises(
+        TypeError, match=r"wrong returned numpy.ndarray, but the network runs on backend .array_api_strict.*self.xp"
+    ):
         net.predict(X)
     net = Network([FCLayer(4, 2)])
     net.use(lambda a, b: "small", lambda a, b: b)

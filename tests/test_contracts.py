@@ -6,9 +6,9 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-from cases import ACTIVATIONS, LAYERS, LOSSES, OPS, OPTIMIZERS, missing
 
 import portnn
+from cases import ACTIVATIONS, LAYERS, LOSSES, OPS, OPTIMIZERS, missing
 from portnn import activations, losses
 from portnn.ops import _portable
 from portnn.ops._plan import conv_plan
@@ -76,7 +76,9 @@ def test_backward_is_the_derivative_of_forward(case):
             layer.parameters[name] = w
             return np.sum(D * layer.forward(X))
 
-        assert slope(error, W, direction) == pytest.approx(np.sum(layer.gradients[name] * direction), rel=1e-7, abs=1e-9)
+        assert slope(error, W, direction) == pytest.approx(
+            np.sum(layer.gradients[name] * direction), rel=1e-7, abs=1e-9
+        )
         layer.parameters[name] = W
         assert layer.gradients[name].shape == W.shape
 
@@ -307,7 +309,9 @@ def test_every_fast_twin_has_a_portable_one(name):
     assert callable(reduce(getattr, path, home))
 
 
-@pytest.mark.parametrize("name", [n for n in portnn.get_backend("cpu").faster if n.startswith(("losses", "activations"))])
+@pytest.mark.parametrize(
+    "name", [n for n in portnn.get_backend("cpu").faster if n.startswith(("losses", "activations"))]
+)
 @pytest.mark.parametrize("shape", [(1, 1), (3, 1, 4), (2, 3, 4, 5), (1, 10)])
 def test_fast_functions_equal_the_portable_ones(name, shape):
     module, function = name.split(".")

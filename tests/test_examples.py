@@ -18,7 +18,9 @@ SHORT = {"xor": 20, "conv": 5, "mnist_fc": 1, "mnist_conv": 1, "own_layer": 20}
 def run(*arguments, cwd=ROOT):
     path = os.pathsep.join([str(ROOT), str(ROOT / "backends")])
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "error"}
-    return subprocess.run([sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+    )
 
 
 def test_every_example_has_its_place():

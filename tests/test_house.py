@@ -59,7 +59,9 @@ def test_products_are_written_matmul(path):
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.parent.name == "layers"], ids=name)
 def test_the_shelf_names_no_device(path):
-    strings = {node.value for node in ast.walk(tree(path)) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    strings = {
+        node.value for node in ast.walk(tree(path)) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
     assert not [s for s in strings if re.search(r"\b(cuda|cupy|gpu)\b", s, re.IGNORECASE)]
 
 
@@ -89,7 +91,9 @@ def test_no_import_circle():
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("portnn"):
                 for alias in node.names:
                     inner = f"{node.module}.{alias.name}"
-                    is_module = (ROOT / inner.replace(".", "/")).with_suffix(".py").exists() or (ROOT / inner.replace(".", "/")).is_dir()
+                    is_module = (ROOT / inner.replace(".", "/")).with_suffix(".py").exists() or (
+                        ROOT / inner.replace(".", "/")
+                    ).is_dir()
                     found.add(inner if is_module else node.module)
         graph[module] = found
 

@@ -9,10 +9,25 @@ import signal
 import array_api_strict
 import numpy as np
 import pytest
-from conftest import strict_backend
 
-from portnn import SGD, ActivationLayer, ConvLayer, FCLayer, FlattenLayer, Network, ScaleLayer, load_mnist, mse, mse_prime
-from portnn import tanh, tanh_prime, to_categorical, to_device, to_numpy
+from conftest import strict_backend
+from portnn import (
+    SGD,
+    ActivationLayer,
+    ConvLayer,
+    FCLayer,
+    FlattenLayer,
+    Network,
+    ScaleLayer,
+    load_mnist,
+    mse,
+    mse_prime,
+    tanh,
+    tanh_prime,
+    to_categorical,
+    to_device,
+    to_numpy,
+)
 
 X_XOR = np.array([[[0, 0]], [[0, 1]], [[1, 0]], [[1, 1]]])
 Y_XOR = np.array([[[0]], [[1]], [[1]], [[0]]])
@@ -73,7 +88,9 @@ def test_the_articles_mnist_recipe():
 def test_printed_lines_have_the_articles_form(capsys):
     xor_network().fit(X_XOR, Y_XOR, epochs=3, learning_rate=0.1)
     lines = capsys.readouterr().out.splitlines()
-    assert [bool(re.fullmatch(rf"epoch {k}/3   error=\d\.\d{{6}}", line)) for k, line in enumerate(lines, 1)] == [True] * 3
+    assert [bool(re.fullmatch(rf"epoch {k}/3   error=\d\.\d{{6}}", line)) for k, line in enumerate(lines, 1)] == [
+        True
+    ] * 3
 
 
 def test_names_and_functions_are_one_thing():
@@ -410,7 +427,10 @@ def test_a_step_is_made_whole_or_not_at_all(how, error, steps):
 
 def test_a_training_that_runs_away_says_when():
     net, x, y = regression()
-    with np.errstate(all="ignore"), pytest.raises(RuntimeError, match=r"error became (nan|inf) in epoch \d+, at step \d+ of 10"):
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(RuntimeError, match=r"error became (nan|inf) in epoch \d+, at step \d+ of 10"),
+    ):
         net.fit(x, y, epochs=50, learning_rate=100.0, verbose=0)
 
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from cases import ACTIVATIONS, LAYERS, LOSSES, OPTIMIZERS
-from replay import CaptureError, ReplayBackend
 
+from cases import ACTIVATIONS, LAYERS, LOSSES, OPTIMIZERS
 from portnn import SGD, ActivationLayer, FCLayer, FlattenLayer, Layer, Network
+from replay import CaptureError, ReplayBackend
 
 SAMPLES, BATCH = 25, 5
 
@@ -54,7 +54,9 @@ def test_loss(loss):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
 def test_optimizer(optimizer):
-    assert_replays_equal_eager_steps(lambda: [FCLayer(4, 3), ActivationLayer("tanh"), FCLayer(3, 2)], (4,), optimizer=optimizer)
+    assert_replays_equal_eager_steps(
+        lambda: [FCLayer(4, 3), ActivationLayer("tanh"), FCLayer(3, 2)], (4,), optimizer=optimizer
+    )
 
 
 def test_a_smaller_last_batch_is_a_second_recording():
@@ -62,7 +64,10 @@ def test_a_smaller_last_batch_is_a_second_recording():
 
 
 def test_replays_equal_the_cpu_backend():
-    layers = [FCLayer(4, 3), ActivationLayer("tanh"), FCLayer(3, 2)], [FCLayer(4, 3), ActivationLayer("tanh"), FCLayer(3, 2)]
+    layers = (
+        [FCLayer(4, 3), ActivationLayer("tanh"), FCLayer(3, 2)],
+        [FCLayer(4, 3), ActivationLayer("tanh"), FCLayer(3, 2)],
+    )
     replayed, _ = train(ReplayBackend(), layers[0], (4,))
     plain, _ = train("cpu", layers[1], (4,))
     for path, array in plain.items():

@@ -18,7 +18,11 @@ pytestmark = pytest.mark.skipif(not WHEEL, reason="set PORTNN_WHEEL to a built w
 
 def test_the_wheel_holds_three_packages_and_the_sample():
     names = zipfile.ZipFile(WHEEL).namelist()
-    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"portnn", "portnn_numpy", "portnn_cupy"}
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {
+        "portnn",
+        "portnn_numpy",
+        "portnn_cupy",
+    }
     assert len([name for name in names if name.startswith("portnn/datasets/sample/") and name.endswith(".gz")]) == 4
     assert {"portnn/py.typed", "portnn_numpy/py.typed", "portnn_cupy/py.typed"} <= set(names)
     licences = [name for name in names if "licenses/" in name]

@@ -13,7 +13,7 @@ Array = Any
 
 
 def matmul(a: Array, b: Array) -> Array:
-    """``numpy.matmul``, quicker for 2-D operands: ``dot`` goes to BLAS where ``matmul`` loops (a column times a row)."""
+    """``numpy.matmul``, quicker for 2-D operands: ``dot`` goes to BLAS where ``matmul`` loops (column times row)."""
     return np.dot(a, b) if a.ndim == 2 and b.ndim == 2 else np.matmul(a, b)
 
 
@@ -24,7 +24,8 @@ def reshape(x: Array, /, shape: Any, *, copy: bool | None = None) -> Array:
 
 def sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Array:  # noqa: A001
     """``numpy.sum`` without its wrapper."""
-    return np.add.reduce(x, axis=axis, dtype=dtype, keepdims=keepdims)
+    reduce: Any = np.add.reduce
+    return reduce(x, axis=axis, dtype=dtype, keepdims=keepdims)
 
 
 def patches(x: Array, plan: Any) -> Array:
@@ -95,7 +96,7 @@ def _minus(a: Array, temporary: Array) -> Array:
     return np.subtract(a, temporary, out=temporary)
 
 
-TWINS = {
+TWINS: dict[str, Any] = {
     "ops.patches": patches,
     "ops.fold": fold,
     "ops.images": images,

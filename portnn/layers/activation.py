@@ -30,7 +30,9 @@ class ActivationLayer(Layer):
         activation: str | Callable[[Array], Array],
         activation_prime: Callable[[Array], Array] | None = None,
     ):
-        self.activation, self.activation_prime = find_pair("activation", activations.PAIRS, activation, activation_prime)
+        self.activation, self.activation_prime = find_pair(
+            "activation", activations.PAIRS, activation, activation_prime
+        )
 
     def move(self, backend: Backend) -> None:
         super().move(backend)

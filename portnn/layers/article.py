@@ -1,8 +1,8 @@
 """A layer written as in the article, inside a network that works on batches.
 
-It defines ``forward_propagation(input)`` and ``backward_propagation(output_error, learning_rate)``, sees one sample at a
-time without a batch axis, and updates its own weights. It need not call ``super().__init__()``, and may be written with
-NumPy's functions or with ``self.xp``.
+It defines ``forward_propagation(input)`` and ``backward_propagation(output_error, learning_rate)``, sees one sample at
+a time without a batch axis, and updates its own weights. It need not call ``super().__init__()``, and may be written
+with NumPy's functions or with ``self.xp``.
 """
 
 from math import prod
@@ -79,7 +79,9 @@ def forward(layer: Any, X: Array, forward_propagation: Any) -> Array:
 def backward(layer: Any, output_error: Array, backward_propagation: Any) -> Array:
     """dE/dX for dE/dY of one sample: the layer's ``backward_propagation``, which also updates its weights."""
     if layer.learning_rate_now is None:
-        raise RuntimeError(f"{layer} updates its own weights: call its backward_propagation(output_error, learning_rate)")
+        raise RuntimeError(
+            f"{layer} updates its own weights: call its backward_propagation(output_error, learning_rate)"
+        )
     if not layer.batched:
         output_error = layer.xp.reshape(output_error, layer.output_shape_now)
     dX = answer(layer, backward_propagation(output_error, layer.learning_rate_now), "backward_propagation")
@@ -97,7 +99,9 @@ def backward(layer: Any, output_error: Array, backward_propagation: Any) -> Arra
 def answer(layer: Any, value: Any, method: str) -> Array:
     """What a method returned, on the layer's backend and in the network's dtype."""
     if value is None:
-        raise TypeError(f"{type(layer).__name__}.{method} returned None: it must return an array (is a return missing?)")
+        raise TypeError(
+            f"{type(layer).__name__}.{method} returned None: it must return an array (is a return missing?)"
+        )
     value = bring(value, layer.backend, layer.dtype, f"what {type(layer).__name__}.{method} returned")
     dtype = getattr(layer.xp, layer.dtype)
     return value if value.dtype == dtype else layer.xp.astype(value, dtype)

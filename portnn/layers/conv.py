@@ -68,7 +68,11 @@ class ConvLayer(Layer):
     def _advice(self, shape: tuple[int, ...]) -> str:
         if (*shape, 1) == self.input_shape:
             return "add the axis of channels with x = x[..., None]"
-        return f"make it ConvLayer({shape}, {self.kernel_shape}, {self.layer_depth})" if len(shape) == 3 else "reshape the data"
+        return (
+            f"make it ConvLayer({shape}, {self.kernel_shape}, {self.layer_depth})"
+            if len(shape) == 3
+            else "reshape the data"
+        )
 
     def forward(self, X: Array, *, training: bool = False) -> Array:
         X = self.accept(X)

@@ -12,8 +12,9 @@ class FCLayer(Layer):
         Y     = X W + B
         dE/dX = dE/dY W^T        dE/dW = X^T dE/dY        dE/dB = sum of dE/dY over the samples
 
-    X (..., input_size), Y (..., output_size): it acts on the last axis. ``layer.weights`` (input_size, output_size), drawn
-    by the initializer named ``weights``; ``layer.bias`` (1, output_size), zero at first, absent with ``bias=False``.
+    X (..., input_size), Y (..., output_size): it acts on the last axis. ``layer.weights`` (input_size, output_size),
+    drawn by the initializer named ``weights``; ``layer.bias`` (1, output_size), zero at first, absent with
+    ``bias=False``.
 
     >>> import numpy as np
     >>> layer = FCLayer(2, 1)
@@ -29,8 +30,8 @@ class FCLayer(Layer):
     def __init__(self, input_size: int, output_size: int, *, weights: str = "glorot_uniform", bias: bool = True):
         if isinstance(input_size, (tuple, list)) or isinstance(output_size, (tuple, list)):
             raise TypeError(
-                f"FCLayer takes two numbers, of inputs and of outputs, got ({input_size}, {output_size}): it acts on the "
-                "last axis and needs no shapes. For shapes (1, 2) and (1, 3) write FCLayer(2, 3)"
+                f"FCLayer takes two numbers, of inputs and of outputs, got ({input_size}, {output_size}): it acts on "
+                "the last axis and needs no shapes. For shapes (1, 2) and (1, 3) write FCLayer(2, 3)"
             )
         self.input_size = checks.size("input_size", input_size)
         self.output_size = checks.size("output_size", output_size)
@@ -48,12 +49,18 @@ class FCLayer(Layer):
         if input_shape is None:
             return (self.output_size,)
         if not input_shape:
-            raise ValueError(f"{self} acts on the last axis, but a sample is a single number: give it one with x[:, None]")
-        if input_shape[-1] != self.input_size:
-            flat = f", or FlattenLayer() in front of it if {self.input_size} is their product" if len(input_shape) > 1 else ""
             raise ValueError(
-                f"{self} takes {self.input_size} values on the last axis, but a sample comes in with shape {input_shape}: "
-                f"make it FCLayer({input_shape[-1]}, {self.output_size}){flat}"
+                f"{self} acts on the last axis, but a sample is a single number: give it one with x[:, None]"
+            )
+        if input_shape[-1] != self.input_size:
+            flat = (
+                f", or FlattenLayer() in front of it if {self.input_size} is their product"
+                if len(input_shape) > 1
+                else ""
+            )
+            raise ValueError(
+                f"{self} takes {self.input_size} values on the last axis, but a sample comes in with shape "
+                f"{input_shape}: make it FCLayer({input_shape[-1]}, {self.output_size}){flat}"
             )
         return (*input_shape[:-1], self.output_size)
 

@@ -12,7 +12,7 @@ Array = Any
 
 
 class Parameter:
-    """``layer.weights`` reads and assigns ``layer.parameters["weights"]``; what is assigned is copied, moved and cast."""
+    """``layer.weights`` reads and assigns ``layer.parameters["weights"]``: a copy, moved and cast."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -32,8 +32,8 @@ class Layer:
     """A layer: it computes Y from X, and dE/dX and the derivatives of its parameters from dE/dY.
 
     Write ``forward`` and ``backward``, and let the network descend; or write ``forward_propagation`` and
-    ``backward_propagation`` as in the article, where a layer sees one sample at a time and updates its own weights. Each
-    pair is defined by the other here, so a layer overrides one pair and has both.
+    ``backward_propagation`` as in the article, where a layer sees one sample at a time and updates its own weights.
+    Each pair is defined by the other here, so a layer overrides one pair and has both.
 
     ``parameters``, ``gradients`` and ``buffers`` are dicts of arrays; ``layers`` are the children of a composite layer.
     ``xp`` is the array namespace to write with, ``ops`` the routines it has no word for, ``step`` the number of updates
@@ -131,9 +131,7 @@ class Layer:
         """The shape of one sample of Y for one sample of X; None where unknown. ValueError where X does not fit."""
         return None
 
-    def build(
-        self, input_shape: tuple[int, ...] | None, backend: Backend, dtype: str, seed: int, path: str
-    ) -> None:
+    def build(self, input_shape: tuple[int, ...] | None, backend: Backend, dtype: str, seed: int, path: str) -> None:
         """Makes the layer ready on a backend: parameters set so far are moved and cast, missing ones drawn.
 
         Called by ``Network.add``. A layer that overrides it sets its parameters, then calls ``super().build(...)``.
@@ -172,7 +170,11 @@ class Layer:
 
     def assign(self, name: str, value: Any) -> None:
         """Sets a parameter: ``value`` must have its shape; host data is moved and cast, and always copied."""
-        shape = tuple(getattr(value, "shape", ())) if is_array(value) else tuple(bring(value, get_backend("cpu"), None, name).shape)
+        shape = (
+            tuple(getattr(value, "shape", ()))
+            if is_array(value)
+            else tuple(bring(value, get_backend("cpu"), None, name).shape)
+        )
         expected = self.shapes.get(name, shape)
         if shape != expected:
             raise ValueError(f"{self.leaf(name)} has shape {expected}, got an array of shape {shape}")

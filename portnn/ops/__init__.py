@@ -37,7 +37,7 @@ def twin(backend: Any, kernels: str, function: Callable[..., Any]) -> Callable[.
     if kernels == "portable" or not (getattr(function, "__module__", None) or "").startswith("portnn."):
         return function
     name = f"{function.__module__.removeprefix('portnn.')}.{function.__qualname__}"
-    return backend.faster.get(name, function)  # type: ignore[no-any-return]
+    return backend.faster.get(name, function)
 
 
 def _choose(backend: Any, kernels: str, dtype: str, name: str) -> Callable[..., Any]:

@@ -1,8 +1,8 @@
 """The plain version of every routine: any array API namespace, given as ``xp``.
 
 Convolution becomes one matrix product when every patch of the image that the kernel covers is written out as a column
-("im2col": K. Chellapilla et al., 2006). There are M = N * H' * W' columns, one per output pixel; a backend may keep them
-in any order it likes, as long as its own four routines agree. Here the order is (N, H', W').
+("im2col": K. Chellapilla et al., 2006). There are M = N * H' * W' columns, one per output pixel; a backend may keep
+them in any order it likes, as long as its own four routines agree. Here the order is (N, H', W').
 """
 
 from math import prod
