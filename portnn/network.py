@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from portnn import border, losses, ops, random, training
+from portnn import border, losses, random, training
 from portnn.backend import Array, Backend, get_backend
 from portnn.layers import article, checks
 from portnn.layers.layer import Layer
 from portnn.metrics import METRICS
 from portnn.optimizers import SGD
-from portnn.pairs import checked, find_pair, name_of
+from portnn.pairs import bound, find_pair, name_of
 from portnn.training import History
 
 DTYPES = ("float32", "float64")
@@ -52,8 +52,8 @@ class Network:
         self.dtype, self.kernels = name, kernels
         self.seed = random.check_seed(seed)
         self.layers: list[Layer] = []
-        self.loss: Callable[..., Any] | None = None
-        self.loss_prime: Callable[..., Any] | None = None
+        self.loss: Any = None
+        self.loss_prime: Any = None
         self.optimizer: Any = None
         self.metrics: list[tuple[str, Callable[..., Any]]] = []
         self.step = 0  # updates made since use()
@@ -220,15 +220,12 @@ class Network:
     @property
     def bound_loss(self) -> Callable[..., Any]:
         """The loss as this backend runs it."""
-        return self._bound(self.loss)
+        return bound(self.loss, self.backend, self.kernels, self.dtype)
 
     @property
     def bound_loss_prime(self) -> Callable[..., Any]:
         """Its derivative as this backend runs it."""
-        return self._bound(self.loss_prime)
-
-    def _bound(self, function: Any) -> Callable[..., Any]:
-        return checked(ops.twin(self.backend, self.kernels, function), self.backend, self.dtype)
+        return bound(self.loss_prime, self.backend, self.kernels, self.dtype)
 
     def walk(self) -> Iterator[Layer]:
         """All layers in order, each followed by its children."""

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from portnn.backend import Backend
+from portnn import ops
+from portnn.backend import Backend, device_dtype
 
 Function = Callable[..., Any]
 Pairs = dict[str, tuple[Function, Function]]
@@ -35,11 +36,14 @@ def find_pair(kind: str, pairs: Pairs, function: Any, prime: Any) -> tuple[Funct
     return function, prime
 
 
-def checked(function: Function, backend: Backend, dtype: str) -> Function:
-    """Wraps a user's function: its answer must be an array of the backend, and is cast to the network's dtype."""
-    if (getattr(function, "__module__", None) or "").startswith(("portnn.", "portnn_")):
-        return function
-    xp = backend.xp
+def bound(function: Function, backend: Backend, kernels: str, dtype: str) -> Function:
+    """A function as a network runs it: of ours the backend's twin; a user's answers are checked, and cast to ``dtype``.
+
+    A user's function must answer with an array of the backend.
+    """
+    if (getattr(function, "__module__", None) or "").startswith("portnn."):
+        return ops.twin(backend, kernels, function)
+    target = device_dtype(backend, dtype)
 
     def call(*arrays: Any) -> Any:
         answer = function(*arrays)
@@ -49,7 +53,7 @@ def checked(function: Function, backend: Backend, dtype: str) -> Function:
                 f"on backend {backend.name!r}: write it with the namespace of its arguments (self.xp in a layer, "
                 "portnn.backend.namespace(x) in a function)"
             )
-        return answer if answer.dtype == getattr(xp, dtype) else xp.asarray(answer, dtype=getattr(xp, dtype))
+        return answer if answer.dtype == target else backend.xp.asarray(answer, dtype=target)
 
     return call
 

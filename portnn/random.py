@@ -3,7 +3,7 @@
 Every stream is Philox 4x64-10, a counter-based generator: its words are a function of a key and a counter, so a stream
 needs no state and can be drawn on any device, in any order.
 
-    key     = (seed, first 8 bytes of SHA-256 of a path, as a little-endian number)     "0.weights", "5.mask", "shuffle"
+    key     = (seed, first 8 bytes of SHA-256 of a path, as SHA-256 writes them: big-endian)    "0.weights", "shuffle"
     counter = (position, 0, step, 0)                                                    step: the update, or the epoch
 
 Only the generator's raw words are used; what NumPy makes of them may change from version to version.
@@ -33,7 +33,7 @@ def key(seed: int, path: str) -> tuple[int, int]:
     """Returns the key of the stream for ``path`` (a dotted path such as ``"0.weights"``) under ``seed``."""
     from hashlib import sha256  # here: `import portnn` draws nothing and should not pay for it
 
-    return seed, int.from_bytes(sha256(path.encode()).digest()[:8], "little")
+    return seed, int.from_bytes(sha256(path.encode()).digest()[:8], "big")
 
 
 def words(key: tuple[int, int], step: int, n: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from portnn import ops, random
-from portnn.backend import Array, Backend, device_dtype
+from portnn.backend import Array, Backend, device_dtype, namespace
 
 Place = tuple[dict[str, Any], str]  # where a leaf lives: places[i] = (home, key), the leaf is home[key]
 
@@ -73,6 +73,7 @@ class State:
         self.backend: Backend = network.backend
         self.feed = feed
         self.layers = list(network.walk())
+        self.article_layers = [layer for layer in self.layers if layer.written_as_in_the_article]
         learning = [layer for layer in self.layers if not layer.written_as_in_the_article]  # the others step themselves
         self.gradients = [(layer, name) for layer in learning for name in layer.parameters]
         self.parameters = [(layer.parameters, name) for layer, name in self.gradients]
@@ -88,14 +89,11 @@ class State:
             *(place for places in self.slots.values() for place in places),
             *((self.counters, key) for key in self.counters),
         ]
-        self.eager_reason = next(
-            (
-                f"layer {layer.path} ({type(layer).__name__}) is written as in the article: it updates itself"
-                for layer in self.layers
-                if layer.written_as_in_the_article
-            ),
-            None,
-        )
+        self.eager_reason = None
+        if self.article_layers:
+            layer = self.article_layers[0]
+            name = type(layer).__name__
+            self.eager_reason = f"layer {layer.path} ({name}) is written as in the article: it updates itself"
 
     def _slot_places(self, network: Any, optimizer: Any) -> dict[str, list[Place]]:
         """The optimizer's slots, one dict a kind in ``network.slots``, by parameter path; missing ones are made."""
@@ -151,6 +149,7 @@ class TrainStep:
     def __init__(self, network: Any, optimizer: Any, state: State, size: int):
         self.layers, self.loss, self.loss_prime = network.layers, network.bound_loss, network.bound_loss_prime
         self.update = partial(ops.twin(network.backend, network.kernels, type(optimizer).update), optimizer)
+        self.count_finite = ops.twin(network.backend, network.kernels, count_finite)
         self.state, self.size = state, size
         self.xp = network.backend.xp
         self.offsets = network.backend.asarray(np.arange(size, dtype=np.int64))
@@ -165,8 +164,9 @@ class TrainStep:
         X, Y_true, hyper = state.feed.batch(counters["position"], self.offsets)
         for layer in state.layers:
             layer.step = counters["step"]
-            layer.learning_rate_now = hyper[0]
             layer.gradients.clear()  # this step's take their memory
+        for layer in state.article_layers:
+            layer.learning_rate_now = hyper[0]
 
         Y = X
         for layer in self.layers:
@@ -182,7 +182,6 @@ class TrainStep:
                 raise forgotten_return(self.layers[i], "backward")
 
         parameters, slots = self._descend(hyper)
-        finite = counters["finite steps"]
         leaves = [
             *parameters,
             *(layer.new_buffers.get(name, layer.buffers[name]) for layer, name in state.buffers),
@@ -193,24 +192,32 @@ class TrainStep:
         ]
         for name, metric in state.metrics:
             leaves.append(counters[name] + self.xp.sum(metric(Y_true, Y)))
-        # A sum that was once infinite or NaN stays so: this counts the steps before the first bad one.
-        leaves.append(self.xp.where(self.xp.isfinite(error), finite + 1, finite))
+        leaves.append(self.count_finite(error, counters["finite steps"]))
         return leaves
 
     def _descend(self, hyper: Sequence[Any]) -> tuple[list[Array], list[Array]]:
         """New parameters and slots; a parameter that got no gradient is left alone, and so are its slots."""
         state = self.state
-        has = [i for i, (layer, name) in enumerate(state.gradients) if name in layer.gradients]
         old = [home[key] for home, key in state.parameters]
-        gradients = [layer.gradients[name] for layer, name in (state.gradients[i] for i in has)]
+        gradients = [layer.gradients.get(name) for layer, name in state.gradients]
         slots = {kind: [home[key] for home, key in places] for kind, places in state.slots.items()}
+        has = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        if len(has) == len(old):
+            parameters, slots = self.update(old, gradients, slots, hyper)
+            return parameters, [array for arrays in slots.values() for array in arrays]
         some = {kind: [arrays[i] for i in has] for kind, arrays in slots.items()}
-        parameters, some = self.update([old[i] for i in has], gradients, some, hyper)
+        parameters, some = self.update([old[i] for i in has], [gradients[i] for i in has], some, hyper)
         for new, i in enumerate(has):
             old[i] = parameters[new]
             for kind, arrays in slots.items():
                 arrays[i] = some[kind][new]
         return old, [array for arrays in slots.values() for array in arrays]
+
+
+def count_finite(total: Array, count: Array) -> Array:
+    """``count + 1`` while a running sum is finite. Once infinite or NaN it stays so: this counts the good steps."""
+    xp = namespace(total)
+    return xp.where(xp.isfinite(total), count + 1, count)
 
 
 def train(
@@ -234,7 +241,7 @@ def train(
     run: dict[int, Callable[[], None]] = {}
     history = History({"error": [], **{name: [] for name, _ in state.metrics}})
 
-    with Interrupts() as interrupts, _article_layers_learn(state.layers):
+    with Interrupts() as interrupts, _article_layers_learn(state.article_layers):
         for epoch in range(epochs):
             state.start_epoch()
             order = random.permutation(network.seed, network.epoch, n) if shuffle else None

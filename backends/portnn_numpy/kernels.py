@@ -4,7 +4,7 @@ Images are kept with the batch axis fastest: what the layers see as (N, H, W, C)
 buffer. Elementwise NumPy keeps that order by itself, and patches are then long contiguous copies.
 """
 
-from math import prod
+from math import isfinite, prod
 from typing import Any
 
 import numpy as np
@@ -68,10 +68,36 @@ def _channels_last(x: Array) -> Array:
     return _channels_first(x)  # to exchange the outermost axes is its own inverse
 
 
+def chain(prime: Any, x: Array, y: Array, output_error: Array) -> Array:
+    """dE/dX = f'(X) * dE/dY, from Y where f' is a polynomial of it."""
+    if prime.__module__ != "portnn.activations":
+        return prime(x) * output_error
+    if prime.__name__ == "tanh_prime":
+        t = y * y
+        np.subtract(1.0, t, out=t)
+    elif prime.__name__ == "sigmoid_prime":
+        t = 1.0 - y
+        np.multiply(t, y, out=t)
+    else:
+        t = prime(x)
+    return np.multiply(t, output_error, out=t)
+
+
 def mse(y_true: Array, y_pred: Array) -> Array:
-    """One pass for the squares and their sum."""
+    """One pass for the squares and their sum. Both have one shape: the network sees to that."""
     d = (y_true - y_pred).reshape(-1)
     return np.dot(d, d) / d.size
+
+
+def mse_prime(y_true: Array, y_pred: Array) -> Array:
+    """The difference is scaled where it stands. Both have one shape: the network sees to that."""
+    d = y_pred - y_true
+    return np.multiply(d, 2.0 / d.size, out=d)
+
+
+def count_finite(total: Any, count: Any) -> Any:
+    """On numbers of the host."""
+    return count + 1 if isfinite(total) else count
 
 
 def sgd_update(
@@ -101,6 +127,10 @@ TWINS: dict[str, Any] = {
     "ops.fold": fold,
     "ops.images": images,
     "ops.columns": columns,
+    "activations.tanh": np.tanh,
+    "activations.chain": chain,
     "losses.mse": mse,
+    "losses.mse_prime": mse_prime,
+    "training.count_finite": count_finite,
     "optimizers.SGD.update": sgd_update,
 }

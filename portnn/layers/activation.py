@@ -6,7 +6,7 @@ from typing import Any
 from portnn import activations, ops
 from portnn.backend import Backend
 from portnn.layers.layer import Array, Layer
-from portnn.pairs import checked, find_pair, name_of
+from portnn.pairs import bound, find_pair, name_of
 
 
 class ActivationLayer(Layer):
@@ -36,26 +36,26 @@ class ActivationLayer(Layer):
 
     def move(self, backend: Backend) -> None:
         super().move(backend)
-        self.f, self.f_prime = (
-            checked(ops.twin(backend, self.kernels, function), backend, self.dtype)
-            for function in (self.activation, self.activation_prime)
-        )
+        self.f = bound(self.activation, backend, self.kernels, self.dtype)
+        self.f_prime = bound(self.activation_prime, backend, self.kernels, self.dtype)
+        self.chain = ops.twin(backend, self.kernels, activations.chain)
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
         return input_shape
 
     def forward(self, X: Array, *, training: bool = False) -> Array:
         X = self.accept(X)
+        Y = self.f(X)
         if training:
-            self.input = X
-        return self.f(X)
+            self.input, self.output = X, Y
+        return Y
 
     def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
         X = self.recall(self.input)
-        return self.f_prime(X) * output_error if need_input_error else None
+        return self.chain(self.f_prime, X, self.output, output_error) if need_input_error else None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name not in ("f", "f_prime")}
+        return {name: value for name, value in super().__getstate__().items() if name not in ("f", "f_prime", "chain")}
 
     def __repr__(self) -> str:
         return f"ActivationLayer({name_of(self.activation)})"

@@ -68,10 +68,10 @@ class FCLayer(Layer):
         X = self.accept(X)
         if X.shape[-1] != self.input_size:
             self.output_shape(tuple(X.shape[1:]) if X.ndim > 1 else tuple(X.shape))
-        if training:
-            self.input = X
         xp = self.xp
         rows = X if X.ndim == 2 else xp.reshape(X, (-1, self.input_size))
+        if training:
+            self.input, self.input_rows = X, rows
         Y = xp.matmul(rows, self.parameters["weights"])
         if "bias" in self.shapes:
             Y = Y + self.parameters["bias"]
@@ -79,16 +79,16 @@ class FCLayer(Layer):
 
     def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
         X, xp = self.recall(self.input), self.xp
-        W = self.parameters["weights"]
-        rows = X if X.ndim == 2 else xp.reshape(X, (-1, self.input_size))
         error = output_error if X.ndim == 2 else xp.reshape(output_error, (-1, self.output_size))
-        self.gradients["weights"] = xp.matmul(rows.T, error)
+        self.gradients["weights"] = xp.matmul(self.input_rows.T, error)
         if "bias" in self.shapes:
-            self.gradients["bias"] = xp.sum(error, axis=0, keepdims=True)
+            self.gradients["bias"] = error if error.shape[0] == 1 else xp.sum(error, axis=0, keepdims=True)
         if not need_input_error:
             return None
-        input_error = xp.matmul(error, W.T)
+        input_error = xp.matmul(error, self.parameters["weights"].T)
         return input_error if X.ndim == 2 else xp.reshape(input_error, X.shape)
+
+    input_rows: Array = None  # X as a matrix, one row a sample
 
     def __repr__(self) -> str:
         return f"FCLayer({self.input_size}, {self.output_size}{'' if 'bias' in self.shapes else ', bias=False'})"
