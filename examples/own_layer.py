@@ -9,7 +9,7 @@ from portnn import ActivationLayer, FCLayer, Layer, Network
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--backend", choices=["cpu", "gpu"], default="cpu")
 parser.add_argument("--epochs", type=int, default=1000)
-parser.add_argument("--seed", type=int, default=0)
+parser.add_argument("--seed", type=int, default=1)
 options = parser.parse_args()
 
 
@@ -63,7 +63,7 @@ net.fit(x_train, y_train, epochs=options.epochs, learning_rate=0.3, batch_size=4
 print(net.predict(x_train).round(2).ravel(), f"error={net.evaluate(x_train, y_train)['error']:.6f}")
 
 print("A layer as in the article, beside ours, one sample at a time:")
-net = Network([ArticleLayer(2, 8), ActivationLayer("tanh"), FCLayer(8, 1)], backend=options.backend, seed=options.seed)
+net = Network([FCLayer(2, 8), ActivationLayer("tanh"), ArticleLayer(8, 1)], backend=options.backend, seed=options.seed)
 net.use("mse")
 net.fit(x_train, y_train, epochs=options.epochs, learning_rate=0.1, verbose=0)
 print(net.predict(x_train).round(2).ravel(), f"error={net.evaluate(x_train, y_train)['error']:.6f}")
