@@ -108,6 +108,11 @@ class Network:
         if isinstance(metrics, str):
             raise TypeError(f"metrics must be a list, got the string {metrics!r}: metrics=[{metrics!r}]")
         found = [_metric(metric) for metric in metrics]
+        names = ["error", *(name for name, _ in found)]
+        if len(set(names)) < len(names):
+            raise ValueError(
+                f"metrics and the error need different names, got {', '.join(names)}: name your functions apart"
+            )
         self.loss, self.loss_prime = pair
         self.optimizer, self.metrics = optimizer, found
         self.step, self.epoch, self.slots = 0, 0, {}

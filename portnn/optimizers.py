@@ -66,6 +66,11 @@ def check_learning_rate(learning_rate: Any) -> LearningRate:
     """Returns the learning rate as a float, or the schedule as it is; ValueError or TypeError otherwise."""
     if callable(learning_rate):
         return learning_rate
+    return check_number(learning_rate)
+
+
+def check_number(learning_rate: Any) -> float:
+    """Returns the learning rate as a Python float, if it is a number, finite and not negative."""
     try:
         rate = float(learning_rate)
     except (TypeError, ValueError):
@@ -79,4 +84,10 @@ def check_learning_rate(learning_rate: Any) -> LearningRate:
 
 def rate_at(learning_rate: LearningRate, step: int) -> float:
     """The learning rate of update number ``step``, a Python float (a NumPy scalar would promote float32 arrays)."""
-    return float(learning_rate(step)) if callable(learning_rate) else learning_rate
+    if not callable(learning_rate):
+        return learning_rate
+    rate = learning_rate(step)
+    try:
+        return check_number(rate)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"the schedule gave {rate!r} for step {step}: {error}") from None

@@ -120,7 +120,7 @@ class State:
         position = self.counters["position"]
         self.counters["position"] = 0 if isinstance(position, int) else self._whole(0)
         for name in ("error", *(name for name, _ in self.metrics)):
-            self.counters[name] = self.backend.asarray(np.zeros((), np.float64))
+            self.counters[sum_of(name)] = self.backend.asarray(np.zeros((), np.float64))
         self.counters["finite steps"] = self._whole(0)
 
     def use_device_counters(self) -> None:
@@ -141,6 +141,11 @@ class State:
 
     def _whole(self, value: int) -> Array:
         return self.backend.asarray(np.asarray(value, np.int64))
+
+
+def sum_of(name: str) -> str:
+    """The counter in which the error, or a metric, is summed up over an epoch."""
+    return f"sum of {name}"
 
 
 class TrainStep:
@@ -173,7 +178,7 @@ class TrainStep:
             Y = layer.forward(Y, training=True)
             if Y is None:
                 raise forgotten_return(layer, "forward")
-        error = counters["error"] + self.loss(Y_true, Y) * self.size
+        error = counters["sum of error"] + self.loss(Y_true, Y) * self.size
 
         D = self.loss_prime(Y_true, Y)  # dE/dY, going down
         for i in range(len(self.layers) - 1, self.lowest - 1, -1):
@@ -191,7 +196,7 @@ class TrainStep:
             error,
         ]
         for name, metric in state.metrics:
-            leaves.append(counters[name] + self.xp.sum(metric(Y_true, Y)))
+            leaves.append(counters[sum_of(name)] + self.xp.sum(metric(Y_true, Y)))
         leaves.append(self.count_finite(error, counters["finite steps"]))
         return leaves
 
@@ -254,7 +259,7 @@ def train(
                 if interrupts.noted:
                     interrupts.act()
             network.epoch += 1
-            means = {name: float(backend.to_numpy(state.counters[name])) / n for name in history}
+            means = {name: float(backend.to_numpy(state.counters[sum_of(name)])) / n for name in history}
             for name, value in means.items():
                 history[name].append(value)
             if verbose:

@@ -93,6 +93,11 @@ FIT = {
         dict(x=X, y=Y, learning_rate=-1),
     ),
     "NaN rate": (ValueError, "learning_rate must be finite", dict(x=X, y=Y, learning_rate=float("nan"))),
+    "rate of a schedule": (
+        ValueError,
+        "the schedule gave nan for step 3: learning_rate must be finite",
+        dict(x=X, y=Y, learning_rate=lambda k: 0.1 if k < 3 else float("nan")),
+    ),
     "rate as text": (TypeError, "learning_rate must be a number, or a schedule", dict(x=X, y=Y, learning_rate="fast")),
 }
 
@@ -212,6 +217,7 @@ def test_a_layer_that_does_not_fit_is_not_added():
         (lambda: Network().use("mse", optimizer="sgd"), TypeError, r"optimizer must be one such as SGD\(0.1\), got 'sgd'"),
         (lambda: Network().use("mse", metrics="accuracy"), TypeError, r"metrics must be a list.*metrics=\['accuracy'\]"),
         (lambda: Network().use("mse", metrics=["f1"]), ValueError, "unknown metric 'f1'; known: accuracy"),
+        (lambda: Network().use("mse", metrics=[lambda a, b: a, lambda a, b: b]), ValueError, "need different names, got error, <lambda>"),
         (lambda: Network().use("mse", metrics=[1]), TypeError, "a metric must be a name or a function"),
     ],
 )  # fmt: skip
