@@ -8,6 +8,7 @@ bundled test digits read right.
 """
 
 import argparse
+from itertools import pairwise
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from portnn import ActivationLayer, FCLayer, Network, load_mnist, to_categorical
 
 def network(sizes, seed, initializer):
     net = Network(seed=seed)
-    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for n_in, n_out in pairwise(sizes):
         net.add(FCLayer(n_in, n_out, weights=initializer))
         net.add(ActivationLayer("tanh"))
     net.use("mse")

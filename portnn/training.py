@@ -81,6 +81,7 @@ class State:
         self.slots = self._slot_places(network, optimizer)
         self.counters: dict[str, Any] = {"step": network.step, "position": 0}
         self.metrics = list(network.metrics)
+        self.sums_dtype = self._sums_dtype(network.dtype)
         self.start_epoch()
         # Every leaf, in the order in which a step returns the new ones.
         self.places: list[Place] = [
@@ -106,6 +107,14 @@ class State:
                 home.setdefault(path, array)
         return places
 
+    def _sums_dtype(self, dtype: str) -> str:
+        """A sum of many errors wants float64; some devices have none."""
+        try:
+            self.backend.asarray(np.zeros((), np.float64))
+        except (TypeError, ValueError, RuntimeError):
+            return dtype
+        return "float64"
+
     @property
     def inputs(self) -> list[Place]:
         return [(self.feed.inputs, key) for key in self.feed.inputs]
@@ -120,7 +129,7 @@ class State:
         position = self.counters["position"]
         self.counters["position"] = 0 if isinstance(position, int) else self._whole(0)
         for name in ("error", *(name for name, _ in self.metrics)):
-            self.counters[sum_of(name)] = self.backend.asarray(np.zeros((), np.float64))
+            self.counters[sum_of(name)] = self.backend.asarray(np.zeros((), self.sums_dtype))
         self.counters["finite steps"] = self._whole(0)
 
     def use_device_counters(self) -> None:

@@ -320,7 +320,9 @@ def test_every_fast_twin_has_a_portable_one(name):
     assert callable(reduce(getattr, path, home))
 
 
-FUNCTIONS = [n for n in portnn.get_backend("cpu").faster if n.startswith(("losses", "activations")) and "chain" not in n]
+FUNCTIONS = [
+    n for n in portnn.get_backend("cpu").faster if n.startswith(("losses", "activations")) and "chain" not in n
+]
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -19,6 +19,7 @@ from portnn import (
     FlattenLayer,
     Network,
     ScaleLayer,
+    get_backend,
     load_mnist,
     mse,
     mse_prime,
@@ -451,3 +452,26 @@ def test_shapes_that_only_the_data_can_tell():
     Network([FCLayer(1, 3), ConvLayer((10, 10, 3), (3, 3), 2)]).predict(np.ones((2, 10, 10, 1)))
     with pytest.raises(ValueError, match=r"layer 2: FCLayer\(4, 1\) takes 4 values"):
         Network([FCLayer(2, 3), ActivationLayer("tanh"), FCLayer(4, 1)])
+
+
+def test_a_device_without_float64():
+    backend = get_backend(array_api_strict, device=array_api_strict.Device("no_float64"))
+    net = Network([FCLayer(2, 3), ActivationLayer("tanh"), FCLayer(3, 1)], backend=backend, seed=0)
+    net.use("mse", metrics=["accuracy"])
+    assert np.isfinite(net.fit(np.eye(2), [[1.0], [0.0]], epochs=2, learning_rate=0.1, verbose=0)["error"]).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_pytorch_tensors_run_the_same_layers(dtype):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    rng = np.random.default_rng(0)
+    x, y = rng.random((7, 5, 5, 1)), rng.random((7, 1))
+    nets = []
+    for backend in (get_backend(torch), "cpu"):
+        layers = [ConvLayer((5, 5, 1), (3, 3), 2), ActivationLayer("relu"), FlattenLayer(), FCLayer(18, 1)]
+        net = Network([*layers, ActivationLayer("sigmoid")], backend=backend, seed=0, dtype=dtype)
+        net.use("mse", optimizer=SGD(0.1, momentum=0.9))
+        net.fit(x, y, epochs=3, batch_size=3, shuffle=True, verbose=0)
+        nets.append(net)
+    assert isinstance(nets[0].predict(torch.asarray(x)), torch.Tensor)
+    assert np.allclose(nets[0].predict(x), nets[1].predict(x), rtol=1e-5 if dtype == "float32" else 1e-12)

@@ -1,91 +1,129 @@
 """Whether CuPy works here: four steps, each of which fails in its own way."""
 
 import importlib
+import importlib.metadata
 import importlib.util
 import warnings
-from importlib.metadata import distributions
+from collections.abc import Callable
 from typing import Any
 
-from portnn.backend import Availability
+from portnn.backend import STEPS, Availability
 
-INSTALL = 'pip install "portnn[gpu13]" (NVIDIA driver 580 or newer), or pip install "portnn[gpu12]" (older drivers)'
+INSTALL = (
+    'pip install "portnn[gpu13]" if nvidia-smi names driver 580 or newer, pip install "portnn[gpu12]" if it names an '
+    "older one or you do not know"
+)
+OLDEST = 14  # of CuPy's major versions
+WHEELS = ("cupy", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x")  # all hold one module, and overwrite each other
+AFRESH = f"pip uninstall -y {' '.join(WHEELS)}, then {INSTALL}"
 
-# What cudaGetDeviceCount says, by CUDA's number of the error.
-COUNT_ERRORS = {
-    35: (
-        "the NVIDIA driver is missing, or older than this CuPy needs",
-        "nvidia-smi (shows the driver's version; without it, install NVIDIA's driver). Drivers before 580 need "
-        'pip uninstall cupy-cuda13x, then pip install "portnn[gpu12]"',
-    ),
-    100: ("the driver sees no CUDA device", "nvidia-smi -L (lists the devices); check CUDA_VISIBLE_DEVICES"),
-    802: (
-        "the fabric between the GPUs is not ready",
-        "systemctl status nvidia-fabricmanager (it must run, in the driver's version, on machines with NVSwitch)",
-    ),
-}
+# What cudaGetDeviceCount answers where it finds no device that it can use: the reason in words, the remedy.
+NO_DEVICE = (
+    "the NVIDIA driver sees no GPU",
+    "nvidia-smi lists the GPUs; leave CUDA_VISIBLE_DEVICES unset or let it name one; start a container with --gpus all",
+)
+NO_DRIVER = (
+    "no NVIDIA driver is loaded",
+    "install the NVIDIA driver, 580 or newer if you can (on Ubuntu: sudo ubuntu-drivers install), restart, and see "
+    "that nvidia-smi names it",
+)
+OLD_DRIVER = (
+    "the NVIDIA driver is older than the CUDA this CuPy was built for",
+    "update the driver to 580 or newer (nvidia-smi names the one you have), or take the build for older ones: "
+    'pip uninstall -y cupy-cuda13x && pip install "portnn[gpu12]"',
+)
+NO_LINKS = (
+    "the links between the GPUs are not up",
+    "sudo systemctl start nvidia-fabricmanager (it must be of the driver's very version), then nvidia-smi",
+)
+TWO_DRIVERS = ("the driver was updated, but a part of the old one still runs", "restart the machine, then nvidia-smi")
+NO_START = ("CUDA could not be started", "nvidia-smi must list a GPU: if it does not, install the NVIDIA driver again")
+STATUS = {100: NO_DEVICE, 802: NO_LINKS, 803: TWO_DRIVERS}
+INSUFFICIENT_DRIVER, OUT_OF_MEMORY = 35, 2  # further numbers of CUDA's errors
+
+
+class _KnownError(Exception):
+    """A step failed for a reason that is known: the reason, the remedy."""
 
 
 def probe() -> Availability:
     """Goes through the steps and stops at the first that fails; never raises, and warns of nothing."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # CuPy warns on import of several wheels: the reason below says so
-            return _package() or _import() or _device_count() or _smoke_test() or Availability("gpu")
-    except Exception as error:  # a fault of the probe itself must not take a CPU program down
-        return Availability("gpu", "smoke test", _words(error), INSTALL)
+    checks: tuple[Callable[[], None], ...] = (_find_package, _import, _count_devices, _smoke_test)
+    remedies = (INSTALL, AFRESH, NO_START[1], f"install CuPy together with NVRTC, CUDA's headers and cuBLAS: {AFRESH}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # CuPy warns of several builds: if they do harm, one of the steps fails
+        for step, check, remedy in zip(STEPS, checks, remedies, strict=True):
+            try:
+                check()
+            except _KnownError as known:
+                return Availability("gpu", step, *known.args)
+            except Exception as error:
+                return Availability("gpu", step, _words(error), _several_builds() or remedy)
+    return Availability("gpu")
 
 
-def _package() -> Availability | None:
+def _find_package() -> None:
     if importlib.util.find_spec("cupy") is None:
-        return Availability("gpu", "package", "CuPy is not installed", INSTALL)
-    return None
+        raise _KnownError("CuPy is not installed (ModuleNotFoundError: No module named 'cupy')", INSTALL)
 
 
-def _import() -> Availability | None:
-    try:
-        importlib.import_module("cupy")
-    except Exception as error:  # ImportError mostly; broken installations raise others too
-        wheels = _cupy_wheels()
-        if len(wheels) > 1:
-            remedy = f"pip uninstall {' '.join(wheels)}, then {INSTALL}"
-            return Availability("gpu", "import", f"several CuPy wheels are installed ({', '.join(wheels)}); {_words(error)}", remedy)
-        return Availability("gpu", "import", _words(error), f"pip uninstall {' '.join(wheels) or 'cupy'}, then {INSTALL}")
-    return None
-
-
-def _device_count() -> Availability | None:
+def _import() -> None:
     cupy: Any = importlib.import_module("cupy")
+    if int(cupy.__version__.partition(".")[0]) < OLDEST:
+        raise _KnownError(f"CuPy {cupy.__version__} is installed, but {OLDEST} or newer is needed", AFRESH)
+    if cupy.cuda.runtime.is_hip:
+        raise _KnownError(
+            "this CuPy is built for AMD's ROCm, but an NVIDIA GPU is needed",
+            f"pip uninstall the cupy-rocm package, then {INSTALL}",
+        )
+
+
+def _count_devices() -> None:
+    runtime = importlib.import_module("cupy").cuda.runtime
     try:
-        count = cupy.cuda.runtime.getDeviceCount()
+        count = runtime.getDeviceCount()
     except Exception as error:
-        reason, remedy = COUNT_ERRORS.get(getattr(error, "status", -1), ("the CUDA runtime did not answer", "nvidia-smi"))
-        return Availability("gpu", "device count", f"{reason}; {_words(error)}", remedy)
+        status = getattr(error, "status", 0)
+        reason, remedy = STATUS.get(status, NO_START)
+        if status == INSUFFICIENT_DRIVER:  # said, too, where there is none
+            reason, remedy = OLD_DRIVER if runtime.driverGetVersion() else NO_DRIVER
+        raise _KnownError(f"{reason} ({_words(error)})", remedy) from error
     if count == 0:
-        reason, remedy = COUNT_ERRORS[100]
-        return Availability("gpu", "device count", reason, remedy)
-    return None
+        raise _KnownError(f"{NO_DEVICE[0]} (CUDA counts 0)", NO_DEVICE[1])
 
 
-def _smoke_test() -> Availability | None:
+def _smoke_test() -> None:
+    """A kernel needs NVRTC and CUDA's headers, a product needs cuBLAS: none is missed before it is used."""
     cupy: Any = importlib.import_module("cupy")
     try:
-        from portnn_cupy.blas import Blas
-
-        x = cupy.arange(4, dtype=cupy.float32).reshape(2, 2)  # a kernel compiled on the spot needs NVRTC and headers,
-        product = Blas(cupy.cuda.get_current_stream()).matmul(x + 1, x)  # and a product needs cuBLAS
-        right = product.get().tolist() == [[4.0, 7.0], [8.0, 15.0]]
+        blas = importlib.import_module("portnn_cupy.blas")
+        products = blas.Blas(blas.load_library())
+        x = cupy.arange(6, dtype="float32").reshape(2, 3)
+        answer = (products.matmul(x, x.T) + 1).get().tolist()
+        products.close()
     except Exception as error:
-        return Availability("gpu", "smoke test", f"a first kernel and product failed; {_words(error)}", INSTALL)
-    if not right:
-        return Availability("gpu", "smoke test", f"a first product came out wrong: {product.get().tolist()}", INSTALL)
-    return None
+        if isinstance(error, MemoryError) or getattr(error, "status", 0) == OUT_OF_MEMORY:
+            remedy = "nvidia-smi lists the programs that hold the GPU's memory: end one"
+            raise _KnownError(f"the GPU's memory is full ({_words(error)})", remedy) from error
+        raise
+    if answer != [[6.0, 15.0], [15.0, 51.0]]:
+        raise RuntimeError(f"a product of two small matrices came out as {answer}")
 
 
-def _cupy_wheels() -> list[str]:
-    names = {str(d.metadata["Name"]) for d in distributions()}
-    return sorted(name for name in names if name == "cupy" or name.startswith("cupy-cuda"))
+def _several_builds() -> str:
+    """The remedy where several builds of CuPy overwrote parts of each other; else nothing."""
+    found = []
+    for name in WHEELS:
+        try:
+            importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        found.append(name)
+    remedy = f"several builds of CuPy are installed: pip uninstall -y {' '.join(found)}, then {INSTALL}"
+    return remedy if len(found) > 1 else ""
 
 
-def _words(error: Exception) -> str:
-    """An error in one line: its type and what it says."""
+def _words(error: BaseException) -> str:
+    """An error in one line: the type and the text of what first went wrong."""
+    error = error.__cause__ or error
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -1,7 +1,7 @@
-"""Matrix products by an own cuBLAS handle.
+"""Matrix products by a cuBLAS handle of our own.
 
-CuPy's own product refuses to be captured into a CUDA graph. A handle of our own, with a stream and a workspace of its own,
-may be captured: all that cuBLAS then does is launch kernels. Its functions are called through ctypes.
+While a stream is captured into a graph CuPy refuses its own products. cuBLAS does not: it only asks for a workspace
+that lives as long as the graph. So the library is called directly, through ctypes.
 """
 
 import ctypes
@@ -11,19 +11,24 @@ from typing import Any
 
 import cupy
 
+Array = Any
+
 WORKSPACE = 32 << 20  # bytes; what NVIDIA recommends for Hopper, and more than others need
+LARGEST = 2**31 - 1  # cuBLAS counts in 32 bits
 STATUS = {
-    1: "NOT_INITIALIZED",
-    3: "ALLOC_FAILED",
-    7: "INVALID_VALUE",
-    8: "ARCH_MISMATCH",
-    11: "MAPPING_ERROR",
-    13: "EXECUTION_FAILED",
-    14: "INTERNAL_ERROR",
-    15: "NOT_SUPPORTED",
+    1: "CUBLAS_STATUS_NOT_INITIALIZED",
+    3: "CUBLAS_STATUS_ALLOC_FAILED",
+    7: "CUBLAS_STATUS_INVALID_VALUE",
+    8: "CUBLAS_STATUS_ARCH_MISMATCH",
+    11: "CUBLAS_STATUS_MAPPING_ERROR",
+    13: "CUBLAS_STATUS_EXECUTION_FAILED",
+    14: "CUBLAS_STATUS_INTERNAL_ERROR",
+    15: "CUBLAS_STATUS_NOT_SUPPORTED",
+    16: "CUBLAS_STATUS_LICENSE_ERROR",
 }
 NO_TRANSPOSE, TRANSPOSE = 0, 1  # cublasOperation_t
-DEFAULT_MATH, PEDANTIC = 0, 2  # cublasMath_t: plain float32, never TF32
+DEFAULT_MATH = 0  # cublasMath_t: products of float32 are float32, never the shorter TF32
+ROUTINES = {"float32": ("cublasSgemm_v2", ctypes.c_float), "float64": ("cublasDgemm_v2", ctypes.c_double)}
 
 _pointer, _int, _size = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
 _GEMM = [_pointer, _int, _int, _int, _int, _int, _pointer, _pointer, _int, _pointer, _int, _pointer, _pointer, _int]
@@ -38,81 +43,134 @@ _ARGUMENTS = {
 }
 
 
-def load() -> Any:
-    """Returns the cuBLAS library that belongs to this CuPy, its functions declared."""
-    library = ctypes.CDLL(_path())
-    for name, arguments in _ARGUMENTS.items():
-        function = getattr(library, name)
-        function.argtypes, function.restype = arguments, _int
-    return library
-
-
-def _path() -> str:
+def load_library() -> Any:
+    """Returns cuBLAS, found as CuPy finds it; RuntimeError, with every place looked at, if there is none."""
+    refusals = []
     try:
         from cuda import pathfinder
 
-        return str(pathfinder.load_nvidia_dynamic_lib("cublas").abs_path)
-    except Exception as error:  # no pathfinder, or it found none: the loader's own search is left
-        path = ctypes.util.find_library("cublas")
-        if path is None:
-            raise OSError(f"libcublas was not found ({error})") from error
-        return path
+        return _declared(ctypes.CDLL(pathfinder.load_nvidia_dynamic_lib("cublas").abs_path))
+    except Exception as error:  # the finder is missing, or it did not find the library: the loader's search is left
+        refusals.append(f"{type(error).__name__}: {error}")
+    major = cupy.cuda.runtime.runtimeGetVersion() // 1000
+    for name in (f"libcublas.so.{major}", f"cublas64_{major}.dll", ctypes.util.find_library("cublas")):
+        try:
+            return _declared(ctypes.CDLL(name or "libcublas.so"))
+        except (OSError, AttributeError) as error:
+            refusals.append(str(error))
+    raise RuntimeError(f"cuBLAS was not found: {'; '.join(refusals)}")
+
+
+def _declared(library: Any) -> Any:
+    """Tells ctypes the types of the routines: a pointer cut to 32 bits would crash the process."""
+    for name, arguments in _ARGUMENTS.items():
+        routine = getattr(library, name)
+        routine.argtypes, routine.restype = arguments, _int
+    return library
 
 
 class Blas:
-    """A cuBLAS handle bound to one stream of one device."""
+    """Products by cuBLAS, with a handle and a workspace for each stream that they are asked for on."""
 
-    def __init__(self, stream: Any):
-        self.library = load()
-        self.handle = _pointer()
-        self._call("cublasCreate_v2", ctypes.byref(self.handle))
-        self.workspace = cupy.empty(WORKSPACE, cupy.uint8)
-        self._call("cublasSetStream_v2", self.handle, stream.ptr)  # resets the workspace: first the stream
-        self._call("cublasSetWorkspace_v2", self.handle, self.workspace.data.ptr, WORKSPACE)
-        self._call("cublasSetMathMode", self.handle, DEFAULT_MATH)
+    def __init__(self, library: Any):
+        self.library = library
+        self.handles: dict[tuple[int, int], tuple[Any, ...]] = {}
         self.gemm = {
-            cupy.dtype("float32"): ("cublasSgemm_v2", ctypes.c_float(1), ctypes.c_float(0)),
-            cupy.dtype("float64"): ("cublasDgemm_v2", ctypes.c_double(1), ctypes.c_double(0)),
+            dtype: (getattr(library, routine), ctypes.pointer(number(1.0)), ctypes.pointer(number(0.0)))
+            for dtype, (routine, number) in ROUTINES.items()
         }
 
-    def matmul(self, a: Any, b: Any) -> Any:
-        """``cupy.matmul`` for operands of one floating dtype, b of two axes at the most; else it is left to CuPy."""
-        if a.dtype != b.dtype or a.dtype not in self.gemm or not (a.ndim >= 1 and 1 <= b.ndim <= 2) or a.shape[-1] != b.shape[0]:
-            return cupy.matmul(a, b)  # refused within a capture, and right in its errors elsewhere
-        rows = a.reshape(-1, a.shape[-1]) if a.ndim != 2 else a
-        columns = b.reshape(-1, 1) if b.ndim == 1 else b
-        product = self._product(rows, columns)
-        return product.reshape(a.shape[:-1] + b.shape[1:]) if a.ndim != 2 or b.ndim != 2 else product
+    def matmul(self, a: Array, b: Array) -> Array:
+        """The standard's ``matmul``: one call of cuBLAS for two float32 or float64 arrays, ``b`` of one or two axes."""
+        if _one_call(a, b):
+            return self._product(a, b)
+        try:
+            return cupy.matmul(a, b)
+        except NotImplementedError as error:
+            raise NotImplementedError(
+                f"the product of {a.shape} {a.dtype} and {b.shape} {b.dtype} cannot be captured into a graph: both "
+                "must be float32, or both float64, and the second must have one or two axes"
+            ) from error
 
-    def _product(self, a: Any, b: Any) -> Any:
-        (m, k), n = a.shape, b.shape[1]
-        if prod((m, k, n)) == 0:
-            return cupy.zeros((m, n), a.dtype)
-        out = cupy.empty((m, n), a.dtype)
-        a, a_operation, a_stride = _as_cublas_reads(a)
-        b, b_operation, b_stride = _as_cublas_reads(b)
-        name, one, zero = self.gemm[a.dtype]
-        # cuBLAS counts columns first, so it is asked for out^T = b^T a^T, whose memory is that of out.
-        self._call(
-            name, self.handle, b_operation, a_operation, n, m, k,
-            ctypes.addressof(one), b.data.ptr, b_stride, a.data.ptr, a_stride, ctypes.addressof(zero), out.data.ptr, n,
-        )  # fmt: skip
+    def _product(self, a: Array, b: Array) -> Array:
+        rows, k, columns = a.shape[:-1], a.shape[-1], b.shape[1:]
+        if k != b.shape[0]:
+            raise ValueError(
+                f"matmul of shapes {a.shape} and {b.shape}: the last axis of the first has length {k}, the first axis "
+                f"of the second {b.shape[0]}; they must be equal"
+            )
+        m, n = prod(rows), prod(columns)
+        out = cupy.empty((*rows, *columns), a.dtype)
+        if k == 0:
+            out.fill(0.0)  # sums of nothing
+        elif out.size:
+            self._gemm(a if a.ndim == 2 else a.reshape(m, k), b if b.ndim == 2 else b.reshape(k, n), out, m, n, k)
         return out
 
-    def _call(self, name: str, *arguments: Any) -> None:
-        status = getattr(self.library, name)(*arguments)
-        if status:
-            raise RuntimeError(f"{name} failed with status {status} ({STATUS.get(status, 'unknown')})")
+    def _gemm(self, a: Array, b: Array, out: Array, m: int, n: int, k: int) -> None:
+        # cuBLAS counts down the columns. Read so, an array kept row by row is its own transpose, and out = a b becomes
+        # out^T = b^T a^T: the operands change places, and nothing is moved.
+        a, a_operation, a_step = operand(a)
+        b, b_operation, b_step = operand(b)
+        gemm, one, zero = self.gemm[out.dtype.name]
+        handle, at_a, at_b, at_out = self.handle(), a.data.ptr, b.data.ptr, out.data.ptr
+        _check(
+            gemm(handle, b_operation, a_operation, n, m, k, one, at_b, b_step, at_a, a_step, zero, at_out, n), "gemm"
+        )
 
-    def __del__(self) -> None:
-        if getattr(self, "handle", None):
-            self.library.cublasDestroy_v2(self.handle)
+    def handle(self) -> Any:
+        """The handle for the current stream of the current device; the first call makes it, which takes a while."""
+        stream = cupy.cuda.get_current_stream()
+        key = cupy.cuda.get_device_id(), stream.ptr
+        if key not in self.handles:
+            self.handles[key] = self._open(stream)
+        return self.handles[key][0]
+
+    def _open(self, stream: Any) -> tuple[Any, ...]:
+        library, handle = self.library, ctypes.c_void_p()
+        workspace = cupy.cuda.Memory(WORKSPACE)  # of no pool: it outlives those of the graphs
+        _check(library.cublasCreate_v2(ctypes.byref(handle)), "create")
+        _check(library.cublasSetStream_v2(handle, stream.ptr), "set stream")  # resets the workspace: first the stream
+        _check(library.cublasSetWorkspace_v2(handle, workspace.ptr, WORKSPACE), "set workspace")
+        _check(library.cublasSetMathMode(handle, DEFAULT_MATH), "set math mode")
+        return handle, workspace, stream  # kept, or another stream could come to live at its address
+
+    def close(self) -> None:
+        """Gives handles and workspaces back."""
+        while self.handles:
+            _, (handle, *_) = self.handles.popitem()
+            _check(self.library.cublasDestroy_v2(handle), "destroy")
 
 
-def _as_cublas_reads(x: Any) -> tuple[Any, int, int]:
-    """The matrix, whether its rows lie apart in memory (transposed), and the step between rows, or columns."""
-    if x.flags.c_contiguous:
-        return x, NO_TRANSPOSE, x.shape[1]
-    if x.flags.f_contiguous:
-        return x, TRANSPOSE, x.shape[0]
-    return cupy.ascontiguousarray(x), NO_TRANSPOSE, x.shape[1]
+def operand(x: Array) -> tuple[Array, int, int]:
+    """Returns a matrix as cuBLAS can read it, with its operation and the step from one line in memory to the next.
+
+    Where the rows, or the columns, are unbroken lines in memory, the array is taken as it lies; else it is copied.
+    """
+    rows, columns = x.shape
+    down, along = x.strides
+    if step := _line_step(rows, columns, down, along, x.itemsize):
+        return x, NO_TRANSPOSE, step
+    if step := _line_step(columns, rows, along, down, x.itemsize):
+        return x, TRANSPOSE, step
+    return cupy.ascontiguousarray(x), NO_TRANSPOSE, columns
+
+
+def _line_step(lines: int, length: int, step: int, within: int, size: int) -> int:
+    """Elements from one line to the next; 0 if lines are broken, overlap or run backwards. Strides are in bytes."""
+    if length > 1 and within != size:
+        return 0
+    elements, rest = divmod(step, size)
+    return elements if rest == 0 and length <= elements <= LARGEST else 0
+
+
+def _one_call(a: Array, b: Array) -> bool:
+    if not (isinstance(a, cupy.ndarray) and isinstance(b, cupy.ndarray)):
+        return False  # CuPy says so clearly
+    fits = a.dtype == b.dtype and a.dtype.name in ROUTINES and a.ndim > 0 and 0 < b.ndim <= 2
+    return fits and max(prod(a.shape[:-1]), *b.shape) <= LARGEST
+
+
+def _check(status: int, call: str) -> None:
+    if status != 0:
+        raise RuntimeError(f"cuBLAS failed to {call}: {STATUS.get(status, 'an unknown status')} ({status})")

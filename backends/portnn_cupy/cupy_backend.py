@@ -1,25 +1,49 @@
-"""CuPy as a backend: its own functions, products by an own cuBLAS handle, and steps captured into graphs."""
+"""CuPy as a backend: the standard's functions, a stream of its own, products and train steps that can be captured."""
 
+import threading
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from types import SimpleNamespace
+from contextlib import contextmanager
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
-import array_api_compat.cupy as standard
+import array_api_compat.cupy as compat
 import cupy
 import numpy as np
 
 from portnn.backend import Backend
 from portnn_cupy import philox
-from portnn_cupy.blas import Blas
-from portnn_cupy.graph import CapturedStep, warn_eager
+from portnn_cupy.blas import Blas, load_library
+from portnn_cupy.driver import CupyDriver
+from portnn_cupy.graph import CapturedStep
 
-# Functions of the array API standard that CuPy itself has with the standard's meaning: called without a wrapper.
-PLAIN = "astype concat matrix_transpose permute_dims reshape sum max min mean maximum minimum where take exp log tanh abs sqrt"
+Array = Any
+
+# Names of the array API standard (2024.12) that come from array_api_compat: it hands on CuPy's own function where that
+# has the standard's meaning, and a wrapper where it has not.
+STANDARD = """
+    e inf nan newaxis pi
+    asarray arange empty empty_like eye from_dlpack full full_like linspace meshgrid ones ones_like tril triu
+    zeros zeros_like
+    astype can_cast finfo iinfo isdtype result_type
+    bool complex64 complex128 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64
+    abs acos acosh add asin asinh atan atan2 atanh bitwise_and bitwise_invert bitwise_left_shift bitwise_or
+    bitwise_right_shift bitwise_xor ceil conj copysign cos cosh divide equal exp expm1 floor floor_divide greater
+    greater_equal hypot imag isfinite isinf isnan less less_equal log log10 log1p log2 logaddexp logical_and logical_not
+    logical_or logical_xor maximum minimum multiply negative nextafter not_equal positive pow real reciprocal
+    remainder round sign signbit sin sinh sqrt square subtract tan tanh trunc
+    matrix_transpose tensordot vecdot
+    broadcast_arrays broadcast_to concat expand_dims flip moveaxis permute_dims repeat reshape roll squeeze stack tile
+    unstack
+    argmax argmin count_nonzero nonzero searchsorted where take take_along_axis
+    unique_all unique_counts unique_inverse unique_values argsort sort
+    cumulative_prod cumulative_sum max mean min prod std sum var all any diff
+    linalg fft __array_namespace_info__
+"""
 
 
 class GpuOutOfMemoryError(RuntimeError):
-    """The GPU's memory did not suffice; the network is as it was after the last whole step."""
+    """The GPU's memory did not suffice for a step; the network is as it was before that step."""
 
 
 class CupyBackend(Backend):
@@ -28,88 +52,101 @@ class CupyBackend(Backend):
     def __init__(self) -> None:
         self.name = "gpu"
         self.device = cupy.cuda.Device()
-        self.stream = cupy.cuda.Stream(non_blocking=True)
-        self.blas: dict[int, Blas] = {}
-        plain = {name: getattr(cupy, name) for name in PLAIN.split()}
-        public = {name: getattr(standard, name) for name in dir(standard) if not name.startswith("_")}
-        own = {"matmul": self.matmul, "__name__": "cupy", "__version__": cupy.__version__}
-        info = {"__array_namespace_info__": standard.__array_namespace_info__}
-        names = _standard_names()
-        self.xp = SimpleNamespace(**{name: x for name, x in (public | plain).items() if name in names} | own | info)
-
-    def matmul(self, a: Any, b: Any) -> Any:
-        """The standard's ``matmul`` on the current stream."""
-        stream = cupy.cuda.get_current_stream()
-        if stream.ptr not in self.blas:
-            self.blas[stream.ptr] = Blas(stream)
-        return self.blas[stream.ptr].matmul(a, b)
+        self.stream = cupy.cuda.Stream(non_blocking=True)  # the default stream cannot be captured
+        self.lock = threading.RLock()
+        self.blas = Blas(load_library())
+        self.driver = CupyDriver(self.device, self.stream)
+        self.faster = MappingProxyType({})
+        standard = {name: getattr(compat, name) for name in STANDARD.split()}
+        named = {"__name__": "cupy", "__version__": cupy.__version__}
+        self.xp = SimpleNamespace(**standard, **named, clip=clip, matmul=self.blas.matmul)
+        with self.scope():
+            self.blas.handle()  # within a capture it could not be made
 
     # -- arrays ------------------------------------------------------------------------------------------------
 
-    def asarray(self, host: Any, dtype: str | None = None, *, copy: bool = False) -> Any:
+    def asarray(self, host: Any, dtype: str | None = None, *, copy: bool = False) -> Array:
         with self.device:
             if isinstance(host, cupy.ndarray):
                 return cupy.array(host, dtype=dtype, copy=copy or None)
-            # blocking: the caller may change its array as soon as this returns
-            return cupy.asarray(np.asarray(host, dtype=dtype), blocking=True)
+            # A copy that nobody else knows: CuPy may go on reading pinned memory, or share it, after this has returned.
+            return cupy.array(np.array(host, dtype=dtype, order="C"))
 
     def to_numpy(self, x: Any) -> np.ndarray:
         return np.asarray(cupy.asnumpy(x))
 
     def owns(self, x: Any) -> bool:
-        return isinstance(x, cupy.ndarray) and x.device == self.device
+        return isinstance(x, cupy.ndarray) and x.data.device_id == self.device.id
 
-    def random_bits(self, key: tuple[int, int], step: Any, n: int) -> Any:
-        if not isinstance(step, cupy.ndarray):
-            step = self.asarray(np.asarray(step, np.int64))
-        return philox.random_bits(key, step, n)
+    def random_bits(self, key: tuple[int, int], step: Any, n: int) -> Array:
+        with self.device:
+            return philox.random_bits(key, step, n)
 
     # -- running -----------------------------------------------------------------------------------------------
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """Makes this device and its stream current; work before and after, on the caller's stream, keeps its order."""
-        with self.device:
+        """Makes this device and its stream current, in one thread at a time; may be entered again within itself.
+
+        The GPU waits for what the caller's stream and the default stream were given before, and makes them wait for
+        what was done within: arrays go in and out without a thought, and the host waits for nothing.
+        """
+        with self.lock, self.device:
             caller = cupy.cuda.get_current_stream()
             if caller == self.stream:  # already inside
                 yield
                 return
-            self.stream.wait_event(caller.record())
+            null = cupy.cuda.Stream.null
+            outside = [null] if caller == null else [null, caller]
+            for stream in outside:
+                self.stream.wait_event(_now(stream))
             try:
                 with self.stream:
                     yield
-            except cupy.cuda.memory.OutOfMemoryError as error:
-                raise self._out_of_memory(error) from error
             finally:
-                caller.wait_event(self.stream.record())
+                done = _now(self.stream)
+                for stream in outside:
+                    stream.wait_event(done)
 
     def synchronize(self) -> None:
-        self.stream.synchronize()
+        self.device.synchronize()
 
-    def compile(self, step: Callable[[], list[Any]], state: Any) -> Callable[[], None]:
-        if state.eager_reason:
-            warn_eager(state.eager_reason)
-            return super().compile(step, state)
-        return CapturedStep(step, state, Driver(self.stream))
+    def compile(self, step: Callable[[], list[Array]], state: Any) -> Callable[[], None]:
+        """Makes of a functional step a call that, from the third time on, launches it as one CUDA graph."""
+        with self.scope():
+            captured = CapturedStep(step, state, self.driver)
 
-    def _out_of_memory(self, error: Exception) -> GpuOutOfMemoryError:
-        cupy.get_default_memory_pool().free_all_blocks()
+        def run() -> None:
+            with self.scope():
+                try:
+                    captured()
+                except cupy.cuda.memory.OutOfMemoryError as error:
+                    raise self._out_of_memory(error, captured) from error
+
+        return run
+
+    def _out_of_memory(self, error: Exception, captured: CapturedStep) -> GpuOutOfMemoryError:
         free, total = self.device.mem_info
+        traceback.clear_frames(error.__traceback__)  # they hold all that the step had calculated
+        captured.forget()
+        cupy.get_default_memory_pool().free_all_blocks()
         return GpuOutOfMemoryError(
-            f"{error} The GPU has {free / 2**30:.1f} of {total / 2**30:.1f} GiB free. Try half the batch_size; the network "
-            "is as it was after the last whole step"
+            f"the GPU's memory does not suffice for this step. {error} Of {total:,} bytes, {free:,} were free. The "
+            "network is as it was after the last whole step: try half the batch_size"
         )
 
     def describe(self) -> dict[str, str]:
-        properties = cupy.cuda.runtime.getDeviceProperties(self.device.id)
-        free, total = self.device.mem_info
         runtime = cupy.cuda.runtime
+        properties = runtime.getDeviceProperties(self.device.id)
+        free, total = self.device.mem_info
         return {
             "library": f"CuPy {cupy.__version__}",
-            "device": f"{properties['name'].decode()}, compute capability {self.device.compute_capability}",
+            "device": f"{properties['name'].decode()}, compute capability {properties['major']}.{properties['minor']}",
             "CUDA": f"driver {_version(runtime.driverGetVersion())}, runtime {_version(runtime.runtimeGetVersion())}",
             "memory": f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free",
         }
+
+    # -- one backend, however often it is made -------------------------------------------------------------------
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, CupyBackend) and self.device == other.device
@@ -123,55 +160,16 @@ class CupyBackend(Backend):
         return (get_backend, ("gpu",))
 
 
-class Driver:
-    """The few CUDA calls that a captured step makes, on one stream."""
-
-    def __init__(self, stream: Any):
-        self.stream = stream
-        self.copy = cupy.copyto
-        self.duplicate = cupy.copy
-
-    def pool(self) -> AbstractContextManager[Any]:
-        return PrivatePool()
-
-    def capture(self, function: Callable[[], None]) -> Any:
-        """Records what ``function`` launches, without running it."""
-        self.stream.begin_capture()
-        try:
-            function()
-        except BaseException:
-            _end_broken_capture(self.stream)
-            raise
-        return self.stream.end_capture()
+def clip(x: Array, /, min: Any = None, max: Any = None) -> Array:
+    """The standard's ``clip``. array_api_compat's asks on the host which elements to set: that cannot be captured."""
+    y = x if min is None else cupy.maximum(x, min)
+    y = y if max is None else cupy.minimum(y, max)
+    return y.astype(x.dtype, copy=y is x)
 
 
-class PrivatePool:
-    """While open, arrays come from a memory pool of its own; it may be opened again and again."""
-
-    def __init__(self) -> None:
-        self.pool = cupy.cuda.MemoryPool()
-
-    def __enter__(self) -> None:
-        self.allocator = cupy.cuda.using_allocator(self.pool.malloc)
-        self.allocator.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self.allocator.__exit__(*error)
-
-
-def _end_broken_capture(stream: Any) -> None:
-    """Takes the stream out of the capture; CUDA says once more that it was broken, which is known."""
-    try:
-        stream.end_capture()
-    except Exception:  # noqa: S110
-        pass
-
-
-def _standard_names() -> set[str]:
-    """The names that the standard defines, as array_api_compat lists them for its own tests of NumPy and CuPy."""
-    import array_api_compat.numpy as numpy_standard
-
-    return {name for name in dir(numpy_standard) if not name.startswith("_")} & set(dir(standard))
+def _now(stream: Any) -> Any:
+    """An event at what the stream was given last."""
+    return stream.record(cupy.cuda.Event(disable_timing=True))
 
 
 def _version(number: int) -> str:

@@ -1,79 +1,163 @@
 """A train step captured into a CUDA graph, and replayed.
 
-A graph reads and writes the addresses it was captured with. So every leaf of the state gets a fixed buffer, the capture
-ends with copies of the new leaves into these buffers, and all that the step allocates in between comes from a memory pool
-of its own that lives as long as the graph. The first calls run the step eagerly: they are real steps of the training,
-and they compile kernels, which a capture could not wait for.
+A graph reads and writes the addresses it was captured with. So every leaf of the state lives in a buffer that never
+moves, the graph ends with copies of the new leaves into these buffers, and all that the step allocates in between comes
+from a memory pool of its own that lives as long as the graph. The first calls run eagerly: they are real steps of the
+training, and they compile kernels, which a capture could not wait for.
 """
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
+Array = Any
 WARM_UPS = 2
 
 
 class EagerStepWarning(UserWarning):
-    """A step runs eagerly, call by call, because it could not be captured."""
+    """A train step could not be captured into a graph: it runs call by call, which is slower."""
+
+
+class Driver(Protocol):
+    """What a step asks of the device; a test may put something else in its place."""
+
+    def new_memory(self, owner: object) -> Any:
+        """Returns a memory pool for ``owner`` alone."""
+
+    def using(self, memory: Any) -> AbstractContextManager[Any]:
+        """Within it, new arrays come from ``memory``."""
+
+    def release(self, memory: Any) -> None:
+        """Gives back all of ``memory`` that no array lives in."""
+
+    def capture(self, work: Callable[[], None]) -> Any:
+        """Returns a graph of what ``work`` launches, without running it. If ``work`` raises, so does this, tidied."""
+
+    def launch(self, graph: Any) -> None:
+        """Runs a graph."""
+
+    def copy(self, target: Array, source: Array) -> None:
+        """Copies the values of a device array into another of its shape and dtype."""
 
 
 class CapturedStep:
-    """``run()`` makes one step: eagerly at first, then captured, then by replays of the capture.
+    """Each call is one step: two run eagerly, the third captures the graph and launches it, the others launch it."""
 
-    ``driver`` does what needs CUDA: ``copy(to, source)``, ``duplicate(array)``, ``pool()`` (a context that allocates from a
-    private pool), and ``capture(function)``, which returns a graph with ``launch()``.
-    """
-
-    def __init__(self, step: Callable[[], list[Any]], state: Any, driver: Any):
+    def __init__(self, step: Callable[[], list[Array]], state: Any, driver: Driver):
         self.step, self.state, self.driver = step, state, driver
-        state.use_device_counters()
-        self.leaves = list(state.places)
-        self.places = [*state.places, *state.inputs]
-        self.buffers = [home[key] for home, key in self.places]
-        self.pool = driver.pool()
+        self.memory = driver.new_memory(self)
+        self.eager = False
+        self.forget()
+        if state.eager_reason is not None:
+            self._give_up(state.eager_reason)
+        else:
+            state.use_device_counters()
+
+    def forget(self) -> None:
+        """Drops the graph and its memory: warm-ups and capture start again. The state stays as it is."""
         self.graph: Any = None
         self.calls = 0
-        self.captures = True
+        self.places: list[Any] = []
+        self.buffers: list[Array] = []  # for each place the one array that lives there as long as the graph does
+        self.driver.release(self.memory)
 
     def __call__(self) -> None:
+        if self.eager:
+            self.state.commit(self.step())
+            return
         self._adopt()
-        self.calls += 1
-        if self.graph is None and self.captures and self.calls > WARM_UPS:
+        if self.graph is None and self.calls == WARM_UPS:
             self._capture()
         if self.graph is not None:
-            self.graph.launch()
-            return
-        with self.pool:
-            self._commit(self.step())
+            self.driver.launch(self.graph)
+        elif self.eager:
+            self.state.commit(self.step())
+        else:
+            self._warm_up()
 
     def _adopt(self) -> None:
-        """Copies what was put in a buffer's place from outside (new weights, the next epoch's permutation) into it."""
-        for (home, key), buffer in zip(self.places, self.buffers, strict=True):
-            if home[key] is not buffer:
-                self.driver.copy(buffer, home[key])
-                home[key] = buffer
+        """What was put in a buffer's place from outside (new weights, an epoch's permutation) is copied into it."""
+        places = [*self.state.places, *self.state.inputs]
+        arrays = [home[key] for home, key in places]
+        if len(arrays) == len(self.buffers) and all(map(_alike, arrays, self.buffers)):
+            self._copy(arrays)
+        else:  # the first call, or a graph that does not fit any more
+            self.forget()
+            self.places, self.buffers = places, _apart(arrays)
+        self._bind()
 
-    def _commit(self, leaves: list[Any]) -> None:
-        """Copies new leaves into their buffers, all after the whole step has succeeded."""
-        own = {id(buffer) for buffer in self.buffers}
-        pairs = [(buffer, leaf) for buffer, leaf in zip(self.buffers, leaves, strict=False) if leaf is not buffer]
-        # A leaf that is another leaf's buffer would be overwritten before it is read.
-        pairs = [(buffer, self.driver.duplicate(leaf) if id(leaf) in own else leaf) for buffer, leaf in pairs]
-        for (home, key), buffer in zip(self.leaves, self.buffers, strict=False):
-            home[key] = buffer
-        for buffer, leaf in pairs:
-            self.driver.copy(buffer, leaf)
+    def _warm_up(self) -> None:
+        """One real step. It writes nothing before all of it is calculated: one that fails changes nothing."""
+        with self.driver.using(self.memory):
+            leaves, misfit = self._leaves()
+            if not misfit:
+                self._copy(leaves)
+        self.calls += 1
+        if misfit:
+            self._give_up(misfit)
+            self.state.commit(leaves)
 
     def _capture(self) -> None:
+        reason = ""
         try:
-            with self.pool:
-                self.graph = self.driver.capture(lambda: self._commit(self.step()))
+            with self.driver.using(self.memory):
+                self.graph = self.driver.capture(self._recorded)
         except Exception as error:  # whatever cannot be captured can still be run
-            self.captures = False
-            self._adopt()
-            warn_eager(f"the step could not be captured: {type(error).__name__}: {' '.join(str(error).split())}")
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if reason:  # the error, which holds on to memory of the step, is gone
+            self._give_up(reason)
+
+    def _recorded(self) -> None:
+        leaves, misfit = self._leaves()
+        if misfit:
+            raise TypeError(misfit)
+        self._copy(leaves)
+
+    def _leaves(self) -> tuple[list[Array], str]:
+        """Runs the step; returns the new leaves, and a word on the first that does not fit its buffer."""
+        try:
+            leaves = self.step()
+        finally:
+            self._bind()  # a layer's own code may have bound something else
+        for (_, key), leaf, buffer in zip(self.places, leaves, self.buffers, strict=False):
+            if not _alike(leaf, buffer):
+                return leaves, f"{key!r} was {_kind(buffer)}, and the step made it {_kind(leaf)}"
+        return leaves, ""
+
+    def _copy(self, leaves: list[Array]) -> None:
+        """Copies each leaf into its buffer; one that lies in another leaf's buffer is read before that is written."""
+        moved = [(buffer, leaf) for buffer, leaf in zip(self.buffers, leaves, strict=False) if leaf is not buffer]
+        written = {id(buffer) for buffer, _ in moved}
+        safe = [leaf.copy() if {id(leaf), id(leaf.base)} & written else leaf for _, leaf in moved]
+        for (buffer, _), leaf in zip(moved, safe, strict=True):
+            self.driver.copy(buffer, leaf)
+
+    def _bind(self) -> None:
+        for (home, key), buffer in zip(self.places, self.buffers, strict=True):
+            home[key] = buffer
+
+    def _give_up(self, reason: str) -> None:
+        """From here on, eagerly. Said before a step is taken: if the warning is made an error, no step is lost."""
+        self.eager = True
+        self.forget()
+        warnings.warn(f"training runs eagerly, which is slower: {reason}", EagerStepWarning, stacklevel=3)
 
 
-def warn_eager(reason: str) -> None:
-    """Notes, once a step, that it runs call by call, and why."""
-    warnings.warn(f"training runs eagerly, which is slower: {reason}", EagerStepWarning, stacklevel=2)
+def _kind(x: Array) -> tuple[Any, Any]:
+    return getattr(x, "dtype", None), getattr(x, "shape", None)
+
+
+def _alike(a: Array, b: Array) -> bool:
+    return _kind(a) == _kind(b)
+
+
+def _apart(arrays: list[Array]) -> list[Array]:
+    """The arrays; of those that share their memory (an array that is there twice, or a view) copies."""
+    seen: set[int] = set()
+    apart = []
+    for array in arrays:
+        own = array.copy() if array.base is not None or id(array) in seen else array
+        seen.add(id(own))
+        apart.append(own)
+    return apart

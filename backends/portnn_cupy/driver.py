@@ -1,0 +1,81 @@
+"""What a captured step asks of CuPy: memory of its own, capture, launch, copies."""
+
+import contextlib
+import weakref
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import cupy
+
+Array = Any
+OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, which CuPy does not hand on
+
+
+class CupyDriver:
+    """Works on one stream of one device, which must be the current ones."""
+
+    def __init__(self, device: Any, stream: Any):
+        self.device, self.stream = device, stream
+        self.capturing = False
+        self.retired: list[Any] = []  # pools whose graph is gone, but not yet all of their arrays
+
+    def new_memory(self, owner: object) -> Any:
+        """A pool for ``owner`` alone: nobody else ever writes where its graph keeps what it calculates in between."""
+        self._sweep()
+        memory = cupy.cuda.MemoryPool(self._allocate)
+        weakref.finalize(owner, self._retire, memory).atexit = False
+        return memory
+
+    def using(self, memory: Any) -> AbstractContextManager[Any]:
+        context: AbstractContextManager[Any] = cupy.cuda.using_allocator(memory.malloc)
+        return context
+
+    def release(self, memory: Any) -> None:
+        memory.free_all_blocks()
+
+    def capture(self, work: Callable[[], None]) -> Any:
+        self.stream.begin_capture()
+        self.capturing = True
+        try:
+            work()
+        except BaseException:
+            with contextlib.suppress(Exception):  # a broken capture ends with an error, but it ends
+                self.stream.end_capture()
+            raise
+        finally:
+            self.capturing = False
+        return self.stream.end_capture()
+
+    def launch(self, graph: Any) -> None:
+        graph.launch(self.stream)
+
+    def copy(self, target: Array, source: Array) -> None:
+        cupy.copyto(target, source)
+
+    # -- memory ----------------------------------------------------------------------------------------------------
+
+    def _allocate(self, size: int) -> Any:
+        """Memory for a pool; where the device has no more, what CuPy keeps for later is given back first."""
+        try:
+            return cupy.cuda.MemoryPointer(cupy.cuda.Memory(size), 0)
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            if error.status != OUT_OF_MEMORY:
+                raise
+            if self.capturing:  # the pool's answer would be to give back free blocks, which the graph writes to
+                raise RuntimeError(f"the graph needs {size:,} bytes more than the GPU has left") from error
+        cupy.get_default_memory_pool().free_all_blocks()
+        return cupy.cuda.MemoryPointer(cupy.cuda.Memory(size), 0)
+
+    def _retire(self, memory: Any) -> None:
+        """A pool that is dropped with free blocks in it never gives them back: it is emptied first."""
+        self.retired.append(memory)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        if self.capturing:
+            return  # later: memory is given back by calls that wait for the device
+        with self.device:
+            for memory in self.retired:
+                memory.free_all_blocks()
+            self.retired = [memory for memory in self.retired if memory.total_bytes()]

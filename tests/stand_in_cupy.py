@@ -1,0 +1,447 @@
+"""A stand-in for CuPy and cuBLAS, made of NumPy: what portnn_cupy does with them, tested without a GPU.
+
+Arrays live on the host. A captured graph is a tape: each call that would launch a kernel is noted with its arguments and
+its output array, and a launch repeats the calls into the same arrays, as CUDA does. What CuPy refuses within a capture
+is refused here. Streams and events only write a log. ``install`` puts all of it in the place of the real modules.
+"""
+
+import ctypes
+import importlib
+import sys
+from contextlib import contextmanager
+from types import ModuleType, SimpleNamespace
+
+import array_api_compat
+import numpy as np
+
+import portnn_cupy
+from portnn import random
+
+RELOADED = ("blas", "philox", "driver", "cupy_backend")  # the modules of portnn_cupy that import CuPy
+
+
+class CUDARuntimeError(RuntimeError):
+    def __init__(self, status, text):
+        super().__init__(text)
+        self.status = status
+
+
+class OutOfMemoryError(MemoryError):
+    pass
+
+
+# -- arrays that can be taped ------------------------------------------------------------------------------------------
+
+
+class Tape:
+    """The calls of a capture. ``current`` is the one under way."""
+
+    current = None
+
+    def __init__(self):
+        self.calls = []
+        self.kept = []  # memory must outlive the capture; CuPy's private pool sees to that
+
+    def replay(self):
+        for function, args, kwargs, output in self.calls:
+            result = function(*args, **kwargs)
+            if output is not None:
+                output[...] = result
+
+
+def refuse_in_capture(what, error=RuntimeError):
+    if Tape.current is not None:
+        raise error(f"{what} during stream capture")
+
+
+def plain(x):
+    if isinstance(x, DeviceArray):
+        return x.view(np.ndarray)
+    return type(x)(map(plain, x)) if isinstance(x, (tuple, list)) else x
+
+
+def run(function, *args, **kwargs):
+    """Calls a NumPy function, notes it on the tape under way, and returns device arrays."""
+    args, kwargs = plain(args), {name: plain(value) for name, value in kwargs.items()}
+    result = function(*args, **kwargs)
+    if not isinstance(result, (np.ndarray, np.generic)):
+        return result
+    result = np.asarray(result)
+    flat = [a for x in (*args, *kwargs.values()) for a in (x if isinstance(x, (tuple, list)) else (x,))]
+    view = any(isinstance(a, np.ndarray) and np.may_share_memory(a, result) for a in flat)
+    if Tape.current is not None and not view:
+        Tape.current.calls.append((function, args, kwargs, result))
+    array = result.view(DeviceArray)
+    if Tape.current is not None:
+        Tape.current.kept.append(array)
+    return array
+
+
+def launch(function, *args):
+    """A call that writes into arrays that were there before: within a capture it is noted, not made."""
+    if Tape.current is None:
+        function(*plain(args))
+    else:
+        Tape.current.calls.append((function, plain(args), {}, None))
+
+
+class DeviceArray(np.ndarray):
+    device_id = 0
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=(), **kwargs):
+        result = run(getattr(ufunc, method), *inputs, **kwargs)
+        if out:
+            launch(np.copyto, out[0], result)
+            return out[0]
+        return result
+
+    def __array_function__(self, function, types, args, kwargs):
+        return run(function, *args, **kwargs)
+
+    def __getitem__(self, key):
+        keys = key if isinstance(key, tuple) else (key,)
+        if any(isinstance(k, np.ndarray) for k in keys):
+            return run(lambda a, *k: a[k], self, *keys)
+        return super().__getitem__((*keys, ...) if not any(k is ... for k in keys) else keys)
+
+    def __setitem__(self, key, value):
+        np.ndarray.__setitem__(plain(self), plain(key), plain(value))
+        if Tape.current is not None:
+            Tape.current.calls.append((np.ndarray.__setitem__, (plain(self), plain(key), plain(value)), {}, None))
+
+    def __float__(self):
+        refuse_in_capture("D2H transfers are disallowed")
+        return float(plain(self))
+
+    def __bool__(self):
+        refuse_in_capture("D2H transfers are disallowed")
+        return bool(plain(self))
+
+    def get(self):
+        refuse_in_capture("D2H transfers are disallowed")
+        return np.array(plain(self))
+
+    @property
+    def base(self):  # the array that a view was made of, as in CuPy; the host memory below does not count
+        base = super().base
+        return base if isinstance(base, DeviceArray) else None
+
+    @property
+    def data(self):
+        return SimpleNamespace(ptr=self.ctypes.data, device_id=self.device_id)
+
+    def copy(self, order="C"):
+        return run(np.copy, self)
+
+    def astype(self, dtype, copy=True):
+        return run(np.ndarray.astype, self, dtype) if copy or np.dtype(dtype) != self.dtype else self
+
+    def reshape(self, *shape):
+        return run(np.reshape, self, shape)
+
+    def fill(self, value):
+        self[...] = value
+
+
+# -- the modules -------------------------------------------------------------------------------------------------------
+
+
+class StandIn:
+    """Makes the modules. ``log`` is what streams did, in order; ``devices`` a number or the error to count with."""
+
+    def __init__(self, devices=1, version="14.2.0", driver=13000, library=None):
+        self.log = []
+        self.cublas = FakeCublas(self)
+        self.library = library or self.cublas
+        self.free = 1 << 40  # bytes
+        self.devices, self.driver_version = devices, driver
+        self.default_pool = MemoryPool()
+        self.allocators, self.streams = [], []  # those in use now, the innermost last
+        self.cupy = ModuleType("cupy")
+        self.cupy.__dict__.update(self.functions(), __version__=version, cuda=self.cuda())
+        self.compat = ModuleType("array_api_compat.cupy")
+        self.compat.__dict__.update(compat())
+
+    def functions(self):
+        def array(x, dtype=None, copy=True):
+            if isinstance(x, DeviceArray):
+                return x.astype(dtype or x.dtype, copy=bool(copy))
+            if np.ndim(x):
+                refuse_in_capture("H2D transfers are disallowed")
+            return run(np.array, x, dtype=dtype)
+
+        def matmul(a, b):
+            refuse_in_capture("calling cuBLAS API is currently unsupported", NotImplementedError)
+            self.log.append("CuPy's own product")
+            return run(np.matmul, a, b)
+
+        names = ["arange", "ascontiguousarray", "maximum", "minimum"]
+        made = {name: through(getattr(np, name)) for name in names}
+        own = {
+            "ndarray": DeviceArray,
+            "array": array,
+            "empty": lambda shape, dtype: kept(np.empty(shape, dtype)),
+            "asnumpy": lambda x: x.get() if isinstance(x, DeviceArray) else np.asarray(x),
+            "copyto": lambda target, source: launch(np.copyto, target, source),
+            "matmul": matmul,
+            "RawKernel": self.raw_kernel,
+            "get_default_memory_pool": lambda: self.default_pool,
+        }
+        return made | own
+
+    def raw_kernel(self, source, name):
+        def kernel(grid, block, args):
+            assert name in source
+            assert [type(a) for a in args[:2]] == [np.uint64, np.uint64]
+            assert grid[0] * block[0] * 8 >= args[4]
+            assert args[2] is None or (args[2].dtype, args[2].shape) == (np.int64, ())
+            assert (args[3].dtype, args[4].dtype, args[5].dtype) == (np.uint64, np.int64, np.int64)
+            launch(philox_bits, *args)
+
+        return kernel
+
+    def cuda(self):
+        stand_in = self
+
+        class Memory:
+            def __init__(self, size):
+                if size > stand_in.free:
+                    raise CUDARuntimeError(2, "cudaErrorMemoryAllocation: out of memory")
+                self.size, self.ptr = size, 4096
+
+        class Event:
+            def __init__(self, disable_timing=False):
+                assert disable_timing
+
+        class Stream:
+            null = None
+            stack = stand_in.streams
+
+            def __init__(self, non_blocking=False, ptr=None):
+                self.ptr, self.non_blocking = ptr if ptr is not None else 1000 + id(self) % 1000, non_blocking
+
+            def __eq__(self, other):
+                return self.ptr == other.ptr
+
+            __hash__ = None
+
+            def __enter__(self):
+                self.stack.append(self)
+
+            def __exit__(self, *error):
+                self.stack.pop()
+
+            def record(self, event):
+                event.stream = self.ptr
+                return event
+
+            def wait_event(self, event):
+                stand_in.log.append((self.ptr, "waits for", event.stream))
+
+            def begin_capture(self):
+                assert self.non_blocking
+                assert Tape.current is None
+                Tape.current = Tape()
+
+            def end_capture(self):
+                tape, Tape.current = Tape.current, None
+                if stand_in.broken_capture:
+                    raise RuntimeError("cudaErrorStreamCaptureInvalidated")
+                return Graph(tape)
+
+        class Graph:
+            def __init__(self, tape):
+                self.tape = tape
+
+            def launch(self, stream):
+                assert Tape.current is None
+                stand_in.log.append("launch")
+                self.tape.replay()
+
+        class Device:
+            id = 0
+            mem_info = 123_456, 1_000_000
+
+            def __eq__(self, other):
+                return self.id == other.id
+
+            __hash__ = None
+
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *error):
+                pass
+
+            def synchronize(self):
+                stand_in.log.append("synchronize")
+
+        @contextmanager
+        def using_allocator(allocator):
+            stand_in.allocators.append(allocator)
+            try:
+                yield
+            finally:
+                stand_in.allocators.pop()
+
+        def count():
+            if isinstance(self.devices, Exception):
+                raise self.devices
+            return self.devices
+
+        Stream.null = Stream(ptr=0)
+        Stream.stack.append(Stream.null)
+        self.broken_capture = False
+        runtime = SimpleNamespace(
+            CUDARuntimeError=CUDARuntimeError,
+            is_hip=False,
+            getDeviceCount=count,
+            driverGetVersion=lambda: self.driver_version,
+            runtimeGetVersion=lambda: 12090,
+            getDeviceProperties=lambda number: {"name": b"Stand-in", "major": 9, "minor": 0},
+        )
+        return SimpleNamespace(
+            runtime=runtime,
+            Device=Device,
+            Event=Event,
+            Memory=Memory,
+            MemoryPointer=lambda memory, offset: memory,
+            MemoryPool=MemoryPool,
+            Stream=Stream,
+            get_current_stream=lambda: Stream.stack[-1],
+            get_device_id=lambda: 0,
+            memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+            using_allocator=using_allocator,
+        )
+
+
+class MemoryPool:
+    def __init__(self, allocator=None):
+        self.allocator, self.held, self.freed = allocator, 0, 0
+
+    def malloc(self, size):
+        return self.allocator(size)
+
+    def free_all_blocks(self):
+        self.freed += 1
+
+    def total_bytes(self):
+        return self.held
+
+
+def kept(array):
+    array = array.view(DeviceArray)
+    if Tape.current is not None:
+        Tape.current.kept.append(array)
+    return array
+
+
+def philox_bits(first, second, place, number, n, out):
+    step = int(number) if place is None else int(place)
+    out[...] = random.bits((int(first), int(second)), step, int(n))
+
+
+def compat():
+    """The standard's functions, each through ``run``."""
+    names = {name: value for name in dir(np) if not name.startswith("_") and (value := getattr(np, name)) is not None}
+    functions = {
+        name: through(value)
+        for name, value in names.items()
+        if callable(value) and not isinstance(value, type) and name not in ("isdtype", "result_type", "can_cast")
+    }
+    missing = {"vecdot": None, "unstack": None}  # CuPy has them from array_api_compat
+    return missing | names | {"newaxis": None, "__array_namespace_info__": np.__array_namespace_info__} | functions
+
+
+def through(function):
+    """A function of NumPy's by way of ``run``; as CuPy's do, it takes a device and ignores it."""
+
+    def called(*args, device=None, **kwargs):
+        return run(function, *args, **kwargs)
+
+    return called
+
+
+# -- cuBLAS ------------------------------------------------------------------------------------------------------------
+
+_p, _i = ctypes.c_void_p, ctypes.c_int
+_GEMM = ctypes.CFUNCTYPE(_i, _p, _i, _i, _i, _i, _i, _p, _p, _i, _p, _i, _p, _p, _i)
+
+
+class FakeCublas:
+    """Column-major products on host addresses, called through ctypes like the library."""
+
+    def __init__(self, stand_in):
+        self.calls, self.status, self.created = [], 0, 0
+        plain_call = {
+            "cublasCreate_v2": (self.create, _p),
+            "cublasDestroy_v2": (self.note("destroy"), _p),
+            "cublasSetStream_v2": (self.note("stream"), _p, _p),
+            "cublasSetWorkspace_v2": (self.note("workspace"), _p, _p, ctypes.c_size_t),
+            "cublasSetMathMode": (self.note("math mode"), _p, _i),
+        }
+        for name, (function, *types) in plain_call.items():
+            setattr(self, name, ctypes.CFUNCTYPE(_i, *types)(function))
+        self.cublasSgemm_v2 = _GEMM(self.gemm(ctypes.c_float))
+        self.cublasDgemm_v2 = _GEMM(self.gemm(ctypes.c_double))
+
+    def create(self, place):
+        self.created += 1
+        ctypes.cast(place, ctypes.POINTER(_p))[0] = _p(7000 + self.created)
+        self.calls.append(("create", 7000 + self.created))
+        return self.status
+
+    def note(self, what):
+        def function(*arguments):
+            self.calls.append((what, *arguments))
+            return self.status
+
+        return function
+
+    def gemm(self, number):
+        def function(handle, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
+            self.calls.append(("gemm", ta, tb, m, n, k, lda, ldb, ldc))
+            assert lda >= (k if ta else m)
+            assert ldb >= (n if tb else k)
+            assert ldc >= m
+            one, zero = (ctypes.cast(at, ctypes.POINTER(number))[0] for at in (alpha, beta))
+
+            def product():
+                left = columns(number, a, *((k, m) if ta else (m, k)), lda)
+                right = columns(number, b, *((n, k) if tb else (k, n)), ldb)
+                out = columns(number, c, m, n, ldc)
+                out[...] = one * ((left.T if ta else left) @ (right.T if tb else right)) + (zero * out if zero else 0)
+
+            if self.status == 0:
+                launch(product)
+            return self.status
+
+        return function
+
+
+def columns(number, address, rows, count, step):
+    """The matrix at an address, kept column by column, ``step`` elements apart."""
+    flat = np.ctypeslib.as_array((number * (step * (count - 1) + rows)).from_address(address))
+    return np.lib.stride_tricks.as_strided(flat, (rows, count), (flat.itemsize, step * flat.itemsize))
+
+
+# -- in the place of the real ones ---------------------------------------------------------------------------------------
+
+
+def install(monkeypatch, **options):
+    """Puts a stand-in in the place of CuPy, and has portnn_cupy's modules loaded anew with it."""
+    stand_in = StandIn(**options)
+    monkeypatch.setitem(sys.modules, "cupy", stand_in.cupy)
+    monkeypatch.setitem(sys.modules, "array_api_compat.cupy", stand_in.compat)
+    monkeypatch.setattr(array_api_compat, "cupy", stand_in.compat, raising=False)
+    monkeypatch.setattr(Tape, "current", None)
+    for name in RELOADED:  # what is set here is put back after the test
+        monkeypatch.setitem(sys.modules, f"portnn_cupy.{name}", None)
+        monkeypatch.setattr(portnn_cupy, name, None, raising=False)
+        del sys.modules[f"portnn_cupy.{name}"]
+    for name in RELOADED:
+        module = importlib.import_module(f"portnn_cupy.{name}")
+        if name == "blas":
+            module.load_library = lambda: stand_in.library
+        setattr(stand_in, name, module)
+    return stand_in

@@ -1,0 +1,300 @@
+"""Every way in which the GPU backend can be missing: the step that failed, the reason, the remedy."""
+
+import importlib.metadata
+import importlib.util
+import subprocess
+import sys
+import warnings
+from types import ModuleType
+
+import pytest
+
+import portnn_cupy
+import stand_in_cupy
+from portnn.backend import Availability, BackendUnavailableError, get_backend
+from stand_in_cupy import CUDARuntimeError, OutOfMemoryError
+
+WHEEL_13, WHEEL_12 = 'pip install "portnn[gpu13]"', 'pip install "portnn[gpu12]"'
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Says that these distributions are installed, and that a package ``cupy`` is there."""
+
+    def install(*names):
+        def distribution(name):
+            if name not in names:
+                raise importlib.metadata.PackageNotFoundError(name)
+
+        monkeypatch.setattr(importlib.metadata, "distribution", distribution)
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if names else None)
+
+    return install
+
+
+@pytest.fixture
+def cupy(monkeypatch, installed):
+    """Puts a stand-in for CuPy in its place, whose ``devices`` are a number or an error."""
+
+    def make(devices=1, **options):
+        installed("cupy-cuda13x")
+        return stand_in_cupy.install(monkeypatch, devices=devices, **options)
+
+    return make
+
+
+def failed(step, *words):
+    """Probes, and checks that this step failed with all of these words in reason or remedy."""
+    status = portnn_cupy.probe()
+    assert isinstance(status, Availability)
+    assert not status.ok
+    assert (status.name, status.failed_step) == ("gpu", step)
+    assert status.reason
+    assert status.remedy
+    assert "\n" not in status.reason + status.remedy
+    for word in words:
+        assert word in f"{status.reason} -> {status.remedy}"
+    return status
+
+
+def test_importing_the_package_imports_no_cupy():
+    code = "import sys, portnn_cupy; print([m for m in sys.modules if m.partition('.')[0] in ('cupy', 'cuda')])"
+    path = [*(str(p) for p in (portnn_cupy.__path__[0] + "/..", portnn_cupy.__path__[0] + "/../..")), *sys.path]
+    run = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path[:0] = {path}\n{code}"], capture_output=True, text=True
+    )
+    assert run.stdout.strip() == "[]", run.stderr
+
+
+# -- package -----------------------------------------------------------------------------------------------------------
+
+
+def test_no_package(installed):
+    installed()
+    status = failed("package", "CuPy is not installed", "ModuleNotFoundError", WHEEL_13, WHEEL_12, "580", "nvidia-smi")
+    with pytest.raises(BackendUnavailableError, match=r"step 1 of 4 \(package\) failed: CuPy is not installed"):
+        raise BackendUnavailableError(status)
+
+
+def test_a_package_that_cannot_even_be_looked_for(monkeypatch):
+    def find_spec(name):
+        raise ValueError("cupy.__spec__ is None")
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    failed("package", "ValueError: cupy.__spec__ is None", WHEEL_13)
+
+
+# -- import ------------------------------------------------------------------------------------------------------------
+
+
+class Importer:
+    """Finds ``cupy`` and fails to load it, in the way it was told."""
+
+    def __init__(self, error, warning=None):
+        self.error, self.warning = error, warning
+
+    def find_spec(self, name, path=None, target=None):
+        return importlib.util.spec_from_loader(name, self) if name == "cupy" else None
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        if self.warning:
+            warnings.warn(self.warning, UserWarning, stacklevel=1)
+        raise self.error
+
+
+@pytest.fixture
+def broken_import(monkeypatch):
+    def make(error, warning=None):
+        monkeypatch.delitem(sys.modules, "cupy", raising=False)
+        monkeypatch.setattr(sys, "meta_path", [Importer(error, warning), *sys.meta_path])
+
+    return make
+
+
+def test_the_import_fails(broken_import):
+    broken_import(ImportError("libcublas.so.12:\n   cannot open shared object file"))
+    failed("import", "ImportError: libcublas.so.12: cannot open shared object file", "pip uninstall -y", WHEEL_12)
+
+
+def test_the_import_tells_what_first_went_wrong(broken_import):
+    error = ImportError("==========\nFailed to import CuPy.\n==========")
+    error.__cause__ = OSError("libnvrtc.so.13 is missing")
+    broken_import(error)
+    assert failed("import").reason == "OSError: libnvrtc.so.13 is missing"
+
+
+def test_two_wheels_beside_each_other(broken_import, installed):
+    broken_import(RuntimeError("undefined symbol"), warning="multiple CuPy packages are installed")
+    installed("cupy-cuda12x", "cupy-cuda13x")
+    failed("import", "RuntimeError: undefined symbol", "pip uninstall -y cupy-cuda12x cupy-cuda13x", WHEEL_13)
+
+
+def test_something_else_called_cupy(monkeypatch, installed):
+    installed("cupy")
+    monkeypatch.setitem(sys.modules, "cupy", ModuleType("cupy"))
+    failed("import", "AttributeError", "pip uninstall -y")
+
+
+def test_an_old_cupy(cupy):
+    cupy(version="13.6.0")
+    failed("import", "CuPy 13.6.0", "14 or newer", "pip uninstall -y cupy", WHEEL_13)
+
+
+def test_a_cupy_for_amd(cupy):
+    cupy().cupy.cuda.runtime.is_hip = True
+    failed("import", "ROCm", "NVIDIA", WHEEL_13)
+
+
+# -- device count ------------------------------------------------------------------------------------------------------
+
+INSUFFICIENT = CUDARuntimeError(35, "cudaErrorInsufficientDriver: CUDA driver version is insufficient")
+
+
+def test_no_driver(cupy):
+    cupy(INSUFFICIENT, driver=0)
+    failed("device count", "no NVIDIA driver", "CUDARuntimeError: cudaErrorInsufficientDriver", "install", "nvidia-smi")
+
+
+def test_an_old_driver(cupy):
+    cupy(INSUFFICIENT, driver=12040)
+    failed(
+        "device count",
+        "driver is older",
+        "cudaErrorInsufficientDriver",
+        "580",
+        "pip uninstall -y cupy-cuda13x",
+        WHEEL_12,
+    )
+
+
+def test_no_device(cupy):
+    cupy(CUDARuntimeError(100, "cudaErrorNoDevice: no CUDA-capable device is detected"))
+    failed("device count", "sees no GPU", "cudaErrorNoDevice", "CUDA_VISIBLE_DEVICES", "nvidia-smi", "--gpus all")
+
+
+def test_a_count_of_zero(cupy):
+    cupy(0)
+    failed("device count", "sees no GPU", "CUDA_VISIBLE_DEVICES")
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (802, ["links between the GPUs", "nvidia-fabricmanager"]),
+        (803, ["driver was updated", "restart"]),
+        (999, ["could not be started", "nvidia-smi"]),
+    ],
+)
+def test_other_answers_of_the_driver(cupy, status, words):
+    cupy(CUDARuntimeError(status, "cudaErrorOfSomeKind: some words"))
+    failed("device count", "CUDARuntimeError: cudaErrorOfSomeKind: some words", *words)
+
+
+def test_an_error_without_a_status(cupy):
+    cupy(OSError("no such library"))
+    failed("device count", "OSError: no such library", "nvidia-smi")
+
+
+# -- smoke test --------------------------------------------------------------------------------------------------------
+
+
+def test_no_nvrtc(cupy, monkeypatch):
+    def arange(*args, **kwargs):
+        raise RuntimeError("CuPy failed to load libnvrtc.so.13: OSError: cannot open shared object file")
+
+    monkeypatch.setattr(cupy().cupy, "arange", arange)
+    failed("smoke test", "RuntimeError: CuPy failed to load libnvrtc.so.13", "NVRTC", "headers", "cuBLAS", WHEEL_13)
+
+
+def test_no_cublas(cupy, monkeypatch):
+    def load_library():
+        raise RuntimeError("cuBLAS was not found: libcublas.so.13: cannot open shared object file")
+
+    monkeypatch.setattr(cupy().blas, "load_library", load_library)
+    failed("smoke test", "RuntimeError: cuBLAS was not found", "cuBLAS", WHEEL_12)
+
+
+def test_a_cublas_that_fails(cupy):
+    cupy().cublas.status = 8
+    failed("smoke test", "RuntimeError: cuBLAS failed to create: CUBLAS_STATUS_ARCH_MISMATCH (8)", WHEEL_13)
+
+
+def test_a_wrong_product(cupy, monkeypatch):
+    stand_in = cupy()
+    monkeypatch.setattr(stand_in.blas.Blas, "matmul", lambda self, a, b: a)
+    failed("smoke test", "came out as [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]")
+
+
+@pytest.mark.parametrize(
+    "error", [OutOfMemoryError("Out of memory allocating 512 bytes"), CUDARuntimeError(2, "out of memory")]
+)
+def test_a_full_gpu(cupy, monkeypatch, error):
+    def arange(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(cupy().cupy, "arange", arange)
+    failed("smoke test", "memory is full", str(error), "nvidia-smi lists the programs")
+
+
+# -- the CuPy of this machine ------------------------------------------------------------------------------------------
+
+
+def test_the_real_cupy_has_every_name_that_is_used():
+    """Needs CuPy, but no GPU."""
+    pytest.importorskip("cupy", reason="CuPy is not installed: its names cannot be compared with those that are used")
+    import array_api_compat.cupy
+    import cupy
+
+    from portnn_cupy.cupy_backend import STANDARD
+
+    assert [name for name in STANDARD.split() if not hasattr(array_api_compat.cupy, name)] == []
+    names = (
+        "RawKernel array ascontiguousarray asnumpy copyto empty get_default_memory_pool matmul maximum minimum ndarray"
+    )
+    assert [name for name in names.split() if not hasattr(cupy, name)] == []
+    names = "Device Event Memory MemoryPointer MemoryPool Stream get_current_stream get_device_id using_allocator"
+    assert [name for name in names.split() if not hasattr(cupy.cuda, name)] == []
+    names = "CUDARuntimeError driverGetVersion getDeviceCount getDeviceProperties is_hip runtimeGetVersion"
+    assert [name for name in names.split() if not hasattr(cupy.cuda.runtime, name)] == []
+    assert issubclass(cupy.cuda.memory.OutOfMemoryError, MemoryError)
+
+
+# -- all well ----------------------------------------------------------------------------------------------------------
+
+
+def test_all_steps_pass(cupy):
+    stand_in = cupy()
+    assert portnn_cupy.probe() == Availability("gpu")
+    assert [call[0] for call in stand_in.cublas.calls] == [
+        "create",
+        "stream",
+        "workspace",
+        "math mode",
+        "gemm",
+        "destroy",
+    ]
+
+
+def test_the_probe_warns_of_nothing(cupy, monkeypatch):
+    stand_in = cupy()
+    count = stand_in.cupy.cuda.runtime.getDeviceCount
+
+    def noisy():
+        warnings.warn("multiple CuPy packages are installed", UserWarning, stacklevel=1)
+        return count()
+
+    monkeypatch.setattr(stand_in.cupy.cuda.runtime, "getDeviceCount", noisy)
+    assert portnn_cupy.probe().ok
+
+
+def test_create_makes_the_backend(cupy, monkeypatch):
+    monkeypatch.setattr("portnn.backend._made", {})
+    monkeypatch.setattr("portnn.backend._missing", {})
+    cupy()
+    backend = get_backend("gpu")
+    assert type(backend).__name__ == "CupyBackend"
+    assert backend.name == "gpu"
+    assert get_backend("gpu") is backend
