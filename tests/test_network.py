@@ -17,6 +17,7 @@ from portnn import (
     ConvLayer,
     FCLayer,
     FlattenLayer,
+    Layer,
     Network,
     ScaleLayer,
     get_backend,
@@ -475,3 +476,39 @@ def test_pytorch_tensors_run_the_same_layers(dtype):
         nets.append(net)
     assert isinstance(nets[0].predict(torch.asarray(x)), torch.Tensor)
     assert np.allclose(nets[0].predict(x), nets[1].predict(x), rtol=1e-5 if dtype == "float32" else 1e-12)
+
+
+class Both(Layer):
+    """A user's composite layer: Y = F(X) + G(X), G a chain of layers."""
+
+    def __init__(self):
+        self.layers = [FCLayer(4, 3), [FCLayer(4, 2), ActivationLayer("tanh"), FCLayer(2, 3)]]
+
+    def forward(self, X, *, training=False):
+        straight, chain = self.layers
+        Y = X
+        for layer in chain:
+            Y = layer.forward(Y, training=training)
+        return straight.forward(X, training=training) + Y
+
+    def backward(self, output_error, *, need_input_error=True):
+        straight, chain = self.layers
+        D = output_error
+        for layer in reversed(chain):
+            D = layer.backward(D)
+        return straight.backward(output_error) + D
+
+
+def test_a_layer_of_layers():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((12, 4)), rng.standard_normal((12, 3))
+    results = []
+    for backend in ("cpu", strict_backend()):
+        net = Network([ActivationLayer("tanh"), Both()], backend=backend, dtype="float64", seed=0)
+        net.use("mse", optimizer=SGD(0.1, momentum=0.9))
+        errors = net.fit(x, y, epochs=30, batch_size=4, verbose=0)["error"]
+        assert errors[-1] < 0.7 * errors[0]
+        results.append(net.predict(x))
+    assert list(net.parameters) == [f"1.{path}.{name}" for path in ("0", "1.0", "1.2") for name in ("weights", "bias")]
+    assert np.allclose(*results, rtol=1e-11)
+    assert np.allclose(net.to("cpu").predict(x), results[0], rtol=1e-11)

@@ -134,10 +134,16 @@ class Layer:
     def build(self, input_shape: tuple[int, ...] | None, backend: Backend, dtype: str, seed: int, path: str) -> None:
         """Makes the layer ready on a backend: parameters set so far are moved and cast, missing ones drawn.
 
-        Called by ``Network.add``. A layer that overrides it sets its parameters, then calls ``super().build(...)``.
+        Called by ``Network.add``. A layer that overrides it sets its parameters, then calls ``super().build(...)``,
+        which also builds the children, under the paths ``path.0``, ``path.1``, ... (``path.1.0`` in a list of layers).
         """
         self.dtype, self.seed, self.path = dtype, seed, path
         self.move(backend)
+        for i, child in enumerate(self.layers):
+            branch = list(enumerate(child)) if isinstance(child, (list, tuple)) else [("", child)]
+            for j, layer in branch:
+                below = ".".join(str(part) for part in (path, i, j) if part != "")
+                layer.build(None, backend, dtype, seed, below)
 
     def move(self, backend: Backend) -> None:
         """Puts parameters and buffers on ``backend`` and calculates there from now on."""
