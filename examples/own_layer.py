@@ -35,7 +35,7 @@ class ArticleLayer(Layer):
 class Gain(Layer):
     """In portnn's form: whole batches, and the network makes the step. Y = G * X with a learned G (n,).
 
-    dE/dG = sum of dE/dY * X over the samples, dE/dX = G * dE/dY.
+    dE/dG = sum of dE/dY * X over all axes but the last, dE/dX = G * dE/dY.
     """
 
     def __init__(self, n):
@@ -47,7 +47,7 @@ class Gain(Layer):
         return self.parameters["gain"] * X
 
     def backward(self, output_error, *, need_input_error=True):
-        self.gradients["gain"] = self.xp.sum(output_error * self.input, axis=0)
+        self.gradients["gain"] = self.xp.sum(output_error * self.input, axis=tuple(range(self.input.ndim - 1)))
         return self.parameters["gain"] * output_error
 
 

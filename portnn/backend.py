@@ -70,7 +70,10 @@ class Backend:
 
     def __init__(self, xp: Any, device: Any = None, name: str | None = None):
         self.xp = xp
-        probe = xp.zeros(1) if device is None else xp.zeros(1, device=device)
+        try:
+            probe = xp.zeros(1) if device is None else xp.zeros(1, device=device)
+        except Exception as error:  # each library has its own for a device that is not there
+            raise ValueError(f"{xp.__name__} has no device {device!r}: {type(error).__name__}: {error}") from error
         try:
             probe[...] = 1.0
         except (TypeError, ValueError, RuntimeError) as error:
@@ -78,7 +81,7 @@ class Backend:
                 f"arrays of {xp.__name__} cannot be written to ({error}); a backend needs a namespace with mutable "
                 "arrays, such as numpy, cupy, torch or array_api_strict"
             ) from error
-        self.device = getattr(probe, "device", None) if device is None else device
+        self.device = getattr(probe, "device", device)
         self.name = name or f"{xp.__name__.removeprefix('array_api_compat.')} on {self.device}"
 
     # -- arrays ------------------------------------------------------------------------------------------------
@@ -86,16 +89,18 @@ class Backend:
     def asarray(self, host: Any, dtype: str | None = None, *, copy: bool = False) -> Array:
         """Puts host data (NumPy arrays, lists, numbers) on the device, cast to ``dtype`` (a name) if one is given."""
         # Always a fresh C-ordered copy: some libraries would share the caller's memory, or refuse read-only arrays.
-        return self.xp.asarray(np.array(host, dtype=dtype, order="C"), device=self.device)
+        array = np.array(host, dtype=dtype, order="C")
+        return self.xp.asarray(array.astype(array.dtype.newbyteorder("="), copy=False), device=self.device)
 
     def to_numpy(self, x: Array) -> np.ndarray:
         """Copies an array of this backend to the host."""
         from array_api_compat import to_device
 
+        x = x.detach() if hasattr(x, "detach") else x  # PyTorch: without what was recorded for its gradients
         refusals = []
         for place in ("cpu", *self.xp.__array_namespace_info__().devices()):
             try:
-                return np.asarray(to_device(x, place))
+                return np.asarray(to_device(x, place)).copy()  # some libraries share their memory
             except (TypeError, ValueError, RuntimeError) as error:  # this place is not the host: try the next
                 refusals.append(f"{place}: {error}")
         raise RuntimeError(f"an array of backend {self.name!r} could not be copied to the host: {'; '.join(refusals)}")
@@ -202,7 +207,7 @@ def availability(name: str) -> Availability:
         try:
             module = _module(name)
         except ImportError as error:
-            remedy = 'pip install "portnn", or set PYTHONPATH=.:backends at the top of a checkout'
+            remedy = "pip install -e . at the top of a checkout, or set PYTHONPATH=.:backends there"
             _missing[name] = Availability(name, "package", f"{type(error).__name__}: {error}", remedy)
         else:
             _missing[name] = module.probe()

@@ -29,6 +29,9 @@ def check_lengths(x: Array, y: Array) -> None:
     """Refuses no samples at all, or another number of targets than of samples."""
     if x.shape[0] == 0:
         raise ValueError(f"x holds 0 samples (shape {tuple(x.shape)}): there is nothing to learn from")
+    for name, array in (("x", x), ("y", y)):
+        if prod(array.shape[1:]) == 0:
+            raise ValueError(f"a sample of {name} has shape {tuple(array.shape[1:])}: there are no numbers in it")
     if x.shape[0] != y.shape[0]:
         raise ValueError(
             f"x holds {x.shape[0]} samples, y {y.shape[0]} targets (shapes {tuple(x.shape)} and {tuple(y.shape)}): "

@@ -23,7 +23,7 @@ class Network:
     """A neural network: layers, one after the other, trained by gradient descent.
 
     ``layers`` are added in order. ``backend`` is ``"cpu"`` (NumPy), ``"gpu"`` (CuPy), or any backend; ``dtype`` is
-    ``"float32"`` or ``"float64"``; ``seed`` fixes the initial weights, shuffles and masks (None draws one, kept in
+    ``"float32"`` or ``"float64"``; ``seed`` fixes the initial weights and shuffles (None draws one, kept in
     ``net.seed``); ``kernels="portable"`` leaves the backend's fast routines away and runs the plain ones.
 
     >>> from portnn import ActivationLayer, FCLayer
@@ -61,6 +61,8 @@ class Network:
         self.slots: dict[str, dict[str, Array]] = {}  # what the optimizer remembers: kind -> parameter path -> array
         if isinstance(layers, Layer):
             raise TypeError(f"layers must be a list, got one layer: Network([{layers}])")
+        if not isinstance(layers, Iterable):
+            raise TypeError(f"layers must be a list of layers, got {layers!r:.60}")
         for layer in layers:
             self.add(layer)
 
@@ -72,19 +74,22 @@ class Network:
         if not isinstance(layer, Layer):
             example = f"add({layer.__name__}(...))" if isinstance(layer, type) else "add(FCLayer(2, 3))"
             raise TypeError(f"add takes a Layer object, such as {example}, got {layer!r:.60}")
-        for part in layer.walk():
+        parts = _parts(layer, [])
+        for part in parts:
             fault = article.missing_method(part, Layer)
             if fault:
                 raise TypeError(fault)
-            if part.in_network:
-                raise ValueError(
-                    f"{part} is already in a network: make another one; a layer keeps the state of one place"
-                )
-        before = _shapes([*self.layers, layer], None)[index]
-        for part in layer.walk():
-            part.kernels = self.kernels
-        layer.build(before, self.backend, self.dtype, self.seed, str(index))
-        for part in layer.walk():
+        try:
+            before = _shapes([*self.layers, layer], None)[index]
+            for part in parts:
+                part.kernels = self.kernels
+            layer.build(before, self.backend, self.dtype, self.seed, str(index))
+        except AttributeError as error:
+            raise TypeError(
+                f"{type(layer).__name__} is not ready to be added: {error}. If it derives from a layer of portnn, its "
+                "__init__ must call super().__init__(...)"
+            ) from error
+        for part in parts:
             part.in_network = True
         self.layers.append(layer)
 
@@ -103,10 +108,13 @@ class Network:
         ``metrics``: names (``"accuracy"``) or functions of (y_true, y_pred) that return one number a sample.
         """
         pair = find_pair("loss", losses.PAIRS, loss, loss_prime)
-        if optimizer is not None and not all(hasattr(optimizer, m) for m in ("slots", "hyper", "update")):
-            raise TypeError(f"optimizer must be one such as SGD(0.1), got {optimizer!r:.60}")
-        if isinstance(metrics, str):
-            raise TypeError(f"metrics must be a list, got the string {metrics!r}: metrics=[{metrics!r}]")
+        parts = ("slots", "hyper", "update")
+        usable = not isinstance(optimizer, type) and all(callable(getattr(optimizer, part, None)) for part in parts)
+        if optimizer is not None and not usable:
+            raise TypeError(f"optimizer must be one such as SGD(0.1), with {', '.join(parts)}; got {optimizer!r:.60}")
+        if isinstance(metrics, str) or not isinstance(metrics, Iterable):
+            given = repr(metrics) if isinstance(metrics, str) else name_of(metrics)
+            raise TypeError(f"metrics must be a list, got {given}: metrics=[{given}]")
         found = [_metric(metric) for metric in metrics]
         names = ["error", *(name for name, _ in found)]
         if len(set(names)) < len(names):
@@ -120,12 +128,18 @@ class Network:
     def to(self, backend: Any) -> "Network":
         """Moves the network, with all that training has gathered, to another backend; returns the network."""
         target = get_backend(backend)
-        for layer in self.walk():
-            layer.move(target)
-        for home in self.slots.values():
-            for path, array in home.items():
-                home[path] = target.asarray(self.backend.to_numpy(array))
-        self.backend = target
+        slots = {
+            kind: {path: target.asarray(self.backend.to_numpy(array)) for path, array in home.items()}
+            for kind, home in self.slots.items()
+        }
+        try:
+            for layer in self.walk():
+                layer.move(target)
+        except BaseException:  # out of memory, say: nothing stays half moved
+            for layer in self.walk():
+                layer.move(self.backend)
+            raise
+        self.backend, self.slots = target, slots
         return self
 
     # -- training and predicting ---------------------------------------------------------------------------------
@@ -150,7 +164,8 @@ class Network:
         optimizer. ``verbose=0`` prints nothing; ``check_finite=False`` looks for no NaN in data and error.
 
         Bad data or arguments raise ValueError or TypeError before any weight changes. An exception within a step, or
-        Ctrl-C, leaves the weights of the last whole step.
+        Ctrl-C, leaves the weights of the last whole step (but for layers written as in the article, which update
+        themselves within the step).
         """
         if not self.layers:
             raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
@@ -194,6 +209,8 @@ class Network:
 
     def evaluate(self, x: Any, y: Any, *, batch_size: int = 1024) -> dict[str, float]:
         """Returns the mean error, and each metric's mean, over samples ``x`` (N, ...) with targets ``y`` (N, ...)."""
+        if not self.layers:
+            raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
         if self.loss is None:
             raise RuntimeError('the network has no loss: call net.use("mse") before evaluate')
         batch_size = checks.size("batch_size", batch_size)
@@ -207,7 +224,8 @@ class Network:
                 error = self.bound_loss(Y_true, Y_pred)
                 sums["error"] += float(self.backend.to_numpy(error)) * Y_pred.shape[0]
                 for name, metric in self.metrics:
-                    sums[name] += float(self.backend.to_numpy(xp.sum(metric(Y_true, Y_pred))))
+                    total = training.metric_sum(name, metric, Y_true, Y_pred, self.backend)
+                    sums[name] += float(self.backend.to_numpy(total))
             return {name: value / n for name, value in sums.items()}
 
     # -- looking inside --------------------------------------------------------------------------------------------
@@ -225,7 +243,7 @@ class Network:
     @property
     def bound_loss(self) -> Callable[..., Any]:
         """The loss as this backend runs it."""
-        return bound(self.loss, self.backend, self.kernels, self.dtype)
+        return bound(self.loss, self.backend, self.kernels, self.dtype, scalar=True)
 
     @property
     def bound_loss_prime(self) -> Callable[..., Any]:
@@ -263,9 +281,7 @@ class Network:
     def _forward(self, X: Array) -> Array:
         Y = self.backend.xp.astype(X, getattr(self.backend.xp, self.dtype), copy=False)
         for layer in self.layers:
-            Y = layer.forward(Y)
-            if Y is None:
-                raise training.forgotten_return(layer, "forward")
+            Y = checks.answer(layer, "forward", layer.forward(Y), samples=X.shape[0])
         return Y
 
     def _optimizer(self, learning_rate: Any) -> Any:
@@ -282,6 +298,26 @@ class Network:
         return self.optimizer if learning_rate is None else SGD(learning_rate)
 
 
+def _parts(layer: Any, above: list[Any]) -> list[Layer]:
+    """A layer and all layers below it; refuses what is no layer, or stands in two places."""
+    if not isinstance(layer, Layer):
+        raise TypeError(f"{type(above[-1]).__name__}.layers must hold layers, or lists of layers, got {layer!r:.60}")
+    if layer.in_network:
+        raise ValueError(f"{layer} is already in a network: make another one; a layer keeps the state of one place")
+    if any(layer is other for other in above):
+        raise ValueError(
+            f"one {type(layer).__name__} stands twice in a layer: make two; each keeps the state of one place"
+        )
+    for kind in ("parameters", "buffers"):
+        if not isinstance(getattr(layer, kind), dict):
+            raise TypeError(f"{type(layer).__name__}.{kind} must be a dict of arrays, got {getattr(layer, kind)!r:.60}")
+    found: list[Layer] = [layer]
+    for child in layer.layers if isinstance(layer.layers, (list, tuple)) else [layer.layers]:
+        for below in child if isinstance(child, (list, tuple)) else [child]:
+            found += _parts(below, [*above, *found])
+    return found
+
+
 def _shapes(layers: list[Layer], input_shape: Shape) -> list[Shape]:
     """The shape of one sample before each layer and behind the last; None where it is not known."""
     shapes, shape, whole = [input_shape], input_shape, True
@@ -292,14 +328,20 @@ def _shapes(layers: list[Layer], input_shape: Shape) -> list[Shape]:
             shapes[-1] = None
         try:
             shape = None if layer.written_as_in_the_article else layer.output_shape(known)
+            if not (shape is None or isinstance(shape, tuple)):
+                raise TypeError(f"{layer}.output_shape must return a tuple or None, got {shape!r:.60}")
         except ValueError as error:
             raise ValueError(f"layer {i}: {error}") from error
         whole = not layer.last_axis_only or (whole and known is not None)
         shapes.append(shape)
+    if not whole:
+        shapes[-1] = None
     return shapes
 
 
 def _dtype_name(dtype: Any) -> str:
+    if dtype is None:  # NumPy takes it for float64
+        return "None"
     try:
         return np.dtype(dtype).name
     except TypeError:

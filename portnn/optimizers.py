@@ -1,4 +1,4 @@
-"""Optimizers: how a step turns gradients into new parameters. In teaching order; none is built on a harder one.
+"""Optimizers: how a step turns gradients into new parameters.
 
 An optimizer has three methods. ``slots(parameters)`` makes what it remembers from step to step, a dict of lists;
 ``hyper(step)`` gives this step's numbers, computed on the host as Python floats; ``update`` calculates, without
@@ -19,7 +19,7 @@ LearningRate = float | Callable[[int], float]
 class SGD:
     """Stochastic gradient descent: w <- w - lr * dE/dw, with momentum v <- momentum * v + dE/dw, w <- w - lr * v.
 
-    ``learning_rate``: a number > 0, or a schedule, any function of the number of updates made so far. ``momentum`` in
+    ``learning_rate``: a number >= 0, or a schedule, any function of the number of updates made so far. ``momentum`` in
     [0, 1); ``nesterov`` steps along dE/dw + momentum * v instead. PyTorch's form: the first v is the gradient itself.
 
     Source: I. Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013.
@@ -30,6 +30,8 @@ class SGD:
 
     def __init__(self, learning_rate: LearningRate, *, momentum: float = 0.0, nesterov: bool = False):
         self.learning_rate = check_learning_rate(learning_rate)
+        if isinstance(momentum, (str, bytes, bool)) or not hasattr(momentum, "__float__"):
+            raise TypeError(f"momentum must be a number in [0, 1), got {momentum!r}")
         if not 0.0 <= momentum < 1.0:
             raise ValueError(f"momentum must be in [0, 1), got {momentum!r}")
         if nesterov and momentum == 0.0:
@@ -71,8 +73,14 @@ def check_learning_rate(learning_rate: Any) -> LearningRate:
 
 def check_number(learning_rate: Any) -> float:
     """Returns the learning rate as a Python float, if it is a number, finite and not negative."""
+    if isinstance(learning_rate, (str, bytes, bool)):
+        raise TypeError(
+            f"learning_rate must be a number, or a schedule (a function of the step), got {learning_rate!r}"
+        )
     try:
         rate = float(learning_rate)
+    except OverflowError:
+        raise ValueError("learning_rate must be finite, got a number too large for a float") from None
     except (TypeError, ValueError):
         raise TypeError(
             f"learning_rate must be a number, or a schedule (a function of the step), got {learning_rate!r}"

@@ -23,9 +23,9 @@ def find_pair(kind: str, pairs: Pairs, function: Any, prime: Any) -> tuple[Funct
     if not callable(function):
         raise TypeError(f"{kind} must be a name, a function or an object with .prime, got {function!r:.60}")
     for own, own_prime in pairs.values():
-        if function is own and prime in (None, own_prime):
+        if function is own and (prime is None or prime is own_prime):
             return own, own_prime
-    prime = prime or getattr(function, "prime", None)
+    prime = getattr(function, "prime", None) if prime is None else prime
     if not callable(prime):
         raise TypeError(
             f"{kind} {name_of(function)} needs its derivative: pass it as {kind}_prime, a function of the same "
@@ -36,10 +36,11 @@ def find_pair(kind: str, pairs: Pairs, function: Any, prime: Any) -> tuple[Funct
     return function, prime
 
 
-def bound(function: Function, backend: Backend, kernels: str, dtype: str) -> Function:
+def bound(function: Function, backend: Backend, kernels: str, dtype: str, scalar: bool = False) -> Function:
     """A function as a network runs it: of ours the backend's twin; a user's answers are checked, and cast to ``dtype``.
 
-    A user's function must answer with an array of the backend.
+    A user's function must answer with an array of the backend, of the shape of its last argument (a single number if
+    ``scalar``).
     """
     if (getattr(function, "__module__", None) or "").startswith("portnn."):
         return ops.twin(backend, kernels, function)
@@ -52,6 +53,13 @@ def bound(function: Function, backend: Backend, kernels: str, dtype: str) -> Fun
                 f"{name_of(function)} returned {type(answer).__module__}.{type(answer).__name__}, but the network runs "
                 f"on backend {backend.name!r}: write it with the namespace of its arguments (self.xp in a layer, "
                 "portnn.backend.namespace(x) in a function)"
+            )
+        expected = () if scalar else tuple(arrays[-1].shape)
+        if tuple(answer.shape) != expected:
+            raise ValueError(
+                f"{name_of(function)} returned an array of shape {tuple(answer.shape)}, but its arguments have shapes "
+                f"{', '.join(str(tuple(a.shape)) for a in arrays)}: it must return "
+                + ("one number, the mean over the batch" if scalar else f"shape {expected}")
             )
         return answer if answer.dtype == target else backend.xp.asarray(answer, dtype=target)
 

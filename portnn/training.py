@@ -1,9 +1,10 @@
 """The train step, the epoch, and the state they change.
 
 A step is functional: from the state it computes new leaves and writes into none; all of them are committed together at
-its end, so a step that fails leaves everything as it was. A step needs nothing from the host but its number: the data,
-the epoch's permutation and the optimizer's numbers lie ready on the device. So the same code runs eagerly, where the
-number is a Python int, and captured into a graph, where it is a counter in device memory.
+its end, so a step that fails leaves everything as it was (only layers written as in the article update themselves). A
+step needs nothing but its number: the data and the epoch's permutation lie ready on the device. So the same code runs
+eagerly, where the number is a Python int and the optimizer's numbers are Python floats, and captured into a graph,
+where they are a counter and a table in device memory.
 """
 
 import signal
@@ -17,6 +18,7 @@ import numpy as np
 
 from portnn import ops, random
 from portnn.backend import Array, Backend, device_dtype, namespace
+from portnn.layers import checks
 
 Place = tuple[dict[str, Any], str]  # where a leaf lives: places[i] = (home, key), the leaf is home[key]
 
@@ -99,6 +101,11 @@ class State:
     def _slot_places(self, network: Any, optimizer: Any) -> dict[str, list[Place]]:
         """The optimizer's slots, one dict a kind in ``network.slots``, by parameter path; missing ones are made."""
         fresh = optimizer.slots([home[key] for home, key in self.parameters])
+        if not isinstance(fresh, dict) or any(len(arrays) != len(self.parameters) for arrays in fresh.values()):
+            raise TypeError(
+                f"{type(optimizer).__name__}.slots must return a dict of lists, each with one array a parameter "
+                f"({len(self.parameters)}), got {fresh!r:.80}"
+            )
         places: dict[str, list[Place]] = {}
         for kind, arrays in fresh.items():
             home = network.slots.setdefault(kind, {})
@@ -162,10 +169,16 @@ class TrainStep:
 
     def __init__(self, network: Any, optimizer: Any, state: State, size: int):
         self.layers, self.loss, self.loss_prime = network.layers, network.bound_loss, network.bound_loss_prime
-        self.update = partial(ops.twin(network.backend, network.kernels, type(optimizer).update), optimizer)
+        update = getattr(type(optimizer), "update", None)
+        self.update = (
+            partial(ops.twin(network.backend, network.kernels, update), optimizer) if update else optimizer.update
+        )
+        self.own_optimizer = type(optimizer).__module__.startswith("portnn.")
+        self.optimizer_name = type(optimizer).__name__
         self.count_finite = ops.twin(network.backend, network.kernels, count_finite)
         self.state, self.size = state, size
-        self.xp = network.backend.xp
+        self.backend = network.backend
+        self.checked = False
         self.offsets = network.backend.asarray(np.arange(size, dtype=np.int64))
         # Below the lowest layer that learns, nobody needs dE/dX.
         learns = [
@@ -182,18 +195,27 @@ class TrainStep:
         for layer in state.article_layers:
             layer.learning_rate_now = hyper[0]
 
-        Y = X
+        first, self.checked = not self.checked, True  # what layers answer is looked at once
+        Y, shapes = X, []
         for layer in self.layers:
+            shapes.append(Y.shape)
             Y = layer.forward(Y, training=True)
-            if Y is None:
-                raise forgotten_return(layer, "forward")
+            if first:
+                checks.answer(layer, "forward", Y, samples=self.size)
+        if Y.shape != Y_true.shape:
+            raise ValueError(
+                f"the network's output has shape {tuple(Y.shape)}, but the targets of this batch {tuple(Y_true.shape)}"
+            )
         error = counters["sum of error"] + self.loss(Y_true, Y) * self.size
 
         D = self.loss_prime(Y_true, Y)  # dE/dY, going down
         for i in range(len(self.layers) - 1, self.lowest - 1, -1):
             D = self.layers[i].backward(D, need_input_error=i > self.lowest)
-            if D is None and i > self.lowest:
-                raise forgotten_return(self.layers[i], "backward")
+            if first:
+                for part in self.layers[i].walk():
+                    checks.gradients(part)
+                if i > self.lowest:
+                    checks.answer(self.layers[i], "backward", D, shape=shapes[i])
 
         parameters, slots = self._descend(hyper)
         leaves = [
@@ -205,9 +227,30 @@ class TrainStep:
             error,
         ]
         for name, metric in state.metrics:
-            leaves.append(counters[sum_of(name)] + self.xp.sum(metric(Y_true, Y)))
+            leaves.append(counters[sum_of(name)] + metric_sum(name, metric, Y_true, Y, self.backend))
         leaves.append(self.count_finite(error, counters["finite steps"]))
         return leaves
+
+    def _updated(self, old: list[Array], gradients: list[Array], slots: Any, hyper: Any) -> tuple[list[Array], Any]:
+        """The optimizer's answer; a user's must be arrays like those it was given."""
+        answer = self.update(old, gradients, slots, hyper)
+        if self.own_optimizer:
+            return answer
+        try:
+            parameters, new_slots = answer
+            arrays = [*parameters, *(a for kind in slots for a in new_slots[kind])]
+            alike = [(a.shape, a.dtype) for a in arrays]
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise TypeError(
+                f"{self.optimizer_name}.update must return (parameters, slots), lists of arrays as it was given: "
+                f"{error!r}"
+            ) from error
+        if alike != [(a.shape, a.dtype) for a in [*old, *(a for kind in slots.values() for a in kind)]]:
+            raise TypeError(
+                f"{self.optimizer_name}.update returned arrays of another number, shape or dtype than it was given: "
+                "NumPy scalars promote, write numbers as Python floats"
+            )
+        return parameters, new_slots
 
     def _descend(self, hyper: Sequence[Any]) -> tuple[list[Array], list[Array]]:
         """New parameters and slots; a parameter that got no gradient is left alone, and so are its slots."""
@@ -217,15 +260,27 @@ class TrainStep:
         slots = {kind: [home[key] for home, key in places] for kind, places in state.slots.items()}
         has = [i for i, gradient in enumerate(gradients) if gradient is not None]
         if len(has) == len(old):
-            parameters, slots = self.update(old, gradients, slots, hyper)
+            parameters, slots = self._updated(old, gradients, slots, hyper)
             return parameters, [array for arrays in slots.values() for array in arrays]
         some = {kind: [arrays[i] for i in has] for kind, arrays in slots.items()}
-        parameters, some = self.update([old[i] for i in has], [gradients[i] for i in has], some, hyper)
+        parameters, some = self._updated([old[i] for i in has], [gradients[i] for i in has], some, hyper)
         for new, i in enumerate(has):
             old[i] = parameters[new]
             for kind, arrays in slots.items():
                 arrays[i] = some[kind][new]
         return old, [array for arrays in slots.values() for array in arrays]
+
+
+def metric_sum(name: str, metric: Any, Y_true: Array, Y: Array, backend: Backend) -> Array:
+    """The sum of a metric over a batch: one number a sample, (N,)."""
+    values = metric(Y_true, Y)
+    if not backend.owns(values) or tuple(values.shape) != (Y.shape[0],):
+        given = f"shape {tuple(values.shape)}" if hasattr(values, "shape") else f"{values!r:.40}"
+        raise ValueError(
+            f"metric {name} returned {given} for {Y.shape[0]} samples: it must return an array with one number a "
+            f"sample ({Y.shape[0]},), which is averaged here"
+        )
+    return backend.xp.sum(backend.xp.astype(values, Y.dtype))
 
 
 def count_finite(total: Array, count: Array) -> Array:
@@ -248,6 +303,8 @@ def train(
 ) -> History:
     """Runs the epochs of one ``fit`` on data that is ready on the device."""
     backend, n = network.backend, x.shape[0]
+    if not isinstance(optimizer.hyper(network.step), (tuple, list)):
+        raise TypeError(f"{type(optimizer).__name__}.hyper must return a tuple of numbers, the learning rate first")
     feed = Feed(x, y, batch_size, backend, network.dtype)
     state = State(network, optimizer, feed)
     steps, rest = divmod(n, batch_size)
@@ -292,11 +349,6 @@ def _article_layers_learn(layers: list[Any]) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.learning_rate_now = None
-
-
-def forgotten_return(layer: Any, method: str) -> TypeError:
-    """The error for a layer whose method gives back nothing."""
-    return TypeError(f"{type(layer).__name__}.{method} returned None: it must return an array (is a return missing?)")
 
 
 class DivergedError(RuntimeError):

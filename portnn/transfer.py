@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from portnn.backend import Array, Backend, device_of, get_backend, is_array, namespace, owner_of
+from portnn.backend import BUILT_IN, Array, Backend, device_of, get_backend, is_array, namespace, owner_of
 
 
 def backend_of(x: Array) -> Backend:
@@ -56,7 +56,15 @@ def to_numpy(x: Any) -> np.ndarray:
 
 
 def host_array(x: Any, what: str) -> np.ndarray:
-    """Makes a NumPy array of numbers of lists or other host data; ``what`` names it in errors."""
+    """Makes a NumPy array of real numbers of lists or other host data; ``what`` names it in errors."""
+    first = _innermost(x)
+    if is_foreign(first):
+        raise TypeError(
+            f"{what} holds arrays of backend {backend_of(first).name!r}: give one array instead of nested lists, or "
+            "bring each to the host with portnn.to_numpy(array)"
+        )
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{what} is a masked array: fill the gaps first, with x.filled(value)")
     try:
         array = np.asarray(x)
     except (TypeError, ValueError) as error:
@@ -74,17 +82,50 @@ def bring(x: Any, backend: Backend, dtype: str | None, what: str, *, copy: bool 
     that nobody else holds, cast whatever it was. An array of another library is a TypeError: nothing moves in silence.
     """
     xp = backend.xp
-    if isinstance(x, (list, tuple)) and x and backend.owns(x[0]) and not isinstance(x[0], (np.ndarray, np.generic)):
-        x = xp.stack(list(x))
+    if isinstance(x, (list, tuple)) and x and is_foreign(x[0]):
+        x = _stacked(x, backend, what)
     if not backend.owns(x):
-        if is_array(x) and not isinstance(x, (np.ndarray, np.generic)):
-            raise TypeError(
-                f"{what} lies on backend {backend_of(x).name!r}, but {backend.name!r} is asked for: move it with "
-                f"portnn.to_device(array, {backend.name!r}), or to the host with portnn.to_numpy(array)"
-            )
+        if is_foreign(x):
+            raise _elsewhere(x, backend, what)
         x = host_array(x, what)
         return backend.asarray(x, dtype if copy or x.dtype.kind == "f" else None, copy=copy)
-    if isinstance(x, (np.ndarray, np.generic)):
+    if not is_foreign(x):
         x = host_array(x, what)
+    elif not xp.isdtype(x.dtype, ("bool", "integral", "real floating")):
+        raise TypeError(f"{what} must be real numbers, got dtype {x.dtype}")
+    elif hasattr(x, "detach"):  # PyTorch would record all that is calculated with it
+        x = x.detach()
     target = getattr(xp, dtype) if dtype and (copy or xp.isdtype(x.dtype, "real floating")) else x.dtype
     return xp.astype(x, target, copy=copy)
+
+
+def is_foreign(x: Any) -> bool:
+    """Whether ``x`` is an array of a library other than NumPy."""
+    return is_array(x) and not isinstance(x, (np.ndarray, np.generic))
+
+
+def _stacked(samples: Any, backend: Backend, what: str) -> Array:
+    """A list of samples that lie on the backend, as one array."""
+    for sample in samples:
+        if not backend.owns(sample):
+            raise _elsewhere(sample, backend, what)
+    try:
+        return backend.xp.stack(list(samples))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{what} cannot be made one array: {error}. All samples must have one shape") from error
+
+
+def _elsewhere(x: Any, backend: Backend, what: str) -> TypeError:
+    """The error for data that is not where it is needed."""
+    place = f"backend {backend_of(x).name!r}" if is_array(x) else "the host"
+    target = repr(backend.name) if backend.name in BUILT_IN else "net.backend"
+    return TypeError(
+        f"{what} lies on {place}, but {backend.name!r} is asked for: move it with "
+        f"portnn.to_device(array, {target}), or to the host with portnn.to_numpy(array)"
+    )
+
+
+def _innermost(x: Any) -> Any:
+    while isinstance(x, (list, tuple)) and x:
+        x = x[0]
+    return x

@@ -27,7 +27,7 @@ class OwnLayer(Layer):
         return X * self.parameters["scale"]
 
     def backward(self, output_error: Any, *, need_input_error: bool = True) -> Any:
-        self.gradients = {"scale": self.xp.sum(output_error * self.input, axis=0)}
+        self.gradients = {"scale": self.xp.sum(output_error * self.input, axis=tuple(range(self.input.ndim - 1)))}
         return output_error * self.parameters["scale"] if need_input_error else None
 
 

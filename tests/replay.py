@@ -236,6 +236,7 @@ class ReplayedStep:
         if self.calls <= WARM_UPS:
             leaves = self.step()
             self.check_places()
+            # buffers also holds the inputs, which no step returns
             for buffer, leaf in zip(self.buffers, list(map(np.array, map(plain, leaves))), strict=False):
                 np.copyto(plain(buffer), leaf)
             return

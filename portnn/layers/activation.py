@@ -51,8 +51,8 @@ class ActivationLayer(Layer):
         return Y
 
     def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
-        X = self.recall(self.input)
-        return self.chain(self.f_prime, X, self.output, output_error) if need_input_error else None
+        D = self.accept_error(output_error)
+        return self.chain(self.f_prime, self.input, self.output, D) if need_input_error else None
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__getstate__().items() if name not in ("f", "f_prime", "chain")}

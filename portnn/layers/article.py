@@ -9,6 +9,7 @@ from math import prod
 from typing import Any
 
 from portnn.backend import is_array
+from portnn.layers import checks
 from portnn.transfer import bring
 
 Array = Any
@@ -99,9 +100,7 @@ def backward(layer: Any, output_error: Array, backward_propagation: Any) -> Arra
 def answer(layer: Any, value: Any, method: str) -> Array:
     """What a method returned, on the layer's backend and in the network's dtype."""
     if value is None:
-        raise TypeError(
-            f"{type(layer).__name__}.{method} returned None: it must return an array (is a return missing?)"
-        )
+        checks.answer(layer, method, value)
     value = bring(value, layer.backend, layer.dtype, f"what {type(layer).__name__}.{method} returned")
     dtype = getattr(layer.xp, layer.dtype)
     return value if value.dtype == dtype else layer.xp.astype(value, dtype)

@@ -1,4 +1,4 @@
-"""Checks of what a layer is made with; each returns the value it accepts."""
+"""Checks of what a layer is made with, and of what it answers; each returns the value it accepts."""
 
 from typing import Any
 
@@ -22,10 +22,49 @@ def sizes(what: str, value: Any, axes: str) -> tuple[int, ...]:
 
 def number(what: str, value: Any) -> float:
     """A finite real number, as a Python float: a NumPy scalar would promote float32 arrays."""
+    if isinstance(value, (str, bytes, bool)):
+        raise TypeError(f"{what} must be a number, got {value!r:.60} ({type(value).__name__})")
     try:
         x = float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{what} must be a number, got {value!r:.60} ({type(value).__name__})") from None
+    except OverflowError:
+        raise ValueError(f"{what} is too large for a float") from None
     if x - x != 0.0:
         raise ValueError(f"{what} must be finite, got {value}")
     return x
+
+
+def answer(
+    layer: Any, method: str, value: Any, shape: tuple[int, ...] | None = None, samples: int | None = None
+) -> Any:
+    """What a layer's method returned: an array of the backend and dtype, of that shape, or with that many samples."""
+    name = f"{type(layer).__name__}.{method}"
+    if value is None:
+        raise TypeError(f"{name} returned None: it must return an array (is a return missing?)")
+    if not layer.backend.owns(value):
+        kind = f"{type(value).__module__}.{type(value).__name__}"
+        raise TypeError(
+            f"{name} returned {kind}, but must return an array of backend {layer.backend.name!r}: use self.xp"
+        )
+    if value.dtype != layer.device_dtype:
+        raise TypeError(
+            f"{name} returned {value.dtype}, but the network calculates in {layer.dtype}: NumPy scalars and other "
+            "arrays promote; write numbers as Python floats, or cast with self.xp.astype(Y, X.dtype)"
+        )
+    if shape is not None and tuple(value.shape) != tuple(shape):
+        raise ValueError(f"{name} returned shape {tuple(value.shape)}, but must return {tuple(shape)}")
+    if samples is not None and (value.ndim == 0 or value.shape[0] != samples):
+        raise ValueError(
+            f"{name} returned shape {tuple(value.shape)} for {samples} samples: the first axis counts them"
+        )
+    return value
+
+
+def gradients(layer: Any) -> None:
+    """The gradients a backward pass set: each of its parameter's name, shape and dtype."""
+    for name, gradient in layer.gradients.items():
+        if name not in layer.parameters:
+            known = ", ".join(layer.parameters) or "none"
+            raise ValueError(f"{type(layer).__name__} set gradients[{name!r}], but its parameters are: {known}")
+        answer(layer, f"gradients[{name!r}]", gradient, shape=layer.parameters[name].shape)

@@ -33,6 +33,7 @@ class ConvLayer(Layer):
 
     weights = Parameter()
     bias = Parameter()
+    input_patches: Array = None  # P
 
     def __init__(
         self,
@@ -79,15 +80,17 @@ class ConvLayer(Layer):
         if X.shape[1:] != self.input_shape:
             self.output_shape(tuple(X.shape[1:]))
         P = self.ops.patches(X, self.plan)  # (K, M)
-        if training:
-            self.input_patches = P
         W = self.xp.reshape(self.parameters["weights"], (self.plan.patch_size, self.layer_depth))
         Y = self.ops.images(self.xp.matmul(W.T, P), self.plan)  # (F, M) -> (N, H', W', F)
-        return Y + self.parameters["bias"] if "bias" in self.shapes else Y
+        if "bias" in self.shapes:
+            Y = Y + self.parameters["bias"]
+        if training:
+            self.input, self.input_patches, self.output = X, P, Y
+        return Y
 
     def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
-        P, xp = self.recall(self.input_patches), self.xp
-        D = self.ops.columns(output_error, self.plan)  # (N, H', W', F) -> (F, M)
+        D = self.ops.columns(self.accept_error(output_error), self.plan)  # (N, H', W', F) -> (F, M)
+        P, xp = self.input_patches, self.xp
         self.gradients["weights"] = xp.reshape(xp.matmul(P, D.T), self.shapes["weights"])
         if "bias" in self.shapes:
             self.gradients["bias"] = xp.sum(D, axis=1)
@@ -95,8 +98,6 @@ class ConvLayer(Layer):
             return None
         W = xp.reshape(self.parameters["weights"], (self.plan.patch_size, self.layer_depth))
         return self.ops.fold(xp.matmul(W, D), self.plan)  # (K, M) -> (N, H, W, C)
-
-    input_patches: Array = None
 
     def __repr__(self) -> str:
         extras = "" if "bias" in self.shapes else ", bias=False"

@@ -10,7 +10,7 @@ class FCLayer(Layer):
     """Fully connected: every output is a weighted sum of all inputs, plus a bias.
 
         Y     = X W + B
-        dE/dX = dE/dY W^T        dE/dW = X^T dE/dY        dE/dB = sum of dE/dY over the samples
+        dE/dX = dE/dY W^T        dE/dW = X^T dE/dY        dE/dB = sum of dE/dY over all axes but the last
 
     X (..., input_size), Y (..., output_size): it acts on the last axis. ``layer.weights`` (input_size, output_size),
     drawn by the initializer named ``weights``; ``layer.bias`` (1, output_size), zero at first, absent with
@@ -26,6 +26,7 @@ class FCLayer(Layer):
     last_axis_only = True
     weights = Parameter()
     bias = Parameter()
+    input_rows: Array = None  # X as a matrix, one row for each vector on the last axis
 
     def __init__(self, input_size: int, output_size: int, *, weights: str = "glorot_uniform", bias: bool = True):
         if isinstance(input_size, (tuple, list)) or isinstance(output_size, (tuple, list)):
@@ -70,16 +71,20 @@ class FCLayer(Layer):
             self.output_shape(tuple(X.shape[1:]) if X.ndim > 1 else tuple(X.shape))
         xp = self.xp
         rows = X if X.ndim == 2 else xp.reshape(X, (-1, self.input_size))
-        if training:
-            self.input, self.input_rows = X, rows
         Y = xp.matmul(rows, self.parameters["weights"])
         if "bias" in self.shapes:
             Y = Y + self.parameters["bias"]
-        return Y if X.ndim == 2 else xp.reshape(Y, (*X.shape[:-1], self.output_size))
+        if X.ndim != 2:
+            Y = xp.reshape(Y, (*X.shape[:-1], self.output_size))
+        if training:
+            self.input, self.input_rows, self.output = X, rows, Y
+        return Y
 
     def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
-        X, xp = self.recall(self.input), self.xp
-        error = output_error if X.ndim == 2 else xp.reshape(output_error, (-1, self.output_size))
+        error = self.accept_error(output_error)
+        X, xp = self.input, self.xp
+        if X.ndim != 2:
+            error = xp.reshape(error, (-1, self.output_size))
         self.gradients["weights"] = xp.matmul(self.input_rows.T, error)
         if "bias" in self.shapes:
             self.gradients["bias"] = error if error.shape[0] == 1 else xp.sum(error, axis=0, keepdims=True)
@@ -87,8 +92,6 @@ class FCLayer(Layer):
             return None
         input_error = xp.matmul(error, self.parameters["weights"].T)
         return input_error if X.ndim == 2 else xp.reshape(input_error, X.shape)
-
-    input_rows: Array = None  # X as a matrix, one row a sample
 
     def __repr__(self) -> str:
         return f"FCLayer({self.input_size}, {self.output_size}{'' if 'bias' in self.shapes else ', bias=False'})"

@@ -25,10 +25,11 @@ class FlattenLayer(Layer):
 
     def forward(self, X: Array, *, training: bool = False) -> Array:
         X = self.accept(X)
+        Y = self.xp.reshape(X, (X.shape[0], prod(X.shape[1:])))
         if training:
-            self.input = X
-        return self.xp.reshape(X, (X.shape[0], prod(X.shape[1:])))
+            self.input, self.output = X, Y
+        return Y
 
     def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
-        X = self.recall(self.input)
-        return self.xp.reshape(output_error, X.shape) if need_input_error else None
+        D = self.accept_error(output_error)
+        return self.xp.reshape(D, self.input.shape) if need_input_error else None

@@ -5,7 +5,7 @@ from typing import Any
 
 from portnn import initializers, ops
 from portnn.backend import Backend, device_dtype, get_backend
-from portnn.layers import article
+from portnn.layers import article, checks
 from portnn.transfer import backend_of, bring, is_array
 
 Array = Any
@@ -52,6 +52,7 @@ class Layer:
         layer.buffers = {}
         layer.new_buffers = {}
         layer.shapes = {}
+        layer.drawn = {}
         layer.layers = []
         layer.input = None
         layer.output = None
@@ -73,6 +74,8 @@ class Layer:
     buffers: dict[str, Array]
     new_buffers: dict[str, Array]
     shapes: dict[str, tuple[int, ...]]
+    initializer: str  # the name of what draws the weights
+    drawn: dict[str, Array]  # the initial parameters that nobody has changed since
     layers: list[Any]
     input: Array
     output: Array
@@ -111,16 +114,19 @@ class Layer:
 
     def forward_propagation(self, input: Array) -> Array:
         """Returns Y for X, as in training, and keeps both as ``layer.input`` and ``layer.output``."""
-        Y = article.nearest(self, Layer, "forward")(input, training=True)
-        self.input, self.output = input, Y
+        X = self.accept(input)
+        Y = article.nearest(self, Layer, "forward")(X, training=True)
+        self.input, self.output = X, Y
         return Y
 
     def backward_propagation(self, output_error: Array, learning_rate: float) -> Array:
         """Returns dE/dX for dE/dY, and makes one step of gradient descent with this layer's parameters."""
         input_error = article.nearest(self, Layer, "backward")(output_error)
+        lr = checks.number("learning_rate", learning_rate)
         for layer in self.walk():
+            checks.gradients(layer)
             for name, gradient in layer.gradients.items():
-                layer.parameters[name] = layer.parameters[name] - learning_rate * gradient
+                layer.parameters[name] = layer.parameters[name] - lr * gradient
             layer.buffers.update(layer.new_buffers)
             layer.step += 1
         return input_error
@@ -153,14 +159,19 @@ class Layer:
             for name, array in arrays.items():
                 if self.backend is not None and self.backend != backend:
                     array = self.backend.to_numpy(array)
-                arrays[name] = bring(array, backend, self.dtype, f"{self.leaf(name)}", copy=True)
+                moved = bring(array, backend, self.dtype, f"{self.leaf(name)}", copy=True)
+                if self.drawn.get(name) is arrays[name]:
+                    self.drawn[name] = moved
+                arrays[name] = moved
         self.gradients, self.new_buffers = {}, {}
+        if not self.written_as_in_the_article:
+            self.input = self.output = None  # what was kept lies where the layer was
         self.backend, self.xp, self.device_dtype = backend, backend.xp, device_dtype(backend, self.dtype)
         self.ops = ops.bind(backend, self.kernels, self.dtype)
 
     def accept(self, X: Array) -> Array:
         """Returns X as an array of the layer's backend and dtype; a layer that stands alone is built to suit X."""
-        if getattr(X, "dtype", None) == self.device_dtype and self.device_dtype is not None:
+        if self.device_dtype is not None and getattr(X, "dtype", None) == self.device_dtype and X.shape:
             return X
         if self.backend is None:
             if not is_array(X):
@@ -170,7 +181,10 @@ class Layer:
                 self.dtype = "float64"
             self.build(None, backend, self.dtype, self.seed, self.path)
         assert self.backend is not None
-        return self.xp.astype(bring(X, self.backend, self.dtype, "X"), self.device_dtype)
+        X = self.xp.astype(bring(X, self.backend, self.dtype, "X"), self.device_dtype, copy=False)
+        if X.ndim == 0:
+            raise ValueError(f"{self} takes an array with one axis at least, got the single number {X}")
+        return X
 
     # -- parameters --------------------------------------------------------------------------------------------
 
@@ -193,13 +207,15 @@ class Layer:
         self.parameters[name] = value
 
     def draw_missing(self, fans: tuple[int, int], seed: int, path: str) -> None:
-        """Draws ``weights`` by ``self.initializer`` and sets every other parameter to zero, where not assigned yet."""
-        for name, shape in self.shapes.items():
-            if name not in self.parameters:
-                rule = self.initializer if name == "weights" else "zeros"
-                self.parameters[name] = initializers.draw(rule, shape, fans, seed, f"{path}.{name}" if path else name)
+        """Draws ``weights`` by ``self.initializer`` and sets every other parameter to zero.
 
-    initializer: str
+        What was assigned, or trained, is kept; what was only drawn, for another seed or path, is drawn again.
+        """
+        for name, shape in self.shapes.items():
+            if name not in self.parameters or self.parameters[name] is self.drawn.get(name):
+                rule = self.initializer if name == "weights" else "zeros"
+                values = initializers.draw(rule, shape, fans, seed, f"{path}.{name}" if path else name)
+                self.parameters[name] = self.drawn[name] = values
 
     def why_no_parameter(self, name: str) -> str:
         """The error for a parameter that is not there."""
@@ -210,13 +226,23 @@ class Layer:
             )
         return f"{self} has no {name}; it has {', '.join(self.parameters) or 'no parameters'}"
 
-    def recall(self, kept: Array) -> Array:
-        """Returns what a training forward kept; RuntimeError if there was none."""
-        if kept is None:
+    def accept_error(self, output_error: Array) -> Array:
+        """Returns dE/dY as an array of the layer's backend and dtype; it must have the shape of Y.
+
+        RuntimeError if there was no forward in training before it.
+        """
+        Y = self.output
+        if type(output_error) is type(Y) and output_error.dtype == Y.dtype and output_error.shape == Y.shape:
+            return output_error
+        if Y is None or self.backend is None:
             raise RuntimeError(
                 f"backward of {self} was called before a forward in training: call forward(X, training=True) first"
             )
-        return kept
+        D = bring(output_error, self.backend, self.dtype, "output_error")
+        D = self.xp.astype(D, self.device_dtype, copy=False)
+        if D.shape != Y.shape:
+            raise ValueError(f"output_error of {self} has shape {tuple(D.shape)}, but Y has {tuple(Y.shape)}")
+        return D
 
     def leaf(self, name: str) -> str:
         """What errors call a parameter: ``FCLayer(2, 3).weights``."""

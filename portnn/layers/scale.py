@@ -28,13 +28,14 @@ class ScaleLayer(Layer):
 
     def forward(self, X: Array, *, training: bool = False) -> Array:
         X = self.accept(X)
+        Y = self.factor * X + self.offset
         if training:
-            self.input = X
-        return self.factor * X + self.offset
+            self.input, self.output = X, Y
+        return Y
 
     def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
-        self.recall(self.input)
-        return self.factor * output_error if need_input_error else None
+        D = self.accept_error(output_error)
+        return self.factor * D if need_input_error else None
 
     def __repr__(self) -> str:
         return f"ScaleLayer({self.factor:g}{f', offset={self.offset:g}' if self.offset else ''})"
