@@ -7,8 +7,6 @@ eagerly, where the number is a Python int and the optimizer's numbers are Python
 where they are a counter and a table in device memory.
 """
 
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +16,7 @@ import numpy as np
 
 from portnn import ops, random
 from portnn.backend import Array, Backend, device_dtype, namespace
+from portnn.interrupts import Interrupts
 from portnn.layers import checks
 
 Place = tuple[dict[str, Any], str]  # where a leaf lives: places[i] = (home, key), the leaf is home[key]
@@ -196,9 +195,10 @@ class TrainStep:
             layer.learning_rate_now = hyper[0]
 
         first, self.checked = not self.checked, True  # what layers answer is looked at once
-        Y, shapes = X, []
+        Y, inputs = X, []
         for layer in self.layers:
-            shapes.append(Y.shape)
+            if first:
+                inputs.append(Y)
             Y = layer.forward(Y, training=True)
             if first:
                 checks.answer(layer, "forward", Y, samples=self.size)
@@ -215,7 +215,7 @@ class TrainStep:
                 for part in self.layers[i].walk():
                     checks.gradients(part)
                 if i > self.lowest:
-                    checks.answer(self.layers[i], "backward", D, shape=shapes[i])
+                    checks.answer(self.layers[i], "backward", D, shape=inputs[i].shape)
 
         parameters, slots = self._descend(hyper)
         leaves = [
@@ -305,6 +305,8 @@ def train(
     backend, n = network.backend, x.shape[0]
     if not isinstance(optimizer.hyper(network.step), (tuple, list)):
         raise TypeError(f"{type(optimizer).__name__}.hyper must return a tuple of numbers, the learning rate first")
+    if network.kernels != "portable" and _may_be_matrices(network, x, y):
+        x, y = backend.xp.reshape(x, (n, x.shape[2])), backend.xp.reshape(y, (n, y.shape[2]))
     feed = Feed(x, y, batch_size, backend, network.dtype)
     state = State(network, optimizer, feed)
     steps, rest = divmod(n, batch_size)
@@ -351,33 +353,18 @@ def _article_layers_learn(layers: list[Any]) -> Iterator[None]:
             layer.learning_rate_now = None
 
 
+def _may_be_matrices(network: Any, x: Array, y: Array) -> bool:
+    """Whether samples (1, n) may go through as (n,): the same numbers, without reshaping them in every layer.
+
+    They may if every layer acts on the last axis alone and nobody but portnn sees the shapes.
+    """
+    parts = [*(type(layer) for layer in network.layers), network.loss, *(metric for _, metric in network.metrics)]
+    ours = all((getattr(part, "__module__", None) or "").startswith("portnn.") for part in parts)
+    rows = x.ndim == y.ndim == 3 and x.shape[1] == y.shape[1] == 1
+    functions = [getattr(layer, "activation", network.loss) for layer in network.layers]
+    ours = ours and all((getattr(f, "__module__", None) or "").startswith("portnn.") for f in functions)
+    return rows and ours and all(layer.last_axis_only for layer in network.layers)
+
+
 class DivergedError(RuntimeError):
     """Training ran away: the error is no longer finite."""
-
-
-class Interrupts:
-    """While open, Ctrl-C is only noted; ``act`` answers it, between two steps, so no update is ever half made."""
-
-    def __enter__(self) -> "Interrupts":
-        self.noted = False
-        self.previous = None
-        if threading.current_thread() is threading.main_thread():  # only there may handlers be set
-            previous = signal.getsignal(signal.SIGINT)
-            if callable(previous):
-                self.previous = previous
-                signal.signal(signal.SIGINT, self._note)
-        return self
-
-    def _note(self, number: int, frame: Any) -> None:
-        self.noted = True
-
-    def act(self) -> None:
-        self.noted = False
-        if self.previous is not None:
-            self.previous(signal.SIGINT, None)  # Python's own handler raises KeyboardInterrupt
-
-    def __exit__(self, *error: object) -> None:
-        if self.previous is not None:
-            signal.signal(signal.SIGINT, self.previous)
-            if self.noted and error[0] is None:
-                self.act()

@@ -512,3 +512,17 @@ def test_a_layer_of_layers():
     assert list(net.parameters) == [f"1.{path}.{name}" for path in ("0", "1.0", "1.2") for name in ("weights", "bias")]
     assert np.allclose(*results, rtol=1e-11)
     assert np.allclose(net.to("cpu").predict(x), results[0], rtol=1e-11)
+
+
+@pytest.mark.parametrize("metrics", [[], ["accuracy"], [lambda y_true, y_pred: y_pred[:, 0, 0]]])
+def test_samples_of_one_row_learn_as_flat_ones_and_keep_their_shape_for_the_user(metrics):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((7, 4)), rng.standard_normal((7, 2))
+    nets = []
+    for shape in ((7, -1), (7, 1, -1)):
+        net = Network([FCLayer(4, 3), ActivationLayer("tanh"), FCLayer(3, 2)], seed=0)
+        net.use("mse", metrics=metrics if len(shape) == 3 else [])
+        net.fit(x.reshape(shape), y.reshape(shape), epochs=3, learning_rate=0.1, batch_size=3, verbose=0)
+        nets.append(net)
+    assert same(weights(nets[0]), weights(nets[1]))
+    assert nets[1].predict(x.reshape(7, 1, 4)).shape == (7, 1, 2)

@@ -70,23 +70,22 @@ def _channels_last(x: Array) -> Array:
 
 def chain(prime: Any, x: Array, y: Array, output_error: Array) -> Array:
     """dE/dX = f'(X) * dE/dY, from Y where f' is a polynomial of it."""
-    if prime.__module__ != "portnn.activations":
-        return prime(x) * output_error
-    if prime.__name__ == "tanh_prime":
+    name = prime.__qualname__ if prime.__module__ == "portnn.activations" else ""
+    if name == "tanh_prime":
         t = y * y
         np.subtract(1.0, t, out=t)
-    elif prime.__name__ == "sigmoid_prime":
+    elif name == "sigmoid_prime":
         t = 1.0 - y
         np.multiply(t, y, out=t)
     else:
-        t = prime(x)
+        return prime(x) * output_error
     return np.multiply(t, output_error, out=t)
 
 
 def mse(y_true: Array, y_pred: Array) -> Array:
     """One pass for the squares and their sum. Both have one shape: the network sees to that."""
-    d = (y_true - y_pred).reshape(-1)
-    return np.dot(d, d) / d.size
+    d = y_true - y_pred
+    return np.vdot(d, d) / d.size
 
 
 def mse_prime(y_true: Array, y_pred: Array) -> Array:
