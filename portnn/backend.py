@@ -8,7 +8,7 @@ The layers never ask which one they run on: they call ``backend.xp`` and nothing
 import importlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +24,26 @@ ENTRY_POINTS = "portnn.backends"
 
 # What can be missing, in the order in which it is looked for.
 STEPS = ("package", "import", "device count", "smoke test")
+
+# The functions and constants of the array API standard (2024.12).
+STANDARD = """
+    e inf nan newaxis pi
+    asarray arange empty empty_like eye from_dlpack full full_like linspace meshgrid ones ones_like tril triu zeros
+    zeros_like astype can_cast finfo iinfo isdtype result_type
+    bool complex64 complex128 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64
+    abs acos acosh add asin asinh atan atan2 atanh bitwise_and bitwise_invert bitwise_left_shift bitwise_or
+    bitwise_right_shift bitwise_xor ceil clip conj copysign cos cosh divide equal exp expm1 floor floor_divide greater
+    greater_equal hypot imag isfinite isinf isnan less less_equal log log10 log1p log2 logaddexp logical_and logical_not
+    logical_or logical_xor maximum minimum multiply negative nextafter not_equal positive pow real reciprocal remainder
+    round sign signbit sin sinh sqrt square subtract tan tanh trunc
+    matmul matrix_transpose tensordot vecdot
+    broadcast_arrays broadcast_to concat expand_dims flip moveaxis permute_dims repeat reshape roll squeeze stack tile
+    unstack
+    argmax argmin count_nonzero nonzero searchsorted where take take_along_axis
+    unique_all unique_counts unique_inverse unique_values argsort sort
+    cumulative_prod cumulative_sum max mean min prod std sum var all any diff
+    linalg fft __array_namespace_info__
+"""
 
 
 class Availability(NamedTuple):
@@ -273,6 +293,13 @@ def namespace(x: Any) -> Any:
     from array_api_compat import array_namespace
 
     return array_namespace(x)
+
+
+def thin_namespace(library: Any, **replaced: Callable[..., Any]) -> SimpleNamespace:
+    """Gathers what ``library`` has of the standard, and no more; a backend may replace functions by quicker ones."""
+    found = {name: getattr(library, name) for name in STANDARD.split() if hasattr(library, name)}
+    about = {"__name__": library.__name__, "__version__": getattr(library, "__version__", "")}
+    return SimpleNamespace(**found | about | replaced)
 
 
 def device_dtype(backend: Backend, dtype: str) -> Any:

@@ -20,11 +20,6 @@ def batch(x: Any, backend: Backend, dtype: str, what: str) -> Array:
     return array
 
 
-def answers_on_device(x: Any, backend: Backend) -> bool:
-    """Whether an answer stays on the backend: it is given as what was asked with (NumPy for lists)."""
-    return backend.owns(x)
-
-
 def check_lengths(x: Array, y: Array) -> None:
     """Refuses no samples at all, or another number of targets than of samples."""
     if x.shape[0] == 0:

@@ -205,7 +205,7 @@ class Network:
             _shapes(self.layers, tuple(X.shape[1:]))
             outputs = [self._forward(X[part, ...]) for part in border.slices(X.shape[0], batch_size)]
             Y = outputs[0] if len(outputs) == 1 else self.backend.xp.concat(outputs)
-            return Y if border.answers_on_device(x, self.backend) else self.backend.to_numpy(Y)
+            return Y if self.backend.owns(x) else self.backend.to_numpy(Y)
 
     def evaluate(self, x: Any, y: Any, *, batch_size: int = 1024) -> dict[str, float]:
         """Returns the mean error, and each metric's mean, over samples ``x`` (N, ...) with targets ``y`` (N, ...)."""

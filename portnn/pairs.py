@@ -42,7 +42,7 @@ def bound(function: Function, backend: Backend, kernels: str, dtype: str, scalar
     A user's function must answer with an array of the backend, of the shape of its last argument (a single number if
     ``scalar``).
     """
-    if (getattr(function, "__module__", None) or "").startswith("portnn."):
+    if ops.is_ours(function):
         return ops.twin(backend, kernels, function)
     target = device_dtype(backend, dtype)
 

@@ -146,14 +146,6 @@ class State:
             self.feed.on_device = True
             self.feed.inputs["hyper"] = self.backend.asarray(np.array(self.feed.hyper, self.feed.dtype))
 
-    def use_host_counters(self) -> None:
-        """The opposite of ``use_device_counters``."""
-        if self.feed.on_device:
-            for name in ("step", "position"):
-                self.counters[name] = int(self.backend.to_numpy(self.counters[name]))
-            self.feed.on_device = False
-            del self.feed.inputs["hyper"]
-
     def _whole(self, value: int) -> Array:
         return self.backend.asarray(np.asarray(value, np.int64))
 
@@ -172,7 +164,7 @@ class TrainStep:
         self.update = (
             partial(ops.twin(network.backend, network.kernels, update), optimizer) if update else optimizer.update
         )
-        self.own_optimizer = type(optimizer).__module__.startswith("portnn.")
+        self.own_optimizer = ops.is_ours(type(optimizer))
         self.optimizer_name = type(optimizer).__name__
         self.count_finite = ops.twin(network.backend, network.kernels, count_finite)
         self.state, self.size = state, size
@@ -358,12 +350,11 @@ def _may_be_matrices(network: Any, x: Array, y: Array) -> bool:
 
     They may if every layer acts on the last axis alone and nobody but portnn sees the shapes.
     """
-    parts = [*(type(layer) for layer in network.layers), network.loss, *(metric for _, metric in network.metrics)]
-    ours = all((getattr(part, "__module__", None) or "").startswith("portnn.") for part in parts)
     rows = x.ndim == y.ndim == 3 and x.shape[1] == y.shape[1] == 1
-    functions = [getattr(layer, "activation", network.loss) for layer in network.layers]
-    ours = ours and all((getattr(f, "__module__", None) or "").startswith("portnn.") for f in functions)
-    return rows and ours and all(layer.last_axis_only for layer in network.layers)
+    parts = [network.loss, *(metric for _, metric in network.metrics)]
+    for layer in network.layers:
+        parts += [type(layer), getattr(layer, "activation", network.loss)]
+    return rows and all(map(ops.is_ours, parts)) and all(layer.last_axis_only for layer in network.layers)
 
 
 class DivergedError(RuntimeError):

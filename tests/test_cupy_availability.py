@@ -248,7 +248,7 @@ def test_the_real_cupy_has_every_name_that_is_used():
     import array_api_compat.cupy
     import cupy
 
-    from portnn_cupy.cupy_backend import STANDARD
+    from portnn.backend import STANDARD
 
     assert [name for name in STANDARD.split() if not hasattr(array_api_compat.cupy, name)] == []
     names = (

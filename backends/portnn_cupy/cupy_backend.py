@@ -4,42 +4,20 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import MappingProxyType, SimpleNamespace
+from types import MappingProxyType
 from typing import Any
 
 import array_api_compat.cupy as compat
 import cupy
 import numpy as np
 
-from portnn.backend import Backend
+from portnn.backend import Backend, thin_namespace
 from portnn_cupy import philox
 from portnn_cupy.blas import Blas, load_library
 from portnn_cupy.driver import CupyDriver
 from portnn_cupy.graph import CapturedStep
 
 Array = Any
-
-# Names of the array API standard (2024.12) that come from array_api_compat: it hands on CuPy's own function where that
-# has the standard's meaning, and a wrapper where it has not.
-STANDARD = """
-    e inf nan newaxis pi
-    asarray arange empty empty_like eye from_dlpack full full_like linspace meshgrid ones ones_like tril triu
-    zeros zeros_like
-    astype can_cast finfo iinfo isdtype result_type
-    bool complex64 complex128 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64
-    abs acos acosh add asin asinh atan atan2 atanh bitwise_and bitwise_invert bitwise_left_shift bitwise_or
-    bitwise_right_shift bitwise_xor ceil conj copysign cos cosh divide equal exp expm1 floor floor_divide greater
-    greater_equal hypot imag isfinite isinf isnan less less_equal log log10 log1p log2 logaddexp logical_and logical_not
-    logical_or logical_xor maximum minimum multiply negative nextafter not_equal positive pow real reciprocal
-    remainder round sign signbit sin sinh sqrt square subtract tan tanh trunc
-    matrix_transpose tensordot vecdot
-    broadcast_arrays broadcast_to concat expand_dims flip moveaxis permute_dims repeat reshape roll squeeze stack tile
-    unstack
-    argmax argmin count_nonzero nonzero searchsorted where take take_along_axis
-    unique_all unique_counts unique_inverse unique_values argsort sort
-    cumulative_prod cumulative_sum max mean min prod std sum var all any diff
-    linalg fft __array_namespace_info__
-"""
 
 
 class GpuOutOfMemoryError(RuntimeError):
@@ -57,9 +35,9 @@ class CupyBackend(Backend):
         self.blas = Blas(load_library())
         self.driver = CupyDriver(self.device, self.stream)
         self.faster = MappingProxyType({})
-        standard = {name: getattr(compat, name) for name in STANDARD.split()}
-        named = {"__name__": "cupy", "__version__": cupy.__version__}
-        self.xp = SimpleNamespace(**standard, **named, clip=clip, matmul=self.blas.matmul)
+        # array_api_compat hands on CuPy's own function where that has the standard's meaning, and a wrapper elsewhere.
+        self.xp = thin_namespace(compat, clip=clip, matmul=self.blas.matmul)
+        self.xp.__name__, self.xp.__version__ = "cupy", cupy.__version__
         with self.scope():
             self.blas.handle()  # within a capture it could not be made
 

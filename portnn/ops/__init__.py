@@ -34,10 +34,15 @@ def twin(backend: Any, kernels: str, function: Callable[..., Any]) -> Callable[.
 
     Twins are found by module and name: ``"losses.mse"``, ``"optimizers.SGD.update"`` (which takes the optimizer first).
     """
-    if kernels == "portable" or not (getattr(function, "__module__", None) or "").startswith("portnn."):
+    if kernels == "portable" or not is_ours(function):
         return function
     name = f"{function.__module__.removeprefix('portnn.')}.{function.__qualname__}"
     return backend.faster.get(name, function)
+
+
+def is_ours(thing: Any) -> bool:
+    """Whether a function or a class is portnn's own: a user's is checked where ours is trusted."""
+    return (getattr(thing, "__module__", None) or "").startswith("portnn.")
 
 
 def _choose(backend: Any, kernels: str, dtype: str, name: str) -> Callable[..., Any]:
