@@ -1,11 +1,14 @@
 """Activation functions, each with its derivative beside it.
 
 Every function takes an array of any shape and any array library and returns one of the same shape, library and dtype.
+``exp`` is only ever asked of numbers that are not positive, so nothing overflows.
 """
 
+from math import pi, sqrt
 from typing import Any
 
 from portnn.backend import namespace
+from portnn.ops import _portable
 
 Array = Any
 
@@ -51,6 +54,155 @@ def relu_prime(x: Array) -> Array:
     return xp.astype(x > 0, x.dtype)
 
 
+LEAK = 0.01
+
+
+def leaky_relu(x: Array) -> Array:
+    """``relu`` that lets a hundredth of what is negative through, f(x) = max(x, 0.01 x). A. Maas et al., 2013."""
+    return namespace(x).maximum(x, LEAK * x)
+
+
+def leaky_relu_prime(x: Array) -> Array:
+    """Derivative of ``leaky_relu``: 1 where x > 0, else 0.01."""
+    xp = namespace(x)
+    return LEAK + (1.0 - LEAK) * xp.astype(x > 0, x.dtype)
+
+
+def elu(x: Array) -> Array:
+    """Exponential linear unit, f(x) = x where x > 0, else exp(x) - 1. D.-A. Clevert et al., 2016."""
+    xp = namespace(x)
+    zero = xp.zeros_like(x)
+    return xp.maximum(x, zero) + xp.expm1(xp.minimum(x, zero))
+
+
+def elu_prime(x: Array) -> Array:
+    """Derivative of ``elu``: 1 where x > 0, else exp(x)."""
+    xp = namespace(x)
+    return xp.exp(xp.minimum(x, xp.zeros_like(x)))
+
+
+SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+
+
+def selu(x: Array) -> Array:
+    """Self-normalizing unit, f(x) = s x where x > 0, else s a (exp(x) - 1); s, a keep mean 0 and variance 1.
+
+    Source: G. Klambauer et al., "Self-normalizing neural networks", 2017.
+    """
+    xp = namespace(x)
+    zero = xp.zeros_like(x)
+    return SELU_SCALE * xp.maximum(x, zero) + (SELU_SCALE * SELU_ALPHA) * xp.expm1(xp.minimum(x, zero))
+
+
+def selu_prime(x: Array) -> Array:
+    """Derivative of ``selu``: s where x > 0, else s a exp(x)."""
+    xp = namespace(x)
+    negative = (SELU_SCALE * SELU_ALPHA) * xp.exp(xp.minimum(x, xp.zeros_like(x)))
+    return xp.where(x > 0, SELU_SCALE * xp.ones_like(x), negative)
+
+
+def gelu(x: Array) -> Array:
+    """Gaussian error linear unit, f(x) = x P(x), P(x) = (1 + erf(x / sqrt 2)) / 2. D. Hendrycks, K. Gimpel, 2016."""
+    return x * _normal_below(x)
+
+
+def gelu_prime(x: Array) -> Array:
+    """Derivative of ``gelu``: P(x) + x p(x), where p(x) = exp(-x**2 / 2) / sqrt(2 pi) is P's derivative."""
+    density = namespace(x).exp(-0.5 * x * x) * (1.0 / sqrt(2.0 * pi))
+    return _normal_below(x) + x * density
+
+
+def _normal_below(x: Array) -> Array:
+    """P(x), the share of a standard normal distribution that lies below x."""
+    return 0.5 + 0.5 * _portable.erf(x * (1.0 / sqrt(2.0)), xp=namespace(x))
+
+
+GELU_SLOPE, GELU_CUBE = sqrt(2.0 / pi), 0.044715
+
+
+def gelu_tanh(x: Array) -> Array:
+    """``gelu`` with tanh in place of erf: f(x) = x (1 + tanh u) / 2, u = sqrt(2 / pi) (x + 0.044715 x**3)."""
+    return 0.5 * x * (1.0 + namespace(x).tanh(_gelu_inner(x)))
+
+
+def gelu_tanh_prime(x: Array) -> Array:
+    """Derivative of ``gelu_tanh``: (1 + tanh u) / 2 + x (1 - tanh(u)**2) u' / 2."""
+    t = namespace(x).tanh(_gelu_inner(x))
+    inner_prime = GELU_SLOPE * (1.0 + 3.0 * GELU_CUBE * x * x)
+    return 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner_prime
+
+
+def _gelu_inner(x: Array) -> Array:
+    return GELU_SLOPE * (x + GELU_CUBE * x * x * x)
+
+
+def silu(x: Array) -> Array:
+    """Sigmoid linear unit ("swish"), f(x) = x sigmoid(x). S. Elfwing et al., 2017."""
+    return x * sigmoid(x)
+
+
+def silu_prime(x: Array) -> Array:
+    """Derivative of ``silu``: s + x s', where s = sigmoid(x)."""
+    return sigmoid(x) + x * sigmoid_prime(x)
+
+
+def softplus(x: Array) -> Array:
+    """Smooth relu, f(x) = log(1 + exp x) = max(x, 0) + log(1 + exp(-|x|))."""
+    xp = namespace(x)
+    return xp.maximum(x, xp.zeros_like(x)) + xp.log1p(xp.exp(-xp.abs(x)))
+
+
+def softplus_prime(x: Array) -> Array:
+    """Derivative of ``softplus``: sigmoid(x)."""
+    return sigmoid(x)
+
+
+def softsign(x: Array) -> Array:
+    """f(x) = x / (1 + |x|), in (-1, 1)."""
+    return x / (1.0 + namespace(x).abs(x))
+
+
+def softsign_prime(x: Array) -> Array:
+    """Derivative of ``softsign``: 1 / (1 + |x|)**2."""
+    d = 1.0 + namespace(x).abs(x)
+    return 1.0 / (d * d)
+
+
+def hard_sigmoid(x: Array) -> Array:
+    """Sigmoid of three straight lines, f(x) = x / 6 + 1/2, cut off at 0 and 1."""
+    xp = namespace(x)
+    zero = xp.zeros_like(x)
+    return xp.minimum(xp.maximum(x * (1.0 / 6.0) + 0.5, zero), zero + 1.0)
+
+
+def hard_sigmoid_prime(x: Array) -> Array:
+    """Derivative of ``hard_sigmoid``: 1/6 where -3 < x < 3, else 0."""
+    xp = namespace(x)
+    return xp.astype(xp.abs(x) < 3.0, x.dtype) * (1.0 / 6.0)
+
+
+# -- of the whole last axis: no ActivationLayer, since each output depends on every input -----------------------------
+
+
+def softmax(x: Array) -> Array:
+    """Shares on the last axis, f(x)[i] = exp(x[i]) / sum over j of exp(x[j]). As a layer: SoftmaxLayer.
+
+    >>> import numpy as np
+    >>> softmax(np.array([0.0, 0.0]))
+    array([0.5, 0.5])
+    """
+    xp = namespace(x)
+    z = xp.exp(x - xp.max(x, axis=-1, keepdims=True))  # the shares are the same for x less any number
+    return z / xp.sum(z, axis=-1, keepdims=True)
+
+
+def log_softmax(x: Array) -> Array:
+    """Logarithm of ``softmax``, finite where that is too small for a float: x[i] - log(sum over j of exp(x[j]))."""
+    xp = namespace(x)
+    z = x - xp.max(x, axis=-1, keepdims=True)
+    return z - xp.log(xp.sum(xp.exp(z), axis=-1, keepdims=True))
+
+
 def chain(prime: Any, x: Array, y: Array, output_error: Array) -> Array:
     """The chain rule, dE/dX = f'(X) * dE/dY. A backend's twin may use Y = f(X), where that is quicker than f'(X)."""
     return prime(x) * output_error
@@ -60,4 +212,13 @@ PAIRS = {
     "tanh": (tanh, tanh_prime),
     "sigmoid": (sigmoid, sigmoid_prime),
     "relu": (relu, relu_prime),
+    "leaky_relu": (leaky_relu, leaky_relu_prime),
+    "elu": (elu, elu_prime),
+    "selu": (selu, selu_prime),
+    "gelu": (gelu, gelu_prime),
+    "gelu_tanh": (gelu_tanh, gelu_tanh_prime),
+    "silu": (silu, silu_prime),
+    "softplus": (softplus, softplus_prime),
+    "softsign": (softsign, softsign_prime),
+    "hard_sigmoid": (hard_sigmoid, hard_sigmoid_prime),
 }

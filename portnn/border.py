@@ -5,7 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from portnn import activations, losses
 from portnn.backend import Array, Backend
+from portnn.layers import ActivationLayer, SoftmaxLayer, chain
+from portnn.pairs import name_of
 from portnn.transfer import bring
 
 CHUNK = 1 << 22  # elements looked at in one go: bounds the memory a check takes
@@ -59,11 +62,79 @@ def slices(n: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, n)) for start in range(0, max(n, 1), size)]
 
 
-def targets(y: Array, output_shape: tuple[int, ...], backend: Backend) -> Array:
-    """Returns y (N, ...) in the shape of the network's output (N, *output_shape); nothing is ever broadcast.
+def check_batches(layers: list[Any], input_shape: tuple[int, ...], n: int, batch_size: int) -> None:
+    """Refuses batches, the last one above all, that are too small for a layer such as batch normalization."""
+    batch_size = min(batch_size, n)
+    least = n % batch_size or batch_size
+    needed, layer = chain.smallest_batch(layers, input_shape)
+    if least < needed:
+        last = f" and {n} samples leave a last batch of {least}" if least != batch_size else ""
+        raise ValueError(
+            f"batch_size={batch_size}{last}, but {layer} needs batches of {needed} at least, to tell the variance of "
+            f"each channel: choose another batch_size, or leave {least} sample{'s' * (least > 1)} out"
+        )
 
-    It is reshaped if the shapes agree but for axes of length 1, or if one of them is flat: (N, 10) for (N, 1, 10).
+
+def check_ending(layers: list[Any], loss: Any) -> None:
+    """Refuses a cross-entropy behind the function that it contains itself: it takes logits."""
+    last = layers[-1] if layers else None
+    name, ends = str(last), False
+    if losses.takes_classes(loss):
+        ends = isinstance(last, SoftmaxLayer)
+    elif loss is losses.binary_cross_entropy:
+        ends = isinstance(last, ActivationLayer) and last.activation is activations.sigmoid
+    if ends:
+        raise ValueError(
+            f"{name} is followed by the loss {name_of(loss)}, which takes logits and contains that function already: "
+            f"leave {name} out. For probabilities, apply the function to what predict returns"
+        )
+
+
+def targets(y: Array, output_shape: tuple[int, ...], loss: Any, backend: Backend) -> tuple[Array, bool]:
+    """Returns y (N, ...) in the shape of the network's output, and whether it is class numbers instead.
+
+    Class numbers, integers (N,) for a loss that takes them, stay as they are. All else is reshaped to
+    (N, *output_shape) if the shapes agree but for axes of length 1, or if one of them is flat: (N, 10) for (N, 1, 10).
+    Nothing is ever broadcast. The values are checked against what the loss takes.
     """
+    if losses.takes_classes(loss) and output_shape:
+        if _are_class_numbers(y, output_shape, backend):
+            last = output_shape[-1] - 1
+            _check_range(y, backend, 0, last, f"the network has {last + 1} outputs, for classes 0 to")
+            return y, True
+        y = _in_output_shape(y, output_shape, backend, loss)
+        _check_range(y, backend, 0, 1, f"{name_of(loss)} takes class numbers, or rows of shares from 0 to")
+        _check_sums(y, backend)
+        return y, False
+    y = _in_output_shape(y, output_shape, backend, loss)
+    if loss is losses.binary_cross_entropy:
+        _check_range(y, backend, 0, 1, f"{name_of(loss)} takes targets from 0 to")
+    if loss is losses.hinge:
+        _check_range(y, backend, -1, 1, f"{name_of(loss)} takes targets that are -1 or", between=False)
+    return y, False
+
+
+def _are_class_numbers(y: Array, output_shape: tuple[int, ...], backend: Backend) -> bool:
+    """Whether y is class numbers; says what is wrong with floats, or with an axis too many, in their place."""
+    shape, classes = tuple(y.shape[1:]), output_shape[-1]
+    rows = output_shape[:-1]
+    whole = bool(backend.xp.isdtype(y.dtype, "integral"))
+    if shape == rows or (shape == () and prod(rows) == 1):
+        if whole:
+            return True
+        raise ValueError(
+            f"y holds {y.dtype}, such as {_first(y, backend):g}, but class numbers must be whole numbers: give "
+            f"y.astype(int), or one-hot rows with to_categorical(y, {classes})"
+        )
+    if prod(shape) == prod(rows) and whole and classes > 1:
+        raise ValueError(
+            f"class numbers must have shape (N,{' ...' if prod(rows) > 1 else ''}), got {tuple(y.shape)}: give "
+            f"{'y.reshape(-1)' if prod(rows) == 1 else f'y of shape (N, {str(rows)[1:-1]})'}"
+        )
+    return False
+
+
+def _in_output_shape(y: Array, output_shape: tuple[int, ...], backend: Backend, loss: Any) -> Array:
     shape = tuple(y.shape[1:])
     if shape == output_shape:
         return y
@@ -73,8 +144,45 @@ def targets(y: Array, output_shape: tuple[int, ...], backend: Backend) -> Array:
         hint = ""
         if shape in ((), (1,)) and len(output_shape) >= 1:
             hint = f"; class numbers become rows with to_categorical(y, {output_shape[-1]})"
+        elif losses.takes_classes(loss) and len(shape) >= 1:
+            hint = f"; one-hot rows have {output_shape[-1]} numbers, one a class, not {shape[-1]}"
         raise ValueError(
             f"a target has shape {shape} but the network's output for a sample has shape {output_shape}: "
             f"reshape y, or change the last layer{hint}"
         )
     return backend.xp.reshape(y, (y.shape[0], *output_shape))
+
+
+def _check_range(y: Array, backend: Backend, low: int, high: int, rule: str, between: bool = True) -> None:
+    """Refuses targets outside [low, high] (or, if not ``between``, others than these two), naming the first one."""
+    xp = backend.xp
+    for part in slices(y.shape[0], max(1, CHUNK // max(1, prod(y.shape[1:])))):
+        chunk = y[part, ...]
+        bad = (chunk < low) | (chunk > high) if between else (chunk != low) & (chunk != high)
+        if xp.isdtype(y.dtype, "bool") or not backend.to_numpy(xp.any(bad)):
+            continue
+        place = np.argwhere(backend.to_numpy(bad))[0]
+        value = backend.to_numpy(chunk)[tuple(place)]
+        index = ", ".join(str(int(i)) for i in (place[0] + part.start, *place[1:]))
+        raise ValueError(
+            f"y[{index}] is {value:g}, but {rule} {high}: correct the targets, or choose another last layer or loss"
+        )
+
+
+def _check_sums(y: Array, backend: Backend) -> None:
+    """Refuses rows of shares that do not make one."""
+    xp = backend.xp
+    for part in slices(y.shape[0], max(1, CHUNK // max(1, prod(y.shape[1:])))):
+        sums = backend.to_numpy(xp.sum(xp.astype(y[part, ...], xp.float32), axis=-1))
+        wrong = np.argwhere(np.abs(sums - 1.0) > 1e-3)
+        if len(wrong):
+            place = wrong[0]
+            index = ", ".join(str(int(i)) for i in (place[0] + part.start, *place[1:]))
+            raise ValueError(
+                f"the row y[{index}] sums to {sums[tuple(place)]:g}, but shares of classes make 1: give one-hot rows, "
+                "to_categorical(labels), or class numbers; for several answers at once there is binary_cross_entropy"
+            )
+
+
+def _first(y: Array, backend: Backend) -> float:
+    return float(backend.to_numpy(y[:1, ...]).reshape(-1)[0])

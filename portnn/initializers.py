@@ -3,7 +3,7 @@
 fan_in and fan_out are the numbers of values that one output, and one input, of the layer is connected to.
 """
 
-from math import sqrt
+from math import prod, sqrt
 
 import numpy as np
 
@@ -22,7 +22,7 @@ _NORMAL = {
     "he_normal": lambda fan_in, fan_out: sqrt(2 / fan_in),
     "lecun_normal": lambda fan_in, fan_out: sqrt(1 / fan_in),
 }
-NAMES = (*_UNIFORM, *_NORMAL, "zeros")
+NAMES = (*_UNIFORM, *_NORMAL, "orthogonal", "zeros")
 
 
 def check_name(name: str) -> str:
@@ -43,4 +43,17 @@ def draw(name: str, shape: tuple[int, ...], fans: tuple[int, int], seed: int, pa
         return (2.0 * random.uniform(key, 0, shape) - 1.0) * limit
     if name in _NORMAL:
         return random.normal(key, 0, shape) * _NORMAL[name](*fans)
-    return np.zeros(shape)
+    if name == "orthogonal":
+        return _orthogonal(key, shape)
+    return np.ones(shape) if name == "ones" else np.zeros(shape)  # "ones": what layers that normalize begin with
+
+
+def _orthogonal(key: tuple[int, int], shape: tuple[int, ...]) -> np.ndarray:
+    """Rows, or columns if these are fewer, at right angles and of length 1; all axes but the last count as rows.
+
+    Source: A. Saxe et al., "Exact solutions to the nonlinear dynamics of learning in deep linear networks", 2014.
+    """
+    rows, columns = prod(shape[:-1]), shape[-1]
+    q, r = np.linalg.qr(random.normal(key, 0, (max(rows, columns), min(rows, columns))))
+    q = q * np.where(np.diagonal(r) < 0.0, -1.0, 1.0)  # the signs are LAPACK's choice: make them the numbers' own
+    return np.reshape(q if rows >= columns else q.T, shape)

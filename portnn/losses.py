@@ -2,13 +2,15 @@
 
 Every loss takes ``y_true`` (Y*) and ``y_pred`` (Y), arrays of one array library, and returns the mean over the batch as
 a 0-d array; its prime is the derivative of that mean, of the shape of ``y_pred``. Shapes must agree but for axes of
-length 1: nothing is ever broadcast.
+length 1: nothing is ever broadcast. The softmax cross-entropies also take class numbers (N,).
 """
 
 from math import prod
 from typing import Any
 
+from portnn import activations
 from portnn.backend import namespace
+from portnn.ops import _portable
 
 Array = Any
 
@@ -30,6 +32,161 @@ def mse_prime(y_true: Array, y_pred: Array) -> Array:
     return (y_pred - matched(y_true, y_pred)) * (2.0 / prod(y_pred.shape))
 
 
+def mae(y_true: Array, y_pred: Array) -> Array:
+    """Mean absolute error over all elements, E = mean(|Y* - Y|)."""
+    xp = namespace(y_pred)
+    return xp.mean(xp.abs(matched(y_true, y_pred) - y_pred))
+
+
+def mae_prime(y_true: Array, y_pred: Array) -> Array:
+    """Derivative of ``mae``: dE/dY = sign(Y - Y*) / (number of elements), 0 at the kink."""
+    return namespace(y_pred).sign(y_pred - matched(y_true, y_pred)) * (1.0 / prod(y_pred.shape))
+
+
+class Huber:
+    """Huber's loss: quadratic for small d = Y - Y*, linear for large ones, so that outliers pull less.
+
+        E     = mean over all elements of d**2 / 2 where |d| <= delta, else delta (|d| - delta / 2)
+        dE/dY = d, cut off at -delta and delta, / (number of elements)
+
+    Source: P. Huber, "Robust estimation of a location parameter", 1964.
+
+    >>> import numpy as np
+    >>> float(Huber(delta=1.0)(np.array([0.0, 0.0]), np.array([1.0, 3.0])))
+    1.5
+    """
+
+    def __init__(self, delta: float = 1.0):
+        self.delta = _number("delta", delta)
+        if self.delta <= 0.0:
+            raise ValueError(f"delta must be more than 0, got {delta}")
+
+    def __call__(self, y_true: Array, y_pred: Array) -> Array:
+        xp = namespace(y_pred)
+        d = xp.abs(matched(y_true, y_pred) - y_pred)
+        near = xp.minimum(d, xp.zeros_like(d) + self.delta)
+        return xp.mean(near * (d - 0.5 * near))  # near is d, or delta: both formulas in one
+
+    def prime(self, y_true: Array, y_pred: Array) -> Array:
+        """The derivative dE/dY."""
+        xp = namespace(y_pred)
+        d = y_pred - matched(y_true, y_pred)
+        limit = xp.zeros_like(d) + self.delta
+        return xp.maximum(xp.minimum(d, limit), -limit) * (1.0 / prod(d.shape))
+
+    def __repr__(self) -> str:
+        return f"Huber(delta={self.delta:g})"
+
+
+def hinge(y_true: Array, y_pred: Array) -> Array:
+    """Hinge loss over all elements, E = mean(max(0, 1 - Y* Y)), for targets Y* that are -1 or 1.
+
+    >>> import numpy as np
+    >>> float(hinge(np.array([1.0, -1.0]), np.array([0.5, -2.0])))
+    0.25
+    """
+    xp = namespace(y_pred)
+    margin = 1.0 - matched(y_true, y_pred) * y_pred
+    return xp.mean(xp.maximum(margin, xp.zeros_like(margin)))
+
+
+def hinge_prime(y_true: Array, y_pred: Array) -> Array:
+    """Derivative of ``hinge``: dE/dY = -Y* / (number of elements) where Y* Y < 1, else 0."""
+    y_true = matched(y_true, y_pred)
+    within = namespace(y_pred).astype(y_true * y_pred < 1.0, y_pred.dtype)
+    return within * y_true * (-1.0 / prod(y_pred.shape))
+
+
+def binary_cross_entropy(y_true: Array, y_pred: Array) -> Array:
+    """Cross-entropy of yes-or-no questions, from logits Y: p = sigmoid(Y) is how likely the answer is yes.
+
+    E = mean over all elements of -(Y* log p + (1 - Y*) log(1 - p)) = max(Y, 0) - Y* Y + log(1 + exp(-|Y|)), for targets
+    in [0, 1]. Written so, it is finite for any logits.
+    """
+    xp = namespace(y_pred)
+    return xp.mean(activations.softplus(y_pred) - matched(y_true, y_pred) * y_pred)
+
+
+def binary_cross_entropy_prime(y_true: Array, y_pred: Array) -> Array:
+    """Derivative of ``binary_cross_entropy``: dE/dY = (sigmoid(Y) - Y*) / (number of elements)."""
+    return (activations.sigmoid(y_pred) - matched(y_true, y_pred)) * (1.0 / prod(y_pred.shape))
+
+
+def softmax_cross_entropy(y_true: Array, y_pred: Array) -> Array:
+    """Cross-entropy of one class out of C, from logits Y (N, ..., C): p = softmax(Y) is how likely each class is.
+
+    E = 1/N * sum of -(Y* log p), for targets Y* that are class numbers (N,), whole numbers, or rows of the shape of Y,
+    one-hot or shares that make one in sum.
+
+    >>> import numpy as np
+    >>> float(softmax_cross_entropy(np.array([1]), np.array([[0.0, 0.0]])).round(4))
+    0.6931
+    """
+    return SoftmaxCrossEntropy()(y_true, y_pred)
+
+
+def softmax_cross_entropy_prime(y_true: Array, y_pred: Array) -> Array:
+    """Derivative of ``softmax_cross_entropy``: dE/dY = (softmax(Y) - Y*) / N, with Y* as one-hot rows."""
+    return SoftmaxCrossEntropy().prime(y_true, y_pred)
+
+
+class SoftmaxCrossEntropy:
+    """``softmax_cross_entropy`` with softened targets: a share s of each target is spread over all C classes.
+
+        E = 1/N * sum of -(T log softmax(Y)),  T = (1 - s) Y* + s / C         dE/dY = (softmax(Y) - T) / N
+
+    ``label_smoothing`` s is in [0, 1).
+
+    Source: C. Szegedy et al., "Rethinking the inception architecture", CVPR 2016.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0):
+        self.label_smoothing = _number("label_smoothing", label_smoothing)
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
+
+    def __call__(self, y_true: Array, y_pred: Array) -> Array:
+        xp = namespace(y_pred)
+        lost = self._rows(y_true, y_pred) * activations.log_softmax(y_pred)
+        return xp.sum(lost) * (-1.0 / max(1, y_pred.shape[0]))
+
+    def prime(self, y_true: Array, y_pred: Array) -> Array:
+        """The derivative dE/dY."""
+        T = self._rows(y_true, y_pred)
+        share = activations.softmax(y_pred) * namespace(T).sum(T, axis=-1, keepdims=True) - T  # the sum is 1 for shares
+        return share * (1.0 / max(1, y_pred.shape[0]))
+
+    def _rows(self, y_true: Array, y_pred: Array) -> Array:
+        """T, of the shape of Y."""
+        rows, s = class_rows(y_true, y_pred), self.label_smoothing
+        return (1.0 - s) * rows + s / y_pred.shape[-1] if s else rows
+
+    def __repr__(self) -> str:
+        return f"SoftmaxCrossEntropy(label_smoothing={self.label_smoothing:g})"
+
+
+def takes_classes(loss: Any) -> bool:
+    """Whether a loss compares classes, and so takes class numbers as targets."""
+    return loss is softmax_cross_entropy or isinstance(loss, SoftmaxCrossEntropy)
+
+
+def are_class_numbers(y_true: Array, y_pred: Array) -> bool:
+    """Whether targets are whole numbers, one for each row of logits, rather than rows themselves."""
+    shape, rows = tuple(y_true.shape), tuple(y_pred.shape[:-1])
+    whole = namespace(y_true).isdtype(y_true.dtype, "integral")
+    return whole and (shape == rows or (shape == (y_pred.shape[0],) and prod(rows) == y_pred.shape[0]))
+
+
+def class_rows(y_true: Array, y_pred: Array) -> Array:
+    """Targets as rows of the shape and dtype of ``y_pred``: class numbers become one-hot."""
+    xp = namespace(y_pred)
+    if are_class_numbers(y_true, y_pred):
+        rows = _portable.one_hot(y_true, y_pred.shape[-1], y_pred.dtype, xp=xp)
+        return rows if rows.shape == y_pred.shape else xp.reshape(rows, y_pred.shape)
+    rows = matched(y_true, y_pred)
+    return rows if rows.dtype == y_pred.dtype else xp.astype(rows, y_pred.dtype)
+
+
 def matched(y_true: Array, y_pred: Array) -> Array:
     """Returns ``y_true`` in the shape of ``y_pred``; ValueError if they differ in more than axes of length 1."""
     if y_true.shape == y_pred.shape:
@@ -42,6 +199,18 @@ def matched(y_true: Array, y_pred: Array) -> Array:
     return namespace(y_true).reshape(y_true, y_pred.shape)
 
 
+def _number(what: str, value: Any) -> float:
+    if isinstance(value, (str, bytes, bool)) or not hasattr(value, "__float__"):
+        raise TypeError(f"{what} must be a number, got {value!r:.60}")
+    if not abs(float(value)) < float("inf"):
+        raise ValueError(f"{what} must be finite, got {value}")
+    return float(value)
+
+
 PAIRS = {
     "mse": (mse, mse_prime),
+    "mae": (mae, mae_prime),
+    "binary_cross_entropy": (binary_cross_entropy, binary_cross_entropy_prime),
+    "softmax_cross_entropy": (softmax_cross_entropy, softmax_cross_entropy_prime),
+    "hinge": (hinge, hinge_prime),
 }

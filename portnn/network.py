@@ -5,18 +5,18 @@ from typing import Any
 
 import numpy as np
 
-from portnn import border, losses, random, training
+from portnn import border, losses, random, summary, training
 from portnn.backend import Array, Backend, get_backend
-from portnn.layers import article, checks
+from portnn.layers import article, chain, checks
 from portnn.layers.layer import Layer
 from portnn.metrics import METRICS
 from portnn.optimizers import SGD
 from portnn.pairs import bound, find_pair, name_of
+from portnn.summary import Summary
 from portnn.training import History
 
 DTYPES = ("float32", "float64")
 KERNELS = ("auto", "portable")
-Shape = tuple[int, ...] | None
 
 
 class Network:
@@ -80,7 +80,7 @@ class Network:
             if fault:
                 raise TypeError(fault)
         try:
-            before = _shapes([*self.layers, layer], None)[index]
+            before = chain.shapes([*self.layers, layer], None)[index]
             for part in parts:
                 part.kernels = self.kernels
             layer.build(before, self.backend, self.dtype, self.seed, str(index))
@@ -121,6 +121,7 @@ class Network:
             raise ValueError(
                 f"metrics and the error need different names, got {', '.join(names)}: name your functions apart"
             )
+        border.check_ending(self.layers, pair[0])
         self.loss, self.loss_prime = pair
         self.optimizer, self.metrics = optimizer, found
         self.step, self.epoch, self.slots = 0, 0, {}
@@ -182,12 +183,13 @@ class Network:
                     "it takes batches"
                 )
         with self.backend.scope():
-            X, Y = self._data(x, y, check_finite)
+            X, Y, classes = self._data(x, y, check_finite, batch_size)
             return training.train(
                 self,
                 X,
                 Y,
                 optimizer,
+                classes=classes,
                 epochs=epochs,
                 batch_size=min(batch_size, X.shape[0]),
                 shuffle=bool(shuffle),
@@ -202,7 +204,7 @@ class Network:
             raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
         with self.backend.scope():
             X = border.batch(x, self.backend, self.dtype, "x")
-            _shapes(self.layers, tuple(X.shape[1:]))
+            chain.shapes(self.layers, tuple(X.shape[1:]))
             outputs = [self._forward(X[part, ...]) for part in border.slices(X.shape[0], batch_size)]
             Y = outputs[0] if len(outputs) == 1 else self.backend.xp.concat(outputs)
             return Y if self.backend.owns(x) else self.backend.to_numpy(Y)
@@ -215,18 +217,37 @@ class Network:
             raise RuntimeError('the network has no loss: call net.use("mse") before evaluate')
         batch_size = checks.size("batch_size", batch_size)
         with self.backend.scope():
-            X, Y = self._data(x, y, False)
+            X, Y, classes = self._data(x, y, False)
             n, xp = X.shape[0], self.backend.xp
             sums = dict.fromkeys(("error", *(name for name, _ in self.metrics)), 0.0)
             for part in border.slices(n, batch_size):
                 Y_pred = self._forward(X[part, ...])
-                Y_true = xp.astype(Y[part, ...], Y_pred.dtype)
+                Y_true = Y[part, ...] if classes else xp.astype(Y[part, ...], Y_pred.dtype)
                 error = self.bound_loss(Y_true, Y_pred)
                 sums["error"] += float(self.backend.to_numpy(error)) * Y_pred.shape[0]
                 for name, metric in self.metrics:
                     total = training.metric_sum(name, metric, Y_true, Y_pred, self.backend)
                     sums[name] += float(self.backend.to_numpy(total))
             return {name: value / n for name, value in sums.items()}
+
+    def summary(self, input_shape: tuple[int, ...] | None = None) -> Summary:
+        """Returns a table of the layers as text: output shapes, parameters, bytes, multiply-adds for one sample.
+
+        It needs no data. Where the first layers take samples of any shape, ``input_shape`` tells it; "?" is unknown.
+
+        >>> from portnn import ActivationLayer, FCLayer
+        >>> Network([FCLayer(784, 100), ActivationLayer("relu"), FCLayer(100, 10)]).summary()
+        layer              output shape  parameters    bytes  multiply-adds
+        -------------------------------------------------------------------
+        0 FCLayer          (100,)            78,500  314,000         78,400
+        1 ActivationLayer  (100,)                 0        0              0
+        2 FCLayer          (10,)              1,010    4,040          1,000
+        -------------------------------------------------------------------
+        in all                               79,510  318,040         79,400
+        """
+        if input_shape is not None:
+            input_shape = checks.shape("input_shape", input_shape)
+        return summary.summary(self.layers, input_shape, self.dtype)
 
     # -- looking inside --------------------------------------------------------------------------------------------
 
@@ -266,17 +287,25 @@ class Network:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _data(self, x: Any, y: Any, check_finite: bool) -> tuple[Array, Array]:
+    def _data(self, x: Any, y: Any, check_finite: bool, batch_size: int | None = None) -> tuple[Array, Array, bool]:
+        """Checked samples and targets on the device, and whether the targets are class numbers."""
+        border.check_ending(self.layers, self.loss)
         X = border.batch(x, self.backend, self.dtype, "x")
         Y = border.batch(y, self.backend, self.dtype, "y")
         border.check_lengths(X, Y)
-        shape = _shapes(self.layers, tuple(X.shape[1:]))[-1]
+        before = tuple(X.shape[1:])
+        shape = chain.shapes(self.layers, before)[-1]
+        if batch_size is not None:
+            border.check_batches(self.layers, before, X.shape[0], batch_size)
         if check_finite:
             border.check_finite(X, self.backend, "x")
             border.check_finite(Y, self.backend, "y")
         if shape is None:  # some layer cannot say: ask it with one sample
             shape = tuple(self._forward(X[:1, ...]).shape[1:])
-        return X, border.targets(Y, shape, self.backend)
+        Y, classes = border.targets(Y, shape, self.loss, self.backend)
+        if not all(layer.complete for layer in self.walk()):  # parameters that only the data can shape
+            self._forward(X[:1, ...])
+        return X, Y, classes
 
     def _forward(self, X: Array) -> Array:
         Y = self.backend.xp.astype(X, getattr(self.backend.xp, self.dtype), copy=False)
@@ -316,27 +345,6 @@ def _parts(layer: Any, above: list[Any]) -> list[Layer]:
         for below in child if isinstance(child, (list, tuple)) else [child]:
             found += _parts(below, [*above, *found])
     return found
-
-
-def _shapes(layers: list[Layer], input_shape: Shape) -> list[Shape]:
-    """The shape of one sample before each layer and behind the last; None where it is not known."""
-    shapes, shape, whole = [input_shape], input_shape, True
-    for i, layer in enumerate(layers):
-        # Behind FCLayer(2, 3) and an unknown input a sample is (3,), or (1, 3), or (5, 5, 3).
-        known = shape if whole or layer.last_axis_only else None
-        if not whole and known is None:
-            shapes[-1] = None
-        try:
-            shape = None if layer.written_as_in_the_article else layer.output_shape(known)
-            if not (shape is None or isinstance(shape, tuple)):
-                raise TypeError(f"{layer}.output_shape must return a tuple or None, got {shape!r:.60}")
-        except ValueError as error:
-            raise ValueError(f"layer {i}: {error}") from error
-        whole = not layer.last_axis_only or (whole and known is not None)
-        shapes.append(shape)
-    if not whole:
-        shapes[-1] = None
-    return shapes
 
 
 def _dtype_name(dtype: Any) -> str:

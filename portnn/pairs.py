@@ -16,6 +16,12 @@ def find_pair(kind: str, pairs: Pairs, function: Any, prime: Any) -> tuple[Funct
     A name or one of our own functions is enough; anything else must come with its derivative, as a second argument or
     as an attribute ``prime``.
     """
+    name = function if isinstance(function, str) else name_of(function)
+    if kind == "activation" and name in NO_ACTIVATIONS and (isinstance(function, str) or ops.is_ours(function)):
+        raise ValueError(
+            f"{name} is no function of one element, each output depends on every input: it cannot be an "
+            f"ActivationLayer. Instead {NO_ACTIVATIONS[name]}"
+        )
     if isinstance(function, str):
         if function not in pairs:
             raise ValueError(f"unknown {kind} {function!r}; known: {', '.join(pairs)}. Or give a pair of functions")
@@ -69,3 +75,10 @@ def bound(function: Function, backend: Backend, kernels: str, dtype: str, scalar
 def name_of(function: Any) -> str:
     """What to call a function in an error."""
     return str(getattr(function, "__name__", type(function).__name__))
+
+
+# The wrong place for a function of the whole last axis, and the right one.
+NO_ACTIVATIONS = {
+    "softmax": "write SoftmaxLayer(); or leave it out and use the loss 'softmax_cross_entropy', which takes logits",
+    "log_softmax": "leave it out and use the loss 'softmax_cross_entropy', which takes logits",
+}

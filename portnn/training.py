@@ -17,7 +17,7 @@ import numpy as np
 from portnn import ops, random
 from portnn.backend import Array, Backend, device_dtype, namespace
 from portnn.interrupts import Interrupts
-from portnn.layers import checks
+from portnn.layers import chain, checks
 
 Place = tuple[dict[str, Any], str]  # where a leaf lives: places[i] = (home, key), the leaf is home[key]
 
@@ -29,8 +29,9 @@ class History(dict[str, list[float]]):
 class Feed:
     """Serves the batches of an epoch, and the optimizer's numbers, by the position of the step in the epoch."""
 
-    def __init__(self, x: Array, y: Array, batch_size: int, backend: Backend, dtype: str):
+    def __init__(self, x: Array, y: Array, batch_size: int, backend: Backend, dtype: str, classes: bool = False):
         self.x, self.y, self.batch_size, self.backend = x, y, batch_size, backend
+        self.classes = classes  # the targets are class numbers, which stay whole numbers
         self.dtype = dtype
         self.device_dtype = device_dtype(backend, dtype)
         self.on_device = False
@@ -53,7 +54,7 @@ class Feed:
             rows = slice(position * self.batch_size, position * self.batch_size + offsets.shape[0])
             hyper: Sequence[Any] = self.hyper[position]
             if order is None:
-                return self._cast(self.x[rows, ...]), self._cast(self.y[rows, ...]), hyper
+                return self._cast(self.x[rows, ...]), self._targets(self.y[rows, ...]), hyper
             index = order[rows]
         else:
             index = position * self.batch_size + offsets
@@ -61,7 +62,10 @@ class Feed:
                 index = xp.take(order, index, axis=0)
             row = xp.take(self.inputs["hyper"], xp.reshape(position, (1,)), axis=0)
             hyper = [row[0, k] for k in range(row.shape[1])]
-        return self._cast(xp.take(self.x, index, axis=0)), self._cast(xp.take(self.y, index, axis=0)), hyper
+        return self._cast(xp.take(self.x, index, axis=0)), self._targets(xp.take(self.y, index, axis=0)), hyper
+
+    def _targets(self, y: Array) -> Array:
+        return y if self.classes else self._cast(y)
 
     def _cast(self, a: Array) -> Array:
         return a if a.dtype == self.device_dtype else self.backend.xp.astype(a, self.device_dtype)
@@ -171,11 +175,7 @@ class TrainStep:
         self.backend = network.backend
         self.checked = False
         self.offsets = network.backend.asarray(np.arange(size, dtype=np.int64))
-        # Below the lowest layer that learns, nobody needs dE/dX.
-        learns = [
-            any(below.parameters or below.written_as_in_the_article for below in layer.walk()) for layer in self.layers
-        ]
-        self.lowest = learns.index(True) if True in learns else len(learns)
+        self.lowest = chain.lowest_that_learns(self.layers)
 
     def __call__(self) -> list[Array]:
         state, counters = self.state, self.state.counters
@@ -194,7 +194,7 @@ class TrainStep:
             Y = layer.forward(Y, training=True)
             if first:
                 checks.answer(layer, "forward", Y, samples=self.size)
-        if Y.shape != Y_true.shape:
+        if Y.shape != Y_true.shape and not state.feed.classes:
             raise ValueError(
                 f"the network's output has shape {tuple(Y.shape)}, but the targets of this batch {tuple(Y_true.shape)}"
             )
@@ -287,6 +287,7 @@ def train(
     y: Array,
     optimizer: Any,
     *,
+    classes: bool,
     epochs: int,
     batch_size: int,
     shuffle: bool,
@@ -297,9 +298,10 @@ def train(
     backend, n = network.backend, x.shape[0]
     if not isinstance(optimizer.hyper(network.step), (tuple, list)):
         raise TypeError(f"{type(optimizer).__name__}.hyper must return a tuple of numbers, the learning rate first")
-    if network.kernels != "portable" and _may_be_matrices(network, x, y):
-        x, y = backend.xp.reshape(x, (n, x.shape[2])), backend.xp.reshape(y, (n, y.shape[2]))
-    feed = Feed(x, y, batch_size, backend, network.dtype)
+    if network.kernels != "portable" and _may_be_matrices(network, x, y, classes):
+        x = backend.xp.reshape(x, (n, x.shape[2]))
+        y = y if classes else backend.xp.reshape(y, (n, y.shape[2]))
+    feed = Feed(x, y, batch_size, backend, network.dtype, classes)
     state = State(network, optimizer, feed)
     steps, rest = divmod(n, batch_size)
     sizes = [batch_size] * steps + [rest] * (rest > 0)
@@ -345,14 +347,14 @@ def _article_layers_learn(layers: list[Any]) -> Iterator[None]:
             layer.learning_rate_now = None
 
 
-def _may_be_matrices(network: Any, x: Array, y: Array) -> bool:
+def _may_be_matrices(network: Any, x: Array, y: Array, classes: bool) -> bool:
     """Whether samples (1, n) may go through as (n,): the same numbers, without reshaping them in every layer.
 
     They may if every layer acts on the last axis alone and nobody but portnn sees the shapes.
     """
-    rows = x.ndim == y.ndim == 3 and x.shape[1] == y.shape[1] == 1
+    rows = x.ndim == 3 and x.shape[1] == 1 and (y.ndim == 1 if classes else y.ndim == 3 and y.shape[1] == 1)
     parts = [network.loss, *(metric for _, metric in network.metrics)]
-    for layer in network.layers:
+    for layer in network.walk():
         parts += [type(layer), getattr(layer, "activation", network.loss)]
     return rows and all(map(ops.is_ours, parts)) and all(layer.last_axis_only for layer in network.layers)
 

@@ -15,6 +15,12 @@ def strict_backend():
     return get_backend(array_api_strict, device=DEVICE)
 
 
+def pytorch_backend():
+    """PyTorch's tensors on the CPU, through array-api-compat."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    return get_backend(torch)
+
+
 @pytest.fixture
 def no_hidden_reads(monkeypatch):
     """Makes reading a value of a device array an error where it would wait for a GPU unseen."""
@@ -50,6 +56,7 @@ LIBRARIES = [
     "numpy",
     "numpy, read-only",
     "array-api-strict, device1",
+    "pytorch",
     pytest.param("cupy", marks=pytest.mark.gpu),
 ]
 
@@ -59,6 +66,8 @@ def library(request):
     if request.param.startswith("array-api-strict"):
         request.getfixturevalue("no_hidden_reads")
         return Library(request.param, strict_backend())
+    if request.param == "pytorch":
+        return Library(request.param, pytorch_backend())
     backend = get_backend("gpu" if request.param == "cupy" else "cpu")
     return Library(request.param, backend, read_only="read-only" in request.param)
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from portnn import random
 from portnn.backend import Backend
 
 WARM_UPS = 2
@@ -206,6 +207,10 @@ class ReplayBackend(Backend):
 
     def owns(self, x):
         return isinstance(x, DeviceArray)
+
+    def random_bits(self, key, step, n):
+        """As a kernel: it reads the step number when it runs."""
+        return run(lambda number: random.bits(key, int(number), n), (step,), {})
 
     def __eq__(self, other):
         return self is other

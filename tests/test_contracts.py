@@ -1,6 +1,7 @@
 """The contracts that every layer, activation, loss and op keeps, on every array library."""
 
 import itertools
+import math
 from functools import reduce
 from importlib import import_module
 
@@ -8,10 +9,10 @@ import numpy as np
 import pytest
 
 import portnn
-from cases import ACTIVATIONS, LAYERS, LOSSES, OPS, OPTIMIZERS, missing
+from cases import ACTIVATIONS, FUNCTIONS_ONLY, LAYERS, LOSSES, OPS, OPTIMIZERS, SCHEDULES, missing
 from portnn import activations, losses
 from portnn.ops import _portable
-from portnn.ops._plan import conv_plan
+from portnn.ops._plan import window_plan
 
 N = 4
 layers = pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.name)
@@ -36,14 +37,17 @@ def passes(case, library, dtype="float64", seed=0):
     Y = layer.forward(library.array(X), training=True)
     D = draw(*Y.shape, seed=1).astype(dtype)
     dX = layer.backward(library.array(D))
-    arrays = {"Y": Y, "dE/dX": dX, **{f"dE/d{name}": g for name, g in layer.gradients.items()}}
+    arrays = {"Y": Y, "dE/dX": dX, "Y in use": layer.forward(library.array(X))}
+    for part in layer.walk():
+        arrays |= {f"dE/d{part.path}.{name}": g for name, g in part.gradients.items()}
+        arrays |= {f"{part.path}.{name}": new for name, new in part.new_buffers.items()}
     return {name: library.numpy(a) for name, a in arrays.items()}
 
 
 def test_the_table_is_complete():
     assert missing() == set()
     assert set(ACTIVATIONS) == set(activations.PAIRS)
-    assert set(LOSSES) == set(losses.PAIRS)
+    assert {name.split(",")[0] for name in LOSSES} >= set(losses.PAIRS)
     assert set(OPS) == set(portnn.ops.Ops._fields)
 
 
@@ -59,28 +63,27 @@ def slope(f, x, direction, h=1e-6):
 def test_backward_is_the_derivative_of_forward(case):
     backend = portnn.get_backend("cpu")
     layer = build(case, backend)
-    for name, shape in layer.shapes.items():
-        layer.assign(name, draw(*shape, seed=5))  # a bias of zero would hide mistakes
+    for part in layer.walk():
+        for name, shape in part.shapes.items():
+            part.assign(name, draw(*shape, seed=5))  # a bias of zero would hide mistakes
     X, D = draw(N, *case.sample), None
     Y = layer.forward(X, training=True)
     D = draw(*Y.shape, seed=1)  # E = sum(D * Y), so dE/dY = D
     dX = layer.backward(D)
 
     direction = draw(*X.shape, seed=2)
-    numeric = slope(lambda x: np.sum(D * layer.forward(x)), X, direction)
+    numeric = slope(lambda x: np.sum(D * layer.forward(x, training=True)), X, direction)
     assert numeric == pytest.approx(np.sum(dX * direction), rel=1e-7, abs=1e-9)
-    for name, W in list(layer.parameters.items()):
-        direction = draw(*W.shape, seed=3)
+    for part, name, W in [(part, name, W) for part in layer.walk() for name, W in part.parameters.items()]:
+        direction, gradient = draw(*W.shape, seed=3), part.gradients[name]
 
-        def error(w, name=name):
-            layer.parameters[name] = w
-            return np.sum(D * layer.forward(X))
+        def error(w, part=part, name=name):
+            part.parameters[name] = w
+            return np.sum(D * layer.forward(X, training=True))
 
-        assert slope(error, W, direction) == pytest.approx(
-            np.sum(layer.gradients[name] * direction), rel=1e-7, abs=1e-9
-        )
-        layer.parameters[name] = W
-        assert layer.gradients[name].shape == W.shape
+        assert slope(error, W, direction) == pytest.approx(np.sum(gradient * direction), rel=1e-7, abs=1e-8)
+        part.parameters[name] = W
+        assert gradient.shape == W.shape
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -90,12 +93,19 @@ def test_activation_prime_is_the_derivative(name):
     assert np.allclose((f(x + 1e-6) - f(x - 1e-6)) / 2e-6, f_prime(x), rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_loss_prime_is_the_derivative(name):
-    loss, loss_prime = losses.PAIRS[name]
-    y_true, y_pred, direction = draw(N, 3), draw(N, 3, seed=1), draw(N, 3, seed=2)
-    numeric = slope(lambda y: loss(y_true, y), y_pred, direction)
-    assert numeric == pytest.approx(np.sum(loss_prime(y_true, y_pred) * direction), rel=1e-8)
+def loss_data(case, n=N, classes=3):
+    """Targets and outputs for a loss, away from the kinks."""
+    rng = np.random.default_rng(3)
+    y_true = case.targets(rng, n, classes)
+    return y_true, 2.0 * rng.standard_normal((n, classes))
+
+
+@pytest.mark.parametrize("case", LOSSES.values(), ids=LOSSES.keys())
+def test_loss_prime_is_the_derivative(case):
+    y_true, y_pred = loss_data(case)
+    direction = draw(*y_pred.shape, seed=2)
+    numeric = slope(lambda y: case.loss(y_true, y), y_pred, direction)
+    assert numeric == pytest.approx(np.sum(case.prime(y_true, y_pred) * direction), rel=1e-8)
 
 
 def test_the_slope_sees_a_wrong_derivative():
@@ -126,16 +136,19 @@ def test_layer_changes_no_input_and_no_parameter(case):
     layer = build(case, portnn.get_backend("cpu"))
     X = draw(N, *case.sample)
     before = X.copy()
-    for array in layer.parameters.values():
-        array.flags.writeable = False
-    parameters = dict(layer.parameters)
+    for part in layer.walk():
+        for array in [*part.parameters.values(), *part.buffers.values()]:
+            array.flags.writeable = False
+    leaves = [
+        (home, name, a) for part in layer.walk() for home in (part.parameters, part.buffers) for name, a in home.items()
+    ]
     Y = layer.forward(X, training=True)
     D = draw(*Y.shape, seed=1)
     D_before = D.copy()
     layer.backward(D)
     assert np.array_equal(X, before)
     assert np.array_equal(D, D_before)
-    assert all(layer.parameters[name] is array for name, array in parameters.items())
+    assert all(home[name] is array for home, name, array in leaves)
 
 
 @layers
@@ -161,8 +174,9 @@ def test_layer_takes_no_samples(case, library):
     Y = layer.forward(X, training=True)
     assert Y.shape[0] == 0
     assert layer.backward(library.array(np.zeros(Y.shape))).shape == X.shape
-    for name, gradient in layer.gradients.items():
-        assert not library.numpy(gradient).any(), name
+    for part in layer.walk():
+        for name, gradient in part.gradients.items():
+            assert not library.numpy(gradient).any(), name
 
 
 @layers
@@ -191,8 +205,9 @@ def test_backward_without_need_of_the_input_error(case):
     whole.forward(X, training=True)
     whole.backward(D)
     assert layer.backward(D, need_input_error=False) is None
-    for name, gradient in whole.gradients.items():
-        assert np.array_equal(layer.gradients[name], gradient)
+    for part, other in zip(whole.walk(), layer.walk(), strict=True):
+        for name, gradient in part.gradients.items():
+            assert np.array_equal(other.gradients[name], gradient)
 
 
 @layers
@@ -216,23 +231,56 @@ def test_activation_on_every_library(name, library):
         assert function(library.array(np.zeros((0, 3)))).shape == (0, 3)
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_loss_on_every_library(name, library):
-    loss, loss_prime = losses.PAIRS[name]
-    y_true, y_pred = draw(N, 1, 3).astype(np.float32), draw(N, 1, 3, seed=1).astype(np.float32)
+@pytest.mark.parametrize("name", FUNCTIONS_ONLY)
+def test_functions_of_an_axis_on_every_library(name, library):
+    function = getattr(activations, name)
+    x = draw(3, 2, 4).astype(np.float32)
+    y = library.numpy(function(library.array(x)))
+    assert y.dtype == np.float32
+    assert np.allclose(y, function(x.astype(np.float64)), rtol=1e-5)
+    extreme = library.numpy(function(library.array(np.array([[-1e4, 0.0, 1e4], [1e4, 1e4, -1e4]], np.float32))))
+    assert np.isfinite(extreme).all()
+    shares = extreme if name == "softmax" else np.exp(extreme)
+    assert np.allclose(shares.sum(axis=-1), 1.0)
+
+
+@pytest.mark.parametrize("case", LOSSES.values(), ids=LOSSES.keys())
+def test_loss_on_every_library(case, library):
+    y_true, y_pred = loss_data(case)
+    if y_true.dtype == np.float64:
+        y_true = y_true.astype(np.float32)
+    y_pred = y_pred.astype(np.float32)
     a, b = library.array(y_true), library.array(y_pred)
-    assert tuple(loss(a, b).shape) == ()
-    assert library.numpy(loss(a, b)) == pytest.approx(loss(y_true.astype(float), y_pred.astype(float)), rel=1e-6)
-    assert library.numpy(loss_prime(a, b)).dtype == np.float32
-    flat = library.array(y_true[:, 0, :])
-    assert np.array_equal(library.numpy(loss_prime(flat, b)), library.numpy(loss_prime(a, b)))
+    exact = (y_true if y_true.dtype.kind == "i" else y_true.astype(float)), y_pred.astype(float)
+    assert tuple(case.loss(a, b).shape) == ()
+    assert library.numpy(case.loss(a, b)).dtype == np.float32
+    assert library.numpy(case.loss(a, b)) == pytest.approx(case.loss(*exact), rel=1e-5)
+    gradient = library.numpy(case.prime(a, b))
+    assert gradient.dtype == np.float32
+    assert np.allclose(gradient, case.prime(*exact), rtol=1e-4, atol=1e-6)
+    # one row a sample, (N, 1, C), is the same
+    rows = library.array(y_pred[:, None, :])
+    assert np.array_equal(library.numpy(case.prime(a, rows))[:, 0], gradient)
+    # logits of any size
+    huge = library.array(np.array([[-1e4, 0.0, 1e4]] * N, np.float32))
+    assert np.isfinite(library.numpy(case.loss(a, huge)))
+    assert np.isfinite(library.numpy(case.prime(a, huge))).all()
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_loss_never_broadcasts(name):
-    for function in losses.PAIRS[name]:
+@pytest.mark.parametrize("case", [c for n, c in LOSSES.items() if c.targets(np.random.default_rng(0), 2, 3).ndim == 2])
+def test_loss_never_broadcasts(case):
+    for function in (case.loss, case.prime):
         with pytest.raises(ValueError, match=r"y_true has shape \(4,\) but y_pred has \(4, 3\).*to_categorical"):
             function(np.zeros(4), np.zeros((4, 3)))
+
+
+@pytest.mark.parametrize("make", SCHEDULES.values(), ids=SCHEDULES.keys())
+def test_schedule_gives_finite_floats(make):
+    schedule = make()
+    rates = [schedule(k) for k in range(40)]
+    assert all(type(rate) is float and 0.0 <= rate <= 0.1 + 1e-15 for rate in rates)
+    assert len(set(rates)) > 2
+    assert eval(repr(schedule), vars(portnn))(7) == schedule(7)
 
 
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
@@ -281,36 +329,90 @@ def test_fast_optimizers_equal_the_portable_ones(make):
 
 # -- ops -----------------------------------------------------------------------------------------------------------------
 
-PLANS = [((6, 5), 3, (3, 2)), ((4, 4), 1, (4, 4)), ((3, 7), 2, (1, 1)), ((5,), 2, (3,))]
+PLANS = [
+    (window_plan((6, 5), (3, 2)), 3, 1),
+    (window_plan((4, 4), (4, 4)), 1, 1),
+    (window_plan((3, 7), (1, 1)), 2, 2),
+    (window_plan((5,), (3,)), 2, 1),
+    (window_plan((7, 6), (3, 2), 2, ((1, 0), (0, 3)), (1, 2)), 6, 3),
+    (window_plan((5, 4), (3, 3), 2, "same"), 4, 2),
+]
+plans = pytest.mark.parametrize(("plan", "channels", "groups"), PLANS)
 
 
-@pytest.mark.parametrize(("image", "channels", "kernel"), PLANS)
-def test_patches_and_fold_are_adjoint(image, channels, kernel, library):
+@plans
+def test_patches_and_fold_are_adjoint(plan, channels, groups, library):
     table = portnn.ops.bind(library.backend, "auto", "float64")
-    plan = conv_plan(image, channels, kernel)
-    x = draw(N, *image, channels)
-    p = table.patches(library.array(x), plan)
-    q = draw(*p.shape, seed=1)
-    left = np.sum(library.numpy(p) * q)
-    assert left == pytest.approx(np.sum(x * library.numpy(table.fold(library.array(q), plan))), rel=1e-12)
+    x = draw(N, *plan.image, channels)
+    parts = table.patches(library.array(x), plan, groups)
+    others = [draw(*p.shape, seed=k) for k, p in enumerate(parts)]
+    left = sum(np.sum(library.numpy(p) * q) for p, q in zip(parts, others, strict=True))
+    back = library.numpy(table.fold([library.array(q) for q in others], plan))
+    assert left == pytest.approx(np.sum(x * back), rel=1e-12)
 
 
-@pytest.mark.parametrize(("image", "channels", "kernel"), PLANS)
-def test_fast_twins_equal_the_portable_ones(image, channels, kernel):
+@plans
+def test_fast_convolution_equals_the_portable_one(plan, channels, groups):
     backend = portnn.get_backend("cpu")
-    fast, plan = portnn.ops.bind(backend, "auto", "float32"), conv_plan(image, channels, kernel)
-    portable = portnn.ops.bind(backend, "portable", "float32")
-    assert all(getattr(fast, name) is not getattr(portable, name) for name in OPS)
-    x = draw(N, *image, channels).astype(np.float32)
-    W = draw(5, plan.patch_size, seed=1).astype(np.float32)
+    fast, portable = (portnn.ops.bind(backend, kernels, "float32") for kernels in ("auto", "portable"))
+    assert all(getattr(fast, name) is not getattr(portable, name) for name in ("patches", "fold", "images", "columns"))
+    x = draw(N, *plan.image, channels).astype(np.float32)
+    W = draw(5, len(plan.windows) * channels // groups, seed=1).astype(np.float32)
     results = []
     for table in (fast, portable):
-        y = table.images(W @ table.patches(x, plan), plan)
-        back = table.fold(W.T @ table.columns(y, plan), plan)
+        y = table.images(np.concatenate([W @ p for p in table.patches(x, plan, groups)]), plan)
+        D = table.columns(y, plan)
+        back = table.fold([W.T @ D[5 * g : 5 * g + 5] for g in range(groups)], plan)
         assert y.dtype == back.dtype == np.float32
         results.append((y, back))
     for a, b in zip(*results, strict=True):
         assert np.allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("plan", "channels"),
+    [
+        (window_plan((6, 5), (3, 2)), 3),
+        (window_plan((4, 4), (4, 4)), 1),
+        (window_plan((3, 7), (1, 1)), 2),
+        (window_plan((5,), (3,), 1, 2), 2),
+        (window_plan((7, 6), (3, 2), 2, ((1, 0), (0, 1))), 6),
+        (window_plan((5, 4), (3, 3), 2, "same"), 4),
+    ],
+)
+def test_fast_pooling_equals_the_portable_one(plan, channels):
+    backend = portnn.get_backend("cpu")
+    fast, portable = (portnn.ops.bind(backend, kernels, "float64") for kernels in ("auto", "portable"))
+    x = draw(N, *plan.image, channels).round(1)  # rounded: there are equals in a window
+    results = []
+    for table in (fast, portable):
+        largest, mean = table.max_pool(x, plan), table.avg_pool(x, plan)
+        D = draw(*largest.shape, seed=1)
+        results.append((largest, mean, table.max_pool_backward(x, largest, D, plan), table.avg_pool_backward(D, plan)))
+    for a, b in zip(*results, strict=True):
+        assert np.allclose(a, b, rtol=1e-13, atol=1e-14)
+    largest, _, given, _ = results[0]
+    assert given.sum() == pytest.approx(draw(*largest.shape, seed=1).sum())  # each error is given to one pixel
+
+
+def test_erf(library):
+    x = np.concatenate([np.linspace(-7, 7, 2001), [0.0, 0.46875, -0.46875, 4.0, -4.0, 1e4, -1e4]])
+    expected = np.array([math.erf(v) for v in x])
+    table = portnn.ops.bind(library.backend, "auto", "float64")
+    assert np.abs(library.numpy(table.erf(library.array(x))) - expected).max() < 1e-14
+    near = table.erf(library.array(x.astype(np.float32)))
+    assert library.numpy(near).dtype == np.float32
+    assert np.abs(library.numpy(near) - expected).max() < 5e-7
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "int64"])
+def test_one_hot(library, dtype):
+    table = portnn.ops.bind(library.backend, "auto", "float32")
+    labels = [2, 0] if dtype == "uint8" else [2, 0, 299]
+    rows = table.one_hot(library.array(np.array(labels, dtype)), 300, library.backend.xp.float32)
+    expected = np.eye(300, dtype=np.float32)[labels]
+    assert np.array_equal(library.numpy(rows), expected)
+    assert library.numpy(rows).dtype == np.float32
 
 
 @pytest.mark.parametrize("name", sorted(portnn.get_backend("cpu").faster))

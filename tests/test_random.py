@@ -69,6 +69,7 @@ def test_initializers_have_their_spread(name):
         "he": 2 / 300,
         "lecun": 1 / 300,
         "article": 1 / 12,
+        "orthogonal": 1 / 300,
         "zeros": 0.0,
     }[name.partition("_")[0]]
     assert w.shape == (300, 200)

@@ -28,23 +28,26 @@ def sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = Fa
     return reduce(x, axis=axis, dtype=dtype, keepdims=keepdims)
 
 
-def patches(x: Array, plan: Any) -> Array:
-    """Images (N, H, W, C) -> patches (K, M), M in the order (H', W', N)."""
-    source = np.ascontiguousarray(_channels_first(x))
-    p = np.empty((len(plan.windows), plan.channels, *plan.output, x.shape[0]), x.dtype)  # (h*w, C, H', W', N)
+def patches(x: Array, plan: Any, groups: int = 1) -> list[Array]:
+    """Images (N, H, W, C) -> for each group of channels its patches (K, M), M in the order (H', W', N)."""
+    source, n, size = _padded(_channels_first(x), plan, 0.0), x.shape[0], x.shape[-1] // groups
+    p = np.empty((groups, len(plan.windows), size, *plan.output, n), x.dtype)  # (G, h*w, C/G, H', W', N)
     for k, window in enumerate(plan.windows):
-        p[k] = source[(slice(None), *window)]
-    return p.reshape(plan.patch_size, prod(plan.output) * x.shape[0])
+        seen = source[(slice(None), *window)]  # (C, H', W', N)
+        p[:, k] = seen.reshape(groups, size, *seen.shape[1:]) if groups > 1 else seen
+    return list(p.reshape(groups, len(plan.windows) * size, prod(plan.output) * n))
 
 
-def fold(p: Array, plan: Any) -> Array:
-    """The adjoint of ``patches``: (K, M) -> images (N, H, W, C)."""
-    n = p.shape[1] // prod(plan.output)
-    p = p.reshape(len(plan.windows), plan.channels, *plan.output, n)  # (h*w, C, H', W', N)
-    x = np.zeros((plan.channels, *plan.image, n), p.dtype)
-    for k, window in enumerate(plan.windows):
-        x[(slice(None), *window)] += p[k]
-    return _channels_last(x)
+def fold(parts: list[Array], plan: Any) -> Array:
+    """The adjoint of ``patches``: (K, M) a group -> images (N, H, W, C)."""
+    n = parts[0].shape[1] // prod(plan.output)
+    size = parts[0].shape[0] // len(plan.windows)
+    x = np.zeros((len(parts), size, *plan.padded, n), parts[0].dtype)
+    for group, p in enumerate(parts):
+        p = p.reshape(len(plan.windows), size, *plan.output, n)  # (h*w, C/G, H', W', N)
+        for k, window in enumerate(plan.windows):
+            x[(group, slice(None), *window)] += p[k]
+    return _channels_last(_cropped(x.reshape(len(parts) * size, *plan.padded, n), plan))
 
 
 def images(columns: Array, plan: Any) -> Array:
@@ -56,6 +59,78 @@ def images(columns: Array, plan: Any) -> Array:
 def columns(images: Array, plan: Any) -> Array:
     """Images (N, H', W', F) -> columns (F, M), the inverse of ``images``."""
     return _channels_first(images).reshape(images.shape[-1], prod(plan.output) * images.shape[0])
+
+
+def max_pool(x: Array, plan: Any) -> Array:
+    """Images (N, H, W, C) -> the largest value in each window, into one array that is written again and again."""
+    source = _padded(_channels_first(x), plan, -np.inf)
+    first, *others = ((slice(None), *window) for window in plan.windows)
+    y = np.array(source[first])
+    for window in others:
+        np.maximum(y, source[window], out=y)
+    return _channels_last(y)
+
+
+def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Array:
+    """Each window's error goes to its largest pixel, to the first one of equals."""
+    source, y, left = _padded(_channels_first(x), plan, -np.inf), _channels_first(y), _channels_first(output_error)
+    input_error = np.zeros(source.shape, y.dtype)
+    free = np.ones(y.shape, np.bool_)  # the windows whose error is still to be given away
+    for window in plan.windows:
+        here = (slice(None), *window)
+        largest = source[here] == y
+        largest &= free
+        free ^= largest
+        input_error[here] += np.where(largest, left, 0.0)
+    return _channels_last(_cropped(input_error, plan))
+
+
+def avg_pool(x: Array, plan: Any) -> Array:
+    """Images (N, H, W, C) -> the mean of each window, summed up in one array."""
+    source = _padded(_channels_first(x), plan, 0.0)
+    first, *others = ((slice(None), *window) for window in plan.windows)
+    y = np.array(source[first])
+    for window in others:
+        y += source[window]
+    y *= _shares(plan, y.dtype)
+    return _channels_last(y)
+
+
+def avg_pool_backward(output_error: Array, plan: Any) -> Array:
+    """Each window's error goes to its pixels in equal shares."""
+    share = _channels_first(output_error) * _shares(plan, output_error.dtype)
+    input_error = np.zeros((share.shape[0], *plan.padded, share.shape[-1]), share.dtype)
+    for window in plan.windows:
+        input_error[(slice(None), *window)] += share
+    return _channels_last(_cropped(input_error, plan))
+
+
+def _shares(plan: Any, dtype: Any) -> Any:
+    """1 / (number of a window's pixels that are not padding), a number or an array (H', W', 1)."""
+    if not plan.is_padded:
+        return 1.0 / prod(plan.kernel)
+    counts = np.ones((1,) * (len(plan.output) + 1), dtype)
+    for axis, (n, k, m, stride, (before, _)) in enumerate(
+        zip(plan.image, plan.kernel, plan.output, plan.stride, plan.padding, strict=True)
+    ):
+        first = np.arange(m) * stride - before
+        count = np.minimum(first + k, n) - np.maximum(first, 0)
+        counts = counts * count.astype(dtype).reshape(m, *(1,) * (len(plan.output) - axis))
+    return 1.0 / counts
+
+
+def _padded(x: Array, plan: Any, value: float) -> Array:
+    """(C, H, W, N) with the plan's padding, contiguous."""
+    if not plan.is_padded:
+        return np.ascontiguousarray(x)
+    around = np.full((x.shape[0], *plan.padded, x.shape[-1]), value, x.dtype)
+    around[(slice(None), *plan.inside)] = x
+    return around
+
+
+def _cropped(x: Array, plan: Any) -> Array:
+    """(C, H, W, N) without the padding."""
+    return x[(slice(None), *plan.inside)] if plan.is_padded else x
 
 
 def _channels_first(x: Array) -> Array:
@@ -104,6 +179,7 @@ def sgd_update(
 ) -> tuple[list[Array], dict[str, list[Array]]]:
     """``SGD.update`` with one temporary array a parameter instead of two: it becomes the result."""
     (lr,) = hyper
+    gradients = sgd.prepared(parameters, gradients)
     along, new_slots = gradients, {}
     if sgd.momentum:
         along = [_sum_into_first(sgd.momentum * v, g) for v, g in zip(slots["velocity"], gradients, strict=True)]
@@ -126,6 +202,10 @@ TWINS: dict[str, Any] = {
     "ops.fold": fold,
     "ops.images": images,
     "ops.columns": columns,
+    "ops.max_pool": max_pool,
+    "ops.max_pool_backward": max_pool_backward,
+    "ops.avg_pool": avg_pool,
+    "ops.avg_pool_backward": avg_pool_backward,
     "activations.tanh": np.tanh,
     "activations.chain": chain,
     "losses.mse": mse,

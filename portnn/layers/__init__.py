@@ -1,10 +1,41 @@
 """The shelf of layers, one idea a file: formula, forward, backward."""
 
 from portnn.layers.activation import ActivationLayer
+from portnn.layers.batch_norm import BatchNormLayer
 from portnn.layers.conv import ConvLayer
+from portnn.layers.dropout import DropoutLayer
 from portnn.layers.fc import FCLayer
 from portnn.layers.flatten import FlattenLayer
+from portnn.layers.global_pooling import GlobalAvgPoolLayer, GlobalMaxPoolLayer
+from portnn.layers.group_norm import GroupNormLayer
 from portnn.layers.layer import Layer
+from portnn.layers.layer_norm import LayerNormLayer
+from portnn.layers.parallel import ParallelLayer
+from portnn.layers.pooling import AvgPoolLayer, MaxPoolLayer
+from portnn.layers.reshape import ReshapeLayer
+from portnn.layers.residual import ResidualLayer
 from portnn.layers.scale import ScaleLayer
+from portnn.layers.softmax import SoftmaxLayer
+from portnn.layers.upsample import UpsampleLayer
 
-__all__ = ["ActivationLayer", "ConvLayer", "FCLayer", "FlattenLayer", "Layer", "ScaleLayer"]
+__all__ = [
+    "ActivationLayer",
+    "AvgPoolLayer",
+    "BatchNormLayer",
+    "ConvLayer",
+    "DropoutLayer",
+    "FCLayer",
+    "FlattenLayer",
+    "GlobalAvgPoolLayer",
+    "GlobalMaxPoolLayer",
+    "GroupNormLayer",
+    "Layer",
+    "LayerNormLayer",
+    "MaxPoolLayer",
+    "ParallelLayer",
+    "ReshapeLayer",
+    "ResidualLayer",
+    "ScaleLayer",
+    "SoftmaxLayer",
+    "UpsampleLayer",
+]

@@ -20,6 +20,13 @@ def sizes(what: str, value: Any, axes: str) -> tuple[int, ...]:
     return tuple(size(f"{what}: {name}", v) for name, v in zip(names, value, strict=True))
 
 
+def shape(what: str, value: Any) -> tuple[int, ...]:
+    """The shape of one sample: whole numbers, 1 or more, without the axis of samples."""
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"{what} must be the shape of one sample, such as (28, 28, 1), got {value!r:.60}")
+    return tuple(size(f"{what}: axis {i}", n) for i, n in enumerate(value))
+
+
 def number(what: str, value: Any) -> float:
     """A finite real number, as a Python float: a NumPy scalar would promote float32 arrays."""
     if isinstance(value, (str, bytes, bool)):
@@ -33,6 +40,17 @@ def number(what: str, value: Any) -> float:
     if x - x != 0.0:
         raise ValueError(f"{what} must be finite, got {value}")
     return x
+
+
+def branch(what: str, layers: Any) -> list[Any]:
+    """Layers one after the other, as a list."""
+    for layer in layers:
+        if isinstance(layer, (list, tuple)):
+            raise TypeError(f"{what} takes layers, got a list: write them one by one, or give them after a *")
+        if isinstance(layer, type) or not (hasattr(layer, "forward") and hasattr(layer, "backward")):
+            example = f"{layer.__name__}(...)" if isinstance(layer, type) else "FCLayer(4, 4)"
+            raise TypeError(f"{what} takes Layer objects, such as {example}, got {layer!r:.60}")
+    return list(layers)
 
 
 def answer(

@@ -1,27 +1,33 @@
 """The convolution layer."""
 
 from math import prod
+from typing import Any
 
 from portnn import initializers
 from portnn.backend import Backend
 from portnn.layers import checks
 from portnn.layers.layer import Array, Layer, Parameter
-from portnn.ops._plan import conv_plan
+from portnn.ops._plan import window_plan
 
 
 class ConvLayer(Layer):
-    """Convolution (strictly: cross-correlation) of images with a set of filters, stride 1, no padding ("valid").
+    """Convolution (strictly: cross-correlation) of images, or of rows of samples, with a set of filters.
 
-        Y[n, i, j, f]  = B[f] + sum over u, v, c of X[n, i+u, j+v, c] W[u, v, c, f]
-        dE/dW[u,v,c,f] = sum over n, i, j of X[n, i+u, j+v, c] dE/dY[n, i, j, f]
+        Y[n, i, j, f]  = B[f] + sum over u, v, c of X[n, s i + d u, s j + d v, c] W[u, v, c, f]
+        dE/dW[u,v,c,f] = sum over n, i, j of X[n, s i + d u, s j + d v, c] dE/dY[n, i, j, f]
         dE/dB[f]       = sum over n, i, j of dE/dY[n, i, j, f]
-        dE/dX[n,a,b,c] = sum over u, v, f of dE/dY[n, a-u, b-v, f] W[u, v, c, f]
+        dE/dX[n,a,b,c] = sum of dE/dY[n, i, j, f] W[u, v, c, f] wherever s i + d u = a and s j + d v = b
 
     With every patch of X under the kernel written out as a column of P, (K, M), these are matrix products:
     Y = W^T P + B, dE/dW = P dE/dY^T, and dE/dX is W dE/dY folded back (K = h*w*C values a patch, M = N*H'*W' patches).
 
-    ``input_shape`` (H, W, C), ``kernel_shape`` (h, w), ``layer_depth`` F, the number of filters. X (N, H, W, C),
-    Y (N, H-h+1, W-w+1, F); ``layer.weights`` (h, w, C, F), ``layer.bias`` (F,), zero at first.
+    ``input_shape`` (H, W, C) with ``kernel_shape`` (h, w), or (L, C) with (k,); ``layer_depth`` F is the number of
+    filters. ``stride`` s and ``dilation`` d are a number, or one an axis. ``padding`` with zeros: ``"valid"`` (none),
+    ``"same"`` (H' = H / s, rounded up), a number of pixels, or for each axis a number or a pair (before, after).
+    ``groups`` cuts channels and filters into as many parts; each part of the filters sees its part of the channels.
+
+    X (N, H, W, C), Y (N, H', W', F) with H' = (H + padding - (h-1) d - 1) // s + 1; ``layer.weights``
+    (h, w, C/groups, F), ``layer.bias`` (F,), zero at first, absent with ``bias=False``.
 
     >>> import numpy as np
     >>> layer = ConvLayer((3, 3, 1), (2, 2), 1)
@@ -33,35 +39,59 @@ class ConvLayer(Layer):
 
     weights = Parameter()
     bias = Parameter()
-    input_patches: Array = None  # P
+    input_patches: Any = None  # P, one matrix a group
 
     def __init__(
         self,
-        input_shape: tuple[int, int, int],
-        kernel_shape: tuple[int, int],
+        input_shape: tuple[int, ...],
+        kernel_shape: tuple[int, ...],
         layer_depth: int,
         *,
+        stride: Any = 1,
+        padding: Any = "valid",
+        dilation: Any = 1,
+        groups: int = 1,
         weights: str = "glorot_uniform",
         bias: bool = True,
     ):
-        self.input_shape = checks.sizes("input_shape", input_shape, "H, W, C")
-        self.kernel_shape = checks.sizes("kernel_shape", kernel_shape, "h, w")
+        rows = all(isinstance(shape, (tuple, list)) for shape in (input_shape, kernel_shape)) and (
+            len(input_shape) == 2 and len(kernel_shape) == 1
+        )
+        self.input_shape = checks.sizes("input_shape", input_shape, "L, C" if rows else "H, W, C")
+        self.kernel_shape = checks.sizes("kernel_shape", kernel_shape, "k" if rows else "h, w")
         self.layer_depth = checks.size("layer_depth", layer_depth)
+        self.groups = checks.size("groups", groups)
+        *image, channels = self.input_shape
+        for what, number in (("channels", channels), ("filters", self.layer_depth)):
+            if number % self.groups:
+                raise ValueError(
+                    f"groups={groups} does not divide the {number} {what}: groups must be a divisor of both, the "
+                    f"{channels} channels of input_shape {self.input_shape} and layer_depth={self.layer_depth}"
+                )
         self.initializer = initializers.check_name(weights)
-        self.plan = conv_plan(self.input_shape[:-1], self.input_shape[-1], self.kernel_shape)
-        self.shapes = {"weights": (*self.kernel_shape, self.input_shape[-1], self.layer_depth)}
+        self.plan = window_plan(tuple(image), self.kernel_shape, stride, padding, dilation)
+        options = {
+            "stride": (stride, 1),
+            "padding": (padding, "valid"),
+            "dilation": (dilation, 1),
+            "groups": (groups, 1),
+        }
+        self.options = "".join(f", {name}={value!r}" for name, (value, usual) in options.items() if value != usual)
+        self.shapes = {"weights": (*self.kernel_shape, channels // self.groups, self.layer_depth)}
         if bias:
             self.shapes["bias"] = (self.layer_depth,)
 
     def build(self, input_shape: tuple[int, ...] | None, backend: Backend, dtype: str, seed: int, path: str) -> None:
-        fans = (self.plan.patch_size, prod(self.kernel_shape) * self.layer_depth)
+        positions = prod(self.kernel_shape)
+        fans = (positions * self.input_shape[-1] // self.groups, positions * self.layer_depth // self.groups)
         self.draw_missing(fans, seed, path)
         super().build(input_shape, backend, dtype, seed, path)
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...]:
         if input_shape is not None and input_shape != self.input_shape:
+            kind, axes = ("images", "(H, W, C)") if len(self.input_shape) == 3 else ("rows", "(L, C)")
             raise ValueError(
-                f"{self} takes images of shape {self.input_shape} (H, W, C), but a sample comes in with shape "
+                f"{self} takes {kind} of shape {self.input_shape} {axes}, but a sample comes in with shape "
                 f"{input_shape}: {self._advice(input_shape)}"
             )
         return (*self.plan.output, self.layer_depth)
@@ -69,19 +99,22 @@ class ConvLayer(Layer):
     def _advice(self, shape: tuple[int, ...]) -> str:
         if (*shape, 1) == self.input_shape:
             return "add the axis of channels with x = x[..., None]"
-        return (
-            f"make it ConvLayer({shape}, {self.kernel_shape}, {self.layer_depth})"
-            if len(shape) == 3
-            else "reshape the data"
-        )
+        if prod(shape) == prod(self.input_shape):
+            return f"put ReshapeLayer({self.input_shape}) in front of it, or reshape the data"
+        if len(shape) == len(self.input_shape):
+            return f"make it ConvLayer({shape}, {self.kernel_shape}, {self.layer_depth}{self.options})"
+        return "reshape the data"
+
+    def multiply_adds(self, input_shape: tuple[int, ...] | None) -> int:
+        return prod(self.plan.output) * prod(self.shapes["weights"])
 
     def forward(self, X: Array, *, training: bool = False) -> Array:
         X = self.accept(X)
         if X.shape[1:] != self.input_shape:
             self.output_shape(tuple(X.shape[1:]))
-        P = self.ops.patches(X, self.plan)  # (K, M)
-        W = self.xp.reshape(self.parameters["weights"], (self.plan.patch_size, self.layer_depth))
-        Y = self.ops.images(self.xp.matmul(W.T, P), self.plan)  # (F, M) -> (N, H', W', F)
+        P = self.ops.patches(X, self.plan, self.groups)  # (K, M) a group
+        products = [self.xp.matmul(w.T, p) for w, p in zip(self._weights_by_group(), P, strict=True)]  # (F/groups, M)
+        Y = self.ops.images(self._joined(products, 0), self.plan)  # (F, M) -> (N, H', W', F)
         if "bias" in self.shapes:
             Y = Y + self.parameters["bias"]
         if training:
@@ -90,15 +123,28 @@ class ConvLayer(Layer):
 
     def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
         D = self.ops.columns(self.accept_error(output_error), self.plan)  # (N, H', W', F) -> (F, M)
+        D_by_group = [D[filters, ...] for filters in self._filters()]
         P, xp = self.input_patches, self.xp
-        self.gradients["weights"] = xp.reshape(xp.matmul(P, D.T), self.shapes["weights"])
+        dW = self._joined([xp.matmul(p, d.T) for p, d in zip(P, D_by_group, strict=True)], 1)  # (K, F)
+        self.gradients["weights"] = xp.reshape(dW, self.shapes["weights"])
         if "bias" in self.shapes:
             self.gradients["bias"] = xp.sum(D, axis=1)
         if not need_input_error:
             return None
-        W = xp.reshape(self.parameters["weights"], (self.plan.patch_size, self.layer_depth))
-        return self.ops.fold(xp.matmul(W, D), self.plan)  # (K, M) -> (N, H, W, C)
+        errors = [xp.matmul(w, d) for w, d in zip(self._weights_by_group(), D_by_group, strict=True)]  # (K, M) a group
+        return self.ops.fold(errors, self.plan)  # -> (N, H, W, C)
+
+    def _filters(self) -> list[slice]:
+        size = self.layer_depth // self.groups
+        return [slice(g * size, (g + 1) * size) for g in range(self.groups)]
+
+    def _weights_by_group(self) -> list[Array]:
+        W = self.xp.reshape(self.parameters["weights"], (-1, self.layer_depth))  # (h, w, C/groups, F) -> (K, F)
+        return [W[:, filters] for filters in self._filters()] if self.groups > 1 else [W]
+
+    def _joined(self, parts: list[Array], axis: int) -> Array:
+        return parts[0] if len(parts) == 1 else self.xp.concat(parts, axis=axis)
 
     def __repr__(self) -> str:
-        extras = "" if "bias" in self.shapes else ", bias=False"
+        extras = self.options + ("" if "bias" in self.shapes else ", bias=False")
         return f"ConvLayer({self.input_shape}, {self.kernel_shape}, {self.layer_depth}{extras})"

@@ -1,5 +1,7 @@
 """The fully connected layer."""
 
+from math import prod
+
 from portnn import initializers
 from portnn.backend import Backend
 from portnn.layers import checks
@@ -64,6 +66,9 @@ class FCLayer(Layer):
                 f"{input_shape}: make it FCLayer({input_shape[-1]}, {self.output_size}){flat}"
             )
         return (*input_shape[:-1], self.output_size)
+
+    def multiply_adds(self, input_shape: tuple[int, ...] | None) -> int:
+        return prod(input_shape[:-1] if input_shape else ()) * self.input_size * self.output_size
 
     def forward(self, X: Array, *, training: bool = False) -> Array:
         X = self.accept(X)

@@ -43,6 +43,7 @@ class Layer:
     written_as_in_the_article = False
     last_axis_only = False  # True: acts on the last axis, whatever axes stand before it
     batched = False  # True: forward_propagation and backward_propagation take whole batches
+    complete = True  # False: parameters are still to be made, at the first data
 
     def __new__(cls, /, *args: Any, **kwargs: Any) -> "Layer":
         # Not in __init__: the article's layers do not call it. Plain attributes: a layer may set any of them.
@@ -145,11 +146,29 @@ class Layer:
         """
         self.dtype, self.seed, self.path = dtype, seed, path
         self.move(backend)
-        for i, child in enumerate(self.layers):
+        inside = [None] * len(self.layers) if self.written_as_in_the_article else self.shapes_inside(input_shape)
+        for i, (child, shapes) in enumerate(zip(self.layers, inside, strict=True)):
             branch = list(enumerate(child)) if isinstance(child, (list, tuple)) else [("", child)]
             for j, layer in branch:
                 below = ".".join(str(part) for part in (path, i, j) if part != "")
-                layer.build(None, backend, dtype, seed, below)
+                shape = shapes[j] if isinstance(shapes, list) and isinstance(j, int) else shapes
+                layer.build(shape, backend, dtype, seed, below)
+
+    def shapes_inside(self, input_shape: tuple[int, ...] | None) -> list[Any]:
+        """For each child the shape of one sample that comes in, for a list of layers a list of them; None: unknown."""
+        return [None] * len(self.layers)
+
+    def smallest_batch(self, input_shape: tuple[int, ...] | None) -> int:
+        """The fewest samples the layer can be trained with at a time."""
+        return 1
+
+    def parameter_shapes(self, input_shape: tuple[int, ...] | None) -> dict[str, tuple[int, ...]]:
+        """The shape of each parameter; of one that waits for its first data, as soon as ``input_shape`` tells it."""
+        return {name: tuple(array.shape) for name, array in self.parameters.items()}
+
+    def multiply_adds(self, input_shape: tuple[int, ...] | None) -> int:
+        """Multiplications with a parameter, each with its addition, that ``forward`` makes for one sample."""
+        return 0
 
     def move(self, backend: Backend) -> None:
         """Puts parameters and buffers on ``backend`` and calculates there from now on."""
@@ -179,7 +198,7 @@ class Layer:
             backend = backend_of(X)
             if X.dtype == backend.xp.float64:
                 self.dtype = "float64"
-            self.build(None, backend, self.dtype, self.seed, self.path)
+            self.build(tuple(X.shape[1:] or X.shape) or None, backend, self.dtype, self.seed, self.path)
         assert self.backend is not None
         X = self.xp.astype(bring(X, self.backend, self.dtype, "X"), self.device_dtype, copy=False)
         if X.ndim == 0:

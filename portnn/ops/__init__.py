@@ -18,6 +18,12 @@ class Ops(NamedTuple):
     fold: Callable[..., Any]
     images: Callable[..., Any]
     columns: Callable[..., Any]
+    max_pool: Callable[..., Any]
+    max_pool_backward: Callable[..., Any]
+    avg_pool: Callable[..., Any]
+    avg_pool_backward: Callable[..., Any]
+    one_hot: Callable[..., Any]
+    erf: Callable[..., Any]
 
 
 def bind(backend: Any, kernels: str, dtype: str) -> Ops:
@@ -36,7 +42,7 @@ def twin(backend: Any, kernels: str, function: Callable[..., Any]) -> Callable[.
     """
     if kernels == "portable" or not is_ours(function):
         return function
-    name = f"{function.__module__.removeprefix('portnn.')}.{function.__qualname__}"
+    name = f"{function.__module__.removeprefix('portnn.')}.{getattr(function, '__qualname__', '')}"
     return backend.faster.get(name, function)
 
 

@@ -1,45 +1,117 @@
-"""Sizes and slices, worked out from shapes alone: pure Python, no arrays."""
+"""Sizes, padding and slices, worked out from shapes alone: pure Python, no arrays."""
 
 from itertools import product
-from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+Sizes = tuple[int, ...]
 
 
-class ConvPlan(NamedTuple):
-    """Where a convolution's kernel stands on an image.
+class WindowPlan(NamedTuple):
+    """Where the windows of a convolution or a pooling lie on an image; every field has an entry for each axis.
 
-    ``image`` (H, W), ``kernel`` (h, w), ``output`` (H', W') are spatial sizes; ``channels`` is C. Each offset of the
-    kernel (i, j) sees the image through ``windows[i * w + j]``, a slice per axis, of the output's size.
+    ``image`` (H, W), ``kernel`` (h, w), ``output`` (H', W'), ``stride`` and ``padding`` ((before, after), ...) are what
+    the names say. Each offset (i, j) within the window sees the padded image through ``windows[i * w + j]``: the pixels
+    that stand at this offset in all the windows, one slice an axis, of the output's size. ``inside`` is where the image
+    lies in the padded one.
     """
 
-    image: tuple[int, ...]
-    channels: int
-    kernel: tuple[int, ...]
-    output: tuple[int, ...]
+    image: Sizes
+    kernel: Sizes
+    output: Sizes
+    stride: Sizes
+    padding: tuple[tuple[int, int], ...]
     windows: tuple[tuple[slice, ...], ...]
+    inside: tuple[slice, ...]
 
     @property
-    def patch_size(self) -> int:
-        """Values under the kernel at one position: h * w * C."""
-        return prod(self.kernel) * self.channels
+    def padded(self) -> Sizes:
+        """The image's sizes with the padding."""
+        return tuple(n + sum(pad) for n, pad in zip(self.image, self.padding, strict=True))
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether there is any padding."""
+        return self.padded != self.image
 
 
-def conv_plan(image: tuple[int, ...], channels: int, kernel: tuple[int, ...]) -> ConvPlan:
-    """Plans a "valid" convolution of stride 1: the kernel stays on the image, so H' = H - h + 1.
+def window_plan(image: Sizes, kernel: Sizes, stride: Any = 1, padding: Any = "valid", dilation: Any = 1) -> WindowPlan:
+    """Plans windows of ``kernel`` on ``image``; the arguments are those of ConvLayer.
 
-    >>> conv_plan((5, 4), 1, (3, 3)).output
+    Along each axis there are (n + before + after - reach) // stride + 1 windows, where reach = (k - 1) * dilation + 1
+    is what one of them covers.
+
+    >>> window_plan((5, 4), (3, 3)).output
     (3, 2)
+    >>> plan = window_plan((5, 4), (3, 3), stride=2, padding="same")
+    >>> plan.output, plan.padding
+    ((3, 2), ((1, 1), (0, 1)))
     """
-    output = tuple(size - k + 1 for size, k in zip(image, kernel, strict=True))
-    if min(output) < 1:
+    axes = len(image)
+    strides, dilations = per_axis("stride", stride, axes), per_axis("dilation", dilation, axes)
+    reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
+    pads = pads_of(padding, image, reach, strides)
+    room = tuple(n + sum(pad) for n, pad in zip(image, pads, strict=True))
+    if any(r > n for r, n in zip(reach, room, strict=True)):
+        spread = f", spread to {by(reach)} by dilation," if reach != kernel else ""
+        around = f" with padding {by(room)}" if room != image else ""
         raise ValueError(
-            f"a kernel of {_by(kernel)} does not fit on an image of {_by(image)}: "
-            f"kernel_shape may be {_by(image)} at most"
+            f"a kernel of {by(kernel)}{spread} does not fit on an image of {by(image)}{around}: it may be "
+            f"{by(room)} at most. Make it smaller, or choose padding='same'"
         )
-    offsets = product(*(range(k) for k in kernel))
-    windows = tuple(tuple(slice(o, o + n) for o, n in zip(offset, output, strict=True)) for offset in offsets)
-    return ConvPlan(image, channels, kernel, output, windows)
+    output = tuple((n - r) // s + 1 for n, r, s in zip(room, reach, strides, strict=True))
+    windows = tuple(
+        tuple(
+            slice(o * d, o * d + (m - 1) * s + 1, s)
+            for o, d, m, s in zip(offset, dilations, output, strides, strict=True)
+        )
+        for offset in product(*(range(k) for k in kernel))
+    )
+    inside = tuple(slice(before, before + n) for n, (before, _) in zip(image, pads, strict=True))
+    return WindowPlan(image, kernel, output, strides, pads, windows, inside)
 
 
-def _by(sizes: tuple[int, ...]) -> str:
+def per_axis(what: str, value: Any, axes: int, least: int = 1) -> Sizes:
+    """A whole number for every axis: one for all of them, or one each."""
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * axes
+    if len(values) != axes:
+        raise ValueError(f"{what} must be a number, or one for each of {axes} axes, got {value!r:.60}")
+    return tuple(_whole(what, v, least) for v in values)
+
+
+def pads_of(padding: Any, image: Sizes, reach: Sizes, strides: Sizes) -> tuple[tuple[int, int], ...]:
+    """(before, after) for every axis, of the padding as a user gives it."""
+    axes = len(image)
+    if padding == "valid":
+        return ((0, 0),) * axes
+    if padding == "same":  # ceil(n / stride) windows; of an odd number of pixels the last one stands behind
+        missing = [max((-(-n // s) - 1) * s + r - n, 0) for n, r, s in zip(image, reach, strides, strict=True)]
+        return tuple((m // 2, m - m // 2) for m in missing)
+    expected = (
+        f"padding must be 'valid', 'same', a number, or for each of {axes} axes a number or a pair (before, after); "
+        f"got {padding!r:.60}"
+    )
+    if isinstance(padding, str):
+        raise ValueError(expected)
+    values = tuple(padding) if isinstance(padding, (tuple, list)) else (padding,) * axes
+    if len(values) != axes:
+        raise ValueError(expected)
+    pads = []
+    for value in values:
+        pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+        if len(pair) != 2:
+            raise ValueError(expected)
+        pads.append((_whole("padding", pair[0], 0), _whole("padding", pair[1], 0)))
+    return tuple(pads)
+
+
+def by(sizes: Sizes) -> str:
+    """``3 x 3``."""
     return " x ".join(map(str, sizes))
+
+
+def _whole(what: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{what} must be a whole number, got {value!r:.60} ({type(value).__name__})")
+    if value.__index__() < least:
+        raise ValueError(f"{what} must be {least} or more, got {value}")
+    return int(value.__index__())

@@ -1,40 +1,223 @@
 """The plain version of every routine: any array API namespace, given as ``xp``.
 
-Convolution becomes one matrix product when every patch of the image that the kernel covers is written out as a column
+Convolution becomes a matrix product when every patch of the image that the kernel covers is written out as a column
 ("im2col": K. Chellapilla et al., 2006). There are M = N * H' * W' columns, one per output pixel; a backend may keep
-them in any order it likes, as long as its own four routines agree. Here the order is (N, H', W').
+them in any order it likes, as long as its own routines agree. Here the order is (N, H', W').
 """
 
 from math import prod
 from typing import Any
 
-from portnn.ops._plan import ConvPlan
+from portnn.ops._plan import WindowPlan
 
 Array = Any
 
 
-def patches(x: Array, plan: ConvPlan, *, xp: Any) -> Array:
-    """Images (N, H, W, C) -> patches (K, M), K = h * w * C in the order of the weights' first three axes."""
-    seen = [x[(slice(None), *window, slice(None))] for window in plan.windows]  # h*w times (N, H', W', C)
-    return xp.reshape(xp.concat(seen, axis=-1), (x.shape[0] * prod(plan.output), plan.patch_size)).T
+# -- convolution -----------------------------------------------------------------------------------------------------
 
 
-def fold(p: Array, plan: ConvPlan, *, xp: Any) -> Array:
-    """The adjoint of ``patches``: (K, M) -> images (N, H, W, C), each pixel the sum of its copies in the patches."""
-    n = p.shape[1] // prod(plan.output)
-    p = xp.reshape(p.T, (n, *plan.output, len(plan.windows), plan.channels))  # (N, H', W', h*w, C)
-    x = xp.zeros((n, *plan.image, plan.channels), dtype=p.dtype, device=p.device)
-    for k, window in enumerate(plan.windows):
-        x[(slice(None), *window, slice(None))] += p[..., k, :]
-    return x
+def patches(x: Array, plan: WindowPlan, groups: int = 1, *, xp: Any) -> list[Array]:
+    """Images (N, H, W, C) -> for each group of channels its patches (K, M), K = h * w * C / groups.
+
+    The rows are in the order of the weights' first three axes.
+    """
+    x, size = padded(x, plan, 0.0, xp=xp), x.shape[-1] // groups
+    m = x.shape[0] * prod(plan.output)
+    parts = []
+    for start in range(0, x.shape[-1], size):
+        seen = [
+            x[(slice(None), *window, slice(start, start + size))] for window in plan.windows
+        ]  # (N, H', W', C/groups)
+        parts.append(xp.reshape(xp.concat(seen, axis=-1), (m, len(seen) * size)).T)
+    return parts
 
 
-def images(columns: Array, plan: ConvPlan, *, xp: Any) -> Array:
+def fold(parts: list[Array], plan: WindowPlan, *, xp: Any) -> Array:
+    """The adjoint of ``patches``: (K, M) a group -> images (N, H, W, C), each pixel the sum of its copies."""
+    n = parts[0].shape[1] // prod(plan.output)
+    size = parts[0].shape[0] // len(plan.windows)
+    x = zeros_around(n, plan, size * len(parts), parts[0], xp=xp)
+    for group, p in enumerate(parts):
+        p = xp.reshape(p.T, (n, *plan.output, len(plan.windows), size))  # (N, H', W', h*w, C/groups)
+        channels = slice(group * size, (group + 1) * size)
+        for k, window in enumerate(plan.windows):
+            x[(slice(None), *window, channels)] += p[..., k, :]
+    return cropped(x, plan)
+
+
+def images(columns: Array, plan: WindowPlan, *, xp: Any) -> Array:
     """Columns (F, M), one per output pixel -> images (N, H', W', F)."""
     n = columns.shape[1] // prod(plan.output)
     return xp.reshape(columns.T, (n, *plan.output, columns.shape[0]))
 
 
-def columns(images: Array, plan: ConvPlan, *, xp: Any) -> Array:
+def columns(images: Array, plan: WindowPlan, *, xp: Any) -> Array:
     """Images (N, H', W', F) -> columns (F, M), the inverse of ``images``."""
     return xp.reshape(images, (images.shape[0] * prod(plan.output), images.shape[-1])).T
+
+
+# -- pooling ---------------------------------------------------------------------------------------------------------
+
+
+def max_pool(x: Array, plan: WindowPlan, *, xp: Any) -> Array:
+    """Images (N, H, W, C) -> the largest value in each window (N, H', W', C)."""
+    x = padded(x, plan, -float("inf"), xp=xp)
+    y, *others = (x[(slice(None), *window, ...)] for window in plan.windows)
+    for seen in others:
+        y = xp.maximum(y, seen)
+    return y
+
+
+def max_pool_backward(x: Array, y: Array, output_error: Array, plan: WindowPlan, *, xp: Any) -> Array:
+    """dE/dX of ``max_pool``: each window's error goes to its largest pixel, to the first one of equals."""
+    x = padded(x, plan, -float("inf"), xp=xp)
+    input_error = zeros_around(x.shape[0], plan, x.shape[-1], y, xp=xp)
+    left, nothing = output_error, xp.zeros_like(output_error)
+    for window in plan.windows:
+        here = (slice(None), *window, ...)
+        largest = x[here] == y
+        input_error[here] += xp.where(largest, left, nothing)
+        left = xp.where(largest, nothing, left)  # given away once
+    return cropped(input_error, plan)
+
+
+def avg_pool(x: Array, plan: WindowPlan, *, xp: Any) -> Array:
+    """Images (N, H, W, C) -> the mean of each window (N, H', W', C), of the pixels that are not padding."""
+    x = padded(x, plan, 0.0, xp=xp)
+    y, *others = (x[(slice(None), *window, ...)] for window in plan.windows)
+    for seen in others:
+        y = y + seen
+    return y * shares(plan, y, xp=xp)
+
+
+def avg_pool_backward(output_error: Array, plan: WindowPlan, *, xp: Any) -> Array:
+    """dE/dX of ``avg_pool``: each window's error goes to its pixels in equal shares."""
+    share = output_error * shares(plan, output_error, xp=xp)
+    input_error = zeros_around(share.shape[0], plan, share.shape[-1], share, xp=xp)
+    for window in plan.windows:
+        input_error[(slice(None), *window, ...)] += share
+    return cropped(input_error, plan)
+
+
+def shares(plan: WindowPlan, like: Array, *, xp: Any) -> Any:
+    """1 / (number of a window's pixels that are not padding): a float, or an array (H', W', 1)."""
+    if not plan.is_padded:
+        return 1.0 / prod(plan.kernel)
+    share: Any = 1.0
+    axes = zip(plan.image, plan.kernel, plan.output, plan.stride, plan.padding, strict=True)
+    for axis, (n, k, m, stride, (before, _)) in enumerate(axes):
+        first = xp.arange(m, dtype=like.dtype, device=like.device) * float(stride) - float(before)
+        zero = xp.zeros_like(first)
+        count = xp.minimum(first + float(k), zero + float(n)) - xp.maximum(first, zero)
+        share = share / xp.reshape(count, (m,) + (1,) * (len(plan.image) - axis))
+    return share
+
+
+# -- padding ---------------------------------------------------------------------------------------------------------
+
+
+def padded(x: Array, plan: WindowPlan, value: float, *, xp: Any) -> Array:
+    """Images (N, H, W, C) with the plan's padding around them, of one value."""
+    if not plan.is_padded:
+        return x
+    around = xp.full((x.shape[0], *plan.padded, x.shape[-1]), value, dtype=x.dtype, device=x.device)
+    around[(slice(None), *plan.inside, ...)] = x
+    return around
+
+
+def zeros_around(n: int, plan: WindowPlan, channels: int, like: Array, *, xp: Any) -> Array:
+    """Zeros in the shape of n padded images, of the dtype and on the device of ``like``."""
+    return xp.zeros((n, *plan.padded, channels), dtype=like.dtype, device=like.device)
+
+
+def cropped(x: Array, plan: WindowPlan) -> Array:
+    """Padded images without their padding."""
+    return x[(slice(None), *plan.inside, ...)] if plan.is_padded else x
+
+
+# -- functions -------------------------------------------------------------------------------------------------------
+
+
+def one_hot(labels: Array, classes: int, dtype: Any, *, xp: Any) -> Array:
+    """Class numbers (...) -> rows (..., classes) with a one at the class and zeros elsewhere."""
+    numbers = xp.arange(classes, dtype=xp.int64, device=labels.device)
+    return xp.astype(xp.expand_dims(xp.astype(labels, xp.int64), axis=-1) == numbers, dtype)
+
+
+def erf(x: Array, *, xp: Any) -> Array:
+    """The error function, 2 / sqrt(pi) times the integral of exp(-t**2) from 0 to x, to 1e-15.
+
+    Source: W. J. Cody, "Rational Chebyshev approximations for the error function", Math. Comp. 23, 1969.
+    """
+    z = xp.abs(x)
+    zero = xp.zeros_like(z)
+    # near zero: erf x = x R(x**2)
+    s = xp.minimum(z, zero + 0.46875)
+    near = s * _ratio(s * s, _ERF_NEAR)
+    # further out: 1 - erf x = exp(-x**2) R(x); it is less than 1e-16 from 6 on
+    f = xp.minimum(xp.maximum(z, zero + 0.46875), zero + 6.0)
+    middle = _ratio(xp.minimum(f, zero + 4.0), _ERF_MIDDLE)
+    r = 1.0 / (f * f)
+    far = (0.5641895835477563 - r * _ratio(r, _ERF_FAR)) / f  # the first number is 1 / sqrt(pi)
+    rest = 1.0 - xp.exp(-f * f) * xp.where(f <= 4.0, middle, far)
+    y = xp.where(z <= 0.46875, near, rest)
+    return xp.where(x < 0, -y, y)
+
+
+def _ratio(x: Array, coefficients: tuple[tuple[float, ...], tuple[float, ...]]) -> Array:
+    """A quotient of two polynomials, their coefficients from the highest power down."""
+    values = []
+    for first, second, *others in coefficients:
+        value = first * x + second
+        for c in others:
+            value = value * x + c
+        values.append(value)
+    return values[0] / values[1]
+
+
+_ERF_NEAR = (
+    (1.85777706184603153e-1, 3.16112374387056560, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3),
+    (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3),
+)
+_ERF_MIDDLE = (
+    (
+        2.15311535474403846e-8,
+        5.64188496988670089e-1,
+        8.88314979438837594,
+        6.61191906371416295e1,
+        2.98635138197400131e2,
+        8.81952221241769090e2,
+        1.71204761263407058e3,
+        2.05107837782607147e3,
+        1.23033935479799725e3,
+    ),
+    (
+        1.0,
+        1.57449261107098347e1,
+        1.17693950891312499e2,
+        5.37181101862009858e2,
+        1.62138957456669019e3,
+        3.29079923573345963e3,
+        4.36261909014324716e3,
+        3.43936767414372164e3,
+        1.23033935480374942e3,
+    ),
+)
+_ERF_FAR = (
+    (
+        1.63153871373020978e-2,
+        3.05326634961232344e-1,
+        3.60344899949804439e-1,
+        1.25781726111229246e-1,
+        1.60837851487422766e-2,
+        6.58749161529837803e-4,
+    ),
+    (
+        1.0,
+        2.56852019228982242,
+        1.87295284992346725,
+        5.27905102951428412e-1,
+        6.05183413124413191e-2,
+        2.33520497626869185e-3,
+    ),
+)

@@ -1,0 +1,79 @@
+"""The batch normalization layer."""
+
+from math import prod
+
+from portnn.backend import Backend
+from portnn.layers import checks
+from portnn.layers.layer import Array
+from portnn.layers.normalization import NormLayer
+
+
+class BatchNormLayer(NormLayer):
+    """In training, normalizes each channel over the batch, and over the image; else by running means of what it saw.
+
+        Z     = (X - mean) S,  S = 1 / sqrt(variance + epsilon)         Y = Z W + B
+        dE/dX = S (dE/dZ - mean of dE/dZ - Z * mean of (dE/dZ * Z)),  dE/dZ = dE/dY W
+        dE/dW = sum of dE/dY * Z        dE/dB = sum of dE/dY
+
+    Means, sums and the (biased) variance are over all axes but the last, the channels C. Each step leads the buffers
+    ``running_mean`` and ``running_var`` (C,) on: running = (1 - momentum) * running + momentum * batch, with the
+    unbiased variance (n - 1 instead of n). So a batch must hold two values a channel at least.
+
+    X and Y (N, ..., C); ``layer.weights`` W, ones at first, and ``layer.bias`` B, zeros, are (C,).
+
+    Source: S. Ioffe, C. Szegedy, "Batch normalization", ICML 2015; running means as in PyTorch.
+
+    >>> import numpy as np
+    >>> BatchNormLayer().forward(np.array([[1.0], [3.0]]), training=True).round(3)
+    array([[-1.],
+           [ 1.]])
+    """
+
+    def __init__(self, *, momentum: float = 0.1, epsilon: float = 1e-5):
+        super().__init__(epsilon=epsilon)
+        self.momentum = checks.number("momentum", momentum)
+        if not 0.0 <= self.momentum <= 1.0:
+            raise ValueError(f"momentum must be in [0, 1], the weight of the newest batch, got {momentum}")
+
+    def build(self, input_shape: tuple[int, ...] | None, backend: Backend, dtype: str, seed: int, path: str) -> None:
+        if input_shape and not self.buffers:
+            self.buffers = {"running_mean": [0.0] * input_shape[-1], "running_var": [1.0] * input_shape[-1]}
+        super().build(input_shape, backend, dtype, seed, path)
+
+    def smallest_batch(self, input_shape: tuple[int, ...] | None) -> int:
+        return 2 if input_shape is not None and prod(input_shape[:-1]) == 1 else 1
+
+    def forward(self, X: Array, *, training: bool = False) -> Array:
+        X, xp = self.accept(X), self.xp
+        self.output_shape(tuple(X.shape[1:] or X.shape))
+        W, B = self.parameters["weights"], self.parameters["bias"]
+        running_mean, running_var = self.buffers["running_mean"], self.buffers["running_var"]
+        if not training:
+            S = W / xp.sqrt(running_var + self.epsilon)
+            return X * S + (B - running_mean * S)
+        n, axes = prod(X.shape[:-1]), tuple(range(X.ndim - 1))
+        if n == 1:
+            raise ValueError(
+                f"{self} was given one value a channel, X of shape {tuple(X.shape)}: in training it needs 2 at least, "
+                "to tell their variance. Use a larger batch_size, or one that leaves no last batch of one sample"
+            )
+        Z, S, mean, variance = self.normalized(X, axes)
+        Y = Z * W + B
+        if n:
+            old, new = 1.0 - self.momentum, self.momentum
+            self.new_buffers = {
+                "running_mean": old * running_mean + new * xp.reshape(mean, W.shape),
+                "running_var": old * running_var + (new * n / (n - 1)) * xp.reshape(variance, W.shape),
+            }
+        self.input, self.Z, self.S, self.output = X, Z, S, Y
+        return Y
+
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+        D = self.accept_error(output_error)
+        self.learn(D, self.Z)
+        if not need_input_error:
+            return None
+        return self.normalized_backward(D * self.parameters["weights"], self.Z, self.S, tuple(range(D.ndim - 1)))
+
+    def __repr__(self) -> str:
+        return "BatchNormLayer()" if self.momentum == 0.1 else f"BatchNormLayer(momentum={self.momentum:g})"

@@ -1,0 +1,81 @@
+"""Layers one after the other: the shapes between them, and the ways up and down."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from portnn.layers import checks
+from portnn.ops import is_ours
+
+Array = Any
+Shape = tuple[int, ...] | None
+
+
+def shapes(layers: Sequence[Any], input_shape: Shape) -> list[Shape]:
+    """The shape of one sample before each layer and behind the last; None where it is not known."""
+    found, shape, whole = [input_shape], input_shape, True
+    for i, layer in enumerate(layers):
+        # Behind FCLayer(2, 3) and an unknown input a sample is (3,), or (1, 3), or (5, 5, 3).
+        known = shape if whole or layer.last_axis_only else None
+        if not whole and known is None:
+            found[-1] = None
+        try:
+            shape = None if layer.written_as_in_the_article else layer.output_shape(known)
+            if not (shape is None or isinstance(shape, tuple)):
+                raise TypeError(f"{layer}.output_shape must return a tuple or None, got {shape!r:.60}")
+        except ValueError as error:
+            raise ValueError(f"layer {i}: {error}") from error
+        whole = not layer.last_axis_only or (whole and known is not None)
+        found.append(shape)
+    if not whole:
+        found[-1] = None
+    return found
+
+
+def own_input_shape(layer: Any) -> Shape:
+    """The shape of one sample as a layer itself states it: ``input_shape``, or ``input_size``; None if it does not."""
+    shape, size = getattr(layer, "input_shape", None), getattr(layer, "input_size", None)
+    if isinstance(shape, tuple):
+        return shape
+    if isinstance(size, int):
+        return (size,)
+    inside = layer.layers[0] if layer.layers else None
+    first = inside[0] if isinstance(inside, (list, tuple)) and inside else inside
+    return own_input_shape(first) if first else None
+
+
+def forward(layers: Sequence[Any], X: Array, training: bool) -> Array:
+    """Y of the last layer for X into the first."""
+    Y = X
+    for layer in layers:
+        Y = layer.forward(Y, training=training)
+        if not is_ours(type(layer)):
+            checks.answer(layer, "forward", Y, samples=X.shape[0])
+    return Y
+
+
+def backward(layers: Sequence[Any], output_error: Array, need_input_error: bool) -> Array:
+    """dE/dX of the first layer for dE/dY of the last, setting every layer's gradients; None if it is not needed."""
+    D = output_error
+    lowest = 0 if need_input_error else lowest_that_learns(layers)
+    for i in range(len(layers) - 1, lowest - 1, -1):
+        D = layers[i].backward(D, need_input_error=need_input_error or i > lowest)
+        if not is_ours(type(layers[i])) and (need_input_error or i > lowest):
+            checks.answer(layers[i], "backward", D)
+    return D if need_input_error else None
+
+
+def lowest_that_learns(layers: Sequence[Any]) -> int:
+    """The first layer with something to learn; below it, nobody needs dE/dX. With none, the number of layers."""
+    for i, layer in enumerate(layers):
+        if any(below.parameters or below.written_as_in_the_article for below in layer.walk()):
+            return i
+    return len(layers)
+
+
+def smallest_batch(layers: Sequence[Any], input_shape: Shape) -> tuple[int, Any]:
+    """The fewest samples that all layers can be trained with, and the layer that asks for so many."""
+    needs = [(1, None)]
+    for layer, shape in zip(layers, shapes(layers, input_shape), strict=False):
+        if not layer.written_as_in_the_article:
+            needs.append((layer.smallest_batch(shape), layer))
+    return max(needs, key=lambda need: need[0])

@@ -1,0 +1,61 @@
+"""The dropout layer."""
+
+from math import prod
+
+from portnn import random
+from portnn.backend import Backend
+from portnn.layers import checks
+from portnn.layers.layer import Array, Layer
+
+
+class DropoutLayer(Layer):
+    """In training, drops each value with probability ``rate`` and enlarges the others; else it does nothing.
+
+        Y     = X * M,  M = 1 / (1 - rate) where a random word of 32 bits is rate * 2**32 or more, else 0
+        dE/dX = dE/dY * M
+
+    The mask M follows from the network's seed, the layer's path and the number of the update: it is the same on every
+    device. ``rate`` in [0, 1) is the share that is dropped. X and Y have the same shape, whichever it is.
+
+    Source: N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15, 2014.
+
+    >>> import numpy as np
+    >>> layer = DropoutLayer(0.5)
+    >>> layer.forward(np.ones((1, 6)), training=True)
+    array([[2., 2., 2., 2., 0., 0.]])
+    >>> layer.forward(np.ones((1, 6)))
+    array([[1., 1., 1., 1., 1., 1.]])
+    """
+
+    last_axis_only = True
+    mask: Array = None  # M
+
+    def __init__(self, rate: float):
+        self.rate = checks.number("rate", rate)
+        if not 0.0 <= self.rate < 1.0:
+            raise ValueError(f"rate must be in [0, 1), the share that is dropped, got {rate}")
+
+    def build(self, input_shape: tuple[int, ...] | None, backend: Backend, dtype: str, seed: int, path: str) -> None:
+        super().build(input_shape, backend, dtype, seed, path)
+        self.key = random.key(seed, f"{path}.mask" if path else "mask")
+
+    def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        return input_shape
+
+    def forward(self, X: Array, *, training: bool = False) -> Array:
+        X = self.accept(X)
+        if not training:
+            return X
+        assert self.backend is not None
+        words = self.backend.random_bits(self.key, self.step, prod(X.shape))
+        kept = self.xp.reshape(words >= round(self.rate * 2**32), X.shape)
+        self.mask = self.xp.astype(kept, X.dtype) * (1.0 / (1.0 - self.rate))
+        self.input, self.output = X, X * self.mask
+        return self.output
+
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+        D = self.accept_error(output_error)
+        return D * self.mask if need_input_error else None
+
+    def __repr__(self) -> str:
+        return f"DropoutLayer({self.rate:g})"

@@ -1,0 +1,84 @@
+"""Pooling over the whole image: one number a channel."""
+
+from math import prod
+
+from portnn.layers.layer import Array, Layer
+
+
+class GlobalPoolLayer(Layer):
+    """What both kinds share: images (N, H, W, C), or rows (N, L, C), become (N, C)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if input_shape is not None and len(input_shape) < 2:
+            raise ValueError(
+                f"{self} takes images (H, W, C) or rows (L, C), but a sample comes in with shape {input_shape}: it "
+                "needs axes to pool over beside the channels"
+            )
+        return input_shape and (input_shape[-1],)
+
+    def pixels(self, X: Array) -> Array:
+        """(N, H, W, C) -> (N, H*W, C)."""
+        self.output_shape(tuple(X.shape[1:]))
+        return self.xp.reshape(X, (X.shape[0], prod(X.shape[1:-1]), X.shape[-1]))
+
+
+class GlobalAvgPoolLayer(GlobalPoolLayer):
+    """The mean of each channel over the image.
+
+        Y[n, c]           = mean over i, j of X[n, i, j, c]
+        dE/dX[n, i, j, c] = dE/dY[n, c] / (H W)
+
+    X (N, H, W, C) or (N, L, C), Y (N, C).
+
+    >>> import numpy as np
+    >>> GlobalAvgPoolLayer().forward(np.arange(4.0).reshape(1, 2, 2, 1))
+    array([[1.5]])
+    """
+
+    def forward(self, X: Array, *, training: bool = False) -> Array:
+        X = self.accept(X)
+        Y = self.xp.mean(self.pixels(X), axis=1)
+        if training:
+            self.input, self.output = X, Y
+        return Y
+
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+        D = self.accept_error(output_error)
+        if not need_input_error:
+            return None
+        n, *image, channels = self.input.shape
+        share = self.xp.reshape(D * (1.0 / prod(image)), (n, *(1 for _ in image), channels))  # (N, 1, 1, C)
+        return share + self.xp.zeros_like(self.input)  # in the memory order of X
+
+
+class GlobalMaxPoolLayer(GlobalPoolLayer):
+    """The largest value of each channel over the image.
+
+        Y[n, c] = max over i, j of X[n, i, j, c]
+        dE/dX: dE/dY[n, c] goes to the pixel that was the largest, to the first one of equals
+
+    X (N, H, W, C) or (N, L, C), Y (N, C).
+
+    >>> import numpy as np
+    >>> GlobalMaxPoolLayer().forward(np.arange(4.0).reshape(1, 2, 2, 1))
+    array([[3.]])
+    """
+
+    def forward(self, X: Array, *, training: bool = False) -> Array:
+        X = self.accept(X)
+        Y = self.xp.max(self.pixels(X), axis=1)
+        if training:
+            self.input, self.output = X, Y
+        return Y
+
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+        D, xp = self.accept_error(output_error), self.xp
+        if not need_input_error:
+            return None
+        pixels = self.pixels(self.input)  # (N, H*W, C)
+        chosen = self.ops.one_hot(xp.argmax(pixels, axis=1), pixels.shape[1], D.dtype)  # (N, C, H*W)
+        errors = xp.permute_dims(chosen * xp.expand_dims(D, axis=-1), (0, 2, 1))
+        return xp.reshape(errors, self.input.shape)

@@ -1,0 +1,64 @@
+"""The group normalization layer."""
+
+from math import prod
+
+from portnn.layers import checks
+from portnn.layers.layer import Array
+from portnn.layers.normalization import NormLayer
+
+
+class GroupNormLayer(NormLayer):
+    """Cuts the channels into groups and normalizes each over the sample's image, alike in training and after.
+
+        Z     = (X - mean) S,  S = 1 / sqrt(variance + epsilon)         Y = Z W + B
+        dE/dX = S (dE/dZ - mean of dE/dZ - Z * mean of (dE/dZ * Z)),  dE/dZ = dE/dY W
+        dE/dW = sum of dE/dY * Z        dE/dB = sum of dE/dY            over all axes but the last
+
+    Means and the (biased) variance are over one sample's pixels and the C / groups neighbouring channels of a group.
+    X and Y (N, ..., C); ``layer.weights`` W, ones at first, and ``layer.bias`` B, zeros, are (C,).
+
+    Source: Y. Wu, K. He, "Group normalization", ECCV 2018.
+
+    >>> import numpy as np
+    >>> GroupNormLayer(2).forward(np.array([[1.0, 3.0, 20.0, 10.0]])).round(3)
+    array([[-1.,  1.,  1., -1.]])
+    """
+
+    def __init__(self, groups: int, *, epsilon: float = 1e-5):
+        super().__init__(epsilon=epsilon)
+        self.groups = checks.size("groups", groups)
+
+    def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        shape = super().output_shape(input_shape)
+        if shape and shape[-1] % self.groups:
+            raise ValueError(
+                f"{self}: groups={self.groups} does not divide the {shape[-1]} channels of a sample of shape {shape}: "
+                f"groups must be a divisor of {shape[-1]}"
+            )
+        return shape
+
+    def forward(self, X: Array, *, training: bool = False) -> Array:
+        X = self.accept(X)
+        self.output_shape(tuple(X.shape[1:] or X.shape))
+        Z, S, _, _ = self.normalized(self._grouped(X), (1, 3))
+        Z = self.xp.reshape(Z, X.shape)
+        Y = Z * self.parameters["weights"] + self.parameters["bias"]
+        if training:
+            self.input, self.Z, self.S, self.output = X, Z, S, Y
+        return Y
+
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+        D = self.accept_error(output_error)
+        self.learn(D, self.Z)
+        if not need_input_error:
+            return None
+        dZ = self._grouped(D * self.parameters["weights"])
+        return self.xp.reshape(self.normalized_backward(dZ, self._grouped(self.Z), self.S, (1, 3)), D.shape)
+
+    def _grouped(self, X: Array) -> Array:
+        """(N, H, W, C) -> (N, H*W, groups, C / groups)."""
+        n, *image, channels = X.shape
+        return self.xp.reshape(X, (n, prod(image), self.groups, channels // self.groups))
+
+    def __repr__(self) -> str:
+        return f"GroupNormLayer({self.groups})"

@@ -1,0 +1,38 @@
+"""The layer normalization layer."""
+
+from portnn.layers.layer import Array
+from portnn.layers.normalization import NormLayer
+
+
+class LayerNormLayer(NormLayer):
+    """Normalizes each sample over its last axis, alike in training and after.
+
+        Z     = (X - mean) S,  S = 1 / sqrt(variance + epsilon)         Y = Z W + B
+        dE/dX = S (dE/dZ - mean of dE/dZ - Z * mean of (dE/dZ * Z)),  dE/dZ = dE/dY W
+        dE/dW = sum of dE/dY * Z        dE/dB = sum of dE/dY            over all axes but the last
+
+    Means and the (biased) variance are over the last axis, C. X and Y (N, ..., C); ``layer.weights`` W, ones at first,
+    and ``layer.bias`` B, zeros, are (C,).
+
+    Source: J. L. Ba et al., "Layer normalization", 2016.
+
+    >>> import numpy as np
+    >>> LayerNormLayer().forward(np.array([[1.0, 3.0]])).round(3)
+    array([[-1.,  1.]])
+    """
+
+    def forward(self, X: Array, *, training: bool = False) -> Array:
+        X = self.accept(X)
+        self.output_shape(tuple(X.shape[1:] or X.shape))
+        Z, S, _, _ = self.normalized(X, (X.ndim - 1,))
+        Y = Z * self.parameters["weights"] + self.parameters["bias"]
+        if training:
+            self.input, self.Z, self.S, self.output = X, Z, S, Y
+        return Y
+
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+        D = self.accept_error(output_error)
+        self.learn(D, self.Z)
+        if not need_input_error:
+            return None
+        return self.normalized_backward(D * self.parameters["weights"], self.Z, self.S, (D.ndim - 1,))

@@ -1,0 +1,101 @@
+"""What the layers that normalize share."""
+
+from math import prod
+
+from portnn.backend import Backend
+from portnn.layers import checks
+from portnn.layers.layer import Array, Layer, Parameter
+
+
+class NormLayer(Layer):
+    """Makes mean 0 and variance 1 over some axes, then scales and shifts each channel C by learned numbers.
+
+        Z     = (X - mean) S,  S = 1 / sqrt(variance + epsilon)         Y = Z W + B
+        dE/dX = S (dE/dZ - mean of dE/dZ - Z * mean of (dE/dZ * Z)),  dE/dZ = dE/dY W
+        dE/dW = sum of dE/dY * Z        dE/dB = sum of dE/dY            over all axes but the last
+
+    Means and the (biased) variance are over the layer's own axes. ``layer.weights`` W, ones at first, and
+    ``layer.bias`` B, zeros, are (C,). Where nobody knows C yet, they are made at the first data.
+    """
+
+    last_axis_only = True
+    weights = Parameter()
+    bias = Parameter()
+    initializer = "ones"
+    Z: Array = None
+    S: Array = None
+
+    def __init__(self, *, epsilon: float = 1e-5):
+        self.epsilon = checks.number("epsilon", epsilon)
+        if self.epsilon <= 0.0:
+            raise ValueError(f"epsilon must be more than 0, got {epsilon}")
+        self.complete = False
+
+    def build(self, input_shape: tuple[int, ...] | None, backend: Backend, dtype: str, seed: int, path: str) -> None:
+        if input_shape:
+            self.output_shape(input_shape)
+            channels = input_shape[-1]
+            for name, array in self.parameters.items():
+                if tuple(array.shape) != (channels,):
+                    raise ValueError(
+                        f"{self.leaf(name)} has shape {tuple(array.shape)}, but there are {channels} channels"
+                    )
+            self.shapes = {"weights": (channels,), "bias": (channels,)}
+            self.draw_missing((channels, channels), seed, path)
+            self.complete = True
+        super().build(input_shape, backend, dtype, seed, path)
+
+    def accept(self, X: Array) -> Array:
+        X = super().accept(X)
+        if not self.complete:
+            assert self.backend is not None
+            self.build(tuple(X.shape[1:] or X.shape), self.backend, self.dtype, self.seed, self.path)
+        return X
+
+    def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if input_shape is None:
+            return None
+        channels = self.shapes.get("weights", input_shape[-1:])
+        if input_shape[-1:] != channels:
+            raise ValueError(
+                f"{self} takes {channels[0] if channels else 1} channels, but a sample comes in with shape "
+                f"{input_shape}: make another layer for another number of channels"
+            )
+        return input_shape
+
+    def parameter_shapes(self, input_shape: tuple[int, ...] | None) -> dict[str, tuple[int, ...]]:
+        if self.complete or not input_shape:
+            return super().parameter_shapes(input_shape)
+        return {"weights": input_shape[-1:], "bias": input_shape[-1:]}
+
+    def why_no_parameter(self, name: str) -> str:
+        if self.backend is None or self.complete:
+            return super().why_no_parameter(name)
+        return (
+            f"{self.leaf(name)} does not exist yet: nobody knows the number of channels before the first data. Call "
+            "fit or predict first, or put a layer in front that knows its shapes, such as ConvLayer"
+        )
+
+    def normalized(self, X: Array, axes: tuple[int, ...]) -> tuple[Array, Array, Array, Array]:
+        """Returns Z, S, mean and variance of X over ``axes``; the last three keep these axes, with length 1."""
+        xp = self.xp
+        share = 1.0 / max(1, prod(X.shape[axis] for axis in axes))
+        mean = xp.sum(X, axis=axes, keepdims=True) * share
+        Z = X - mean
+        variance = xp.sum(Z * Z, axis=axes, keepdims=True) * share
+        S = 1.0 / xp.sqrt(variance + self.epsilon)
+        return Z * S, S, mean, variance
+
+    def normalized_backward(self, dZ: Array, Z: Array, S: Array, axes: tuple[int, ...]) -> Array:
+        """dE/dX for dE/dZ: what is left of it once its share along the mean and along Z is taken off."""
+        xp = self.xp
+        share = 1.0 / max(1, prod(Z.shape[axis] for axis in axes))
+        mean = xp.sum(dZ, axis=axes, keepdims=True) * share
+        along = xp.sum(dZ * Z, axis=axes, keepdims=True) * share
+        return S * (dZ - mean - Z * along)
+
+    def learn(self, D: Array, Z: Array) -> None:
+        """Sets dE/dW and dE/dB."""
+        axes = tuple(range(D.ndim - 1))
+        self.gradients["weights"] = self.xp.sum(D * Z, axis=axes)
+        self.gradients["bias"] = self.xp.sum(D, axis=axes)

@@ -1,0 +1,126 @@
+"""Pooling over windows: the largest value, and the mean."""
+
+from typing import Any
+
+from portnn.layers import checks
+from portnn.layers.layer import Array, Layer
+from portnn.ops._plan import WindowPlan, by, window_plan
+
+
+class PoolLayer(Layer):
+    """What both kinds of pooling share: where the windows lie, worked out for the first image of each size."""
+
+    def __init__(self, window: Any, *, stride: Any = None, padding: Any = "valid"):
+        values = window if isinstance(window, (tuple, list)) else (window,)
+        if len(values) == 0:
+            raise ValueError("window must be a number, or one for each axis of the image, got an empty one")
+        sizes = tuple(checks.size("window", value) for value in values)
+        self.window = sizes if isinstance(window, (tuple, list)) else sizes[0]
+        self.stride = self.window if stride is None else stride
+        self.padding = padding
+        options = {"stride": (stride, None), "padding": (padding, "valid")}
+        self.options = "".join(f", {name}={value!r}" for name, (value, usual) in options.items() if value != usual)
+        axes = len(sizes) if isinstance(window, (tuple, list)) else 2
+        self.check_padding(window_plan((1 << 20,) * axes, self._sizes(axes), self.stride, padding))
+        self.plans: dict[tuple[int, ...], WindowPlan] = {}
+
+    def plan(self, image: tuple[int, ...]) -> WindowPlan:
+        """Where the windows lie on an image (H, W)."""
+        if image not in self.plans:
+            self.plans[image] = window_plan(image, self._sizes(len(image)), self.stride, self.padding)
+        return self.plans[image]
+
+    def _sizes(self, axes: int) -> tuple[int, ...]:
+        if not isinstance(self.window, tuple):
+            return (self.window,) * axes
+        if len(self.window) != axes:
+            raise ValueError(
+                f"{self} has a window of {len(self.window)} axes, but the image has {axes}: give a number, or one "
+                "an axis"
+            )
+        return self.window
+
+    def check_padding(self, plan: WindowPlan) -> None:
+        """Every window must hold a pixel of the image: there is no largest of none, and no mean."""
+        if any(max(pad) >= size for pad, size in zip(plan.padding, plan.kernel, strict=True)):
+            raise ValueError(
+                f"padding={self.padding!r} is as wide as the window of {by(plan.kernel)}: some windows would hold no "
+                "pixel of the image. On each side it must be smaller than the window"
+            )
+
+    def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if input_shape is None:
+            return None
+        if len(input_shape) < 2:
+            raise ValueError(
+                f"{self} takes images (H, W, C) or rows (L, C), but a sample comes in with shape {input_shape}: put a "
+                "ReshapeLayer in front of it"
+            )
+        try:
+            return (*self.plan(input_shape[:-1]).output, input_shape[-1])
+        except ValueError as error:
+            raise ValueError(f"{self}, for a sample of shape {input_shape}: {error}") from error
+
+    def planned(self, X: Array) -> WindowPlan:
+        """The plan for a batch X."""
+        self.output_shape(tuple(X.shape[1:]))
+        return self.plan(tuple(X.shape[1:-1]))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.window}{self.options})"
+
+
+class MaxPoolLayer(PoolLayer):
+    """The largest value in each window of the image.
+
+        Y[n, i, j, c] = max over u, v of X[n, s i + u, s j + v, c]
+        dE/dX: dE/dY[n, i, j, c] goes to the pixel that was the largest, to the first one of equals
+
+    ``window``: a number of pixels, or one an axis; ``stride`` s likewise, by default the window, so that windows lie
+    side by side; ``padding`` as in ConvLayer, with minus infinity. X (N, H, W, C) or (N, L, C), Y (N, H', W', C).
+
+    >>> import numpy as np
+    >>> MaxPoolLayer(2).forward(np.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0]
+    array([[ 5.,  7.],
+           [13., 15.]])
+    """
+
+    def forward(self, X: Array, *, training: bool = False) -> Array:
+        X = self.accept(X)
+        Y = self.ops.max_pool(X, self.planned(X))
+        if training:
+            self.input, self.output = X, Y
+        return Y
+
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+        D = self.accept_error(output_error)
+        if not need_input_error:
+            return None
+        return self.ops.max_pool_backward(self.input, self.output, D, self.planned(self.input))
+
+
+class AvgPoolLayer(PoolLayer):
+    """The mean of each window of the image.
+
+        Y[n, i, j, c] = mean over u, v of X[n, s i + u, s j + v, c]
+        dE/dX: dE/dY[n, i, j, c] goes to the window's pixels in equal shares
+
+    Arguments and shapes are those of MaxPoolLayer. Padding is not counted: a window at the edge is the mean of the
+    pixels it really covers.
+
+    >>> import numpy as np
+    >>> AvgPoolLayer(2).forward(np.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0]
+    array([[ 2.5,  4.5],
+           [10.5, 12.5]])
+    """
+
+    def forward(self, X: Array, *, training: bool = False) -> Array:
+        X = self.accept(X)
+        Y = self.ops.avg_pool(X, self.planned(X))
+        if training:
+            self.input, self.output = X, Y
+        return Y
+
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+        D = self.accept_error(output_error)
+        return self.ops.avg_pool_backward(D, self.planned(self.input)) if need_input_error else None

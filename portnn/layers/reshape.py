@@ -1,0 +1,47 @@
+"""The reshape layer."""
+
+from math import prod
+
+from portnn.layers import checks
+from portnn.layers.layer import Array, Layer
+
+
+class ReshapeLayer(Layer):
+    """Gives each sample another shape, in C order: the last axis runs fastest.
+
+        Y     = X in the new shape        dE/dX: dE/dY in the shape of X
+
+    ``shape``: that of one sample of Y, such as (28, 28, 1). X (N, ...), Y (N, *shape), with as many numbers a sample.
+
+    >>> import numpy as np
+    >>> ReshapeLayer((2, 3, 1)).forward(np.zeros((5, 6))).shape
+    (5, 2, 3, 1)
+    """
+
+    def __init__(self, shape: tuple[int, ...]):
+        self.shape = checks.shape("shape", shape)
+        if not self.shape:
+            raise ValueError("shape must have one axis at least, such as (28, 28, 1), got ()")
+
+    def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...]:
+        if input_shape is not None and prod(input_shape) != prod(self.shape):
+            raise ValueError(
+                f"{self} makes samples of {prod(self.shape)} numbers, but a sample comes in with shape {input_shape}, "
+                f"{prod(input_shape)} numbers: choose a shape with as many"
+            )
+        return self.shape
+
+    def forward(self, X: Array, *, training: bool = False) -> Array:
+        X = self.accept(X)
+        self.output_shape(tuple(X.shape[1:]))
+        Y = self.xp.reshape(X, (X.shape[0], *self.shape))
+        if training:
+            self.input, self.output = X, Y
+        return Y
+
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+        D = self.accept_error(output_error)
+        return self.xp.reshape(D, self.input.shape) if need_input_error else None
+
+    def __repr__(self) -> str:
+        return f"ReshapeLayer({self.shape})"

@@ -1,0 +1,39 @@
+"""The softmax layer."""
+
+from portnn import activations
+from portnn.layers.layer import Array, Layer
+
+
+class SoftmaxLayer(Layer):
+    """Turns the numbers on the last axis into shares: positive, and one in sum.
+
+        Y[i]     = exp(X[i]) / sum over j of exp(X[j])
+        dE/dX[i] = Y[i] (dE/dY[i] - sum over j of dE/dY[j] Y[j])
+
+    The derivative is a matrix, dY[i]/dX[j] = Y[i] ((i = j) - Y[j]): every output depends on every input, so this is no
+    ActivationLayer. For the loss "softmax_cross_entropy", which takes X itself, leave the layer out. X and Y have the
+    same shape, whichever it is.
+
+    >>> import numpy as np
+    >>> SoftmaxLayer().forward(np.log([[1.0, 3.0]]))
+    array([[0.25, 0.75]])
+    """
+
+    last_axis_only = True
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        return input_shape
+
+    def forward(self, X: Array, *, training: bool = False) -> Array:
+        X = self.accept(X)
+        Y = activations.softmax(X)
+        if training:
+            self.input, self.output = X, Y
+        return Y
+
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+        D, Y = self.accept_error(output_error), self.output
+        return Y * (D - self.xp.sum(D * Y, axis=-1, keepdims=True)) if need_input_error else None

@@ -1,0 +1,58 @@
+"""The upsample layer."""
+
+from typing import Any
+
+from portnn.layers.layer import Array, Layer
+from portnn.ops._plan import per_axis
+
+
+class UpsampleLayer(Layer):
+    """Enlarges images by repeating each pixel ("nearest").
+
+        Y[n, i, j, c]     = X[n, i // r, j // r, c]
+        dE/dX[n, i, j, c] = sum of dE/dY over the r x r pixels that came of it
+
+    ``factor`` r: a number, or one an axis. X (N, H, W, C) or (N, L, C), Y (N, r H, r W, C).
+
+    >>> import numpy as np
+    >>> UpsampleLayer(2).forward(np.array([[[1.0], [2.0]]]))[0, :, 0]
+    array([1., 1., 2., 2.])
+    """
+
+    def __init__(self, factor: Any):
+        self.factor = factor
+        per_axis("factor", factor, len(factor) if isinstance(factor, (tuple, list)) else 1)
+
+    def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if input_shape is None:
+            return None
+        *image, channels = input_shape
+        if not image:
+            raise ValueError(
+                f"{self} takes images (H, W, C) or rows (L, C), but a sample comes in with shape {input_shape}: put a "
+                "ReshapeLayer in front of it"
+            )
+        return (*(n * r for n, r in zip(image, per_axis("factor", self.factor, len(image)), strict=True)), channels)
+
+    def forward(self, X: Array, *, training: bool = False) -> Array:
+        X, xp = self.accept(X), self.xp
+        self.output_shape(tuple(X.shape[1:]))
+        Y = X
+        for axis, r in enumerate(per_axis("factor", self.factor, X.ndim - 2), start=1):
+            Y = xp.repeat(Y, r, axis=axis) if r > 1 else Y
+        if training:
+            self.input, self.output = X, Y
+        return Y
+
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+        D = self.accept_error(output_error)
+        if not need_input_error:
+            return None
+        n, *image, channels = self.input.shape
+        factors = per_axis("factor", self.factor, len(image))
+        pairs = tuple(size for pair in zip(image, factors, strict=True) for size in pair)
+        D = self.xp.reshape(D, (n, *pairs, channels))  # (N, H, r, W, r, C)
+        return self.xp.sum(D, axis=tuple(range(2, 2 * len(image) + 1, 2)))
+
+    def __repr__(self) -> str:
+        return f"UpsampleLayer({self.factor})"

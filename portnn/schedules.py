@@ -1,0 +1,141 @@
+"""Schedules: learning rates that follow a plan. Each is a function of k, the number of updates made since ``use()``.
+
+A schedule goes wherever a learning rate does: ``SGD(StepDecay(0.1, 1000, 0.5))``, ``fit(..., learning_rate=schedule)``.
+The first update uses the rate for k = 0. Any function of k will do as well.
+"""
+
+from collections.abc import Callable
+from math import cos, pi
+from typing import Any
+
+from portnn.optimizers import check_learning_rate, check_number, rate_at
+
+
+class StepDecay:
+    """lr(k) = learning_rate * factor ** (k // every): multiplied by ``factor`` after every so many updates.
+
+    >>> [StepDecay(1.0, 2, 0.5)(k) for k in range(5)]
+    [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
+
+    def __init__(self, learning_rate: float, every: int, factor: float):
+        self.learning_rate = check_number(learning_rate)
+        self.every = _steps("every", every)
+        self.factor = _factor(factor)
+
+    def __call__(self, k: int) -> float:
+        return self.learning_rate * self.factor ** (k // self.every)
+
+    def __repr__(self) -> str:
+        return f"StepDecay({self.learning_rate:g}, {self.every}, {self.factor:g})"
+
+
+class ExponentialDecay:
+    """lr(k) = learning_rate * factor ** k.
+
+    >>> [ExponentialDecay(1.0, 0.5)(k) for k in range(3)]
+    [1.0, 0.5, 0.25]
+    """
+
+    def __init__(self, learning_rate: float, factor: float):
+        self.learning_rate = check_number(learning_rate)
+        self.factor = _factor(factor)
+
+    def __call__(self, k: int) -> float:
+        return self.learning_rate * self.factor**k
+
+    def __repr__(self) -> str:
+        return f"ExponentialDecay({self.learning_rate:g}, {self.factor:g})"
+
+
+class CosineDecay:
+    """lr(k) = learning_rate / 2 * (1 + cos(pi * min(k, steps) / steps)): half a wave down to zero; then zero.
+
+    Source: I. Loshchilov, F. Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017 (one period).
+
+    >>> [round(CosineDecay(1.0, 4)(k), 3) for k in range(6)]
+    [1.0, 0.854, 0.5, 0.146, 0.0, 0.0]
+    """
+
+    def __init__(self, learning_rate: float, steps: int):
+        self.learning_rate = check_number(learning_rate)
+        self.steps = _steps("steps", steps)
+
+    def __call__(self, k: int) -> float:
+        return 0.5 * self.learning_rate * (1.0 + cos(pi * min(k, self.steps) / self.steps))
+
+    def __repr__(self) -> str:
+        return f"CosineDecay({self.learning_rate:g}, {self.steps})"
+
+
+class WarmUp:
+    """Rises in a straight line to the first rate of another schedule, then follows it from its beginning.
+
+    lr(k) = schedule(0) * (k + 1) / steps for k < steps, then schedule(k - steps). ``schedule`` may be a number.
+
+    >>> [WarmUp(0.8, 4)(k) for k in range(5)]
+    [0.2, 0.4, 0.6000000000000001, 0.8, 0.8]
+    """
+
+    def __init__(self, schedule: float | Callable[[int], float], steps: int):
+        self.schedule = check_learning_rate(schedule)
+        self.steps = _steps("steps", steps)
+
+    def __call__(self, k: int) -> float:
+        if k < self.steps:
+            return rate_at(self.schedule, 0) * (k + 1) / self.steps
+        return rate_at(self.schedule, k - self.steps)
+
+    def __repr__(self) -> str:
+        return f"WarmUp({self.schedule}, {self.steps})"
+
+
+class OneCycle:
+    """Up to ``peak`` and far down again, along half waves, within ``steps`` updates; the last rate from then on.
+
+    From peak / 25 up to ``peak`` in the first 30 % of the updates, then down to a 250,000th of it: with
+    top = 0.3 * steps - 1 and end = steps - 1, lr(k) = b + (a - b) / 2 * (1 + cos(pi * p)), where p is how far k is on
+    the way from a = peak / 25 to b = peak (0 to top), or from a = peak to b = peak / 250,000 (top to end).
+
+    Source: L. Smith, N. Topin, "Super-convergence", 2017; the numbers are PyTorch's.
+
+    >>> [round(OneCycle(1.0, 10)(k), 3) for k in range(10)]
+    [0.04, 0.52, 1.0, 0.95, 0.812, 0.611, 0.389, 0.188, 0.05, 0.0]
+    """
+
+    START, END, UP = 25.0, 250_000.0, 0.3
+
+    def __init__(self, peak: float, steps: int):
+        self.peak = check_number(peak)
+        self.steps = _steps("steps", steps)
+
+    def __call__(self, k: int) -> float:
+        top, end = self.UP * self.steps - 1.0, self.steps - 1.0
+        k = min(k, self.steps - 1)
+        if k <= top:
+            return _wave(self.peak / self.START, self.peak, k / top)
+        return _wave(self.peak, self.peak / self.END, (k - top) / (end - top))
+
+    def __repr__(self) -> str:
+        return f"OneCycle({self.peak:g}, {self.steps})"
+
+
+def _wave(a: float, b: float, p: float) -> float:
+    """From a (p = 0) to b (p = 1) along half a wave."""
+    return b + 0.5 * (a - b) * (1.0 + cos(pi * p))
+
+
+def _steps(what: str, value: Any) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{what} must be a number of updates, a whole number, got {value!r:.60}")
+    if value.__index__() < 1:
+        raise ValueError(f"{what} must be 1 or more updates, got {value}")
+    return int(value.__index__())
+
+
+def _factor(value: Any) -> float:
+    if isinstance(value, (str, bytes, bool)) or not hasattr(value, "__float__"):
+        raise TypeError(f"factor must be a number, got {value!r:.60}")
+    if not 0.0 < float(value) < float("inf"):
+        raise ValueError(f"factor must be more than 0 and finite, got {value}")
+    return float(value)
