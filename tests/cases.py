@@ -126,18 +126,23 @@ LAYERS = [
     Case("LayerNormLayer", lambda: LayerNormLayer(), (5,)),
     Case("LayerNormLayer, images", lambda: LayerNormLayer(), (3, 2, 4)),
     Case("GroupNormLayer", lambda: GroupNormLayer(2), (3, 2, 4)),
-    Case("GroupNormLayer, rows", lambda: GroupNormLayer(3), (6,)),
+    Case("GroupNormLayer, rows", lambda: GroupNormLayer(2), (6,)),
     Case("SoftmaxLayer", lambda: SoftmaxLayer(), (5,)),
     Case("SoftmaxLayer, images", lambda: SoftmaxLayer(), (2, 2, 3)),
     Case("ResidualLayer", lambda: ResidualLayer(FCLayer(4, 6), ActivationLayer("tanh"), FCLayer(6, 4)), (4,)),
     Case(
         "ResidualLayer, images",
-        lambda: ResidualLayer(ConvLayer((4, 4, 2), (3, 3), 2, padding="same"), BatchNormLayer(), OwnLayer(2)),
+        lambda: ResidualLayer(
+            # a bias in front of batch normalization has no gradient but rounding noise
+            ConvLayer((4, 4, 2), (3, 3), 2, padding="same", bias=False),
+            BatchNormLayer(),
+            OwnLayer(2),
+        ),
         (4, 4, 2),
     ),
     Case("ParallelLayer", lambda: ParallelLayer(FCLayer(4, 2), [FCLayer(4, 3), ActivationLayer("tanh")], []), (4,)),
     Case(
-        "ParallelLayer, add", lambda: ParallelLayer([FCLayer(4, 2), LayerNormLayer()], FCLayer(4, 2), merge="add"), (4,)
+        "ParallelLayer, add", lambda: ParallelLayer([FCLayer(4, 3), LayerNormLayer()], FCLayer(4, 3), merge="add"), (4,)
     ),
     Case(
         "ParallelLayer, inception",

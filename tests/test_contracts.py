@@ -74,7 +74,7 @@ def test_backward_is_the_derivative_of_forward(case):
     direction = draw(*X.shape, seed=2)
     numeric = slope(lambda x: np.sum(D * layer.forward(x, training=True)), X, direction)
     assert numeric == pytest.approx(np.sum(dX * direction), rel=1e-7, abs=1e-9)
-    for part, name, W in [(part, name, W) for part in layer.walk() for name, W in part.parameters.items()]:
+    for part, name, W in [(p, name, W) for p in layer.walk() for name, W in p.parameters.items()]:
         direction, gradient = draw(*W.shape, seed=3), part.gradients[name]
 
         def error(w, part=part, name=name):

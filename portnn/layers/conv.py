@@ -70,13 +70,7 @@ class ConvLayer(Layer):
                 )
         self.initializer = initializers.check_name(weights)
         self.plan = window_plan(tuple(image), self.kernel_shape, stride, padding, dilation)
-        options = {
-            "stride": (stride, 1),
-            "padding": (padding, "valid"),
-            "dilation": (dilation, 1),
-            "groups": (groups, 1),
-        }
-        self.options = "".join(f", {name}={value!r}" for name, (value, usual) in options.items() if value != usual)
+        self.stride, self.padding, self.dilation = stride, padding, dilation
         self.shapes = {"weights": (*self.kernel_shape, channels // self.groups, self.layer_depth)}
         if bias:
             self.shapes["bias"] = (self.layer_depth,)
@@ -102,7 +96,7 @@ class ConvLayer(Layer):
         if prod(shape) == prod(self.input_shape):
             return f"put ReshapeLayer({self.input_shape}) in front of it, or reshape the data"
         if len(shape) == len(self.input_shape):
-            return f"make it ConvLayer({shape}, {self.kernel_shape}, {self.layer_depth}{self.options})"
+            return f"make it ConvLayer({shape}, {self.kernel_shape}, {self.layer_depth}{self._options()})"
         return "reshape the data"
 
     def multiply_adds(self, input_shape: tuple[int, ...] | None) -> int:
@@ -145,6 +139,12 @@ class ConvLayer(Layer):
     def _joined(self, parts: list[Array], axis: int) -> Array:
         return parts[0] if len(parts) == 1 else self.xp.concat(parts, axis=axis)
 
+    def _options(self) -> str:
+        """The options that are not the usual ones, as they were given."""
+        usual = {"stride": 1, "padding": "valid", "dilation": 1, "groups": 1}
+        given = {name: getattr(self, name) for name in usual}
+        return "".join(f", {name}={value!r}" for name, value in given.items() if value != usual[name])
+
     def __repr__(self) -> str:
-        extras = self.options + ("" if "bias" in self.shapes else ", bias=False")
+        extras = self._options() + ("" if "bias" in self.shapes else ", bias=False")
         return f"ConvLayer({self.input_shape}, {self.kernel_shape}, {self.layer_depth}{extras})"
