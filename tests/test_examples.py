@@ -12,7 +12,7 @@ from portnn.backend import availability
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-SHORT = {"xor": 20, "conv": 5, "mnist_fc": 1, "mnist_conv": 1, "own_layer": 20}
+SHORT = {"xor": 20, "conv": 5, "mnist_fc": 1, "mnist_conv": 1, "own_layer": 20, "mnist_lenet": 1, "mnist_resnet": 1}
 
 
 def run(*arguments, cwd=ROOT):
@@ -32,8 +32,9 @@ def test_example(example, tmp_path):
     done = run(str(example), "--epochs", str(SHORT[example.stem]), "--seed", "1", "--backend", "cpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     if example.stem.startswith("mnist"):
-        assert re.search(r"^epoch 1/1   error=0\.\d{6}$", done.stdout, re.MULTILINE)
-        assert re.search(r"^test accuracy: \d+\.\d% of 1000 digits$", done.stdout, re.MULTILINE)
+        assert re.search(r"^epoch 1/1   error=\d\.\d{6}", done.stdout, re.MULTILINE)
+        accuracy = re.search(r"^test accuracy: (\d+\.\d+)% of 1000 digits$", done.stdout, re.MULTILINE)
+        assert float(accuracy.group(1)) > 40.0
         assert re.search(r"^predicted:( \d){10}\ntrue:     ( \d){10}$", done.stdout, re.MULTILINE)
     assert not list(tmp_path.iterdir())
 
