@@ -168,6 +168,21 @@ def test_layer_takes_arrays_of_any_memory_order(case):
 
 
 @layers
+def test_layer_takes_arrays_with_gaps_and_backwards(case):
+    backend = portnn.get_backend("cpu")
+    layer, straight = build(case, backend), build(case, backend)
+    wide = draw(2 * N, *case.sample, 2)
+    X = wide[::-2, ..., 1]
+    Y, Y_straight = layer.forward(X, training=True), straight.forward(X.copy(), training=True)
+    assert np.allclose(Y, Y_straight, rtol=1e-13)
+    D = draw(2 * N, *Y.shape[1:], 2, seed=1)[::-2, ..., 0]
+    assert np.allclose(layer.backward(D), straight.backward(D.copy()), rtol=1e-13, atol=1e-14)
+    for part, other in zip(layer.walk(), straight.walk(), strict=True):
+        for name, gradient in part.gradients.items():
+            assert np.allclose(gradient, other.gradients[name], rtol=1e-12, atol=1e-13), name
+
+
+@layers
 def test_layer_takes_no_samples(case, library):
     layer = build(case, library.backend)
     X = library.array(np.zeros((0, *case.sample)))

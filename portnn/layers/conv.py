@@ -108,7 +108,7 @@ class ConvLayer(Layer):
             self.output_shape(tuple(X.shape[1:]))
         P = self.ops.patches(X, self.plan, self.groups)  # (K, M) a group
         products = [self.xp.matmul(w.T, p) for w, p in zip(self._weights_by_group(), P, strict=True)]  # (F/groups, M)
-        Y = self.ops.images(self._joined(products, 0), self.plan)  # (F, M) -> (N, H', W', F)
+        Y = self.ops.images(self._joined(products), self.plan)  # (F, M) -> (N, H', W', F)
         if "bias" in self.shapes:
             Y = Y + self.parameters["bias"]
         if training:
@@ -119,8 +119,8 @@ class ConvLayer(Layer):
         D = self.ops.columns(self.accept_error(output_error), self.plan)  # (N, H', W', F) -> (F, M)
         D_by_group = [D[filters, ...] for filters in self._filters()]
         P, xp = self.input_patches, self.xp
-        dW = self._joined([xp.matmul(p, d.T) for p, d in zip(P, D_by_group, strict=True)], 1)  # (K, F)
-        self.gradients["weights"] = xp.reshape(dW, self.shapes["weights"])
+        dW = self._joined([xp.matmul(d, p.T) for d, p in zip(D_by_group, P, strict=True)])  # (F, K)
+        self.gradients["weights"] = xp.reshape(dW.T, self.shapes["weights"])
         if "bias" in self.shapes:
             self.gradients["bias"] = xp.sum(D, axis=1)
         if not need_input_error:
@@ -136,8 +136,14 @@ class ConvLayer(Layer):
         W = self.xp.reshape(self.parameters["weights"], (-1, self.layer_depth))  # (h, w, C/groups, F) -> (K, F)
         return [W[:, filters] for filters in self._filters()] if self.groups > 1 else [W]
 
-    def _joined(self, parts: list[Array], axis: int) -> Array:
-        return parts[0] if len(parts) == 1 else self.xp.concat(parts, axis=axis)
+    def _joined(self, parts: list[Array]) -> Array:
+        """A matrix for each group of filters -> one, (F, ...). Not by concat: see ``ops.patches``."""
+        if len(parts) == 1:
+            return parts[0]
+        whole = self.xp.empty((self.layer_depth, parts[0].shape[1]), dtype=parts[0].dtype, device=parts[0].device)
+        for filters, part in zip(self._filters(), parts, strict=True):
+            whole[filters, :] = part
+        return whole
 
     def _options(self) -> str:
         """The options that are not the usual ones, as they were given."""

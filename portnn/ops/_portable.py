@@ -22,13 +22,15 @@ def patches(x: Array, plan: WindowPlan, groups: int = 1, *, xp: Any) -> list[Arr
     The rows are in the order of the weights' first three axes.
     """
     x, size = padded(x, plan, 0.0, xp=xp), x.shape[-1] // groups
-    m = x.shape[0] * prod(plan.output)
+    n, m = x.shape[0], x.shape[0] * prod(plan.output)
     parts = []
     for start in range(0, x.shape[-1], size):
-        seen = [
-            x[(slice(None), *window, slice(start, start + size))] for window in plan.windows
-        ]  # (N, H', W', C/groups)
-        parts.append(xp.reshape(xp.concat(seen, axis=-1), (m, len(seen) * size)).T)
+        channels = slice(start, start + size)
+        # Not concat: to join many arrays some libraries send their addresses to the device, which no capture allows.
+        p = xp.empty((n, *plan.output, len(plan.windows), size), dtype=x.dtype, device=x.device)
+        for k, window in enumerate(plan.windows):
+            p[..., k, :] = x[(slice(None), *window, channels)]  # (N, H', W', C/groups)
+        parts.append(xp.reshape(p, (m, len(plan.windows) * size)).T)
     return parts
 
 

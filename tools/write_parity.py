@@ -1,0 +1,281 @@
+"""Writes docs/parity.md: for each row of the table of cases, how far portnn is from PyTorch and from measured
+derivatives, and the array libraries it passed on.
+
+    python tools/write_parity.py            (needs PyTorch and array-api-strict)
+
+Every figure on the page is calculated here, nothing is copied. Run it again when the table in tests/cases.py changes;
+a test holds the page's rows against the table.
+"""
+
+import platform
+import sys
+from pathlib import Path
+
+import array_api_strict
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "backends"), str(ROOT / "tests")]
+
+import parity  # noqa: E402
+import portnn  # noqa: E402
+import pytorch_twin  # noqa: E402
+import test_replay  # noqa: E402
+from cases import ACTIVATIONS, FUNCTIONS_ONLY, LAYERS, LOSSES, OPS, OPTIMIZERS, SCHEDULES  # noqa: E402
+from conftest import strict_backend  # noqa: E402
+from portnn.ops._plan import window_plan  # noqa: E402
+
+TARGET = ROOT / "docs" / "parity.md"
+DTYPES = ("float64", "float32")
+SMALL = 1e-12  # two libraries agree if they are no further apart, in float64
+LIBRARIES = {
+    "NumPy": lambda: portnn.get_backend("cpu"),
+    "portable": lambda: portnn.get_backend(np),
+    "strict": strict_backend,
+    "PyTorch": lambda: portnn.get_backend(torch),
+}
+
+
+def main():
+    lines = [
+        HEAD.format(
+            versions=f"portnn {portnn.__version__}, Python {platform.python_version()}, NumPy {np.__version__}, "
+            f"PyTorch {torch.__version__.partition('+')[0]}, array-api-strict {array_api_strict.__version__}",
+            small=SMALL,
+        )
+    ]
+    for title, note, rows in (
+        ("Layers", LAYER_NOTE, map(layer_row, LAYERS)),
+        ("Activations", "", map(activation_row, ACTIVATIONS + FUNCTIONS_ONLY)),
+        ("Losses", LOSS_NOTE, map(loss_row, LOSSES)),
+        ("Optimizers", OPTIMIZER_NOTE, map(optimizer_row, OPTIMIZERS)),
+        ("Schedules", SCHEDULE_NOTE, map(schedule_row, SCHEDULES)),
+        ("Ops", OPS_NOTE, map(op_row, OPS)),
+    ):
+        lines += [f"\n## {title}\n", *([note, ""] if note else []), TABLE_HEAD]
+        for row in rows:
+            lines.append("| " + " | ".join(row) + " |")
+            print(lines[-1], flush=True)
+    TARGET.write_text("\n".join(lines) + "\n")
+
+
+# -- rows: name, difference in float64, in float32, gradient check, libraries ------------------------------------------
+
+
+def layer_row(case):
+    apart = []
+    for dtype in DTYPES:
+        layer = parity.made(case, dtype)
+        X = parity.draw(parity.N, *case.sample).astype(dtype)
+        D = parity.draw(*layer.forward(X).shape, seed=1).astype(dtype)
+        exact = {path: a.astype(np.float64) for path, a in parity.parameters(layer).items()}
+        theirs = pytorch_twin.reference(layer, X.astype(np.float64), D.astype(np.float64), exact)
+        apart.append(parity.difference(parity.results(layer, X, D), theirs))
+    report = portnn.gradcheck(case.make(), input_shape=case.sample)
+    assert report.passed, (case.name, report)
+    return (
+        case.name,
+        *map(figure, apart),
+        figure(report.worst),
+        libraries(lambda place: on(case, place), lambda: test_replay.test_layer(case)),
+    )
+
+
+def on(case, backend):
+    """Every result of a layer on a backend, as NumPy arrays."""
+    given = parity.parameters(parity.made(case))
+    layer = case.make()
+    layer.build(case.sample, backend, "float64", 7, "")
+    for path, part, name in parity.paths(layer, "parameters"):
+        part.assign(name, given[path])
+    X = backend.asarray(parity.draw(parity.N, *case.sample))
+    Y = layer.forward(X, training=True)
+    found = {"Y": Y, "dE/dX": layer.backward(backend.asarray(parity.draw(*tuple(Y.shape), seed=1)))}
+    for kind in ("gradients", "new_buffers"):
+        found |= {f"{kind} {path}": getattr(part, kind)[name] for path, part, name in parity.paths(layer, kind)}
+    return {name: backend.to_numpy(array) for name, array in found.items()}
+
+
+def activation_row(name):
+    x = np.concatenate([np.linspace(-6.0, 6.0, 49) + 0.01, [-1e4, 1e4]]).reshape(3, 17)
+    functions = portnn.activations.PAIRS.get(name) or (getattr(portnn, name),)
+    t = pytorch_twin.tensor(x, True)
+    y = pytorch_twin.ACTIVATIONS[name](t)
+    y.sum().backward()
+    theirs = [y.detach().numpy(), t.grad.numpy()]
+    apart = [
+        max(parity.difference({"f": f(x.astype(dtype))}, {"f": a}) for f, a in zip(functions, theirs, strict=False))
+        for dtype in DTYPES
+    ]
+    if name in FUNCTIONS_ONLY:
+        check, replay = "-", None
+    else:
+        report = portnn.gradcheck(portnn.ActivationLayer(name), input_shape=(7,))
+        assert report.passed, report
+        check = figure(report.worst)
+        replay = lambda: test_replay.assert_replays_equal_eager_steps(  # noqa: E731
+            lambda: [portnn.FCLayer(4, 3), portnn.ActivationLayer(name)], (4,)
+        )
+
+    def on_library(backend):
+        return {str(i): backend.to_numpy(f(backend.asarray(x))) for i, f in enumerate(functions)}
+
+    return name, *map(figure, apart), check, libraries(on_library, replay)
+
+
+def loss_row(name):
+    case, rng = LOSSES[name], np.random.default_rng(2)
+    y_true, y_pred = case.targets(rng, 6, 4), 3.0 * rng.standard_normal((6, 4))
+    apart = []
+    for dtype in DTYPES:
+        y, t = y_pred.astype(dtype), y_true if y_true.dtype.kind == "i" else y_true.astype(dtype)
+        theirs = pytorch_twin.loss_reference(
+            name, t if t.dtype.kind == "i" else t.astype(np.float64), y.astype(np.float64)
+        )
+        apart.append(parity.difference({"E": np.asarray(case.loss(t, y)), "dE/dY": case.prime(t, y)}, theirs))
+    direction, h = rng.standard_normal(y_pred.shape), 1e-6
+    measured = (case.loss(y_true, y_pred + h * direction) - case.loss(y_true, y_pred - h * direction)) / (2 * h)
+    exact = case.prime(y_true, y_pred) * direction
+    check = abs(measured - exact.sum()) / np.sqrt((exact**2).sum())
+
+    def on_library(backend):
+        a, b = backend.asarray(y_true), backend.asarray(y_pred)
+        return {"E": backend.to_numpy(case.loss(a, b)), "prime": backend.to_numpy(case.prime(a, b))}
+
+    return name, *map(figure, apart), figure(check), libraries(on_library, lambda: test_replay.test_loss(case))
+
+
+def optimizer_row(name):
+    make, rng = OPTIMIZERS[name], np.random.default_rng(3)
+    weights = [rng.standard_normal(shape) for shape in ((3, 2), (4,))]
+    gradients = [[rng.standard_normal(w.shape) for w in weights] for _ in range(20)]
+
+    def steps(backend, dtype="float64"):
+        ours = make()
+        w = [backend.asarray(a.astype(dtype)) for a in weights]
+        slots = ours.slots(w)
+        for k in range(20):
+            w, slots = ours.update(w, [backend.asarray(g.astype(dtype)) for g in gradients[k]], slots, ours.hyper(k))
+        return {str(i): backend.to_numpy(a) for i, a in enumerate(w)}
+
+    theirs = {str(i): a for i, a in enumerate(pytorch_twin.descend(make(), weights, gradients)[-1])}
+    apart = [parity.difference(steps(portnn.get_backend("cpu"), dtype), theirs) for dtype in DTYPES]
+    return name, *map(figure, apart), "-", libraries(steps, lambda: test_replay.test_optimizer(make))
+
+
+def schedule_row(name):
+    ours = SCHEDULES[name]()
+    limit = getattr(pytorch_twin.base(ours), "steps", 30) + (ours.steps if name.startswith("WarmUp") else 0)
+    theirs = np.array(pytorch_twin.rates(ours, limit))
+    apart = np.abs([ours(k) for k in range(limit)] - theirs).max() / theirs.max()
+    return name, figure(apart), "-", "-", "(Python floats)"
+
+
+def op_row(name):
+    plan = window_plan((5, 4), (3, 2), 2, 1)
+    x = parity.draw(3, 5, 4, 4)
+    t = torch.tensor(x, requires_grad=True)
+    second = t.movedim(-1, 1)
+
+    def run(backend):
+        table = portnn.ops.bind(backend, "portable", "float64")
+        return {name: backend.to_numpy(OURS[name](table, backend))}
+
+    def patches(table, backend):
+        (p,) = table.patches(backend.asarray(x), plan)  # (h, w, C) by (N, H', W')
+        return p
+
+    D = parity.draw(3, *plan.output, 4, seed=1)
+    labels = np.array([2, 0, 4])
+    columns = parity.draw(24, 3 * 9, seed=2)
+    OURS = {
+        "patches": patches,
+        "fold": lambda table, backend: table.fold([backend.asarray(columns)], plan),
+        "images": lambda table, backend: table.images(backend.asarray(columns), plan),
+        "columns": lambda table, backend: table.columns(backend.asarray(D), plan),
+        "max_pool": lambda table, backend: table.max_pool(backend.asarray(x), plan),
+        "max_pool_backward": lambda table, backend: table.max_pool_backward(
+            backend.asarray(x), table.max_pool(backend.asarray(x), plan), backend.asarray(D), plan
+        ),
+        "avg_pool": lambda table, backend: table.avg_pool(backend.asarray(x), plan),
+        "avg_pool_backward": lambda table, backend: table.avg_pool_backward(backend.asarray(D), plan),
+        "one_hot": lambda table, backend: table.one_hot(backend.asarray(labels), 5, backend.xp.float64),
+        "erf": lambda table, backend: table.erf(backend.asarray(x)),
+    }
+
+    def unfolded(a):  # PyTorch's (N, C h w, L) -> (h w C, N L)
+        return a.reshape(3, 4, 6, -1).permute(2, 1, 0, 3).reshape(24, -1)
+
+    def folding(a):
+        return a.reshape(6, 4, 3, -1).permute(2, 1, 0, 3).reshape(3, 24, -1)
+
+    def pooled(function, **options):
+        y = function(second, (3, 2), 2, 1, **options)
+        (grad,) = torch.autograd.grad(y, t, torch.tensor(D).movedim(-1, 1))
+        return y.movedim(1, -1), grad
+
+    largest, mean = pooled(F.max_pool2d), pooled(F.avg_pool2d, count_include_pad=False)
+    theirs = {
+        "patches": unfolded(F.unfold(second, (3, 2), 1, 1, 2)),
+        "fold": F.fold(folding(torch.tensor(columns)), (5, 4), (3, 2), 1, 1, 2).movedim(1, -1),
+        "images": torch.tensor(columns).T.reshape(3, 3, 3, 24),
+        "columns": torch.tensor(D).reshape(-1, 4).T,
+        "max_pool": largest[0],
+        "max_pool_backward": largest[1],
+        "avg_pool": mean[0],
+        "avg_pool_backward": mean[1],
+        "one_hot": F.one_hot(torch.tensor(labels), 5).to(torch.float64),
+        "erf": torch.special.erf(t),
+    }[name]
+    apart = parity.difference(run(portnn.get_backend("cpu")), {name: theirs.detach().numpy()})
+    return name, figure(apart), "-", "-", libraries(run, None)
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+
+def libraries(run, replay):
+    """The names of the libraries that give what NumPy gives, and of the replay if it equals eager steps."""
+    expected = run(LIBRARIES["NumPy"]())
+    passed = []
+    for name, make in LIBRARIES.items():
+        if parity.difference(run(make()), expected) <= SMALL:
+            passed.append(name)
+    if replay is not None:
+        replay()  # raises an AssertionError if it does not
+        passed.append("replay")
+    return ", ".join(passed)
+
+
+def figure(value):
+    return "0" if value == 0 else f"{value:.0e}"
+
+
+HEAD = """# Parity
+
+For every row of the table of cases: the largest difference from PyTorch, the error of the gradient check, and the
+array libraries that give the same numbers. Written by `tools/write_parity.py`, which calculated every figure; `tests/`
+repeats the comparisons on recorded values, and on freshly drawn shapes where PyTorch is installed.
+
+{versions}.
+
+- **float64, float32**: the largest difference of any output, gradient or new buffer from PyTorch's in float64, relative
+  to the largest value of its array.
+- **gradient**: how far derivatives are from measured ones, relative (`portnn.gradcheck`).
+- **libraries**: those whose numbers are within {small:g} of NumPy's. *portable* is NumPy without fast twins, *strict*
+  array-api-strict's second device, *PyTorch* its tensors through array-api-compat, *replay* a train step recorded once
+  and replayed, bit for bit the same as steps made one by one (`tests/replay.py`). Not on the page: CuPy, for want of a
+  GPU where it was written; `pytest -m gpu` compares it."""
+TABLE_HEAD = "| | float64 | float32 | gradient | libraries |\n|---|---|---|---|---|"
+LAYER_NOTE = (
+    "Outputs, dE/dX, the gradients of all parameters, new running means. PyTorch's masks differ: dropout is given ours."
+)
+LOSS_NOTE = "The loss and its derivative."
+OPTIMIZER_NOTE = "The weights after twenty steps."
+SCHEDULE_NOTE = "All rates of a cycle."
+OPS_NOTE = "The portable routines, in float64. *images* and *columns* only change a shape."
+
+if __name__ == "__main__":
+    main()
