@@ -30,6 +30,7 @@ from portnn.activations import (
 )
 from portnn.backend import available_backends, get_backend
 from portnn.datasets import load_mnist, to_categorical
+from portnn.gradcheck import gradcheck
 from portnn.layers import (
     ActivationLayer,
     AvgPoolLayer,
@@ -118,6 +119,7 @@ __all__ = [
     "gelu_tanh",
     "gelu_tanh_prime",
     "get_backend",
+    "gradcheck",
     "hard_sigmoid",
     "hard_sigmoid_prime",
     "hinge",

@@ -300,6 +300,9 @@ def _positive(what: str, value: Any) -> float:
 
 def check_learning_rate(learning_rate: Any) -> LearningRate:
     """Returns the learning rate as a float, or the schedule as it is; ValueError or TypeError otherwise."""
+    if isinstance(learning_rate, type):
+        name = learning_rate.__name__
+        raise TypeError(f"learning_rate must be a number or a schedule, got the class {name}: write {name}(...)")
     if callable(learning_rate):
         return learning_rate
     return check_number(learning_rate)

@@ -26,6 +26,8 @@ def find_pair(kind: str, pairs: Pairs, function: Any, prime: Any) -> tuple[Funct
         if function not in pairs:
             raise ValueError(f"unknown {kind} {function!r}; known: {', '.join(pairs)}. Or give a pair of functions")
         function = pairs[function][0]
+    if isinstance(function, type):
+        raise TypeError(f"{kind} must be an object, got the class {name}: write {name}()")
     if not callable(function):
         raise TypeError(f"{kind} must be a name, a function or an object with .prime, got {function!r:.60}")
     for own, own_prime in pairs.values():

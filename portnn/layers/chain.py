@@ -32,15 +32,19 @@ def shapes(layers: Sequence[Any], input_shape: Shape) -> list[Shape]:
 
 
 def own_input_shape(layer: Any) -> Shape:
-    """The shape of one sample as a layer itself states it: ``input_shape``, or ``input_size``; None if it does not."""
+    """The shape of one sample as a layer, or the first one in it, states it itself; None where none does.
+
+    It is the attribute ``input_shape``, or ``input_size``, as the article's layers have them too.
+    """
     shape, size = getattr(layer, "input_shape", None), getattr(layer, "input_size", None)
-    if isinstance(shape, tuple):
-        return shape
-    if isinstance(size, int):
-        return (size,)
-    inside = layer.layers[0] if layer.layers else None
-    first = inside[0] if isinstance(inside, (list, tuple)) and inside else inside
-    return own_input_shape(first) if first else None
+    if isinstance(shape, (tuple, list)) and all(hasattr(n, "__index__") for n in shape):
+        return tuple(int(n) for n in shape)
+    if hasattr(size, "__index__") and not isinstance(size, bool):
+        return (int(size),)
+    for child in layer.layers:
+        for inside in child if isinstance(child, (list, tuple)) else [child]:
+            return own_input_shape(inside)
+    return None
 
 
 def forward(layers: Sequence[Any], X: Array, training: bool) -> Array:

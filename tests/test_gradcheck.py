@@ -1,0 +1,391 @@
+"""The gradient checker: right layers pass, wrong ones fail and are named, and nothing of the caller's changes."""
+
+import copy
+
+import array_api_strict
+import numpy as np
+import pytest
+
+import portnn
+from cases import LAYERS, OwnLayer
+from conftest import strict_backend
+from portnn import ActivationLayer, ConvLayer, FCLayer, FlattenLayer, Layer, Network, ScaleLayer
+from portnn.gradcheck import GradcheckReport, gradcheck
+from wrong_layers import (
+    FC,
+    WRONG,
+    ArticleFC,
+    Conv,
+    Function,
+    Fused,
+    Masked,
+    Normalize,
+    Pool,
+    Scale,
+    Skip,
+    fc,
+    right_norm,
+    softmax,
+)
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.name)
+def test_a_mistake_is_found_and_named(wrong):
+    report = gradcheck(wrong.make(), input_shape=wrong.sample)
+    assert not report
+    assert wrong.words in report.diagnosis
+
+
+class ArticleConv(Layer):
+    """Valid convolution of one image (H, W, C), with the errors of ``how``; "bias" as published."""
+
+    def __init__(self, channels, filters, how):
+        self.weights, self.bias = (
+            np.random.default_rng(3).random((3, 3, channels, filters)) - 0.5,
+            np.random.default_rng(4).random(filters) - 0.5,
+        )
+        self.how = how
+
+    def forward_propagation(self, input):
+        self.input, (H, W, C) = input, input.shape
+        Y = np.zeros((H - 2, W - 2, len(self.bias))) + (C if self.how == "bias" else 1) * self.bias
+        for u, v in np.ndindex(3, 3):
+            Y += np.matmul(input[u : u + H - 2, v : v + W - 2], self.weights[u, v])
+        return Y
+
+    def backward_propagation(self, output_error, learning_rate):
+        X, D, (h, w, F) = self.input, output_error, output_error.shape
+        dX, dW, dB = np.zeros(X.shape), np.zeros(self.weights.shape), D.sum(axis=(0, 1))
+        for u, v in np.ndindex(3, 3):
+            W = self.weights[2 - u, 2 - v] if self.how == "unflipped" else self.weights[u, v]
+            E = D * (np.arange(F) == F - 1) if self.how == "last filter" else D
+            dX[u : u + h, v : v + w] += np.matmul(E, W.T)
+            place = (2 - u, 2 - v) if self.how == "dW flipped" else (u, v)
+            dW[place] = np.tensordot(X[u : u + h, v : v + w], D, axes=([0, 1], [0, 1]))
+        self.weights -= learning_rate * dW
+        self.bias -= learning_rate * (F * dB if self.how in ("bias", "times F") else dB)
+        return dX
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("bias", "dE/dbias: bias added more than once: forward adds it 3 times; 3 is the number of input channels"),
+        ("bias", "backward has a constant factor 2; 2 is the number of outputs (filters, units)"),
+        ("times F", "dE/dbias: constant factor: it is 2 times what it should be; 2 is the number of outputs"),
+        ("unflipped", "dE/dX: flipped kernel"),
+        ("dW flipped", "dE/dweights: flipped kernel"),
+        ("last filter", "dE/dX: not summed over axis 2 of Y: the part of index 1 of 2"),
+    ],
+)
+def test_mistakes_in_an_articles_convolution(how, words):
+    assert gradcheck(ArticleConv(3, 2, "right"), input_shape=(5, 6, 3))
+    assert words in gradcheck(ArticleConv(3, 2, how), input_shape=(5, 6, 3)).diagnosis
+
+
+@pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.name)
+def test_our_layers_are_right(case):
+    report = gradcheck(case.make(), input_shape=case.sample)
+    assert report, report
+    assert report.diagnosis == ""
+    assert report.worst <= 1e-6
+
+
+# -- layers of users, right ones ---------------------------------------------------------------------------------------
+
+
+class Affine(Layer):
+    """In the article's style, with a number that is learned, a fixed array, and notes that no forward reads."""
+
+    def __init__(self, n):
+        self.weights, self.bias, self.slope = np.ones((1, n)), np.zeros((1, n)), 0.25
+        self.fixed, self.weights_error, self.calls = np.linspace(1, 2, n).reshape(1, -1), np.zeros((1, n)), 0.0
+
+    def forward_propagation(self, input):
+        self.input = input
+        return self.weights * input * self.fixed + self.bias + self.slope * input**2
+
+    def backward_propagation(self, output_error, learning_rate):
+        self.weights_error = output_error * self.input * self.fixed
+        dX = output_error * (self.weights * self.fixed + 2 * self.slope * self.input)
+        self.weights = self.weights - learning_rate * self.weights_error
+        self.bias -= learning_rate * output_error
+        self.slope -= learning_rate * np.sum(output_error * self.input**2)
+        self.calls += 1.0
+        return dX
+
+
+class Batched(ArticleFC):
+    batched = True
+
+    def backward_propagation(self, output_error, learning_rate):
+        dX = np.matmul(output_error, self.weights.T)
+        self.weights -= learning_rate * np.matmul(self.input.T, output_error)
+        self.bias -= learning_rate * output_error.sum(axis=0, keepdims=True)
+        return dX
+
+
+class Unused(FC):
+    """It has a parameter that nothing depends on, and keeps its cache outside training too."""
+
+    def __init__(self, n, m):
+        super().__init__(n, m)
+        self.parameters["unused"] = np.ones(4)
+
+    def forward(self, X, *, training=False):
+        return super().forward(X, training=True)
+
+    def backward(self, D, *, need_input_error=True):
+        self.gradients["unused"] = np.zeros(4)
+        return np.broadcast_to(super().backward(D), self.input.shape)
+
+
+class Norm(Normalize):
+    def __init__(self, n, axes):
+        super().__init__(n, axes, right_norm)
+
+
+def right_softmax(D, X, Y):
+    return Y * (D - np.sum(D * Y, axis=-1, keepdims=True))
+
+
+RIGHT = [
+    (lambda: Affine(4), (4,)),
+    (lambda: ArticleFC(3, 4), (3,)),
+    (lambda: ArticleFC(3, 4), (1, 3)),
+    (lambda: Batched(3, 4), (3,)),
+    (lambda: Unused(3, 4), (3,)),
+    (lambda: OwnLayer(4), (4,)),
+    (lambda: FC(3, 4), (3,)),
+    (lambda: Fused(3, 4, np.tanh, lambda Z, Y: 1 - Y**2), (3,)),
+    (lambda: Fused(3, 4, lambda x: np.maximum(x, 0), lambda Z, Y: Z > 0), (3,)),
+    (lambda: Function(softmax, right_softmax), (4,)),
+    (lambda: Norm(4, (0,)), (4,)),
+    (lambda: Norm(6, (-1,)), (6,)),
+    (lambda: Scale(4), (4,)),
+    (lambda: Skip(4, 4), (4,)),
+    (lambda: Masked(lambda self, D: D * self.M), (8,)),
+    (lambda: Pool("mean", lambda D, V: D / 4), (4, 6, 2)),
+    (lambda: Pool("max", lambda D, V: D * (V.max(axis=3, keepdims=True) == V)), (4, 6, 2)),
+    (lambda: Conv(2, 4), (5, 6, 2)),
+]
+
+
+@pytest.mark.parametrize("row", range(len(RIGHT)))
+def test_right_layers_of_users_pass(row):
+    make, sample = RIGHT[row]
+    report = gradcheck(make(), input_shape=sample)
+    assert report, report
+
+
+def test_what_an_articles_layer_learns_is_found():
+    assert set(gradcheck(Affine(4), input_shape=(4,)).errors) == {"X", "weights", "bias", "slope"}
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 100.0, 1e4])
+@pytest.mark.parametrize("name", ["sigmoid", "tanh", "relu", "softmax", "norm"])
+def test_large_and_small_inputs_pass(name, scale):
+    layers = {"softmax": lambda: Function(softmax, right_softmax), "norm": lambda: Norm(5, (0,))}
+    layer = layers.get(name, lambda: ActivationLayer(name))()
+    x = scale * np.random.default_rng(5).standard_normal((4, 5))
+    assert gradcheck(layer, x)
+    assert gradcheck(layer, x + 100.0)
+
+
+def test_a_bias_before_a_norm_has_no_derivative():
+    assert gradcheck(Network([FCLayer(4, 3), Norm(3, (0,))], seed=1))
+
+
+def test_kinks_are_noticed_and_another_x_drawn():
+    x = np.array([[0.0, 1.0, -2.0], [0.0, 0.0, 3.0]])
+    assert gradcheck(ActivationLayer("relu"), x)
+    assert gradcheck(Pool("max", lambda D, V: D * (V.max(axis=3, keepdims=True) == V)), np.ones((2, 4, 4, 1)))
+    assert not gradcheck(Function(lambda x: np.maximum(x, 0), lambda D, X, Y: 2.0 * D * (X > 0)), x)
+
+
+def test_nothing_but_kinks_is_said():
+    report = gradcheck(Function(lambda x: np.abs(1e9 * x - np.round(1e9 * x)), lambda D, X, Y: D), input_shape=(3,))
+    assert not report
+    assert "has a kink" in report.diagnosis
+
+
+def lenet():
+    return Network(
+        [
+            ConvLayer((28, 28, 1), (5, 5), 6),
+            ActivationLayer("relu"),
+            portnn.MaxPoolLayer(2),
+            ConvLayer((12, 12, 6), (5, 5), 16),
+            ActivationLayer("relu"),
+            portnn.MaxPoolLayer(2),
+            FlattenLayer(),
+            FCLayer(256, 84),
+            ActivationLayer("tanh"),
+            FCLayer(84, 10),
+        ],
+        seed=1,
+    )
+
+
+def test_a_large_network_passes():
+    report = gradcheck(lenet())
+    assert report, report
+    assert len(report.errors) == 9
+
+
+# -- networks ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_network_names_the_layer():
+    net = Network(
+        [FCLayer(3, 5), ActivationLayer("tanh"), Scale(5), fc(dX=lambda self, D, W: -np.matmul(D, W.T))()][:3]
+    )
+    assert gradcheck(net)
+    wrong = Network([FCLayer(5, 3), ActivationLayer("tanh"), fc(dW=lambda self, X, D: -np.matmul(X.T, D))()], seed=1)
+    report = gradcheck(wrong)
+    assert set(report.errors) == {"X", "0.weights", "0.bias", "2.weights", "2.bias"}
+    assert report.errors["2.weights"] > 0.1
+    assert report.errors["0.weights"] <= 1e-6
+    assert report.diagnosis == "layer 2 (WrongFC()): dE/dweights: sign: it is the right one, negated"
+
+
+def test_a_network_with_an_articles_layer():
+    assert gradcheck(Network([FCLayer(4, 3), ActivationLayer("tanh"), ArticleFC(3, 2)], seed=1))
+    report = gradcheck(Network([FCLayer(4, 3), ActivationLayer("tanh"), ArticleFC(3, 2, "early")], seed=1))
+    assert "layer 2 (ArticleFC()): dE/dX: update made before the input gradient" in report.diagnosis
+
+
+def test_a_layer_deep_within_is_named():
+    inner = portnn.ResidualLayer(fc(dB=lambda self, D: 2.0 * D.sum(axis=0, keepdims=True))(), FCLayer(4, 3))
+    report = gradcheck(Network([FCLayer(5, 3), portnn.ParallelLayer([inner], [])], seed=1))
+    assert report.diagnosis.startswith("layer 1.0.0.0 (WrongFC()): dE/dbias: constant factor: it is 2 times")
+
+
+def test_layers_that_are_joined_wrongly():
+    class NoSkip(portnn.ResidualLayer):
+        def backward(self, output_error, *, need_input_error=True):
+            return super().backward(output_error) - output_error
+
+    report = gradcheck(NoSkip(FCLayer(3, 3)), input_shape=(3,))
+    assert "the layers are right one by one" in report.diagnosis
+    assert "skip connection" in report.diagnosis
+
+
+def test_a_mask_that_is_drawn_at_each_call():
+    class Dropout(Layer):
+        def __init__(self):
+            self.rng = np.random.default_rng(0)
+
+        def forward(self, X, *, training=False):
+            self.mask = self.rng.random(X.shape) > 0.5
+            return X * self.mask
+
+        def backward(self, output_error, *, need_input_error=True):
+            return output_error * self.mask
+
+    assert "forward is not repeatable" in gradcheck(Dropout(), input_shape=(9,)).diagnosis
+
+
+# -- nothing changes ---------------------------------------------------------------------------------------------------
+
+
+def state(layers):
+    kept = []
+    for layer in layers:
+        attributes = {
+            k: v for k, v in vars(layer).items() if k not in ("backend", "xp", "ops", "device_dtype", "layers")
+        }
+        kept.append(copy.deepcopy({k: v for k, v in attributes.items() if not callable(v)}))
+    return kept
+
+
+@pytest.mark.parametrize("layer", [lambda: Norm(3, (0,)), lambda: portnn.BatchNormLayer(), lambda: ArticleFC(3, 4)])
+def test_the_callers_layer_and_x_are_unchanged(layer):
+    layer, x = (
+        layer(),
+        np.random.default_rng(0).standard_normal((1, 3) if layer().written_as_in_the_article else (5, 3)),
+    )
+    Y = layer.forward_propagation(x)
+    layer.backward_propagation(np.ones(Y.shape), 0.1)
+    before, x_before = state([layer]), x.copy()
+    x.flags.writeable = False
+    gradcheck(layer, x)
+    np.testing.assert_equal(state([layer]), before)
+    np.testing.assert_equal(x, x_before)
+
+
+def test_the_callers_network_is_unchanged_and_may_be_float32():
+    net = Network([FCLayer(3, 4), portnn.BatchNormLayer(), portnn.DropoutLayer(0.5), FCLayer(4, 2)], seed=1)
+    net.use("mse")
+    net.fit(np.ones((4, 3)), np.ones((4, 2)), epochs=2, batch_size=2, learning_rate=0.1, verbose=0)
+    before = state(net.walk())
+    assert gradcheck(net)
+    np.testing.assert_equal(state(net.walk()), before)
+    assert net.dtype == "float32"
+    assert all(layer.in_network for layer in net.walk())
+
+
+def test_a_layer_on_another_backend():
+    net = Network([FCLayer(3, 4), ActivationLayer("tanh")], seed=1, backend=strict_backend())
+    weights = net.parameters["0.weights"]
+    assert gradcheck(net, net.backend.asarray(np.ones((2, 3))))
+    assert gradcheck(net)
+    assert net.parameters["0.weights"] is weights
+    assert isinstance(weights, type(array_api_strict.asarray(0.0)))
+
+
+def test_the_same_report_each_time():
+    first, second = (gradcheck(FCLayer(3, 4)) for _ in range(2))
+    assert first == second
+
+
+# -- what it takes, what it says ---------------------------------------------------------------------------------------
+
+
+def test_x_may_be_a_list_or_one_sample():
+    assert gradcheck(FCLayer(3, 2), [[1, 2, 3], [4, 5, 6]])
+    assert gradcheck(FCLayer(3, 2), [1.0, 2.0, 3.0])
+    assert gradcheck(ConvLayer((4, 4, 1), (2, 2), 3), np.arange(16.0).reshape(4, 4, 1))
+
+
+def test_the_report_is_a_table():
+    report = gradcheck(fc(dB=lambda self, D: D.mean(axis=0, keepdims=True))(), input_shape=(3,))
+    assert isinstance(report, GradcheckReport)
+    assert repr(report) == str(report)
+    first, head, *rows, last = str(report).splitlines()
+    assert (first, head.split()) == ("gradcheck FAILED", ["leaf", "relative", "error"])
+    assert [row.split()[0] for row in rows] == ["dE/dX", "dE/dweights", "dE/dbias"]
+    assert [row.endswith("WRONG") for row in rows] == [False, False, True]
+    assert last == report.diagnosis
+    assert report.worst == report.errors["bias"] > 0.1
+    assert str(gradcheck(FCLayer(2, 3))).startswith("gradcheck passed")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ((ActivationLayer("tanh"),), ValueError, r"gradcheck\(layer, input_shape=\(3,\)\)"),
+        ((Network(),), ValueError, "the network has no layers"),
+        ((FCLayer,), TypeError, r"call FCLayer\(...\) first"),
+        ((3,), TypeError, "takes a layer or a network, got 3"),
+        ((FCLayer(2, 3), np.zeros((0, 2))), ValueError, "nothing to measure"),
+        ((FCLayer(2, 3), [[np.nan, 1.0]]), ValueError, "NaN or infinity"),
+        ((FCLayer(2, 3), [["a", "b"]]), TypeError, "real numbers"),
+        ((FCLayer(2, 3), np.zeros((2, 4))), ValueError, "takes 2 values"),
+    ],
+)
+def test_errors_say_what_to_do(arguments, error, match):
+    with pytest.raises(error, match=match):
+        gradcheck(*arguments)
+
+
+def test_what_forward_raises_reaches_the_caller_and_what_backward_raises_is_reported():
+    class Broken(ScaleLayer):
+        def forward(self, X, *, training=False):
+            raise ZeroDivisionError("by the user")
+
+    with pytest.raises(ZeroDivisionError, match="by the user"):
+        gradcheck(Broken(2.0), input_shape=(3,))
+    report = gradcheck(fc(dX=lambda self, D, W: 1 / 0)(), input_shape=(3,))
+    assert not report
+    assert "division by zero" in report.diagnosis
