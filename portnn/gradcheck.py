@@ -376,7 +376,9 @@ def _measure(case: diagnosis.Case, name: str, rng: np.random.Generator) -> float
         return None
     if not usable:
         return 0.0 if A is None and np.max(np.abs(numeric)) <= floor and name != "X" else float("inf")
-    return float(np.max(np.maximum(np.abs(numeric - given) - 10 * doubt, 0.0)) / size)
+    apart = np.abs(numeric - given)
+    wrong = np.max(apart - 10 * doubt) > TOLERANCE * size  # by more than what was measured may be off itself
+    return float(np.max(apart) / size) if wrong else min(float(np.max(apart) / size), TOLERANCE)
 
 
 def _uneven(W: Array, rng: np.random.Generator) -> Array:

@@ -58,7 +58,7 @@ def test_example_without_a_gpu_says_why():
 def test_the_readmes_code_runs():
     readme = (ROOT / "README.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 6
     uses = """
 net = Network([Shift(3), Gain(3), FCLayer(3, 1)], seed=0)
 net.use("mse")

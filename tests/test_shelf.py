@@ -577,6 +577,8 @@ def test_refused(make, message):
         (lambda: Adam("fast"), r"learning_rate must be a number"),
         (lambda: OneCycle("0.1", 10), r"learning_rate must be a number"),
         (lambda: Huber("1"), r"delta must be a number"),
+        (lambda: Network([FCLayer(2, 2)]).use(Huber), r"got the class Huber: write Huber\(\)"),
+        (lambda: SGD(OneCycle), r"got the class OneCycle: write OneCycle\(\.\.\.\)"),
     ],
 )
 def test_refused_as_of_the_wrong_type(make, message):

@@ -62,6 +62,8 @@ def test_the_library_comes_from_the_wheel(installed):
     assert where.count("site-packages") == 2
 
 
-@pytest.mark.parametrize("example", ["xor", "conv", "mnist_fc", "mnist_conv", "mnist_lenet", "mnist_resnet", "own_layer"])
+@pytest.mark.parametrize(
+    "example", ["xor", "conv", "mnist_fc", "mnist_conv", "mnist_lenet", "mnist_resnet", "own_layer"]
+)
 def test_example(installed, example):
     outside(installed, ROOT / "examples" / f"{example}.py", "--epochs", "1")

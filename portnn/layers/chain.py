@@ -39,7 +39,7 @@ def own_input_shape(layer: Any) -> Shape:
     shape, size = getattr(layer, "input_shape", None), getattr(layer, "input_size", None)
     if isinstance(shape, (tuple, list)) and all(hasattr(n, "__index__") for n in shape):
         return tuple(int(n) for n in shape)
-    if hasattr(size, "__index__") and not isinstance(size, bool):
+    if size is not None and hasattr(size, "__index__") and not isinstance(size, bool):
         return (int(size),)
     for child in layer.layers:
         for inside in child if isinstance(child, (list, tuple)) else [child]:
