@@ -1,0 +1,165 @@
+"""portnn against its peers on the same work: one process a contender, in turn, several rounds.
+
+    python benchmarks/compare.py [a b c128 c32 d predict] [--rounds 7] [--folder MNIST] [--save FILE.md]
+
+All start from the same weights and see the same batches in the same order, in float32; a contender whose mean error
+after the first epoch differs by more than the workload's tolerance from portnn's is marked, and one whose library is
+not installed left out. Printed are microseconds a step (median of the rounds, the first not counted), the ratio to
+portnn (median over the rounds of the ratio within a round), and peak memory. ``--core-type SkylakeX`` gives portnn's
+process that OPENBLAS_CORETYPE: what ``python -m portnn info`` recommends.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "backends")]
+
+import workloads  # noqa: E402
+
+
+class Worker:
+    """A contender in its own process."""
+
+    def __init__(self, name: str, workload: str, folder: str, environment: dict[str, str]):
+        self.name = name
+        command = [sys.executable, str(HERE / "worker.py"), name, workload, folder]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | environment
+        )
+        first = self._read()
+        self.missing, self.about = first.get("missing"), first.get("about", "")
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        assert self.process.stdin
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return self._read()
+
+    def _read(self) -> dict[str, Any]:
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.name} ended without an answer")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        if self.process.stdin:
+            self.process.stdin.close()
+        self.process.wait()
+
+
+def start(names: Any, workload: str, options: Any) -> list[Worker]:
+    tuned = {"OPENBLAS_CORETYPE": options.core_type} if options.core_type else {}
+    workers = []
+    for name in names:
+        if options.only and name not in options.only:
+            continue
+        try:
+            worker = Worker(name, workload, options.folder or "", tuned if name.startswith("portnn") else {})
+        except RuntimeError as error:
+            print(f"  {name}: left out, {error}", flush=True)
+            continue
+        if worker.missing:
+            print(f"  {name}: left out, {worker.missing}", flush=True)
+        else:
+            workers.append(worker)
+    return workers
+
+
+def table(title: str, workers: list[Worker], times: dict[str, list[float]], unit: str, notes: dict[str, str]) -> str:
+    """Medians, and ratios portnn / other within each round."""
+    lines = [f"### {title}", "", f"| | {unit} | portnn / it | peak memory | |", "|---|---|---|---|---|"]
+    ours = times[workers[0].name]
+    for worker in workers:
+        mine = times[worker.name]
+        ratio = statistics.median(a / b for a, b in zip(ours, mine, strict=True))
+        peak = worker.ask(peak=True)["peak"] / 2**20
+        lines.append(
+            f"| {worker.name} | {statistics.median(mine):,.0f} | {ratio:.2f} | {peak:.0f} MiB | "
+            f"{notes.get(worker.name, '')} |"
+        )
+    return "\n".join([*lines, "", "; ".join(dict.fromkeys(worker.about for worker in workers))])
+
+
+def train(name: str, options: Any) -> str:
+    workload = workloads.WORKLOADS[name]
+    names = list(workload.contenders)
+    if len(workload.shape) == 3:
+        names.insert(2, "torch channels-last")
+    if options.portable:
+        names.insert(1, "portnn portable")
+    workers = start(names, name, options)
+    times: dict[str, list[float]] = {worker.name: [] for worker in workers}
+    errors: dict[str, list[float]] = {worker.name: [] for worker in workers}
+    for k in range(options.rounds + 1):
+        for worker in workers:
+            answer = worker.ask(round=k)
+            errors[worker.name].append(answer["error"])
+            if k:
+                times[worker.name].append(answer["seconds"] / answer["steps"] * 1e6)
+    first = errors[workers[0].name][0]
+    notes = {}
+    for worker in workers:
+        error = errors[worker.name][0]
+        apart = abs(error - first) / first
+        own = worker.name == "scikit-learn"
+        verdict = "own weights and order" if own else "same" if apart <= workload.tolerance else "NOT THE SAME"
+        notes[worker.name] = f"error of the first epoch {error:.4f}: {verdict}"
+    text = table(workload.title, workers, times, "us a step", notes)
+    for worker in workers:
+        worker.close()
+    return text
+
+
+def predict(options: Any) -> str:
+    workers = start(["portnn", "torch", "jax"], "b", options)
+    parts = []
+    for n, calls in ((1, 500), (128, 200), (10_000, 5)):
+        times: dict[str, list[float]] = {worker.name: [] for worker in workers}
+        for k in range(options.rounds + 1):
+            for worker in workers:
+                answer = worker.ask(predict=n, calls=calls)
+                if k:
+                    times[worker.name].append(answer["seconds"] / answer["calls"] * 1e6)
+        parts.append(table(f"(e) predict, {n:,} samples, 784-512-256-10", workers, times, "us a call", {}))
+    for worker in workers:
+        worker.close()
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", nargs="*", default=["a", "b", "c128", "c32", "d", "predict"])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--folder", help="where the four MNIST files lie; by default the bundled sample is used")
+    parser.add_argument("--core-type", help="OPENBLAS_CORETYPE for portnn")
+    parser.add_argument("--only", nargs="+", help="these contenders only, portnn first")
+    parser.add_argument("--portable", action="store_true", help="portnn without its fast twins too")
+    parser.add_argument("--save", type=Path)
+    options = parser.parse_args()
+    core = options.core_type or os.environ.get("OPENBLAS_CORETYPE", "default")
+    head = (
+        f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}; {options.rounds} rounds; "
+        f"OPENBLAS_CORETYPE of portnn: {core}"
+    )
+    print(head, flush=True)
+    parts = [head]
+    for name in options.work:
+        text = predict(options) if name == "predict" else train(name, options)
+        print(f"\n{text}", flush=True)
+        parts.append(text)
+    if options.save:
+        options.save.write_text("\n\n".join(parts) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""One contender in a process of its own: it waits for work on its standard input, and answers in lines of JSON."""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "backends")]
+
+
+def main() -> None:
+    name, workload_name, folder = sys.argv[1:]
+    import contenders
+    import workloads
+
+    workload = workloads.WORKLOADS[workload_name]
+    try:
+        cls = contenders.find(name)
+    except ImportError as error:
+        answer(missing=str(error))
+        return
+    x, y = workloads.data(workload, Path(folder) if folder else None)
+    contender = cls(workload, x, y)
+    steps = -(-len(x) // workload.batch)
+    answer(about=contender.about())
+    for line in sys.stdin:
+        request = json.loads(line)
+        start = time.perf_counter()
+        if "round" in request:
+            error = contender.round(request["round"])
+            answer(seconds=time.perf_counter() - start, steps=steps, error=error)
+        elif "predict" in request:
+            n, calls = request["predict"], request["calls"]
+            batch = x[[i % len(x) for i in range(n)]]
+            contender.predict(batch)
+            start = time.perf_counter()
+            for _ in range(calls):
+                contender.predict(batch)
+            answer(seconds=time.perf_counter() - start, calls=calls)
+        else:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            answer(peak=peak * (1 if sys.platform == "darwin" else 1024))
+
+
+def answer(**values: object) -> None:
+    print(json.dumps(values), flush=True)
+
+
+if __name__ == "__main__":
+    main()
