@@ -5,6 +5,7 @@ A network is a list of parts: ("fc", inputs, outputs), ("conv", (H, W, C), k, fi
 """
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class Workload:
 
 def mlp(*sizes: int, activation: str) -> list[tuple[Any, ...]]:
     parts: list[tuple[Any, ...]] = []
-    for n_in, n_out in zip(sizes, sizes[1:], strict=False):
+    for n_in, n_out in pairwise(sizes):
         parts += [("fc", n_in, n_out), (activation,)]
     return parts
 
