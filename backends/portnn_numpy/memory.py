@@ -7,6 +7,7 @@ at the first training, never at import. Other C libraries: nothing is done.
 
 import ctypes
 import sys
+from typing import Any
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 _LIMITS = (1 << 30, 1 << 25)  # older versions of glibc refuse more than 32 MiB
@@ -24,10 +25,26 @@ def keep_freed() -> int:
     return _kept
 
 
+def describe() -> str:
+    """What becomes of freed memory here, in words; nothing is changed."""
+    if _kept:
+        return f"kept for the next step, in blocks of up to {_kept >> 20} MiB"
+    if _kept == 0 or _library() is None:
+        return "given back to the system after each step: this C library offers no choice"
+    return "kept for the next step from the first fit on"
+
+
 def _mallopt(option: int, value: int) -> bool:
+    library = _library()
+    return library is not None and bool(library.mallopt(option, value))
+
+
+def _library() -> Any:
+    """The C library, if it is glibc; None otherwise."""
     if not sys.platform.startswith("linux"):
-        return False
+        return None
     try:
-        return bool(ctypes.CDLL(None).mallopt(option, value))
-    except (OSError, AttributeError):  # no shared C library, or one that is not glibc's
-        return False
+        library = ctypes.CDLL(None)
+    except OSError:  # no shared C library
+        return None
+    return library if hasattr(library, "mallopt") else None
