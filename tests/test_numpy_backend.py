@@ -1,0 +1,123 @@
+"""The NumPy backend's own ways: large arrays in parts, images kept batch-fastest, what it says of its BLAS."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import portnn
+from portnn import get_backend
+from portnn_numpy import blas, threads
+
+ROOT = Path(__file__).parents[1]
+PATHS = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "backends")])}
+
+
+@pytest.mark.parametrize("n", [1, 2, 64])
+def test_images_and_rows_keep_their_values_when_reshaped(n):
+    """Whatever their order in memory, before and after."""
+    cpu = get_backend("cpu").xp
+    images = np.random.default_rng(0).standard_normal((n, 16, 16, 12))
+    rows = images.reshape(n, -1)
+    fastest = np.ascontiguousarray(images.transpose(1, 2, 3, 0)).transpose(3, 0, 1, 2)
+    for x in (images, fastest, np.asfortranarray(images)):
+        assert np.array_equal(cpu.reshape(x, rows.shape), rows)
+    for x in (rows, np.asfortranarray(rows)):
+        assert np.array_equal(cpu.reshape(x, images.shape), images)
+    assert np.array_equal(cpu.reshape(rows, (-1, 3)), images.reshape(-1, 3))
+
+
+def test_large_arrays_are_shared_out_and_nothing_is_left_out():
+    for n in (1, 2, 3, 1000):
+        seen = np.zeros(n, np.int64)
+
+        def work(start, stop, seen=seen):
+            seen[start:stop] += 1
+
+        threads.share_out(work, n, threads.LEAST * 8)
+        assert seen.tolist() == [1] * n
+
+
+def test_an_exception_in_any_part_is_raised_when_all_have_ended():
+    ended = []
+
+    def work(start, stop):
+        ended.append(start)
+        raise ValueError(f"part {start}")
+
+    with pytest.raises(ValueError, match="part"):
+        threads.share_out(work, 8, threads.LEAST * 8)
+    assert len(ended) == min(threads.count(), 8)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_process_makes_its_own_threads():
+    code = (
+        "import os, numpy as np, warnings\n"
+        "warnings.simplefilter('ignore')\n"
+        "from portnn_numpy import kernels\n"
+        "x = np.ones((8, 1 << 18))\n"
+        "kernels.tanh(x)\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    os._exit(0 if np.array_equal(kernels.tanh(x), np.tanh(x)) else 1)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=PATHS)
+    assert done.stdout.strip() == "0", done.stderr
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid", "gelu"])
+def test_large_arrays_give_what_small_ones_give(name):
+    cpu = get_backend("cpu")
+    layer = portnn.ActivationLayer(name)
+    layer.build((300, 700), cpu, "float64", 0, "0")
+    x, d = np.random.default_rng(0).standard_normal((2, 2, 300, 700))
+    whole = layer.forward(x, training=True), layer.backward(d)
+    mixed = layer.forward(np.asfortranarray(x), training=True), layer.backward(d)
+    rows = [(layer.forward(x[:, i : i + 1], training=True), layer.backward(d[:, i : i + 1])) for i in range(0, 300, 60)]
+    for k in range(2):
+        assert np.allclose(mixed[k], whole[k], rtol=1e-13)
+        for i, row in zip(range(0, 300, 60), rows, strict=True):
+            assert np.allclose(row[k], whole[k][:, i : i + 1], rtol=1e-13)
+
+
+def test_large_convolution_and_pooling_equal_the_portable_ones():
+    x = np.random.default_rng(0).standard_normal((64, 20, 20, 3)).round(1)
+    results = []
+    for choice in ("auto", "portable"):
+        layers = [portnn.ConvLayer((20, 20, 3), (3, 3), 8, padding=1), portnn.MaxPoolLayer(2), portnn.AvgPoolLayer(2)]
+        net = portnn.Network(
+            [*layers, portnn.FlattenLayer(), portnn.FCLayer(200, 2)], kernels=choice, dtype="float64", seed=0
+        )
+        net.use("mse")
+        net.fit(x, np.ones((64, 2)), epochs=2, learning_rate=0.1, batch_size=64, verbose=0)
+        results.append(net.parameters)
+    for path, w in results[0].items():
+        assert np.allclose(w, results[1][path], rtol=1e-9, atol=1e-12), path
+
+
+@pytest.mark.parametrize(
+    ("active", "flags", "better"),
+    [
+        ("Haswell", {"avx2", "avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"}, "SkylakeX"),
+        ("Zen", {"avx2", "avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"}, "SkylakeX"),
+        ("SkylakeX", {"avx2", "avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"}, None),
+        ("Haswell", {"avx2", "avx512f"}, None),
+        ("Haswell", set(), None),
+        (None, {"avx512f"}, None),
+    ],
+)
+def test_the_better_kernels_are_named(active, flags, better):
+    assert blas.better_core(active, flags) == better
+
+
+def test_info_tells_of_threads_kernels_and_memory():
+    about = get_backend("cpu").describe()
+    assert "threads" in about["device"]
+    assert about["freed memory"]
+    if blas.core() is not None:
+        assert blas.core() in about["OpenBLAS"]
