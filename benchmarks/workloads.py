@@ -4,7 +4,7 @@ A network is a list of parts: ("fc", inputs, outputs), ("conv", (H, W, C), k, fi
 ("maxpool",), ("avgpool",), ("flatten",); pooling is by two. Initial weights are portnn's, by dotted path.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ class Workload:
     samples: int = 0  # 0: all there are
     contenders: tuple[str, ...] = ()
     tolerance: float = 1e-2
-    extra: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
 
 
 def mlp(*sizes: int, activation: str) -> list[tuple[Any, ...]]:
@@ -97,7 +97,7 @@ def build(workload: Workload, **options: Any) -> Any:
     """The portnn network of a workload, ready for ``fit``."""
     import portnn
 
-    net = portnn.Network(seed=0, **options)
+    net = portnn.Network(seed=workload.seed, **options)
     for part in workload.parts:
         net.add(layer(part))
     kind, lr, *momentum = workload.optimizer
@@ -120,7 +120,7 @@ def layer(part: tuple[Any, ...]) -> Any:
 
 
 def initial_weights(workload: Workload) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(weights, bias) of each part that has any, in order: portnn's for seed 0."""
+    """(weights, bias) of each part that has any, in order: portnn's."""
     net = build(workload)
     return [(np.array(part.weights), np.array(part.bias).reshape(-1)) for part in net.layers if part.parameters]
 
@@ -129,4 +129,4 @@ def order(workload: Workload, epoch: int, n: int) -> np.ndarray:
     """The order in which an epoch visits the samples: portnn's shuffle, or as they come."""
     from portnn import random
 
-    return random.permutation(0, epoch, n) if workload.shuffle else np.arange(n)
+    return random.permutation(workload.seed, epoch, n) if workload.shuffle else np.arange(n)

@@ -1,0 +1,106 @@
+"""Seconds of training until 98 % (an MLP) and 99 % (LeNet-5 with relu and max pooling) of MNIST's test digits are read.
+
+    python benchmarks/time_to_accuracy.py FOLDER [--seeds 3] [--peers]
+
+FOLDER holds the four MNIST files. Adam with one cycle of the learning rate over 6 epochs, batch 128; after each epoch
+the 10,000 test digits are read, off the clock. With ``--peers`` PyTorch trains the same networks in turn, from the same
+initial weights, in the same order of batches, with the same learning rates.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "backends")]
+
+import workloads  # noqa: E402
+
+import portnn  # noqa: E402
+
+EPOCHS, BATCH = 6, 128
+LENET = [
+    ("conv", (28, 28, 1), 5, 6, "same"),
+    ("relu",),
+    ("maxpool",),
+    ("conv", (14, 14, 6), 5, 16, "valid"),
+    ("relu",),
+    ("maxpool",),
+    ("flatten",),
+    *workloads.mlp(400, 120, 84, 10, activation="relu")[:-1],
+]
+RACES = {
+    "MLP 784-512-256-10 to 98 %": (workloads.MLP, (784,), 3e-3, 0.98),
+    "LeNet-5 to 99 %": (LENET, (28, 28, 1), 5e-3, 0.99),
+}
+
+
+def race(contender: Any, test: tuple[np.ndarray, np.ndarray], goal: float) -> tuple[float | None, float]:
+    """Seconds until the goal (None if it was not reached), and the best share."""
+    seconds, best = 0.0, 0.0
+    x_test, y_test = test
+    for epoch in range(EPOCHS):
+        start = time.perf_counter()
+        contender.round(epoch)
+        seconds += time.perf_counter() - start
+        share = float((contender.predict(x_test).argmax(axis=1) == y_test).mean())
+        best = max(best, share)
+        if share >= goal:
+            return seconds, best
+    return None, best
+
+
+def with_schedule(contender: Any, schedule: Any) -> Any:
+    """The contender, its optimizer following the schedule."""
+    if hasattr(contender, "net"):
+        contender.net.optimizer = portnn.Adam(schedule)
+        return contender
+    k = 0
+    step = contender.optimizer.step
+
+    def scheduled() -> None:
+        nonlocal k
+        for group in contender.optimizer.param_groups:
+            group["lr"] = schedule(k)
+        k += 1
+        step()
+
+    contender.optimizer.step = scheduled
+    return contender
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--peers", action="store_true")
+    options = parser.parse_args()
+    from contenders import find
+
+    names = ["portnn", "torch", "torch channels-last"] if options.peers else ["portnn"]
+    (x, y), (x_test, y_test) = portnn.load_mnist(folder=options.folder)
+    for title, (parts, shape, peak, goal) in RACES.items():
+        found: dict[str, list[float]] = {name: [] for name in names}
+        for seed in range(options.seeds):
+            for name in names:
+                workload = workloads.Workload(
+                    title, parts, shape, workloads.CROSS, ("adam", 1e-3), BATCH, 0, shuffle=True, seed=seed
+                )
+                prepared = [a.reshape(-1, *shape).astype(np.float32) / 255 for a in (x, x_test)]
+                contender = find(name)(workload, prepared[0], y.astype(np.int64))
+                print(contender.about() if seed == 0 else "", end="\n" if seed == 0 else "")
+                schedule = portnn.OneCycle(peak, EPOCHS * -(-len(x) // BATCH))
+                seconds, best = race(with_schedule(contender, schedule), (prepared[1], y_test), goal)
+                print(f"{title}, {name}, seed {seed}: {seconds and round(seconds, 1)} s, best {best:.2%}", flush=True)
+                found[name].append(seconds if seconds is not None else float("inf"))
+        for name in names:
+            print(f"{title}, {name}: median {statistics.median(found[name]):.1f} s")
+
+
+if __name__ == "__main__":
+    main()
