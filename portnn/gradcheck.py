@@ -1,18 +1,18 @@
 """Are a layer's derivatives those of what it computes? Each is measured by moving its numbers a little up and down."""
 
 import copy
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from portnn import diagnosis
-from portnn.backend import get_backend
-from portnn.diagnosis import scale_of
+from portnn.diagnosis import Budget, Case, broken_rules, explain, not_repeatable, raised
 from portnn.layers import chain
 from portnn.layers.layer import Layer
+from portnn.mistakes import STALE
 from portnn.network import Network
+from portnn.subject import Subject, children, scale_of, to_host
 from portnn.transfer import to_numpy
 
 Array = np.ndarray
@@ -21,7 +21,9 @@ Values = dict[str, Array]
 TOLERANCE = 1e-6  # a right derivative agrees to about 1e-9
 STEPS = 1e-2 * 5.0 ** -np.arange(8)  # from wide, for smooth functions, to narrow, for those full of kinks
 DIRECTIONS, TRIES = 3, 8  # directions for a leaf; inputs, until one lies on no kink
-PARAMETER_NAMES = ("weight", "bias", "kernel", "filter", "gamma", "beta", "w", "b")
+SAMPLES, DRAWN = 5, 3  # at most so many are looked at one by one; so many are drawn
+SPREADS = (2.0, 8.0, 32.0, 128.0)  # of further inputs, where some derivative was zero all over
+JOINED = "the layers are right one by one, but not how they are joined"
 
 
 @dataclass(frozen=True)
@@ -86,17 +88,22 @@ def gradcheck(
     layers = layer_or_network.layers if isinstance(layer_or_network, Network) else [layer_or_network]
     if not layers:
         raise ValueError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
-    X, sample = _given(x, input_shape if input_shape is not None else chain.own_input_shape(layers[0]), layers[0])
     parts = copy.deepcopy(layers)  # in one go: what two layers share stays shared
-    _to_host(parts, sample)
-    if X is not None:
-        return _with_culprits(parts, network, X, False)
-    shape = (_batch_size(parts, sample, network), *sample)
-    return _with_culprits(parts, network, np.random.default_rng(0).standard_normal(shape), True)
+    X, sample = _given(x, input_shape, parts[0])
+    to_host(parts, sample)
+    drawn = X is None
+    with np.errstate(all="ignore"):  # inputs near the edge of what a function takes are part of the search
+        if X is None:
+            X = np.random.default_rng(0).standard_normal((_batch_size(parts, sample, network), *sample))
+            if Subject(parts, network).one_by_one:
+                X[1] = -X[0]  # each number on both sides, each order of two numbers
+        return _with_culprits(parts, network, X, drawn, Budget())
 
 
 def _given(x: Any, shape: Any, layer: Layer) -> tuple[Array | None, tuple[int, ...]]:
     """The caller's x as a batch in float64, and the shape of a sample."""
+    if shape is None and (isinstance(layer.layers, (list, tuple)) or hasattr(layer, "input_shape")):
+        shape = chain.own_input_shape(layer)
     if shape is not None:
         shape = tuple(int(n) for n in np.atleast_1d(np.array(shape, dtype=int)))
     if x is None:
@@ -118,173 +125,64 @@ def _given(x: Any, shape: Any, layer: Layer) -> tuple[Array | None, tuple[int, .
     return X, X.shape[1:]
 
 
-def _to_host(layers: list[Layer], sample: tuple[int, ...]) -> None:
-    for layer in layers:
-        if layer.backend is None:
-            layer.build(sample, get_backend("cpu"), "float64", 0, "")
-        for part in layer.walk():
-            part.dtype = "float64"
-            part.move(get_backend("cpu"))
-
-
 def _batch_size(layers: list[Layer], sample: tuple[int, ...], network: bool) -> int:
     """A number of samples that is no other size around, so that a factor N can be told from it."""
     subject = Subject(copy.deepcopy(layers), network)
     if subject.one_by_one:
-        return 1
+        return DRAWN
     values = subject.find_leaves(np.random.default_rng(0).standard_normal((3, *sample)))
     shapes = [sample, subject.forward(values).shape[1:], *(W.shape for name, W in values.items() if name != "X")]
     taken = {n for shape in shapes for n in shape}
     return next(n for n in (5, 7, 3, 6, 4, *range(8, 99)) if n not in taken or n == 98)
 
 
-class Subject:
-    """Layers one after the other, on the host, to be run with any values for the input and the parameters."""
+@dataclass
+class Found:
+    """What measuring gave at one input."""
 
-    def __init__(self, layers: list[Layer], network: bool = False):
-        self.layers = layers
-        self.parts = [pair for i, layer in enumerate(layers) for pair in below(layer, str(i) if network else "")]
-        article = [layer for _, layer in self.parts if layer.written_as_in_the_article]
-        self.one_by_one = any(not layer.batched for layer in article)
-        self.alone = len(layers) == 1 and bool(article) and article[0] is layers[0]  # call its own methods
-        self.has_batch_axis = not (self.alone and self.one_by_one)
-        self.buffers = {path: dict(layer.buffers) for path, layer in self.parts}
-        self.places: dict[str, tuple[Layer, str]] = {}
+    X: Array  # with the axis of samples
+    errors: dict[str, float]
+    seen: set[str] = field(default_factory=set)  # leaves whose derivative was not zero
+    text: str = ""  # why nothing was measured
+    rules: list[str] = field(default_factory=list)
+    case: Case | None = None
 
-    def as_seen(self, X: Array) -> Array:
-        """The input as it is handed over: an article's layer alone gets one sample, a row as (1, n)."""
-        if self.one_by_one:
-            X = X[:1]
-        if not self.has_batch_axis:
-            X = X[0] if X.ndim > 2 else X.reshape(1, -1)
-        return X
+    @property
+    def wrong(self) -> list[str]:
+        return [name for name, error in self.errors.items() if error > TOLERANCE]
 
-    def find_leaves(self, X: Array) -> Values:
-        """X and the parameters' values by their names; of an article's layer the attributes that Y depends on."""
-        Y = self.forward({"X": X})  # it may make some of them
-        values = {"X": X}
-        for path, layer in self.parts:
-            article = layer.written_as_in_the_article
-            for attribute in [n for n, v in vars(layer).items() if is_floating(v)] if article else layer.parameters:
-                name = f"{path}.{attribute}" if path else attribute
-                self.places[name] = layer, attribute
-                values[name] = self.read(name)
-                moved = self.forward({**values, name: 1.001 * values[name] + 1e-3})
-                self.forward(values)
-                if article and np.array_equal(moved, Y):  # a note, or what is kept for backward
-                    del self.places[name], values[name]
-        return values
+    @property
+    def passed(self) -> bool:
+        return not (self.text or self.wrong or self.rules)
 
-    def read(self, name: str) -> Array:
-        layer, attribute = self.places[name]
-        value = getattr(layer, attribute) if layer.written_as_in_the_article else layer.parameters[attribute]
-        return np.array(value, dtype=np.float64)
-
-    def forward(self, values: Values) -> Array:
-        """Y in training, always at the same step and from the same buffers."""
-        for name, (layer, attribute) in self.places.items():
-            value = values[name].copy()
-            if layer.written_as_in_the_article:
-                setattr(layer, attribute, value if value.ndim else float(value))
-            else:
-                layer.parameters[attribute] = value
-        for path, layer in self.parts:
-            layer.step = 0
-            layer.buffers.update({name: np.array(array) for name, array in self.buffers[path].items()})
-        Y: Any = values["X"].copy()
-        for layer in self.layers:
-            Y = layer.forward_propagation(Y) if self.alone else layer.forward(Y, training=True)
-        if Y is None:
-            raise TypeError(f"{self.layers[-1]}: forward returned None: it must return an array (is a return missing?)")
-        return np.array(Y)
-
-    def backward(self, D: Array, learning_rate: float = 1.0) -> dict[str, Any]:
-        """What it takes for dE/dX and the parameters' derivatives; an article's layer shows them by its step."""
-        before = {name: self.read(name) for name in self.places}
-        error: Any = D.copy()
-        for _, layer in self.parts:
-            layer.learning_rate_now = learning_rate
-        for layer in reversed(self.layers):
-            error = layer.backward_propagation(error, learning_rate) if self.alone else layer.backward(error)
-        found: dict[str, Any] = {"X": error}
-        for name, (layer, attribute) in self.places.items():
-            article = layer.written_as_in_the_article
-            found[name] = before[name] - self.read(name) if article else layer.gradients.get(attribute)
-        return {name: None if A is None else np.array(A, dtype=np.float64) for name, A in found.items()}
-
-    def is_parameter(self, name: str) -> bool:
-        """Whether a leaf is certainly to be learned; an attribute of an article's layer only by its name."""
-        layer, attribute = self.places[name]
-        word = attribute.lower().strip("_")
-        short = any(word == known or (len(known) > 1 and word.startswith(known)) for known in PARAMETER_NAMES)
-        return not layer.written_as_in_the_article or (short and isinstance(getattr(layer, attribute), np.ndarray))
+    def lines(self, budget: Budget) -> list[str]:
+        if self.case is None:
+            return self.text.splitlines()
+        return explain(self.case, self.wrong, budget) + self.rules
 
 
-def is_floating(value: Any) -> bool:
-    return isinstance(value, float) or (isinstance(value, np.ndarray) and value.dtype.kind == "f")
-
-
-def below(layer: Any, path: str) -> Iterator[tuple[str, Layer]]:
-    """The layer and all layers in it, each with its path from here."""
-    yield path, layer
-    for step, part in children(layer):
-        yield from below(part, f"{path}.{step}" if path else step)
-
-
-def children(layer: Any) -> list[tuple[str, Layer]]:
-    """The layers right below; those of a list under its place and their own, such as ``"1.0"``."""
-    found: list[tuple[str, Layer]] = []
-    for i, child in enumerate(layer.layers):
-        branch = isinstance(child, (list, tuple))
-        found += [(f"{i}.{j}", part) for j, part in enumerate(child)] if branch else [(str(i), child)]
-    return found
-
-
-def slope(
-    forward: Callable[[Values], Array], values: Values, leaf: str, v: Array, D: Array, Y: Array
-) -> tuple[float, float, float]:
-    """The derivative of sum(D * Y) along v, how much it may be off, and the size of a kink exactly at x.
-
-    The step is the one at which two extrapolated values agree best. The second difference over h shrinks with h where
-    Y is smooth; where it has a kink it does not.
-    """
-    x, central, second = values[leaf], [], []
-    steps = STEPS * scale_of(x)
-    for h in steps:
-        up, down = forward({**values, leaf: x + h * v}), forward({**values, leaf: x - h * v})
-        central.append(float(np.sum(D * (up - down))) / (2 * h))
-        second.append(float(np.sum(D * ((up - Y) + (down - Y)))) / h)
-    c, s = np.array(central), np.array(second)
-    noise = 4 * np.finfo(Y.dtype).eps * float(np.sqrt(np.sum((D * Y) ** 2))) / steps
-    better = (25 * c[1:] - c[:-1]) / 24  # the share of h**2 cancelled
-    doubt = np.abs(np.diff(better)) + noise[2:]
-    k = int(np.argmin(doubt))
-    last = s[-3:]
-    steady = np.all(last * last[0] > 0) and np.max(np.abs(last)) < 1.5 * np.min(np.abs(last))
-    kink = float(np.min(np.abs(last))) if steady and np.min(np.abs(last)) > 20 * noise[-1] else 0.0
-    return float(better[k]), float(doubt[k]), kink
-
-
-def _with_culprits(parts: list[Layer], network: bool, X: Array, drawn: bool) -> GradcheckReport:
+def _with_culprits(parts: list[Layer], network: bool, X: Array, drawn: bool, budget: Budget) -> GradcheckReport:
     """The report on layers one after the other; where they fail, with those among them that fail on their own."""
-    report, X = _check(parts, network, X, drawn)
-    within = [(str(i), layer) for i, layer in enumerate(parts)] if network else children(parts[0])
-    if report.passed or not within:
-        return report
-    lines = []
-    for path, layer, x in _inputs(parts, within, X):
-        for line in _with_culprits([copy.deepcopy(layer)], False, x, False).diagnosis.splitlines():
+    found = _check(parts, network, X, drawn)
+    among = [(str(i), layer) for i, layer in enumerate(parts)] if network else children(parts[0])
+    lines: list[str] = []
+    for path, layer, x in _inputs(parts, among, found.X) if among and not found.passed else ():
+        for line in _with_culprits([copy.deepcopy(layer)], False, x, False, budget).diagnosis.splitlines():
             deeper = line.startswith("layer ")
             lines.append(line.replace("layer ", f"layer {path}.", 1) if deeper else f"layer {path} ({layer}): {line}")
-    what = "the layers are right one by one, but not how they are joined: "
-    text = "\n".join(lines or [what + line for line in report.diagnosis.splitlines()])
-    return GradcheckReport(False, report.worst, report.errors, text)
+    if not lines and network and found.wrong and not found.rules:
+        lines = [f"{STALE} {JOINED}: two layers seem to share what they keep (is it kept on the class?)"]
+        lines += [f"wrong are dE/d{', dE/d'.join(found.wrong)}"]
+    elif not lines and not found.passed:
+        lines = found.lines(budget)
+        lines[0] = f"{JOINED}: {lines[0]}" if among and found.wrong else lines[0]
+    return GradcheckReport(found.passed, max(found.errors.values()), found.errors, "\n".join(lines))
 
 
-def _inputs(parts: list[Layer], within: list[Any], X: Array) -> Iterator[tuple[str, Layer, Array]]:
-    """Each layer within with the input it really gets."""
+def _inputs(parts: list[Layer], among: list[Any], X: Array) -> Iterator[tuple[str, Layer, Array]]:
+    """Each layer among them with the input it really gets."""
     seen: dict[int, Array] = {}
-    for _, layer in within:
+    for _, layer in among:
 
         def recorded(X: Any, *, training: bool = False, layer: Layer = layer, forward: Any = layer.forward) -> Any:
             seen[id(layer)] = np.array(X)
@@ -295,63 +193,140 @@ def _inputs(parts: list[Layer], within: list[Any], X: Array) -> Iterator[tuple[s
         subject = Subject(parts, True)
         subject.forward({"X": subject.as_seen(X)})
     finally:
-        for _, layer in within:
+        for _, layer in among:
             del layer.forward
-    return ((path, layer, seen[id(layer)]) for path, layer in within if id(layer) in seen)
+    return ((path, layer, seen[id(layer)]) for path, layer in among if id(layer) in seen)
 
 
-def _check(parts: list[Layer], network: bool, X: Array, drawn: bool) -> tuple[GradcheckReport, Array]:
-    """The report on these layers alone, and the input it was made with: the first one that lies on no kink."""
+def _check(parts: list[Layer], network: bool, X: Array, drawn: bool) -> Found:
+    """What is found at X, sample by sample where layers take one at a time, each with the parameters as they are.
+
+    A derivative that is zero all over proves little, such as behind a relu where all units are dead: inputs that lie
+    further apart are tried then, and count where they can be measured.
+    """
+    rows = [X[i : i + 1] for i in range(min(len(X), SAMPLES))] if Subject(parts, network).one_by_one else [X]
+    found, errors, seen = Found(X, {}), dict[str, float](), set[str]()
+    for row in rows:
+        found = _off_kinks(parts, network, row, drawn)
+        if not found.passed:
+            return found
+        errors.update({name: max(error, errors.get(name, 0.0)) for name, error in found.errors.items()})
+        seen |= found.seen
+    rng = np.random.default_rng(4)
+    for spread in SPREADS:
+        if seen >= set(errors):
+            break
+        row = rows[0] + spread * scale_of(rows[0]) * rng.standard_normal(rows[0].shape)
+        try:
+            further = _attempt(parts, network, row)
+        except Exception:  # what the layer's forward does not take
+            break
+        if further is not None and not further.text:
+            if not further.passed:
+                return further
+            seen |= further.seen
+    return Found(X, errors, seen)
+
+
+def _off_kinks(parts: list[Layer], network: bool, X: Array, drawn: bool) -> Found:
+    """What is found at the first of several inputs that lies on no kink."""
     rng, start = np.random.default_rng(1), X
     for attempt in range(TRIES):
         if attempt and drawn:
             X = rng.standard_normal(start.shape)
         elif attempt:
             X = start + 1e-3 * 2.0**attempt * scale_of(start) * rng.standard_normal(start.shape)
-        subject = Subject(copy.deepcopy(parts), network)
-        if (report := _attempt(subject, X, np.random.default_rng(2))) is not None:
-            return report, X
+        if (found := _attempt(parts, network, X)) is not None:
+            return found
     text = f"forward has a kink, or jumps, at all of {TRIES} inputs: give an x away from it, gradcheck(layer, x)"
-    return _failed({"X": X}, text), X
+    return _failed(X, ["X"], text)
 
 
-def _attempt(subject: Subject, X: Array, rng: np.random.Generator) -> GradcheckReport | None:
-    """The report for this input; None where it lies on a kink."""
+def _attempt(parts: list[Layer], network: bool, X: Array) -> Found | None:
+    """What is found at this input; None where it lies on a kink.
+
+    Parameters are moved by some per cent before: a copy of them that the layer made earlier, and goes back through, is
+    wrong then. A layer of the article's may renew such a copy with each step, which is right: where it fails, it is
+    looked at again with the parameters that its own step has moved.
+    """
+    found = _measured(parts, network, X, None)
+    if found is not None and found.wrong and found.case is not None and found.case.subject.learns_by_steps:
+        again = _measured(parts, network, X, found.wrong)
+        if again is not None and again.passed and not found.rules:
+            found.errors.update(again.errors)
+    return found
+
+
+def _measured(parts: list[Layer], network: bool, X: Array, only: list[str] | None) -> Found | None:
+    """Two passes, and the derivatives of the second; of some leaves ``only``, at parameters moved by a step."""
+    row, rng, subject = X, np.random.default_rng(2), Subject(copy.deepcopy(parts), network)
     X = subject.as_seen(X)
-    # Another input first: what a layer keeps from one pass to the next, and should not, then shows.
-    X_before = rng.permutation(X.reshape(-1)).reshape(X.shape) + 0.1 * scale_of(X) * rng.standard_normal(X.shape)
-    values = {**subject.find_leaves(X_before), "X": X}
-    learned = _learned(copy.deepcopy(subject), values, rng)
-    values.update({name: _uneven(values[name], rng) for name in learned})
-    before, errors_in, found = {**values, "X": X_before}, [], {}
-    for given in (before, values):
-        Y = subject.forward(given)
-        if not np.all(np.isfinite(Y)):
-            return _failed(values, "forward gives NaN or infinity: give an x that it takes, gradcheck(layer, x)")
-        errors_in.append(rng.standard_normal(Y.shape))
+    X_before = _another_input(subject, X, rng)
+    start = subject.find_leaves(X_before)
+    learned = _learned(copy.deepcopy(subject), {**start, "X": X}, rng)
+    stepped = [name for name in learned if only and subject.by_step(name)]
+    values = {n: _moved(W, rng) if n in learned and n not in stepped else W for n, W in start.items()} | {"X": X}
+    fresh = copy.deepcopy(subject)
+    Y, again = subject.forward(values), subject.forward(values)
+    D = rng.standard_normal(Y.shape)
+    if not np.all(np.isfinite(Y)):
+        return _failed(row, values, "forward gives NaN or infinity: give an x that it takes, gradcheck(layer, x)")
+    if not _alike(Y, again):
         try:
-            found = subject.backward(errors_in[-1])
-        except Exception as error:
-            return _failed(values, diagnosis.raised(error))
-    (D_before, D), after = errors_in, {name: subject.read(name) for name in subject.places}
-    case = diagnosis.Case(subject, values, D, Y, before, D_before, found, after)
-    again = subject.forward(values)
-    if again.shape != Y.shape or not np.allclose(again, Y, rtol=1e-9, atol=1e-12 * float(np.max(np.abs(Y)))):
-        return _failed(values, diagnosis.not_repeatable(case))
-    errors: dict[str, float] = {}
+            A = subject.backward(D)["X"]
+        except Exception:
+            A = None
+        return _failed(row, values, not_repeatable(X, again, D, A))
+    try:
+        before = {**values, "X": X_before}
+        D_before = rng.standard_normal(subject.forward(before).shape)
+        subject.backward(D_before, _small_rate(copy.deepcopy(subject), before, D_before, stepped) if stepped else 1.0)
+        values.update({name: subject.read(name) for name in stepped})
+        Y_first, Y = Y, subject.forward(values)
+        found = subject.backward(D)
+    except Exception as error:
+        return _failed(row, values, raised(error))
+    after = {name: subject.read(name) for name in subject.places}
+    if not (stepped or _alike(Y, Y_first)) or not _alike(Y, subject.forward(values)):
+        text = "backward changed something of forward that is not seen here: keep arrays in attributes of the layer"
+        return _failed(row, values, f"{text}, in lists or dicts of arrays, or in layers that it holds")
+    case = Case(subject, fresh, start, values, D, Y, before, D_before, found, after)
+    result = Found(row, {}, case=case)
     for name, value in values.items():
-        if name != "X" and name not in learned and np.array_equal(after[name], value):
+        if only is None and name != "X" and name not in learned and np.array_equal(after[name], value):
             continue  # an array that is not learned
-        if (off := _measure(case, name, rng)) is None:
+        if only is not None and name not in only:
+            continue
+        measured = _measure(case, name, rng)
+        if measured is None:
             return None
-        errors[name] = off
-    wrong = [name for name, error in errors.items() if error > TOLERANCE]
-    lines = diagnosis.explain(case, wrong) + diagnosis.broken_rules(case, () if wrong and subject.alone else errors)
-    return GradcheckReport(not lines, max(errors.values()), errors, "\n".join(lines))
+        result.errors[name] = measured[0]
+        if measured[1]:
+            result.seen.add(name)
+        if only and result.wrong:
+            return result
+    result.rules = broken_rules(case, () if result.wrong and subject.alone else result.errors)
+    return result
+
+
+def _alike(Y: Array, again: Array) -> bool:
+    return again.shape == Y.shape and np.allclose(again, Y, rtol=1e-9, atol=1e-12 * float(np.max(np.abs(Y))))
+
+
+def _another_input(subject: Subject, X: Array, rng: np.random.Generator) -> Array:
+    """For the pass before: what a layer keeps from one pass to the next, and should not, then shows."""
+    shuffled, noise = rng.permutation(X.reshape(-1)).reshape(X.shape), rng.standard_normal(X.shape)
+    for other in (shuffled + 0.1 * scale_of(X) * noise, shuffled, X * (1.0 + 0.1 * np.tanh(noise))):
+        try:
+            if np.all(np.isfinite(subject.forward({"X": other}))):
+                return other
+        except Exception:
+            pass  # not what the layer takes; with X itself the caller will see why
+    return X
 
 
 def _learned(subject: Subject, values: Values, rng: np.random.Generator) -> list[str]:
-    """The leaves to be learned; an attribute of an article's layer by its name, or because its backward changes it."""
+    """The leaves to be learned; of an article's layer those of certain names, and those that its backward changes."""
     Y, changed = subject.forward(values), set()
     try:
         subject.backward(rng.standard_normal(Y.shape))
@@ -361,8 +336,17 @@ def _learned(subject: Subject, values: Values, rng: np.random.Generator) -> list
     return [name for name in subject.places if name in changed or subject.is_parameter(name)]
 
 
-def _measure(case: diagnosis.Case, name: str, rng: np.random.Generator) -> float | None:
-    """The relative error of a leaf; None at a kink."""
+def _small_rate(subject: Subject, values: Values, D: Array, names: list[str]) -> float:
+    """A learning rate at which a step moves parameters by some per cent."""
+    found = subject.backward(D)
+    rates = [
+        np.linalg.norm(values[n]) / np.linalg.norm(found[n]) for n in names if np.any(values[n]) and np.any(found[n])
+    ]
+    return 0.05 * float(min(rates, default=1.0))
+
+
+def _measure(case: Case, name: str, rng: np.random.Generator) -> tuple[float, bool] | None:
+    """The relative error of a leaf, and whether its derivative is more than zero; None at a kink."""
     x, A, D, Y = case.values[name], case.found[name], case.D, case.Y
     usable = A is not None and A.shape == x.shape and bool(np.all(np.isfinite(A)))
     directions = rng.standard_normal((DIRECTIONS, *x.shape))
@@ -374,20 +358,53 @@ def _measure(case: diagnosis.Case, name: str, rng: np.random.Generator) -> float
     much = max(1e-4, 1e6 * float(np.finfo(Y.dtype).eps)) * size
     if not (np.max(kinks) <= 1e-6 * size and np.max(10 * doubt) <= much):  # NaN too is no good
         return None
+    seen = bool(np.max(np.abs(numeric)) > floor)
     if not usable:
-        return 0.0 if A is None and np.max(np.abs(numeric)) <= floor and name != "X" else float("inf")
+        return (0.0 if A is None and not seen and name != "X" else float("inf")), seen
     apart = np.abs(numeric - given)
     wrong = np.max(apart - 10 * doubt) > TOLERANCE * size  # by more than what was measured may be off itself
-    return float(np.max(apart) / size) if wrong else min(float(np.max(apart) / size), TOLERANCE)
+    return (float(np.max(apart) / size) if wrong else min(float(np.max(apart) / size), TOLERANCE)), seen
 
 
-def _uneven(W: Array, rng: np.random.Generator) -> Array:
-    """The parameter, or random numbers about as large where all of it is one number."""
-    if W.size == 0 or np.any(W.reshape(-1)[0] != W):
-        return W
+def _moved(W: Array, rng: np.random.Generator) -> Array:
+    """The parameter, moved by some per cent, or random numbers about as large where all of it is one number."""
     noise = rng.standard_normal(W.shape)
-    return 0.5 * noise if np.all(W == 0) else W * (1.0 + 0.3 * np.tanh(noise))
+    if np.all(W == 0):
+        return 0.5 * noise
+    return W * (1.0 + (0.3 if np.all(W.reshape(-1)[:1] == W) else 0.03) * np.tanh(noise))
 
 
-def _failed(values: Values, text: str) -> GradcheckReport:
-    return GradcheckReport(False, float("inf"), dict.fromkeys(values, float("inf")), text)
+def _failed(X: Array, leaves: Iterable[str], text: str) -> Found:
+    return Found(X, dict.fromkeys(leaves, float("inf")), text=text)
+
+
+def slope(
+    forward: Callable[[Values], Array], values: Values, leaf: str, v: Array, D: Array, Y: Array
+) -> tuple[float, float, float]:
+    """The derivative of sum(D * Y) along v, how much it may be off, and the size of a kink exactly at x.
+
+    The step is the one at which two extrapolated values agree best. The second difference over h shrinks with h where
+    Y is smooth; where it has a kink it does not.
+    """
+    x = values[leaf]
+    for shrink in (1.0, 1e-2, 1e-4, 1e-6):  # until all steps stay within what the function takes
+        steps, central, second = STEPS * scale_of(x) * shrink, [], []
+        for h in steps:
+            up, down = forward({**values, leaf: x + h * v}), forward({**values, leaf: x - h * v})
+            central.append(float(np.sum(D * (up - down))) / (2 * h))
+            second.append(float(np.sum(D * ((up - Y) + (down - Y)))) / h)
+            if not np.isfinite(central[-1]):
+                break
+        if np.isfinite(central[-1]):
+            break
+    else:
+        return float("nan"), float("nan"), float("nan")
+    c, s = np.array(central), np.array(second)
+    noise = 4 * np.finfo(Y.dtype).eps * float(np.sqrt(np.sum((D * Y) ** 2))) / steps
+    better = (25 * c[1:] - c[:-1]) / 24  # the share of h**2 cancelled
+    doubt = np.abs(np.diff(better)) + noise[2:]
+    k = int(np.argmin(doubt))
+    last = s[-3:]
+    steady = np.all(last * last[0] > 0) and np.max(np.abs(last)) < 1.5 * np.min(np.abs(last))
+    kink = float(np.min(np.abs(last))) if steady and np.min(np.abs(last)) > 20 * noise[-1] else 0.0
+    return float(better[k]), float(doubt[k]), kink

@@ -152,9 +152,10 @@ class SoftmaxCrossEntropy:
 
     def prime(self, y_true: Array, y_pred: Array) -> Array:
         """The derivative dE/dY."""
-        T = self._rows(y_true, y_pred)
-        share = activations.softmax(y_pred) * namespace(T).sum(T, axis=-1, keepdims=True) - T  # the sum is 1 for shares
-        return share * (1.0 / max(1, y_pred.shape[0]))
+        T, p = self._rows(y_true, y_pred), activations.softmax(y_pred)
+        if not are_class_numbers(y_true, y_pred):
+            p = p * namespace(T).sum(T, axis=-1, keepdims=True)  # 1, if the rows are shares
+        return (p - T) * (1.0 / max(1, y_pred.shape[0]))
 
     def _rows(self, y_true: Array, y_pred: Array) -> Array:
         """T, of the shape of Y."""
