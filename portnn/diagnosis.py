@@ -1,6 +1,5 @@
 """What a wrong derivative looks like, told from two passes of a layer and from further ones."""
 
-import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from math import prod
@@ -201,14 +200,23 @@ class Leaf:
         """A of another pass: with parameters changed behind the layer's back between forward and backward, or another
         learning rate."""
         subject = self.case.subject
+        subject.forward(self.case.before)  # as in the pass that was found wrong
+        subject.backward(self.case.D_before, rate)
         subject.forward(self.case.values)
         for name, W in (changes or {}).items():
             subject.write(name, W)
         A = subject.backward(self.D, rate)[self.name]
         return A / rate if self.by_step and A is not None else A
 
+    def anew(self) -> Subject:
+        """The layers as they were before any pass."""
+        subject = self.case.fresh.copy()
+        subject.forward({"X": self.X})
+        subject.places = self.case.subject.places
+        return subject
+
     def right_if_repeated(self) -> float | None:
-        subject = copy.deepcopy(self.case.fresh)
+        subject = self.anew()
         for _ in range(2):
             subject.forward(self.case.values)
             A = subject.backward(self.D)[self.name]
@@ -221,7 +229,7 @@ class Leaf:
         }
         if all(np.array_equal(W, self.case.values[n]) for n, W in made.items()):
             return None
-        subject = copy.deepcopy(self.case.fresh)
+        subject = self.anew()
         subject.forward({**self.case.values, **made})
         A = subject.backward(self.D)[self.name]
         return 1.0 if same(np.array([np.sum(A * v) for v in self.vs]), self.slopes(made)) else None

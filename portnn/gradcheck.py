@@ -1,6 +1,5 @@
 """Are a layer's derivatives those of what it computes? Each is measured by moving its numbers a little up and down."""
 
-import copy
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +11,7 @@ from portnn.layers import chain
 from portnn.layers.layer import Layer
 from portnn.mistakes import STALE
 from portnn.network import Network
-from portnn.subject import Subject, children, scale_of, to_host
+from portnn.subject import Subject, children, duplicate, scale_of, to_host
 from portnn.transfer import to_numpy
 
 Array = np.ndarray
@@ -60,13 +59,14 @@ def gradcheck(
 
     ``x`` (N, ...): NumPy, a list, or an array of the layer's backend. Without it numbers are drawn, the same each time,
     for ``input_shape``, the shape of one sample, or for the shape the layer states itself. Both ways of writing a layer
-    are taken; one written as in the article is looked at with one sample, unless it is ``batched``.
+    are taken; one written as in the article is looked at with a few samples, one by one, unless it is ``batched``.
 
         E = sum of D * Y,  D random        dE/dv = (E(x + h v) - E(x - h v)) / 2h  along random directions v
 
     It works on a copy in float64 on the host, in training mode, with the step and so all masks fixed; a network is
-    taken without its loss. Where Y has a kink the derivative is not defined, and another x is drawn. Parameters that
-    hold one number only, such as biases of zero, become random in the copy, so that they hide nothing.
+    taken without its loss. Where Y has a kink the derivative is not defined, and another x is drawn; where one is zero
+    all over, as behind dead units, further inputs are tried. So that they hide nothing, parameters are moved by some
+    per cent in the copy; those that hold one number only, such as biases of zero, become random.
 
     Source: R. J. LeVeque, "Finite Difference Methods", 2007, chapter 1; kinks drawn again, as in Chainer's checker.
 
@@ -88,7 +88,7 @@ def gradcheck(
     layers = layer_or_network.layers if isinstance(layer_or_network, Network) else [layer_or_network]
     if not layers:
         raise ValueError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
-    parts = copy.deepcopy(layers)  # in one go: what two layers share stays shared
+    parts = duplicate(layers)
     X, sample = _given(x, input_shape, parts[0])
     to_host(parts, sample)
     drawn = X is None
@@ -127,7 +127,7 @@ def _given(x: Any, shape: Any, layer: Layer) -> tuple[Array | None, tuple[int, .
 
 def _batch_size(layers: list[Layer], sample: tuple[int, ...], network: bool) -> int:
     """A number of samples that is no other size around, so that a factor N can be told from it."""
-    subject = Subject(copy.deepcopy(layers), network)
+    subject = Subject(duplicate(layers), network)
     if subject.one_by_one:
         return DRAWN
     values = subject.find_leaves(np.random.default_rng(0).standard_normal((3, *sample)))
@@ -167,7 +167,7 @@ def _with_culprits(parts: list[Layer], network: bool, X: Array, drawn: bool, bud
     among = [(str(i), layer) for i, layer in enumerate(parts)] if network else children(parts[0])
     lines: list[str] = []
     for path, layer, x in _inputs(parts, among, found.X) if among and not found.passed else ():
-        for line in _with_culprits([copy.deepcopy(layer)], False, x, False, budget).diagnosis.splitlines():
+        for line in _with_culprits(duplicate([layer]), False, x, False, budget).diagnosis.splitlines():
             deeper = line.startswith("layer ")
             lines.append(line.replace("layer ", f"layer {path}.", 1) if deeper else f"layer {path} ({layer}): {line}")
     if not lines and network and found.wrong and not found.rules:
@@ -259,14 +259,14 @@ def _attempt(parts: list[Layer], network: bool, X: Array) -> Found | None:
 
 def _measured(parts: list[Layer], network: bool, X: Array, only: list[str] | None) -> Found | None:
     """Two passes, and the derivatives of the second; of some leaves ``only``, at parameters moved by a step."""
-    row, rng, subject = X, np.random.default_rng(2), Subject(copy.deepcopy(parts), network)
+    row, rng = X, np.random.default_rng(2)
+    fresh, subject = (Subject(duplicate(parts), network) for _ in range(2))
     X = subject.as_seen(X)
     X_before = _another_input(subject, X, rng)
     start = subject.find_leaves(X_before)
-    learned = _learned(copy.deepcopy(subject), {**start, "X": X}, rng)
+    learned = subject.learned({**start, "X": X}, rng)
     stepped = [name for name in learned if only and subject.by_step(name)]
     values = {n: _moved(W, rng) if n in learned and n not in stepped else W for n, W in start.items()} | {"X": X}
-    fresh = copy.deepcopy(subject)
     Y, again = subject.forward(values), subject.forward(values)
     D = rng.standard_normal(Y.shape)
     if not np.all(np.isfinite(Y)):
@@ -280,8 +280,10 @@ def _measured(parts: list[Layer], network: bool, X: Array, only: list[str] | Non
     try:
         before = {**values, "X": X_before}
         D_before = rng.standard_normal(subject.forward(before).shape)
-        subject.backward(D_before, _small_rate(copy.deepcopy(subject), before, D_before, stepped) if stepped else 1.0)
+        subject.backward(D_before, _small_rate(subject.copy(), before, D_before, stepped) if stepped else 1.0)
         values.update({name: subject.read(name) for name in stepped})
+        if any(values[name].shape != start[name].shape for name in stepped):
+            return None
         Y_first, Y = Y, subject.forward(values)
         found = subject.backward(D)
     except Exception as error:
@@ -293,9 +295,8 @@ def _measured(parts: list[Layer], network: bool, X: Array, only: list[str] | Non
     case = Case(subject, fresh, start, values, D, Y, before, D_before, found, after)
     result = Found(row, {}, case=case)
     for name, value in values.items():
-        if only is None and name != "X" and name not in learned and np.array_equal(after[name], value):
-            continue  # an array that is not learned
-        if only is not None and name not in only:
+        fixed = name != "X" and name not in learned and np.array_equal(after[name], value)  # not learned
+        if fixed if only is None else name not in only:
             continue
         measured = _measure(case, name, rng)
         if measured is None:
@@ -323,17 +324,6 @@ def _another_input(subject: Subject, X: Array, rng: np.random.Generator) -> Arra
         except Exception:
             pass  # not what the layer takes; with X itself the caller will see why
     return X
-
-
-def _learned(subject: Subject, values: Values, rng: np.random.Generator) -> list[str]:
-    """The leaves to be learned; of an article's layer those of certain names, and those that its backward changes."""
-    Y, changed = subject.forward(values), set()
-    try:
-        subject.backward(rng.standard_normal(Y.shape))
-        changed = {name for name in subject.places if not np.array_equal(subject.read(name), values[name])}
-    except Exception:
-        pass  # it will be raised, and reported, again
-    return [name for name in subject.places if name in changed or subject.is_parameter(name)]
 
 
 def _small_rate(subject: Subject, values: Values, D: Array, names: list[str]) -> float:

@@ -82,7 +82,8 @@ class Network:
         try:
             before = chain.shapes([*self.layers, layer], None)[index]
             for part in parts:
-                part.kernels = self.kernels
+                if not part.written_as_in_the_article:  # it may have an array of that name
+                    part.kernels = self.kernels
             layer.build(before, self.backend, self.dtype, self.seed, str(index))
         except AttributeError as error:
             raise TypeError(

@@ -1,6 +1,7 @@
 """The gradient checker: right layers pass, wrong ones fail and are named, and nothing of the caller's changes."""
 
 import copy
+from time import perf_counter, process_time, sleep
 
 import array_api_strict
 import numpy as np
@@ -27,9 +28,23 @@ from wrong_layers import (
     right_norm,
     softmax,
 )
+from wrong_layers_more import (
+    FUNCTIONS,
+    MORE_WRONG,
+    ArticleFused,
+    ArticlePass,
+    Composite,
+    Copied,
+    Noisy,
+    Passes,
+    PlainFlippedConv,
+    Rows,
+    Table,
+)
+from wrong_layers_more import lenet as another_lenet
 
 
-@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.name)
+@pytest.mark.parametrize("wrong", [*WRONG, *MORE_WRONG], ids=lambda wrong: wrong.name)
 def test_a_mistake_is_found_and_named(wrong):
     report = gradcheck(wrong.make(), input_shape=wrong.sample)
     assert not report
@@ -168,6 +183,12 @@ RIGHT = [
     (lambda: Pool("mean", lambda D, V: D / 4), (4, 6, 2)),
     (lambda: Pool("max", lambda D, V: D * (V.max(axis=3, keepdims=True) == V)), (4, 6, 2)),
     (lambda: Conv(2, 4), (5, 6, 2)),
+    *((lambda where=where: Rows(3, 2, where), (3,)) for where in ("list", "dict", "object", "kernels")),
+    *((lambda f=f: ArticleFused(4, 3, "", *f), (4,)) for f in FUNCTIONS.values()),
+    (lambda: Copied(4, 3, renewed=True), (4,)),
+    (lambda: Composite(False), (3,)),
+    (lambda: Network([FCLayer(4, 3), Composite(False)], seed=1), (4,)),
+    (lambda: Table(False), (1,)),
 ]
 
 
@@ -231,6 +252,119 @@ def test_a_large_network_passes():
     report = gradcheck(lenet())
     assert report, report
     assert len(report.errors) == 9
+
+
+def test_few_names_are_taken_by_the_base():
+    """An article's layer may use any name of ours for itself, and a parameter may be called X."""
+    mine = {
+        "kernels": np.ones(3),
+        "layers": 2,
+        "parameters": None,
+        "buffers": [],
+        "backend": "np",
+        "walk": 1,
+        "dtype": float,
+    }
+    for name, value in mine.items():
+        layer = ArticleFused(3, 2)
+        setattr(layer, name, value)
+        assert gradcheck(layer, input_shape=(3,)), name
+        assert getattr(layer, name) is value
+    assert set(gradcheck(Named(), input_shape=(3,)).errors) == {"X", "X (parameter)"}
+    assert set(gradcheck(Rows(3, 2, "object"), input_shape=(3,)).errors) == {"X", "inner.W"}  # it keeps its input as X
+
+
+class Named(Layer):
+    def __init__(self):
+        self.parameters["X"] = np.arange(6.0).reshape(3, 2)
+
+    def forward(self, X, *, training=False):
+        self.input = X
+        return np.matmul(X, self.parameters["X"])
+
+    def backward(self, output_error, *, need_input_error=True):
+        self.gradients["X"] = np.matmul(self.input.T, output_error)
+        return np.matmul(output_error, self.parameters["X"].T)
+
+
+def test_a_wrong_layer_is_found_whatever_its_weights():
+    """Units that are dead at one sample are not at all of them."""
+    for seed in range(20):
+        layer = ArticleFused(4, 3, "twice", lambda z: np.maximum(z, 0), lambda z: (z > 0) * 1.0)
+        layer.W = np.random.default_rng(seed).standard_normal((4, 3))
+        assert not gradcheck(layer, input_shape=(4,)), seed
+
+
+def test_all_samples_given_are_looked_at():
+    x = np.random.default_rng(0).standard_normal((5, 3))
+    x[0] = np.abs(x[0])
+    assert not gradcheck(ArticlePass(), x)
+    assert not gradcheck(ArticlePass(), -np.abs(x[:1]))  # all zero: it is looked at elsewhere too
+
+
+@pytest.mark.parametrize("x", [[[1e-3, 1.0, 2.0]], [[1e-6, 2e-5, 1e-5], [3e-6, 1e-4, 1e-5]], [[0.5, 2.0, 1.0]]])
+def test_near_the_edge_of_what_a_function_takes(x):
+    assert gradcheck(Function(np.log, lambda D, X, Y: D / X), x)
+    assert gradcheck(Function(np.sqrt, lambda D, X, Y: D / (2 * Y)), x)
+    assert "constant factor" in gradcheck(Function(np.log, lambda D, X, Y: 2 * D / X), x).diagnosis
+
+
+def test_a_square_root_that_is_given_a_zero():
+    assert gradcheck(
+        Function(lambda X: np.sqrt(X + 1e-4), lambda D, X, Y: D / (2 * Y)), [[0.0, 1.0, 4.0], [9.0, 0.25, 100.0]]
+    )
+
+
+def test_a_guess_that_fails_ends_nothing():
+    """A forward that takes nothing but what it was made for."""
+
+    class Picky(FC):
+        def forward(self, X, *, training=False):
+            if np.max(np.abs(self.parameters["bias"])) > 5 or self.parameters["weights"][0, 0] < 0:
+                raise RuntimeError("out of range")
+            return super().forward(X, training=training)
+
+        def dX(self, D, W):
+            return np.matmul(D, np.abs(W).T)
+
+    layer = Picky(3, 3)
+    layer.parameters["weights"] = np.linspace(1.0, -1.0, 9).reshape(3, 3)
+    assert "dE/dX: " in gradcheck(layer, input_shape=(3,)).diagnosis
+
+
+def test_noise_that_is_no_mask():
+    assert gradcheck(Noisy(), input_shape=(6,)).diagnosis.endswith("draw the mask from self.step")
+
+
+def test_formulas_say_what_their_letters_are():
+    wrong = gradcheck(Function(np.tanh, lambda D, X, Y: D), input_shape=(5,))
+    assert wrong.diagnosis.endswith("A = dE/dY (A: what backward gave)")
+    wrong = gradcheck(ArticleFC(3, 4, "no rate"), input_shape=(3,))
+    assert wrong.diagnosis.endswith("does not follow the learning rate: learning_rate is not used")
+    wrong = gradcheck(fc(dB=lambda self, D: D[:1])(), input_shape=(3,))
+    assert wrong.diagnosis == "dE/dbias: not summed over the batch: only sample 0 of 5 counts"
+
+
+def test_a_large_wrong_network_is_told_in_time():
+    started = process_time()
+    report = gradcheck(another_lenet(Passes))
+    assert report.diagnosis.startswith("layer 4 (ActivationLayer(tanh)): dE/dX: a derivative left out")
+    assert "flipped kernel" in gradcheck(another_lenet(ActivationLayer, PlainFlippedConv)).diagnosis
+    assert process_time() - started < 30
+
+
+def test_guessing_ends_in_time():
+    class Slow(FC):
+        def forward(self, X, *, training=False):
+            sleep(0.005)
+            return super().forward(X, training=training)
+
+        def dX(self, D, W):
+            return super().dX(D, W) + np.sin(np.arange(D.shape[0] * len(W))).reshape(D.shape[0], -1)
+
+    started = perf_counter()
+    assert "no known mistake fits" in gradcheck(Slow(30, 20), np.ones((20, 30))).diagnosis
+    assert perf_counter() - started < 30
 
 
 # -- networks ----------------------------------------------------------------------------------------------------------

@@ -492,6 +492,27 @@ def test_an_articles_layer_in_a_branch():
         net.fit(X10, LABELS, epochs=1, batch_size=2, verbose=0)
 
 
+def test_an_articles_layer_may_call_its_weights_kernels():
+    class Filters(Layer):
+        def __init__(self):
+            self.kernels = np.full((6, 4), 0.1)
+
+        def forward_propagation(self, input):
+            self.input = input
+            return input @ self.kernels
+
+        def backward_propagation(self, output_error, learning_rate):
+            below = output_error @ self.kernels.T
+            self.kernels -= learning_rate * self.input.T @ output_error
+            return below
+
+    layer = Filters()
+    net = classifier(layer)
+    net.fit(X10, LABELS, epochs=1, verbose=0)
+    assert not np.allclose(layer.kernels, 0.1)
+    assert portnn.gradcheck(Filters(), input_shape=(6,)).passed
+
+
 REFUSED = [
     (lambda: ConvLayer((4, 4, 3), (3, 3), 4, groups=2), r"groups=2 does not divide the 3 channels"),
     (lambda: ConvLayer((4, 4, 4), (3, 3), 3, groups=2), r"groups=2 does not divide the 3 filters"),

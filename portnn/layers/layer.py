@@ -186,7 +186,7 @@ class Layer:
         if not self.written_as_in_the_article:
             self.input = self.output = None  # what was kept lies where the layer was
         self.backend, self.xp, self.device_dtype = backend, backend.xp, device_dtype(backend, self.dtype)
-        self.ops = ops.bind(backend, self.kernels, self.dtype)
+        self.ops = ops.bind(backend, self.kernels if isinstance(self.kernels, str) else "auto", self.dtype)
 
     def accept(self, X: Array) -> Array:
         """Returns X as an array of the layer's backend and dtype; a layer that stands alone is built to suit X."""
