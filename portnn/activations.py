@@ -1,6 +1,7 @@
 """Activation functions, each with its derivative beside it.
 
-Every function takes an array of any shape and any array library and returns one of the same shape, library and dtype.
+Every function takes a floating array of any shape and any array library and returns one of the same shape, library and
+dtype.
 ``exp`` is only ever asked of numbers that are not positive, so nothing overflows.
 """
 

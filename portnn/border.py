@@ -62,16 +62,20 @@ def slices(n: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, n)) for start in range(0, max(n, 1), size)]
 
 
-def check_batches(layers: list[Any], input_shape: tuple[int, ...], n: int, batch_size: int) -> None:
-    """Refuses batches, the last one above all, that are too small for a layer such as batch normalization."""
+def check_batches(layers: list[Any], shapes: list[tuple[int, ...] | None], n: int, batch_size: int) -> None:
+    """Refuses batches, the last one above all, that are too small for a layer such as batch normalization.
+
+    ``shapes`` of one sample before each layer.
+    """
     batch_size = min(batch_size, n)
     least = n % batch_size or batch_size
-    needed, layer = chain.smallest_batch(layers, input_shape)
+    needed, layer = chain.smallest_batch(layers, shapes)
     if least < needed:
+        leave_out = f", or leave {least} sample{'s' * (least > 1)} out" if least != batch_size else ""
         last = f" and {n} samples leave a last batch of {least}" if least != batch_size else ""
         raise ValueError(
             f"batch_size={batch_size}{last}, but {layer} needs batches of {needed} at least, to tell the variance of "
-            f"each channel: choose another batch_size, or leave {least} sample{'s' * (least > 1)} out"
+            f"each channel: choose another batch_size{leave_out}"
         )
 
 
@@ -157,9 +161,9 @@ def _check_range(y: Array, backend: Backend, low: int, high: int, rule: str, bet
     """Refuses targets outside [low, high] (or, if not ``between``, others than these two), naming the first one."""
     xp = backend.xp
     for part in slices(y.shape[0], max(1, CHUNK // max(1, prod(y.shape[1:])))):
-        chunk = y[part, ...]
+        chunk = xp.astype(y[part, ...], xp.int64) if xp.isdtype(y.dtype, "bool") else y[part, ...]
         bad = (chunk < low) | (chunk > high) if between else (chunk != low) & (chunk != high)
-        if xp.isdtype(y.dtype, "bool") or not backend.to_numpy(xp.any(bad)):
+        if not backend.to_numpy(xp.any(bad)):
             continue
         place = np.argwhere(backend.to_numpy(bad))[0]
         value = backend.to_numpy(chunk)[tuple(place)]

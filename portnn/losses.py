@@ -1,8 +1,9 @@
 """Loss functions E(Y*, Y), each with its derivative dE/dY beside it.
 
-Every loss takes ``y_true`` (Y*) and ``y_pred`` (Y), arrays of one array library, and returns the mean over the batch as
-a 0-d array; its prime is the derivative of that mean, of the shape of ``y_pred``. Shapes must agree but for axes of
-length 1: nothing is ever broadcast. The softmax cross-entropies also take class numbers (N,).
+Every loss takes ``y_true`` (Y*) and ``y_pred`` (Y), arrays of one array library, Y of a floating dtype, and returns the
+mean over the batch as a 0-d array; its prime is the derivative of that mean, of the shape of ``y_pred``. Shapes must
+agree but for axes of length 1: nothing is ever broadcast. The softmax cross-entropies also take class numbers (N,);
+``fit`` and ``evaluate`` check their range, the functions themselves do not.
 """
 
 from math import prod
@@ -29,7 +30,7 @@ def mse(y_true: Array, y_pred: Array) -> Array:
 
 def mse_prime(y_true: Array, y_pred: Array) -> Array:
     """Derivative of ``mse``: dE/dY = 2 * (Y - Y*) / (number of elements)."""
-    return (y_pred - matched(y_true, y_pred)) * (2.0 / prod(y_pred.shape))
+    return (y_pred - matched(y_true, y_pred)) * (2.0 / max(1, prod(y_pred.shape)))
 
 
 def mae(y_true: Array, y_pred: Array) -> Array:
@@ -40,7 +41,7 @@ def mae(y_true: Array, y_pred: Array) -> Array:
 
 def mae_prime(y_true: Array, y_pred: Array) -> Array:
     """Derivative of ``mae``: dE/dY = sign(Y - Y*) / (number of elements), 0 at the kink."""
-    return namespace(y_pred).sign(y_pred - matched(y_true, y_pred)) * (1.0 / prod(y_pred.shape))
+    return namespace(y_pred).sign(y_pred - matched(y_true, y_pred)) * (1.0 / max(1, prod(y_pred.shape)))
 
 
 class Huber:
@@ -72,7 +73,7 @@ class Huber:
         xp = namespace(y_pred)
         d = y_pred - matched(y_true, y_pred)
         limit = xp.zeros_like(d) + self.delta
-        return xp.maximum(xp.minimum(d, limit), -limit) * (1.0 / prod(d.shape))
+        return xp.maximum(xp.minimum(d, limit), -limit) * (1.0 / max(1, prod(d.shape)))
 
     def __repr__(self) -> str:
         return f"Huber(delta={self.delta:g})"
@@ -94,7 +95,7 @@ def hinge_prime(y_true: Array, y_pred: Array) -> Array:
     """Derivative of ``hinge``: dE/dY = -Y* / (number of elements) where Y* Y < 1, else 0."""
     y_true = matched(y_true, y_pred)
     within = namespace(y_pred).astype(y_true * y_pred < 1.0, y_pred.dtype)
-    return within * y_true * (-1.0 / prod(y_pred.shape))
+    return within * y_true * (-1.0 / max(1, prod(y_pred.shape)))
 
 
 def binary_cross_entropy(y_true: Array, y_pred: Array) -> Array:
@@ -109,7 +110,7 @@ def binary_cross_entropy(y_true: Array, y_pred: Array) -> Array:
 
 def binary_cross_entropy_prime(y_true: Array, y_pred: Array) -> Array:
     """Derivative of ``binary_cross_entropy``: dE/dY = (sigmoid(Y) - Y*) / (number of elements)."""
-    return (activations.sigmoid(y_pred) - matched(y_true, y_pred)) * (1.0 / prod(y_pred.shape))
+    return (activations.sigmoid(y_pred) - matched(y_true, y_pred)) * (1.0 / max(1, prod(y_pred.shape)))
 
 
 def softmax_cross_entropy(y_true: Array, y_pred: Array) -> Array:
@@ -190,6 +191,9 @@ def class_rows(y_true: Array, y_pred: Array) -> Array:
 
 def matched(y_true: Array, y_pred: Array) -> Array:
     """Returns ``y_true`` in the shape of ``y_pred``; ValueError if they differ in more than axes of length 1."""
+    if getattr(y_true, "shape", None) is None or getattr(y_pred, "shape", None) is None:
+        given = ", ".join(type(y).__name__ for y in (y_true, y_pred))
+        raise TypeError(f"a loss compares two arrays, y_true and y_pred, got {given}: make arrays of them first")
     if y_true.shape == y_pred.shape:
         return y_true
     if [n for n in y_true.shape if n != 1] != [n for n in y_pred.shape if n != 1]:
@@ -203,9 +207,13 @@ def matched(y_true: Array, y_pred: Array) -> Array:
 def _number(what: str, value: Any) -> float:
     if isinstance(value, (str, bytes, bool)) or not hasattr(value, "__float__"):
         raise TypeError(f"{what} must be a number, got {value!r:.60}")
-    if not abs(float(value)) < float("inf"):
-        raise ValueError(f"{what} must be finite, got {value}")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = float("inf")
+    if not abs(number) < float("inf"):
+        raise ValueError(f"{what} must be finite, got {value!r:.60}")
+    return number
 
 
 PAIRS = {

@@ -1,16 +1,19 @@
 """Metrics: what a network is judged by beside its loss. Each returns one number a sample, which is averaged."""
 
+from math import prod
 from typing import Any
 
+from portnn import losses
 from portnn.backend import namespace
 
 Array = Any
 
 
 def accuracy(y_true: Array, y_pred: Array) -> Array:
-    """1.0 for each sample whose largest output is at the right class, else 0.0.
+    """The share of each sample's rows whose largest output is at the right class: 1.0 or 0.0 where it has one row.
 
-    ``y_pred`` (N, ..., classes); ``y_true`` class numbers (N,) or one-hot rows with as many elements as ``y_pred``.
+    ``y_pred`` (N, ..., classes); ``y_true`` class numbers (N, ...) or one-hot rows with as many elements as ``y_pred``.
+    Rows of a single output have no largest one: there an output of more than 0.5 stands for 1, any other for 0.
     Returns (N,) of ``y_pred``'s dtype.
 
     >>> import numpy as np
@@ -18,10 +21,42 @@ def accuracy(y_true: Array, y_pred: Array) -> Array:
     array([1., 0.])
     """
     xp = namespace(y_pred)
-    n = y_pred.shape[0]
-    guess = xp.argmax(xp.reshape(y_pred, (n, -1)), axis=1)
-    truth = y_true if y_true.shape == (n,) else xp.argmax(xp.reshape(y_true, (n, -1)), axis=1)
-    return xp.astype(guess == xp.astype(truth, guess.dtype), y_pred.dtype)
+    n, *rows, classes = y_pred.shape if y_pred.ndim > 1 else (*y_pred.shape, 1)
+    if classes == 1:
+        return _on_one_side(y_true, y_pred, 0.5)
+    shape = (n, prod(rows), classes)
+    guess = xp.argmax(xp.reshape(y_pred, shape), axis=2)
+    numbers = prod(y_true.shape) == n * prod(rows)
+    truth = xp.reshape(y_true, shape[:2]) if numbers else xp.argmax(xp.reshape(y_true, shape), axis=2)
+    right = xp.astype(guess == xp.astype(truth, guess.dtype), y_pred.dtype)
+    return xp.mean(right, axis=1)
+
+
+def logit_accuracy(y_true: Array, y_pred: Array) -> Array:
+    """The share of each sample's outputs that are on the right side of zero.
+
+    This is ``"accuracy"`` beside the losses binary_cross_entropy and hinge, where each output is an answer of its own.
+    ``y_pred`` (N, ...) logits; ``y_true`` of as many elements, more than 0.5 for yes. Returns (N,).
+
+    >>> import numpy as np
+    >>> logit_accuracy(np.array([[1.0, 0.0]]), np.array([[2.0, 3.0]]))
+    array([0.5])
+    """
+    return _on_one_side(y_true, y_pred, 0.0)
+
+
+def _on_one_side(y_true: Array, y_pred: Array, threshold: float) -> Array:
+    xp = namespace(y_pred)
+    shape = (y_pred.shape[0], prod(y_pred.shape[1:]))
+    right = (xp.reshape(y_pred, shape) > threshold) == (xp.reshape(y_true, shape) > 0.5)
+    return xp.mean(xp.astype(right, y_pred.dtype), axis=1)
 
 
 METRICS = {"accuracy": accuracy}
+BESIDE = {losses.binary_cross_entropy: {"accuracy": logit_accuracy}, losses.hinge: {"accuracy": logit_accuracy}}
+
+
+def find(name: str, loss: Any) -> Any:
+    """The metric of that name beside a loss; None if there is none."""
+    own = BESIDE[loss] if loss in (losses.binary_cross_entropy, losses.hinge) else {}
+    return own.get(name) or METRICS.get(name)

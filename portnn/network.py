@@ -10,6 +10,7 @@ from portnn.backend import Array, Backend, get_backend
 from portnn.layers import article, chain, checks
 from portnn.layers.layer import Layer
 from portnn.metrics import METRICS
+from portnn.metrics import find as find_metric
 from portnn.optimizers import SGD
 from portnn.pairs import bound, find_pair, name_of
 from portnn.summary import Summary
@@ -116,7 +117,7 @@ class Network:
         if isinstance(metrics, str) or not isinstance(metrics, Iterable):
             given = repr(metrics) if isinstance(metrics, str) else name_of(metrics)
             raise TypeError(f"metrics must be a list, got {given}: metrics=[{given}]")
-        found = [_metric(metric) for metric in metrics]
+        found = [_metric(metric, pair[0]) for metric in metrics]
         names = ["error", *(name for name, _ in found)]
         if len(set(names)) < len(names):
             raise ValueError(
@@ -193,9 +194,9 @@ class Network:
                 classes=classes,
                 epochs=epochs,
                 batch_size=min(batch_size, X.shape[0]),
-                shuffle=bool(shuffle),
+                shuffle=checks.flag("shuffle", shuffle),
                 verbose=verbose,
-                check_finite=check_finite,
+                check_finite=checks.flag("check_finite", check_finite),
             )
 
     def predict(self, x: Any, *, batch_size: int = 1024) -> Any:
@@ -208,6 +209,8 @@ class Network:
             chain.shapes(self.layers, tuple(X.shape[1:]))
             outputs = [self._forward(X[part, ...]) for part in border.slices(X.shape[0], batch_size)]
             Y = outputs[0] if len(outputs) == 1 else self.backend.xp.concat(outputs)
+            if type(Y) is type(x) is np.ndarray and np.may_share_memory(Y, x):
+                return Y.copy()  # layers that change nothing but the shape: the caller's memory stays the caller's
             return Y if self.backend.owns(x) else self.backend.to_numpy(Y)
 
     def evaluate(self, x: Any, y: Any, *, batch_size: int = 1024) -> dict[str, float]:
@@ -294,25 +297,31 @@ class Network:
         X = border.batch(x, self.backend, self.dtype, "x")
         Y = border.batch(y, self.backend, self.dtype, "y")
         border.check_lengths(X, Y)
-        before = tuple(X.shape[1:])
-        shape = chain.shapes(self.layers, before)[-1]
-        if batch_size is not None:
-            border.check_batches(self.layers, before, X.shape[0], batch_size)
+        shapes = chain.shapes(self.layers, tuple(X.shape[1:]))
         if check_finite:
             border.check_finite(X, self.backend, "x")
             border.check_finite(Y, self.backend, "y")
-        if shape is None:  # some layer cannot say: ask it with one sample
-            shape = tuple(self._forward(X[:1, ...]).shape[1:])
-        Y, classes = border.targets(Y, shape, self.loss, self.backend)
+        if None in shapes:  # some layer cannot say: ask it with one sample
+            shapes = [tuple(seen.shape[1:]) for seen in self._passes(X[:1, ...])]
+        last = shapes[-1]
+        assert last is not None
+        Y, classes = border.targets(Y, last, self.loss, self.backend)
+        if batch_size is not None:
+            border.check_batches(self.layers, shapes, X.shape[0], batch_size)
         if not all(layer.complete for layer in self.walk()):  # parameters that only the data can shape
             self._forward(X[:1, ...])
         return X, Y, classes
 
     def _forward(self, X: Array) -> Array:
+        return list(self._passes(X))[-1]
+
+    def _passes(self, X: Array) -> Iterator[Array]:
+        """X as the network takes it, and what each layer makes of it."""
         Y = self.backend.xp.astype(X, getattr(self.backend.xp, self.dtype), copy=False)
+        yield Y
         for layer in self.layers:
             Y = checks.answer(layer, "forward", layer.forward(Y), samples=X.shape[0])
-        return Y
+            yield Y
 
     def _optimizer(self, learning_rate: Any) -> Any:
         if self.optimizer is None and learning_rate is None:
@@ -357,11 +366,11 @@ def _dtype_name(dtype: Any) -> str:
         return str(dtype)
 
 
-def _metric(metric: Any) -> tuple[str, Callable[..., Any]]:
+def _metric(metric: Any, loss: Any) -> tuple[str, Callable[..., Any]]:
     if isinstance(metric, str):
         if metric not in METRICS:
             raise ValueError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}. Or give a function")
-        return metric, METRICS[metric]
+        return metric, find_metric(metric, loss)
     if not callable(metric):
         raise TypeError(f"a metric must be a name or a function of (y_true, y_pred), got {metric!r:.60}")
     return name_of(metric), metric

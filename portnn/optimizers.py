@@ -90,6 +90,8 @@ class SGD(Optimizer):
     ):
         super().__init__(learning_rate, weight_decay, clip_norm, clip_value)
         self.momentum = _in_range("momentum", momentum, 0.0, 1.0)
+        if isinstance(nesterov, (str, bytes)):
+            raise TypeError(f"nesterov must be True or False, got {nesterov!r}")
         if nesterov and self.momentum == 0.0:
             raise ValueError("nesterov=True needs a momentum, such as SGD(0.1, momentum=0.9, nesterov=True)")
         self.nesterov = bool(nesterov)
@@ -285,7 +287,10 @@ def _in_range(what: str, value: Any, least: float, limit: float | None = None) -
     where = f"in [{least:g}, {limit:g})" if limit is not None else f"{least:g} or more, and finite"
     if isinstance(value, (str, bytes, bool)) or not hasattr(value, "__float__"):
         raise TypeError(f"{what} must be a number {where}, got {value!r:.60}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{what} must be {where}, got a number too large for a float") from None
     if not (least <= number and number < (limit if limit is not None else float("inf"))):
         raise ValueError(f"{what} must be {where}, got {value!r:.60}")
     return number
@@ -329,10 +334,15 @@ def check_number(learning_rate: Any) -> float:
 
 def rate_at(learning_rate: LearningRate, step: int) -> float:
     """The learning rate of update number ``step``, a Python float (a NumPy scalar would promote float32 arrays)."""
-    if not callable(learning_rate):
+    if type(learning_rate) is float:
         return learning_rate
-    rate = learning_rate(step)
+    if not callable(learning_rate):  # set since the optimizer was made
+        return check_number(learning_rate)
+    rate: Any = None
     try:
+        rate = learning_rate(step)
         return check_number(rate)
+    except OverflowError as error:
+        raise ValueError(f"the schedule gave no finite number for step {step}: {error}") from None
     except (TypeError, ValueError) as error:
         raise type(error)(f"the schedule gave {rate!r} for step {step}: {error}") from None

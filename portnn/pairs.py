@@ -24,7 +24,7 @@ def find_pair(kind: str, pairs: Pairs, function: Any, prime: Any) -> tuple[Funct
         )
     if isinstance(function, str):
         if function not in pairs:
-            raise ValueError(f"unknown {kind} {function!r}; known: {', '.join(pairs)}. Or give a pair of functions")
+            raise ValueError(f"unknown {kind} {function!r}; known: {', '.join(pairs)}. Or give {_other(kind)}")
         function = pairs[function][0]
     if isinstance(function, type):
         raise TypeError(f"{kind} must be an object, got the class {name}: write {name}()")
@@ -42,6 +42,14 @@ def find_pair(kind: str, pairs: Pairs, function: Any, prime: Any) -> tuple[Funct
             else f"{kind}_prime must be a function, got {prime!r:.60}"
         )
     return function, prime
+
+
+def _other(kind: str) -> str:
+    return (
+        "an object, Huber() or SoftmaxCrossEntropy(), or a pair of functions"
+        if kind == "loss"
+        else "a pair of functions"
+    )
 
 
 def bound(function: Function, backend: Backend, kernels: str, dtype: str, scalar: bool = False) -> Function:

@@ -5,7 +5,7 @@ The first update uses the rate for k = 0. Any function of k will do as well.
 """
 
 from collections.abc import Callable
-from math import cos, pi
+from math import cos, inf, pi
 from typing import Any
 
 from portnn.optimizers import check_learning_rate, check_number, rate_at
@@ -24,7 +24,7 @@ class StepDecay:
         self.factor = _factor(factor)
 
     def __call__(self, k: int) -> float:
-        return self.learning_rate * self.factor ** (k // self.every)
+        return self.learning_rate * _power(self.factor, k // self.every)
 
     def __repr__(self) -> str:
         return f"StepDecay({self.learning_rate:g}, {self.every}, {self.factor:g})"
@@ -42,7 +42,7 @@ class ExponentialDecay:
         self.factor = _factor(factor)
 
     def __call__(self, k: int) -> float:
-        return self.learning_rate * self.factor**k
+        return self.learning_rate * _power(self.factor, k)
 
     def __repr__(self) -> str:
         return f"ExponentialDecay({self.learning_rate:g}, {self.factor:g})"
@@ -125,17 +125,30 @@ def _wave(a: float, b: float, p: float) -> float:
     return b + 0.5 * (a - b) * (1.0 + cos(pi * p))
 
 
+def _power(factor: float, n: int) -> float:
+    try:
+        return factor**n
+    except OverflowError:
+        return inf  # which the train step refuses, naming the step
+
+
 def _steps(what: str, value: Any) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{what} must be a number of updates, a whole number, got {value!r:.60}")
     if value.__index__() < 1:
         raise ValueError(f"{what} must be 1 or more updates, got {value}")
+    if value.__index__() >= 1 << 63:
+        raise ValueError(f"{what} must be less than 2**63 updates, got {value}")
     return int(value.__index__())
 
 
 def _factor(value: Any) -> float:
     if isinstance(value, (str, bytes, bool)) or not hasattr(value, "__float__"):
         raise TypeError(f"factor must be a number, got {value!r:.60}")
-    if not 0.0 < float(value) < float("inf"):
-        raise ValueError(f"factor must be more than 0 and finite, got {value}")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = inf
+    if not 0.0 < number < inf:
+        raise ValueError(f"factor must be more than 0 and finite, got {value!r:.60}")
+    return number

@@ -334,7 +334,21 @@ def train(
                     "weights have run away. Build the network again and train it with a smaller learning rate, or "
                     "scale the data; check_finite=False goes on regardless"
                 )
+    if check_finite:
+        _check_parameters(state, backend)
     return history
+
+
+def _check_parameters(state: State, backend: Backend) -> None:
+    """The error of the last step was calculated before its update: what came of that is seen here."""
+    xp = backend.xp
+    for (home, key), (layer, name) in zip(state.parameters, state.gradients, strict=True):
+        if not backend.to_numpy(xp.all(xp.isfinite(home[key]))):
+            raise DivergedError(
+                f"{layer.path}.{name} holds NaN or infinity after the last step: the weights have run away. Build the "
+                "network again and train it with a smaller learning rate, or scale the data; check_finite=False goes "
+                "on regardless"
+            )
 
 
 @contextmanager

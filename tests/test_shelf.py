@@ -513,7 +513,107 @@ def test_an_articles_layer_may_call_its_weights_kernels():
     assert portnn.gradcheck(Filters(), input_shape=(6,)).passed
 
 
+# -- what a fresh reader tried ---------------------------------------------------------------------------------------------
+
+
+def test_accuracy_counts_what_the_outputs_stand_for():
+    from portnn.metrics import accuracy
+
+    logits = RNG.standard_normal((6, 4, 3, 5))
+    truth = logits.argmax(axis=-1)
+    half = np.where(np.arange(4)[None, :, None] < 2, truth, (truth + 1) % 5)
+    assert accuracy(truth, logits).tolist() == [1.0] * 6
+    assert accuracy(half, logits).tolist() == accuracy(np.eye(5)[half], logits).tolist() == [0.5] * 6
+    net = classifier(FCLayer(6, 1), loss="binary_cross_entropy", metrics=["accuracy"])
+    with pytest.raises(
+        ValueError, match=r"accuracy compares outputs for several classes, but y_pred has shape \(20, 1\)"
+    ):
+        net.evaluate(X10, np.ones((20, 1)))
+
+
+def test_weights_once_changed_are_never_drawn_again():
+    for backend in ("cpu", ReplayBackend()):
+        net = Network([FCLayer(6, 4)], seed=1, backend=backend)
+        net.use("mse")
+        net.fit(X10, np.ones((20, 4)), epochs=2, learning_rate=0.1, verbose=0)
+        copied = Network([copy.deepcopy(net.layers[0])], seed=9, backend=backend)
+        assert np.array_equal(*(portnn.to_numpy(n.backend.to_numpy(n.layers[0].weights)) for n in (net, copied)))
+    layer = FCLayer(2, 1)
+    layer.forward(np.ones((1, 2)))
+    drawn = layer.weights.copy()
+    layer.weights[:] = 5.0  # in place
+    assert Network([layer], seed=1).layers[0].weights.tolist() == [[5.0], [5.0]]
+    fresh = FCLayer(2, 1)
+    fresh.forward(np.ones((1, 2)))
+    assert not np.array_equal(Network([fresh], seed=1).layers[0].weights, drawn)  # nobody changed it: drawn for seed 1
+
+
+def test_weights_that_run_away_in_the_last_step_are_noticed():
+    net = classifier(FCLayer(6, 1), loss="mse", optimizer=SGD(1e39))
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(portnn.training.DivergedError, match=r"0\.weights holds NaN or infinity"),
+    ):
+        net.fit(X10, np.ones((20, 1)), epochs=1, batch_size=20, verbose=0)
+
+
+def test_small_batches_behind_a_layer_that_says_nothing_are_refused_before_the_first_step():
+    net = classifier(Doubled(), BatchNormLayer(), FCLayer(12, 4))
+    with pytest.raises(ValueError, match="needs batches of 2"):
+        net.fit(X10[:9], LABELS[:9], epochs=1, batch_size=4, verbose=0)
+    assert net.step == 0
+
+
+def test_predict_never_gives_the_callers_memory_away():
+    x = np.ones((2, 6), np.float32)
+    for layers in ([FlattenLayer()], [ReshapeLayer((3, 2))], [DropoutLayer(0.5)]):
+        Network(layers).predict(x)[...] = 7.0
+        assert (x == 1.0).all()
+
+
+def test_boolean_targets_of_hinge_are_refused():
+    with pytest.raises(ValueError, match=r"y\[\d, 0\] is 0, but hinge takes targets that are -1 or 1"):
+        classifier(FCLayer(6, 1), loss="hinge").fit(X10, X10[:, :1] > 0, epochs=1, verbose=0)
+
+
+def test_backward_before_forward_of_an_unbuilt_layer():
+    for layer in (
+        ConvLayer((4, 4, 1), (2, 2), 1),
+        MaxPoolLayer(2),
+        BatchNormLayer(),
+        DropoutLayer(0.5),
+        SoftmaxLayer(),
+    ):
+        with pytest.raises(RuntimeError, match="before a forward in training"):
+            layer.backward(np.ones((1, 3, 3, 1)))
+
+
+def test_pooling_of_large_windows_is_made_at_once():
+    layer = MaxPoolLayer(100_000)
+    assert layer.window == 100_000
+    assert MaxPoolLayer(3, padding=((0, 1),)).output_shape((6, 2)) == (2, 2)
+
+
+def test_growing_schedules_end_in_an_error_that_names_the_step():
+    net = classifier(FCLayer(6, 1), loss="mse", optimizer=SGD(portnn.ExponentialDecay(1e-300, 10.0)))
+    net.step = 700
+    with pytest.raises(ValueError, match="the schedule gave inf for step 700"):
+        net.fit(X10, np.ones((20, 1)), epochs=1, batch_size=20, verbose=0)
+
+
 REFUSED = [
+    (
+        lambda: FCLayer(3, 2, bias=False).__setattr__("bias", np.ones((1, 2))),
+        r"FCLayer\(3, 2, bias=False\) has no bias",
+    ),
+    (lambda: (lambda layer: ResidualLayer(layer, layer))(FCLayer(2, 2)), r"ResidualLayer was given one layer twice"),
+    (lambda: DropoutLayer(1 - 1e-12), r"rate must be in \[0, 1\)"),
+    (lambda: FCLayer(10**30, 2), r"input_size must be 2\*\*40 at most"),
+    (lambda: ConvLayer((4, 4, 1), (2, 2), 1, padding=10**9), r"padding must be 2\*\*20 at most"),
+    (lambda: SGD(0.1, momentum=10**400), r"momentum must be in \[0, 1\), got a number too large"),
+    (lambda: Network([FCLayer(2, 2)]).use("huber"), r"unknown loss 'huber'.*Huber\(\)"),
+    (lambda: UpsampleLayer(2).forward(np.ones(2)), r"takes images \(H, W, C\) or rows \(L, C\)"),
+    (lambda: GlobalAvgPoolLayer().forward(np.ones((2, 0, 4, 2))), r"needs axes to pool over"),
     (lambda: ConvLayer((4, 4, 3), (3, 3), 4, groups=2), r"groups=2 does not divide the 3 channels"),
     (lambda: ConvLayer((4, 4, 4), (3, 3), 3, groups=2), r"groups=2 does not divide the 3 filters"),
     (lambda: ConvLayer((4, 4, 3), (5, 3), 4), r"kernel of 5 x 3 does not fit on an image of 4 x 4.*padding='same'"),
@@ -524,7 +624,7 @@ REFUSED = [
     (lambda: ConvLayer((4, 4, 3), (3, 3), 4, stride=0), r"stride must be 1 or more, got 0"),
     (lambda: ConvLayer((4, 4, 3), (3, 3), 4, stride=(1, 2, 3)), r"stride must be a number, or one for each of 2 axes"),
     (lambda: MaxPoolLayer(0), r"window must be 1 or more, got 0"),
-    (lambda: MaxPoolLayer(2, padding=2), r"padding=2 is as wide as the window of 2 x 2"),
+    (lambda: MaxPoolLayer(2, padding=2), r"padding=2 is as wide as the window of 2"),
     (lambda: AvgPoolLayer((2, 3), padding=((0, 0), (0, 3))), r"as wide as the window of 2 x 3"),
     (
         lambda: Network([ConvLayer((4, 4, 1), (1, 1), 1), MaxPoolLayer(5)]),
@@ -593,6 +693,8 @@ def test_refused(make, message):
         (lambda: ParallelLayer("relu"), r"takes Layer objects, such as FCLayer\(4, 4\), got 'relu'"),
         (lambda: ParallelLayer([[FCLayer(2, 2)]]), r"a branch of ParallelLayer takes layers, got a list"),
         (lambda: DropoutLayer("0.5"), r"rate must be a number"),
+        (lambda: FCLayer(2, 2, bias="no"), r"bias must be True or False, got 'no'"),
+        (lambda: portnn.mse([1, 2], np.ones(2)), r"a loss compares two arrays.*got list, ndarray"),
         (lambda: MaxPoolLayer(2.0), r"window must be a whole number"),
         (lambda: ConvLayer((4, 4, 1), (2, 2), 1, stride=1.5), r"stride must be a whole number"),
         (lambda: Adam("fast"), r"learning_rate must be a number"),

@@ -76,10 +76,13 @@ def lowest_that_learns(layers: Sequence[Any]) -> int:
     return len(layers)
 
 
-def smallest_batch(layers: Sequence[Any], input_shape: Shape) -> tuple[int, Any]:
-    """The fewest samples that all layers can be trained with, and the layer that asks for so many."""
+def smallest_batch(layers: Sequence[Any], shapes: Sequence[Shape]) -> tuple[int, Any]:
+    """The fewest samples that all layers can be trained with, and the layer that asks for so many.
+
+    ``shapes`` of one sample before each layer.
+    """
     needs = [(1, None)]
-    for layer, shape in zip(layers, shapes(layers, input_shape), strict=False):
+    for layer, shape in zip(layers, shapes, strict=False):
         if not layer.written_as_in_the_article:
             needs.append((layer.smallest_batch(shape), layer))
     return max(needs, key=lambda need: need[0])

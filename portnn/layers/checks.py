@@ -2,6 +2,8 @@
 
 from typing import Any
 
+LARGEST = 1 << 40  # no array has an axis of that length
+
 
 def size(what: str, value: Any) -> int:
     """A whole number, 1 or more."""
@@ -9,6 +11,8 @@ def size(what: str, value: Any) -> int:
         raise TypeError(f"{what} must be a whole number, got {value!r:.60} ({type(value).__name__})")
     if value.__index__() < 1:
         raise ValueError(f"{what} must be 1 or more, got {value}")
+    if value.__index__() > LARGEST:
+        raise ValueError(f"{what} must be 2**40 at most, got {value}")
     return int(value.__index__())
 
 
@@ -47,10 +51,19 @@ def branch(what: str, layers: Any) -> list[Any]:
     for layer in layers:
         if isinstance(layer, (list, tuple)):
             raise TypeError(f"{what} takes layers, got a list: write them one by one, or give them after a *")
-        if isinstance(layer, type) or not (hasattr(layer, "forward") and hasattr(layer, "backward")):
+        if isinstance(layer, type) or not hasattr(layer, "written_as_in_the_article"):
             example = f"{layer.__name__}(...)" if isinstance(layer, type) else "FCLayer(4, 4)"
             raise TypeError(f"{what} takes Layer objects, such as {example}, got {layer!r:.60}")
+    if len({id(layer) for layer in layers}) < len(layers):
+        raise ValueError(f"{what} was given one layer twice: make two; each keeps the state of one place")
     return list(layers)
+
+
+def flag(what: str, value: Any) -> bool:
+    """True or False; a word such as "no" would count as true."""
+    if isinstance(value, (str, bytes)) or not (value is True or value is False or hasattr(value, "__index__")):
+        raise TypeError(f"{what} must be True or False, got {value!r:.60}")
+    return bool(value)
 
 
 def answer(

@@ -72,7 +72,7 @@ class ConvLayer(Layer):
         self.plan = window_plan(tuple(image), self.kernel_shape, stride, padding, dilation)
         self.stride, self.padding, self.dilation = stride, padding, dilation
         self.shapes = {"weights": (*self.kernel_shape, channels // self.groups, self.layer_depth)}
-        if bias:
+        if checks.flag("bias", bias):
             self.shapes["bias"] = (self.layer_depth,)
 
     def build(self, input_shape: tuple[int, ...] | None, backend: Backend, dtype: str, seed: int, path: str) -> None:
@@ -116,7 +116,8 @@ class ConvLayer(Layer):
         return Y
 
     def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
-        D = self.ops.columns(self.accept_error(output_error), self.plan)  # (N, H', W', F) -> (F, M)
+        D = self.accept_error(output_error)
+        D = self.ops.columns(D, self.plan)  # (N, H', W', F) -> (F, M)
         D_by_group = [D[filters, ...] for filters in self._filters()]
         P, xp = self.input_patches, self.xp
         dW = self._joined([xp.matmul(d, p.T) for d, p in zip(D_by_group, P, strict=True)])  # (F, K)

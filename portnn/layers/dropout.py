@@ -32,8 +32,13 @@ class DropoutLayer(Layer):
 
     def __init__(self, rate: float):
         self.rate = checks.number("rate", rate)
-        if not 0.0 <= self.rate < 1.0:
+        if self.rate < 0.0 or self.threshold >= 2**32:
             raise ValueError(f"rate must be in [0, 1), the share that is dropped, got {rate}")
+
+    @property
+    def threshold(self) -> int:
+        """Words of 32 bits from here on are kept."""
+        return round(self.rate * 2**32)
 
     def build(self, input_shape: tuple[int, ...] | None, backend: Backend, dtype: str, seed: int, path: str) -> None:
         super().build(input_shape, backend, dtype, seed, path)
@@ -48,7 +53,7 @@ class DropoutLayer(Layer):
             return X
         assert self.backend is not None
         words = self.backend.random_bits(self.key, self.step, prod(X.shape))
-        kept = self.xp.reshape(words >= round(self.rate * 2**32), X.shape)
+        kept = self.xp.reshape(words >= self.threshold, X.shape)
         self.mask = self.xp.astype(kept, X.dtype) * (1.0 / (1.0 - self.rate))
         self.input, self.output = X, X * self.mask
         return self.output

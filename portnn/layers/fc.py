@@ -40,7 +40,7 @@ class FCLayer(Layer):
         self.output_size = checks.size("output_size", output_size)
         self.initializer = initializers.check_name(weights)
         self.shapes = {"weights": (self.input_size, self.output_size)}
-        if bias:
+        if checks.flag("bias", bias):
             self.shapes["bias"] = (1, self.output_size)
 
     def build(self, input_shape: tuple[int, ...] | None, backend: Backend, dtype: str, seed: int, path: str) -> None:

@@ -29,6 +29,8 @@ class GroupNormLayer(NormLayer):
         self.groups = checks.size("groups", groups)
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if input_shape == ():
+            raise ValueError(f"{self} takes samples with an axis of channels, but a sample is a single number")
         shape = super().output_shape(input_shape)
         if shape and shape[-1] % self.groups:
             raise ValueError(

@@ -76,7 +76,7 @@ class Layer:
     new_buffers: dict[str, Array]
     shapes: dict[str, tuple[int, ...]]
     initializer: str  # the name of what draws the weights
-    drawn: dict[str, Array]  # the initial parameters that nobody has changed since
+    drawn: dict[str, tuple[int, str]]  # seed and path that parameters were drawn for
     layers: list[Any]
     input: Array
     output: Array
@@ -178,10 +178,7 @@ class Layer:
             for name, array in arrays.items():
                 if self.backend is not None and self.backend != backend:
                     array = self.backend.to_numpy(array)
-                moved = bring(array, backend, self.dtype, f"{self.leaf(name)}", copy=True)
-                if self.drawn.get(name) is arrays[name]:
-                    self.drawn[name] = moved
-                arrays[name] = moved
+                arrays[name] = bring(array, backend, self.dtype, f"{self.leaf(name)}", copy=True)
         self.gradients, self.new_buffers = {}, {}
         if not self.written_as_in_the_article:
             self.input = self.output = None  # what was kept lies where the layer was
@@ -214,6 +211,8 @@ class Layer:
             if is_array(value)
             else tuple(bring(value, get_backend("cpu"), None, name).shape)
         )
+        if self.shapes and name not in self.shapes:
+            raise ValueError(f"{self} has no {name}, it has {', '.join(self.shapes)}: make it without {name}=False")
         expected = self.shapes.get(name, shape)
         if shape != expected:
             raise ValueError(f"{self.leaf(name)} has shape {expected}, got an array of shape {shape}")
@@ -231,10 +230,17 @@ class Layer:
         What was assigned, or trained, is kept; what was only drawn, for another seed or path, is drawn again.
         """
         for name, shape in self.shapes.items():
-            if name not in self.parameters or self.parameters[name] is self.drawn.get(name):
-                rule = self.initializer if name == "weights" else "zeros"
-                values = initializers.draw(rule, shape, fans, seed, f"{path}.{name}" if path else name)
-                self.parameters[name] = self.drawn[name] = values
+            rule, place = self.initializer if name == "weights" else "zeros", (seed, f"{path}.{name}" if path else name)
+            if name in self.parameters and (self.drawn.get(name) in (None, place) or self._changed(name, rule, fans)):
+                continue
+            self.parameters[name] = initializers.draw(rule, shape, fans, *place)
+            self.drawn[name] = place
+
+    def _changed(self, name: str, rule: str, fans: tuple[int, int]) -> bool:
+        """Whether a parameter that was drawn has other values by now: assigned, trained, or written into."""
+        now = self.parameters[name] if self.backend is None else self.backend.to_numpy(self.parameters[name])
+        drawn = initializers.draw(rule, self.shapes[name], fans, *self.drawn[name])
+        return bool((drawn.astype(now.dtype) != now).any())
 
     def why_no_parameter(self, name: str) -> str:
         """The error for a parameter that is not there."""

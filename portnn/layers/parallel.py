@@ -70,7 +70,7 @@ class ParallelLayer(Layer):
             raise ValueError(f"in ParallelLayer, branch {k}, {error}") from error
 
     def smallest_batch(self, input_shape: Shape) -> int:
-        return max(chain.smallest_batch(branch, input_shape)[0] for branch in self.branches)
+        return max(chain.smallest_batch(b, self._shapes(k, input_shape))[0] for k, b in enumerate(self.branches))
 
     def forward(self, X: Array, *, training: bool = False) -> Array:
         X, xp = self.accept(X), self.xp

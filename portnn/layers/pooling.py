@@ -4,7 +4,7 @@ from typing import Any
 
 from portnn.layers import checks
 from portnn.layers.layer import Array, Layer
-from portnn.ops._plan import WindowPlan, by, window_plan
+from portnn.ops._plan import WindowPlan, by, pads_of, per_axis, window_plan
 
 
 class PoolLayer(Layer):
@@ -20,8 +20,7 @@ class PoolLayer(Layer):
         self.padding = padding
         options = {"stride": (stride, None), "padding": (padding, "valid")}
         self.options = "".join(f", {name}={value!r}" for name, (value, usual) in options.items() if value != usual)
-        axes = len(sizes) if isinstance(window, (tuple, list)) else 2
-        self.check_padding(window_plan((1 << 20,) * axes, self._sizes(axes), self.stride, padding))
+        self.check_padding(sizes)
         self.plans: dict[tuple[int, ...], WindowPlan] = {}
 
     def plan(self, image: tuple[int, ...]) -> WindowPlan:
@@ -40,12 +39,15 @@ class PoolLayer(Layer):
             )
         return self.window
 
-    def check_padding(self, plan: WindowPlan) -> None:
+    def check_padding(self, sizes: tuple[int, ...]) -> None:
         """Every window must hold a pixel of the image: there is no largest of none, and no mean."""
-        if any(max(pad) >= size for pad, size in zip(plan.padding, plan.kernel, strict=True)):
+        axes = max(len(v) if isinstance(v, (tuple, list)) else 1 for v in (sizes, self.stride, self.padding))
+        sizes = sizes if isinstance(self.window, tuple) else sizes * axes
+        pads = pads_of(self.padding, sizes, sizes, per_axis("stride", self.stride, len(sizes)))
+        if any(max(pad) >= size for pad, size in zip(pads, sizes, strict=True)):
             raise ValueError(
-                f"padding={self.padding!r} is as wide as the window of {by(plan.kernel)}: some windows would hold no "
-                "pixel of the image. On each side it must be smaller than the window"
+                f"padding={self.padding!r} is as wide as the window of {by(sizes)}: some windows would hold no pixel "
+                "of the image. On each side it must be smaller than the window"
             )
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:

@@ -45,7 +45,7 @@ class ResidualLayer(Layer):
         return shapes if ends else shapes[:-1]
 
     def smallest_batch(self, input_shape: tuple[int, ...] | None) -> int:
-        return chain.smallest_batch(self.layers, input_shape)[0]
+        return chain.smallest_batch(self.layers, self.shapes_inside(input_shape))[0]
 
     def forward(self, X: Array, *, training: bool = False) -> Array:
         X = self.accept(X)

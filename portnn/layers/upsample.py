@@ -26,7 +26,7 @@ class UpsampleLayer(Layer):
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if input_shape is None:
             return None
-        *image, channels = input_shape
+        *image, channels = input_shape or (0,)
         if not image:
             raise ValueError(
                 f"{self} takes images (H, W, C) or rows (L, C), but a sample comes in with shape {input_shape}: put a "

@@ -4,6 +4,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 Sizes = tuple[int, ...]
+LARGEST = 1 << 20  # more pixels than any image has along an axis
 
 
 class WindowPlan(NamedTuple):
@@ -114,4 +115,6 @@ def _whole(what: str, value: Any, least: int) -> int:
         raise TypeError(f"{what} must be a whole number, got {value!r:.60} ({type(value).__name__})")
     if value.__index__() < least:
         raise ValueError(f"{what} must be {least} or more, got {value}")
+    if value.__index__() > LARGEST:
+        raise ValueError(f"{what} must be 2**20 at most, got {value}")
     return int(value.__index__())
