@@ -524,11 +524,15 @@ def test_accuracy_counts_what_the_outputs_stand_for():
     half = np.where(np.arange(4)[None, :, None] < 2, truth, (truth + 1) % 5)
     assert accuracy(truth, logits).tolist() == [1.0] * 6
     assert accuracy(half, logits).tolist() == accuracy(np.eye(5)[half], logits).tolist() == [0.5] * 6
-    net = classifier(FCLayer(6, 1), loss="binary_cross_entropy", metrics=["accuracy"])
-    with pytest.raises(
-        ValueError, match=r"accuracy compares outputs for several classes, but y_pred has shape \(20, 1\)"
-    ):
-        net.evaluate(X10, np.ones((20, 1)))
+    for loss, no, threshold in (("binary_cross_entropy", 0.0, 0.0), ("hinge", -1.0, 0.0), ("mse", 0.0, 0.5)):
+        net = classifier(FCLayer(6, 1), loss=loss, metrics=["accuracy"])
+        right = np.where(net.predict(X10) > threshold, 1.0, no)
+        assert net.evaluate(X10, right)["accuracy"] == 1.0
+        assert net.evaluate(X10, np.where(right == 1.0, no, 1.0))["accuracy"] == 0.0
+    net = classifier(FCLayer(6, 4), loss="binary_cross_entropy", metrics=["accuracy"])
+    answers = (net.predict(X10) > 0).astype(float)
+    answers[:, 0] = 1.0 - answers[:, 0]
+    assert net.evaluate(X10, answers)["accuracy"] == pytest.approx(0.75)
 
 
 def test_weights_once_changed_are_never_drawn_again():
