@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from portnn.backend import Backend, thin_namespace
-from portnn_numpy import blas, kernels, memory, threads
+from portnn_numpy import blas, kernels, memory
 
 
 class NumpyBackend(Backend):
@@ -33,9 +33,9 @@ class NumpyBackend(Backend):
         return super().compile(step, state)
 
     def describe(self) -> dict[str, str]:
-        about = {"library": f"NumPy {np.__version__}", "device": f"cpu, {threads.count()} threads"}
+        about = {"library": f"NumPy {np.__version__}", "device": "cpu"}
         if (active := blas.core()) is not None:
-            about["OpenBLAS"] = f"{active} kernels"
+            about["OpenBLAS"] = f"{active} kernels, {blas.threads()} threads"
             if better := blas.better_core(active, blas.processor_flags()):
                 about["OpenBLAS"] += f"; this processor has AVX-512, with which those for {better} are quicker"
                 about["to tune it"] = f"set OPENBLAS_CORETYPE={better} in the environment before Python starts"
