@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -35,13 +36,26 @@ class Worker:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | environment
         )
         first = self._read()
+        self._pause()
         self.missing, self.about = first.get("missing"), first.get("about", "")
 
     def ask(self, **request: Any) -> dict[str, Any]:
         assert self.process.stdin
+        self._go_on()
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
-        return self._read()
+        answer = self._read()
+        self._pause()
+        return answer
+
+    def _pause(self) -> None:
+        """Holds the process while others work: the threads of a BLAS library wait busily for a while."""
+        if hasattr(signal, "SIGSTOP") and self.process.poll() is None:
+            self.process.send_signal(signal.SIGSTOP)
+
+    def _go_on(self) -> None:
+        if hasattr(signal, "SIGCONT"):
+            self.process.send_signal(signal.SIGCONT)
 
     def _read(self) -> dict[str, Any]:
         assert self.process.stdout
@@ -52,6 +66,7 @@ class Worker:
         return answer
 
     def close(self) -> None:
+        self._go_on()
         if self.process.stdin:
             self.process.stdin.close()
         self.process.wait()
@@ -70,6 +85,7 @@ def start(names: Any, workload: str, options: Any) -> list[Worker]:
             continue
         if worker.missing:
             print(f"  {name}: left out, {worker.missing}", flush=True)
+            worker.close()
         else:
             workers.append(worker)
     return workers
