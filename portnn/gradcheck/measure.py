@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from portnn.diagnosis import Budget, Case, broken_rules, explain, not_repeatable, raised
+from portnn.gradcheck.diagnosis import Budget, Case, broken_rules, explain, not_repeatable, raised
+from portnn.gradcheck.mistakes import STALE
+from portnn.gradcheck.subject import Subject, children, duplicate, scale_of, to_host
 from portnn.layers import chain
 from portnn.layers.layer import Layer
-from portnn.mistakes import STALE
 from portnn.network import Network
-from portnn.subject import Subject, children, duplicate, scale_of, to_host
 from portnn.transfer import to_numpy
 
 Array = np.ndarray

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from portnn.mistakes import (
+from portnn.gradcheck.mistakes import (
     CLOSE,
     EARLY,
     EXACT,
@@ -23,7 +23,7 @@ from portnn.mistakes import (
     same,
     turns,
 )
-from portnn.subject import Subject, children, scale_of
+from portnn.gradcheck.subject import Subject, children, scale_of
 
 Array = np.ndarray
 Values = dict[str, Array]

@@ -1,0 +1,9 @@
+"""Is a backward pass right, and if not, which mistake does it look like?
+
+``measure.py`` compares derivatives with measured ones, ``subject.py`` runs the layers for it, ``diagnosis.py`` collects
+the facts about a wrong one, and ``mistakes.py`` holds what each of the usual mistakes would give.
+"""
+
+from portnn.gradcheck.measure import GradcheckReport, gradcheck
+
+__all__ = ["GradcheckReport", "gradcheck"]
