@@ -79,7 +79,7 @@ WORKLOADS = {
     ),
     "d": Workload(
         "(d) 32 and 64 3x3 filters, max pooling, 128 units, batch 128", CNN, (28, 28, 1), CROSS, ("sgd", 0.05, 0.9),
-        128, 10, samples=1280, contenders=("portnn", *TORCH, *JAX),
+        128, 10, samples=1280, contenders=("portnn", *TORCH, "jax"),
     ),
 }  # fmt: skip
 
