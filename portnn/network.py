@@ -1,5 +1,6 @@
 """The network: a chain of layers, a loss, and the loop that trains them."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -313,7 +314,7 @@ class Network:
         return X, Y, classes
 
     def _forward(self, X: Array) -> Array:
-        return list(self._passes(X))[-1]
+        return deque(self._passes(X), maxlen=1).pop()  # what lies between is let go on the way
 
     def _passes(self, X: Array) -> Iterator[Array]:
         """X as the network takes it, and what each layer makes of it."""

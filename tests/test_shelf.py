@@ -575,6 +575,18 @@ def test_predict_never_gives_the_callers_memory_away():
         assert (x == 1.0).all()
 
 
+def test_predict_lets_go_of_what_lies_between():
+    import tracemalloc
+
+    net = Network([FCLayer(100, 1000), *(ActivationLayer("softsign") for _ in range(12))], seed=0)
+    x = np.zeros((1000, 100), np.float32)
+    tracemalloc.start()
+    net.predict(x)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6 * 4_000_000  # an array between two layers has 4 MB, and a layer makes two or three on its way
+
+
 def test_boolean_targets_of_hinge_are_refused():
     with pytest.raises(ValueError, match=r"y\[\d, 0\] is 0, but hinge takes targets that are -1 or 1"):
         classifier(FCLayer(6, 1), loss="hinge").fit(X10, X10[:, :1] > 0, epochs=1, verbose=0)
