@@ -302,7 +302,8 @@ class Network:
         if check_finite:
             border.check_finite(X, self.backend, "x")
             border.check_finite(Y, self.backend, "y")
-        if None in shapes:  # some layer cannot say: ask it with one sample
+        picky = any(type(layer).smallest_batch is not Layer.smallest_batch for layer in self.walk())
+        if shapes[-1] is None or (picky and None in shapes):  # some layer cannot say: ask it with one sample
             shapes = [tuple(seen.shape[1:]) for seen in self._passes(X[:1, ...])]
         last = shapes[-1]
         assert last is not None

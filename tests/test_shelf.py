@@ -575,6 +575,23 @@ def test_predict_never_gives_the_callers_memory_away():
         assert (x == 1.0).all()
 
 
+def test_an_articles_layer_is_not_asked_beforehand_what_it_need_not_say():
+    class Counting(Layer):
+        def __init__(self):
+            self.calls = 0
+
+        def forward_propagation(self, input):
+            self.calls += 1
+            return input
+
+        def backward_propagation(self, output_error, learning_rate):
+            return output_error
+
+    layer = Counting()
+    classifier(layer, FCLayer(6, 4), ReshapeLayer((4,))).fit(X10, LABELS, epochs=2, verbose=0)
+    assert layer.calls == 40
+
+
 def test_predict_lets_go_of_what_lies_between():
     import tracemalloc
 
