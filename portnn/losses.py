@@ -11,6 +11,7 @@ from typing import Any
 
 from portnn import activations
 from portnn.backend import namespace
+from portnn.layers import checks
 from portnn.ops import _portable
 
 Array = Any
@@ -58,7 +59,7 @@ class Huber:
     """
 
     def __init__(self, delta: float = 1.0):
-        self.delta = _number("delta", delta)
+        self.delta = checks.number("delta", delta)
         if self.delta <= 0.0:
             raise ValueError(f"delta must be more than 0, got {delta}")
 
@@ -142,7 +143,7 @@ class SoftmaxCrossEntropy:
     """
 
     def __init__(self, label_smoothing: float = 0.0):
-        self.label_smoothing = _number("label_smoothing", label_smoothing)
+        self.label_smoothing = checks.number("label_smoothing", label_smoothing)
         if not 0.0 <= self.label_smoothing < 1.0:
             raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
 
@@ -202,18 +203,6 @@ def matched(y_true: Array, y_pred: Array) -> Array:
             "with element, so both need the same shape. Reshape y_true; class numbers become rows with to_categorical"
         )
     return namespace(y_true).reshape(y_true, y_pred.shape)
-
-
-def _number(what: str, value: Any) -> float:
-    if isinstance(value, (str, bytes, bool)) or not hasattr(value, "__float__"):
-        raise TypeError(f"{what} must be a number, got {value!r:.60}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = float("inf")
-    if not abs(number) < float("inf"):
-        raise ValueError(f"{what} must be finite, got {value!r:.60}")
-    return number
 
 
 PAIRS = {

@@ -177,6 +177,7 @@ class Network:
             raise RuntimeError('the network has no loss: call net.use("mse") before fit')
         epochs = checks.size("epochs", epochs)
         batch_size = checks.size("batch_size", batch_size)
+        shuffle, check_finite = checks.flag("shuffle", shuffle), checks.flag("check_finite", check_finite)
         optimizer = self._optimizer(learning_rate)
         for layer in self.walk():
             if batch_size > 1 and layer.written_as_in_the_article and not layer.batched:
@@ -195,9 +196,9 @@ class Network:
                 classes=classes,
                 epochs=epochs,
                 batch_size=min(batch_size, X.shape[0]),
-                shuffle=checks.flag("shuffle", shuffle),
+                shuffle=shuffle,
                 verbose=verbose,
-                check_finite=checks.flag("check_finite", check_finite),
+                check_finite=check_finite,
             )
 
     def predict(self, x: Any, *, batch_size: int = 1024) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from math import cos, inf, pi
 from typing import Any
 
+from portnn.layers import checks
 from portnn.optimizers import check_learning_rate, check_number, rate_at
 
 
@@ -20,7 +21,7 @@ class StepDecay:
 
     def __init__(self, learning_rate: float, every: int, factor: float):
         self.learning_rate = check_number(learning_rate)
-        self.every = _steps("every", every)
+        self.every = checks.size("every", every)
         self.factor = _factor(factor)
 
     def __call__(self, k: int) -> float:
@@ -59,7 +60,7 @@ class CosineDecay:
 
     def __init__(self, learning_rate: float, steps: int):
         self.learning_rate = check_number(learning_rate)
-        self.steps = _steps("steps", steps)
+        self.steps = checks.size("steps", steps)
 
     def __call__(self, k: int) -> float:
         return 0.5 * self.learning_rate * (1.0 + cos(pi * min(k, self.steps) / self.steps))
@@ -79,7 +80,7 @@ class WarmUp:
 
     def __init__(self, schedule: float | Callable[[int], float], steps: int):
         self.schedule = check_learning_rate(schedule)
-        self.steps = _steps("steps", steps)
+        self.steps = checks.size("steps", steps)
 
     def __call__(self, k: int) -> float:
         if k < self.steps:
@@ -107,7 +108,7 @@ class OneCycle:
 
     def __init__(self, peak: float, steps: int):
         self.peak = check_number(peak)
-        self.steps = _steps("steps", steps)
+        self.steps = checks.size("steps", steps)
 
     def __call__(self, k: int) -> float:
         top, end = self.UP * self.steps - 1.0, self.steps - 1.0
@@ -132,23 +133,8 @@ def _power(factor: float, n: int) -> float:
         return inf  # which the train step refuses, naming the step
 
 
-def _steps(what: str, value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{what} must be a number of updates, a whole number, got {value!r:.60}")
-    if value.__index__() < 1:
-        raise ValueError(f"{what} must be 1 or more updates, got {value}")
-    if value.__index__() >= 1 << 63:
-        raise ValueError(f"{what} must be less than 2**63 updates, got {value}")
-    return int(value.__index__())
-
-
 def _factor(value: Any) -> float:
-    if isinstance(value, (str, bytes, bool)) or not hasattr(value, "__float__"):
-        raise TypeError(f"factor must be a number, got {value!r:.60}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = inf
-    if not 0.0 < number < inf:
-        raise ValueError(f"factor must be more than 0 and finite, got {value!r:.60}")
-    return number
+    factor = checks.number("factor", value)
+    if factor <= 0.0:
+        raise ValueError(f"factor must be more than 0, got {value}")
+    return factor

@@ -100,7 +100,7 @@ def max_pool(x: Array, plan: Any) -> Array:
 def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Array:
     """Each window's error goes to its largest pixel, to the first one of equals.
 
-    Where windows lie side by side, each pixel is written once. (``numpy.where`` takes ten times a product's time.)
+    Where windows lie side by side, each pixel is written once. Products with a mask: ``numpy.where`` is far slower.
     """
     source, y, error = _padded(_channels_first(x), plan, -np.inf), _channels_first(y), _channels_first(output_error)
     apart = all(s >= k for s, k in zip(plan.stride, plan.kernel, strict=True))
