@@ -8,7 +8,7 @@ import numpy as np
 
 from portnn import border, losses, random, summary, training
 from portnn.backend import Array, Backend, get_backend
-from portnn.layers import article, chain, checks
+from portnn.layers import article, chain, checks, joined
 from portnn.layers.layer import Layer
 from portnn.metrics import METRICS
 from portnn.metrics import find as find_metric
@@ -305,7 +305,7 @@ class Network:
             border.check_finite(Y, self.backend, "y")
         picky = any(type(layer).smallest_batch is not Layer.smallest_batch for layer in self.walk())
         if shapes[-1] is None or (picky and None in shapes):  # some layer cannot say: ask it with one sample
-            shapes = [tuple(seen.shape[1:]) for seen in self._passes(X[:1, ...])]
+            shapes = [tuple(seen.shape[1:]) for seen in self._passes(X[:1, ...], self.layers)]
         last = shapes[-1]
         assert last is not None
         Y, classes = border.targets(Y, last, self.loss, self.backend)
@@ -316,13 +316,14 @@ class Network:
         return X, Y, classes
 
     def _forward(self, X: Array) -> Array:
-        return deque(self._passes(X), maxlen=1).pop()  # what lies between is let go on the way
+        layers = joined.join(self.layers, self.backend, self.kernels)
+        return deque(self._passes(X, layers), maxlen=1).pop()  # what lies between is let go on the way
 
-    def _passes(self, X: Array) -> Iterator[Array]:
-        """X as the network takes it, and what each layer makes of it."""
+    def _passes(self, X: Array, layers: Iterable[Any]) -> Iterator[Array]:
+        """X as the network takes it, and what each of the layers makes of it."""
         Y = self.backend.xp.astype(X, getattr(self.backend.xp, self.dtype), copy=False)
         yield Y
-        for layer in self.layers:
+        for layer in layers:
             Y = checks.answer(layer, "forward", layer.forward(Y), samples=X.shape[0])
             yield Y
 

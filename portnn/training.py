@@ -17,7 +17,7 @@ import numpy as np
 from portnn import ops, random
 from portnn.backend import Array, Backend, device_dtype, namespace
 from portnn.interrupts import Interrupts
-from portnn.layers import chain, checks
+from portnn.layers import chain, checks, joined
 
 Place = tuple[dict[str, Any], str]  # where a leaf lives: places[i] = (home, key), the leaf is home[key]
 
@@ -163,7 +163,8 @@ class TrainStep:
     """One step on a batch of ``size`` samples. Called, it returns the new leaves in the order of ``state.places``."""
 
     def __init__(self, network: Any, optimizer: Any, state: State, size: int):
-        self.layers, self.loss, self.loss_prime = network.layers, network.bound_loss, network.bound_loss_prime
+        self.layers = joined.join(network.layers, network.backend, network.kernels)
+        self.loss, self.loss_prime = network.bound_loss, network.bound_loss_prime
         update = getattr(type(optimizer), "update", None)
         self.update = (
             partial(ops.twin(network.backend, network.kernels, update), optimizer) if update else optimizer.update

@@ -236,8 +236,12 @@ OPS = [
     "max_pool_backward",
     "avg_pool",
     "avg_pool_backward",
+    "biased",
     "one_hot",
     "erf",
+    "convolution",
+    "convolution_gradient",
+    "convolution_backward",
 ]
 
 # Public names that are no row of the table, because they calculate nothing that has a derivative or a twin.

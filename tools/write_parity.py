@@ -190,6 +190,7 @@ def op_row(name):
     D = parity.draw(3, *plan.output, 4, seed=1)
     labels = np.array([2, 0, 4])
     columns = parity.draw(24, 3 * 9, seed=2)
+    W, bias = parity.draw(3, 2, 4, 4, seed=3), parity.draw(4, seed=4)
     OURS = {
         "patches": patches,
         "fold": lambda table, backend: table.fold([backend.asarray(columns)], plan),
@@ -201,6 +202,14 @@ def op_row(name):
         ),
         "avg_pool": lambda table, backend: table.avg_pool(backend.asarray(x), plan),
         "avg_pool_backward": lambda table, backend: table.avg_pool_backward(backend.asarray(D), plan),
+        "biased": lambda table, backend: table.biased(backend.asarray(x), backend.asarray(bias), portnn.relu),
+        "convolution": lambda table, backend: table.convolution(backend.asarray(x), backend.asarray(W), plan)[0],
+        "convolution_gradient": lambda table, backend: table.convolution_gradient(
+            table.convolution(backend.asarray(x), backend.asarray(W), plan)[1], backend.asarray(D), plan, W.shape
+        ),
+        "convolution_backward": lambda table, backend: table.convolution_backward(
+            backend.asarray(W), backend.asarray(D), plan
+        ),
         "one_hot": lambda table, backend: table.one_hot(backend.asarray(labels), 5, backend.xp.float64),
         "erf": lambda table, backend: table.erf(backend.asarray(x)),
     }
@@ -216,6 +225,9 @@ def op_row(name):
         (grad,) = torch.autograd.grad(y, t, torch.tensor(D).movedim(-1, 1))
         return y.movedim(1, -1), grad
 
+    filters = torch.tensor(W, requires_grad=True)
+    convolved = F.conv2d(second, filters.permute(3, 2, 0, 1), None, 2, 1).movedim(1, -1)
+    input_error, gradient = torch.autograd.grad(convolved, (t, filters), torch.tensor(D), retain_graph=True)
     largest, mean = pooled(F.max_pool2d), pooled(F.avg_pool2d, count_include_pad=False)
     theirs = {
         "patches": unfolded(F.unfold(second, (3, 2), 1, 1, 2)),
@@ -226,6 +238,10 @@ def op_row(name):
         "max_pool_backward": largest[1],
         "avg_pool": mean[0],
         "avg_pool_backward": mean[1],
+        "biased": torch.relu(t + torch.tensor(bias)),
+        "convolution": convolved,
+        "convolution_gradient": gradient,
+        "convolution_backward": input_error,
         "one_hot": F.one_hot(torch.tensor(labels), 5).to(torch.float64),
         "erf": torch.special.erf(t),
     }[name]

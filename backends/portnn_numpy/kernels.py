@@ -56,7 +56,7 @@ def sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = Fa
 
 def patches(x: Array, plan: Any, groups: int = 1) -> list[Array]:
     """Images (N, H, W, C) -> for each group of channels its patches (K, M), M in the order (H', W', N)."""
-    source, n, size = _padded(_channels_first(x), plan, 0.0), x.shape[0], x.shape[-1] // groups
+    source, n, size = padded(channels_first(x), plan, 0.0), x.shape[0], x.shape[-1] // groups
     p = np.empty((groups, len(plan.windows), size, *plan.output, n), x.dtype)  # (G, h*w, C/G, H', W', N)
     for k, window in enumerate(plan.windows):
         seen = source[(slice(None), *window)]  # (C, H', W', N)
@@ -73,28 +73,28 @@ def fold(parts: list[Array], plan: Any) -> Array:
         p = p.reshape(len(plan.windows), size, *plan.output, n)  # (h*w, C/G, H', W', N)
         for k, window in enumerate(plan.windows):
             x[(group, slice(None), *window)] += p[k]
-    return _channels_last(_cropped(x.reshape(len(parts) * size, *plan.padded, n), plan))
+    return channels_last(cropped(x.reshape(len(parts) * size, *plan.padded, n), plan))
 
 
 def images(columns: Array, plan: Any) -> Array:
     """Columns (F, M), M in the order (H', W', N) -> images (N, H', W', F)."""
     f, m = columns.shape
-    return _channels_last(columns.reshape(f, *plan.output, m // prod(plan.output)))
+    return channels_last(columns.reshape(f, *plan.output, m // prod(plan.output)))
 
 
 def columns(images: Array, plan: Any) -> Array:
     """Images (N, H', W', F) -> columns (F, M), the inverse of ``images``."""
-    return _channels_first(images).reshape(images.shape[-1], prod(plan.output) * images.shape[0])
+    return channels_first(images).reshape(images.shape[-1], prod(plan.output) * images.shape[0])
 
 
 def max_pool(x: Array, plan: Any) -> Array:
     """Images (N, H, W, C) -> the largest value in each window, into one array that is written again and again."""
-    source = _padded(_channels_first(x), plan, -np.inf)
+    source = padded(channels_first(x), plan, -np.inf)
     first, *others = ((slice(None), *window) for window in plan.windows)
     y = np.array(source[first])
     for window in others:
         np.maximum(y, source[window], out=y)
-    return _channels_last(y)
+    return channels_last(y)
 
 
 def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Array:
@@ -102,7 +102,7 @@ def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Arr
 
     Where windows lie side by side, each pixel is written once. Products with a mask: ``numpy.where`` is far slower.
     """
-    source, y, error = _padded(_channels_first(x), plan, -np.inf), _channels_first(y), _channels_first(output_error)
+    source, y, error = padded(channels_first(x), plan, -np.inf), channels_first(y), channels_first(output_error)
     apart = all(s >= k for s, k in zip(plan.stride, plan.kernel, strict=True))
     input_error = np.zeros(source.shape, y.dtype)
     free = np.ones(y.shape, np.bool_)  # windows whose error is still to be given away
@@ -115,23 +115,23 @@ def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Arr
             np.multiply(error, largest, out=input_error[here])
         else:
             input_error[here] += error * largest
-    return _channels_last(_cropped(input_error, plan))
+    return channels_last(cropped(input_error, plan))
 
 
 def avg_pool(x: Array, plan: Any) -> Array:
     """Images (N, H, W, C) -> the mean of each window, summed up in one array."""
-    source = _padded(_channels_first(x), plan, 0.0)
+    source = padded(channels_first(x), plan, 0.0)
     first, *others = ((slice(None), *window) for window in plan.windows)
     y = np.array(source[first])
     for window in others:
         y += source[window]
-    y *= _shares(plan, y.dtype)
-    return _channels_last(y)
+    y *= shares(plan, y.dtype)
+    return channels_last(y)
 
 
 def avg_pool_backward(output_error: Array, plan: Any) -> Array:
     """Each window's error goes to its pixels in equal shares; side by side, each pixel is written once."""
-    share = _channels_first(output_error) * _shares(plan, output_error.dtype)
+    share = channels_first(output_error) * shares(plan, output_error.dtype)
     apart = all(s == k for s, k in zip(plan.stride, plan.kernel, strict=True))
     whole = apart and all(n == m * k for n, m, k in zip(plan.padded, plan.output, plan.kernel, strict=True))
     make: Any = np.empty if whole else np.zeros
@@ -142,10 +142,10 @@ def avg_pool_backward(output_error: Array, plan: Any) -> Array:
             input_error[here] = share
         else:
             input_error[here] += share
-    return _channels_last(_cropped(input_error, plan))
+    return channels_last(cropped(input_error, plan))
 
 
-def _shares(plan: Any, dtype: Any) -> Any:
+def shares(plan: Any, dtype: Any) -> Any:
     """1 / (number of a window's pixels that are not padding), a number or an array (H', W', 1)."""
     if not plan.is_padded:
         return 1.0 / prod(plan.kernel)
@@ -159,7 +159,7 @@ def _shares(plan: Any, dtype: Any) -> Any:
     return 1.0 / counts
 
 
-def _padded(x: Array, plan: Any, value: float) -> Array:
+def padded(x: Array, plan: Any, value: float) -> Array:
     """(C, H, W, N) with the plan's padding, contiguous."""
     if not plan.is_padded:
         return np.ascontiguousarray(x)
@@ -168,24 +168,32 @@ def _padded(x: Array, plan: Any, value: float) -> Array:
     return around
 
 
-def _cropped(x: Array, plan: Any) -> Array:
+def cropped(x: Array, plan: Any) -> Array:
     """(C, H, W, N) without the padding."""
     return x[(slice(None), *plan.inside)] if plan.is_padded else x
 
 
-def _channels_first(x: Array) -> Array:
+def channels_first(x: Array) -> Array:
     """(N, H, W, C) -> (C, H, W, N), a view."""
     return x.transpose(x.ndim - 1, *range(1, x.ndim - 1), 0)
 
 
-def _channels_last(x: Array) -> Array:
+def channels_last(x: Array) -> Array:
     """(C, H, W, N) -> (N, H, W, C), a view."""
-    return _channels_first(x)  # to exchange the outermost axes is its own inverse
+    return channels_first(x)  # to exchange the outermost axes is its own inverse
 
 
 def relu(x: Array) -> Array:
     """One pass."""
     return np.maximum(x, 0.0)
+
+
+def biased(product: Array, bias: Array, activation: Any = None) -> Array:
+    """f(product + bias), all in ``product`` itself."""
+    y = np.add(product, bias, out=product)
+    if activation is None:
+        return y
+    return np.maximum(y, 0.0, out=y) if activation.__name__ == "relu" else np.tanh(y, out=y)
 
 
 def chain(prime: Any, x: Array, y: Array, output_error: Array) -> Array:
@@ -293,6 +301,7 @@ TWINS: dict[str, Any] = {
     "ops.max_pool_backward": max_pool_backward,
     "ops.avg_pool": avg_pool,
     "ops.avg_pool_backward": avg_pool_backward,
+    "ops.biased": biased,
     "activations.tanh": np.tanh,
     "activations.relu": relu,
     "activations.chain": chain,

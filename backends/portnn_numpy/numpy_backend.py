@@ -1,23 +1,29 @@
 """NumPy as a backend: its own functions, a quicker ``matmul``, memory that is kept, and the fast twins."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from portnn.backend import Backend, thin_namespace
-from portnn_numpy import blas, kernels, memory
+from portnn_numpy import blas, compiled, kernels, memory
 
 
 class NumpyBackend(Backend):
-    """NumPy on the CPU."""
+    """NumPy on the CPU; with ``compile=False`` without what Numba could make quicker."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, compile: bool = True) -> None:
         self.name = "cpu"
         self.xp = thin_namespace(np, matmul=kernels.matmul, reshape=kernels.reshape, sum=kernels.sum)
         self.device = "cpu"
-        self.faster = MappingProxyType(kernels.TWINS)
+        self.compiles = compile
+
+    @cached_property
+    def faster(self) -> Mapping[str, Callable[..., Any]]:  # type: ignore[override]
+        """When it is first asked for: to import Numba takes half a second."""
+        return MappingProxyType({**kernels.TWINS, **(compiled.twins() if self.compiles else {})})
 
     def asarray(self, host: Any, dtype: str | None = None, *, copy: bool = False) -> np.ndarray:
         return np.array(host, dtype=dtype) if copy else np.asarray(host, dtype=dtype)
@@ -39,6 +45,7 @@ class NumpyBackend(Backend):
             if better := blas.better_core(active, blas.processor_flags()):
                 about["OpenBLAS"] += f"; this processor has AVX-512, with which those for {better} are quicker"
                 about["to tune it"] = f"set OPENBLAS_CORETYPE={better} in the environment before Python starts"
+        about["compiled loops"] = compiled.describe()
         about["freed memory"] = memory.describe()
         return about
 

@@ -8,6 +8,7 @@ from portnn.backend import Backend
 from portnn.layers import checks
 from portnn.layers.layer import Array, Layer, Parameter
 from portnn.ops._plan import window_plan
+from portnn.pairs import Function
 
 
 class ConvLayer(Layer):
@@ -18,8 +19,8 @@ class ConvLayer(Layer):
         dE/dB[f]       = sum over n, i, j of dE/dY[n, i, j, f]
         dE/dX[n,a,b,c] = sum of dE/dY[n, i, j, f] W[u, v, c, f] wherever s i + d u = a and s j + d v = b
 
-    With every patch of X under the kernel written out as a column of P, (K, M), these are matrix products:
-    Y = W^T P + B, dE/dW = P dE/dY^T, and dE/dX is W dE/dY folded back (K = h*w*C values a patch, M = N*H'*W' patches).
+    With every patch of X under the kernel written out as a column of a matrix, these are matrix products: that is what
+    ``ops.convolution`` and its two derivatives do (``portnn/ops/_convolution.py``), where a backend has no quicker way.
 
     ``input_shape`` (H, W, C) with ``kernel_shape`` (h, w), or (L, C) with (k,); ``layer_depth`` F is the number of
     filters. ``stride`` s and ``dilation`` d are a number, or one an axis. ``padding`` with zeros: ``"valid"`` (none),
@@ -39,7 +40,7 @@ class ConvLayer(Layer):
 
     weights = Parameter()
     bias = Parameter()
-    input_patches: Any = None  # P, one matrix a group
+    input_seen: Any = None  # what dE/dW needs of X: its patches, say
 
     def __init__(
         self,
@@ -102,49 +103,26 @@ class ConvLayer(Layer):
     def multiply_adds(self, input_shape: tuple[int, ...] | None) -> int:
         return prod(self.plan.output) * prod(self.shapes["weights"])
 
-    def forward(self, X: Array, *, training: bool = False) -> Array:
+    def forward(self, X: Array, *, training: bool = False, activation: Function | None = None) -> Array:
         X = self.accept(X)
         if X.shape[1:] != self.input_shape:
             self.output_shape(tuple(X.shape[1:]))
-        P = self.ops.patches(X, self.plan, self.groups)  # (K, M) a group
-        products = [self.xp.matmul(w.T, p) for w, p in zip(self._weights_by_group(), P, strict=True)]  # (F/groups, M)
-        Y = self.ops.images(self._joined(products), self.plan)  # (F, M) -> (N, H', W', F)
+        Y, seen = self.ops.convolution(X, self.parameters["weights"], self.plan, self.groups)
         if "bias" in self.shapes:
-            Y = Y + self.parameters["bias"]
+            Y = self.ops.biased(Y, self.parameters["bias"], activation)
         if training:
-            self.input, self.input_patches, self.output = X, P, Y
+            self.input, self.input_seen, self.output = X, seen, Y
         return Y
 
     def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
         D = self.accept_error(output_error)
-        D = self.ops.columns(D, self.plan)  # (N, H', W', F) -> (F, M)
-        D_by_group = [D[filters, ...] for filters in self._filters()]
-        P, xp = self.input_patches, self.xp
-        dW = self._joined([xp.matmul(d, p.T) for d, p in zip(D_by_group, P, strict=True)])  # (F, K)
-        self.gradients["weights"] = xp.reshape(dW.T, self.shapes["weights"])
+        shape = self.shapes["weights"]
+        self.gradients["weights"] = self.ops.convolution_gradient(self.input_seen, D, self.plan, shape)
         if "bias" in self.shapes:
-            self.gradients["bias"] = xp.sum(D, axis=1)
+            self.gradients["bias"] = self.xp.sum(self.ops.columns(D, self.plan), axis=1)
         if not need_input_error:
             return None
-        errors = [xp.matmul(w, d) for w, d in zip(self._weights_by_group(), D_by_group, strict=True)]  # (K, M) a group
-        return self.ops.fold(errors, self.plan)  # -> (N, H, W, C)
-
-    def _filters(self) -> list[slice]:
-        size = self.layer_depth // self.groups
-        return [slice(g * size, (g + 1) * size) for g in range(self.groups)]
-
-    def _weights_by_group(self) -> list[Array]:
-        W = self.xp.reshape(self.parameters["weights"], (-1, self.layer_depth))  # (h, w, C/groups, F) -> (K, F)
-        return [W[:, filters] for filters in self._filters()] if self.groups > 1 else [W]
-
-    def _joined(self, parts: list[Array]) -> Array:
-        """A matrix for each group of filters -> one, (F, ...). Not by concat: see ``ops.patches``."""
-        if len(parts) == 1:
-            return parts[0]
-        whole = self.xp.empty((self.layer_depth, parts[0].shape[1]), dtype=parts[0].dtype, device=parts[0].device)
-        for filters, part in zip(self._filters(), parts, strict=True):
-            whole[filters, :] = part
-        return whole
+        return self.ops.convolution_backward(self.parameters["weights"], D, self.plan, self.groups)
 
     def _options(self) -> str:
         """The options that are not the usual ones, as they were given."""

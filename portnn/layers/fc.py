@@ -6,6 +6,7 @@ from portnn import initializers
 from portnn.backend import Backend
 from portnn.layers import checks
 from portnn.layers.layer import Array, Layer, Parameter
+from portnn.pairs import Function
 
 
 class FCLayer(Layer):
@@ -70,7 +71,7 @@ class FCLayer(Layer):
     def multiply_adds(self, input_shape: tuple[int, ...] | None) -> int:
         return prod(input_shape[:-1] if input_shape else ()) * self.input_size * self.output_size
 
-    def forward(self, X: Array, *, training: bool = False) -> Array:
+    def forward(self, X: Array, *, training: bool = False, activation: Function | None = None) -> Array:
         X = self.accept(X)
         if X.shape[-1] != self.input_size:
             self.output_shape(tuple(X.shape[1:]) if X.ndim > 1 else tuple(X.shape))
@@ -78,7 +79,7 @@ class FCLayer(Layer):
         rows = X if X.ndim == 2 else xp.reshape(X, (-1, self.input_size))
         Y = xp.matmul(rows, self.parameters["weights"])
         if "bias" in self.shapes:
-            Y = Y + self.parameters["bias"]
+            Y = self.ops.biased(Y, self.parameters["bias"], activation)
         if X.ndim != 2:
             Y = xp.reshape(Y, (*X.shape[:-1], self.output_size))
         if training:

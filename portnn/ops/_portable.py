@@ -140,6 +140,15 @@ def cropped(x: Array, plan: WindowPlan) -> Array:
 # -- functions -------------------------------------------------------------------------------------------------------
 
 
+def biased(product: Array, bias: Array, activation: Any = None, *, xp: Any) -> Array:
+    """Y = f(product + bias), f an elementwise function or None. ``product`` is the caller's to give away.
+
+    A twin may write into it, and knows ``tanh`` and ``relu`` of portnn's by name; no others are given to it.
+    """
+    y = product + bias
+    return y if activation is None else activation(y)
+
+
 def one_hot(labels: Array, classes: int, dtype: Any, *, xp: Any) -> Array:
     """Class numbers (...) -> rows (..., classes) with a one at the class and zeros elsewhere."""
     numbers = xp.arange(classes, dtype=xp.int64, device=labels.device)

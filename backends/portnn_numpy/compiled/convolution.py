@@ -1,0 +1,305 @@
+"""Convolution without patches, for kernels too small to keep BLAS busy: each output pixel gathers what it needs.
+
+Images lie as (C, H, W, N), so a pixel of a channel is a line of N numbers. A table says which lines of the input, each
+times which row of the weights, make up each pixel of the output; it knows of strides, dilation and padding, so that the
+loops need not. The table of the derivative dE/dX is the same one turned round: which pixels of dE/dY an input pixel has
+gone into. The loops keep the sums of six filters for 2 * LANES samples in registers while they run down a pixel's list.
+"""
+
+from functools import lru_cache
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import uintp
+
+from portnn_numpy import kernels
+from portnn_numpy.compiled.jit import Array, jit, writable
+from portnn_numpy.compiled.vectors import LANES, add_product, add_scaled, load, store, zeros
+
+SIX = 6  # filters: with 2 * LANES samples twelve sums, and three registers to work with
+TILE = 2 * LANES
+LONGEST = 768  # numbers
+MOST_WORK = 2560  # taps times filters of a group: above that BLAS, on all its threads, is quicker
+FEWEST_CHANNELS = 4  # for dE/dX: with fewer, too many of the six sums are for nothing
+LARGEST_TABLE = 1 << 21  # lines
+
+
+class Table(NamedTuple):
+    """For each target pixel p the entries first[p] to first[p + 1]: a line of the source, and its row of the weights.
+
+    Lists are filled up to an even number of entries with a row that holds zeros, the last one.
+    """
+
+    first: Array
+    lines: Array
+    rows: Array
+
+
+@jit
+def _gather(x: Array, w: Array, y: Array, first: Array, lines: Array, rows: Array, n: int, blocks: Array) -> None:
+    """y (F, P, N) from x (C, Q, N), each as one line of numbers, and w (B, T * 6), the weights of blocks of filters."""
+    pixels = first.shape[0] - 1
+    size = uintp(pixels * n)
+    for p in range(pixels):
+        for block in range(w.shape[0]):
+            for tile in range(0, n, TILE):
+                s = uintp(min(tile, n - TILE))  # the last one may do again what the one before it did
+                a0 = a1 = a2 = a3 = a4 = a5 = b0 = b1 = b2 = b3 = b4 = b5 = zeros()
+                v = w[block]
+                for e in range(first[p], first[p + 1]):
+                    i = uintp(lines[uintp(e)]) + s
+                    r = uintp(rows[uintp(e)]) * uintp(SIX)
+                    a, b = load(x, i), load(x, i + uintp(LANES))
+                    w0, w1, w2 = v[r], v[r + uintp(1)], v[r + uintp(2)]
+                    w3, w4, w5 = v[r + uintp(3)], v[r + uintp(4)], v[r + uintp(5)]
+                    a0, b0 = add_scaled(a0, a, w0), add_scaled(b0, b, w0)
+                    a1, b1 = add_scaled(a1, a, w1), add_scaled(b1, b, w1)
+                    a2, b2 = add_scaled(a2, a, w2), add_scaled(b2, b, w2)
+                    a3, b3 = add_scaled(a3, a, w3), add_scaled(b3, b, w3)
+                    a4, b4 = add_scaled(a4, a, w4), add_scaled(b4, b, w4)
+                    a5, b5 = add_scaled(a5, a, w5), add_scaled(b5, b, w5)
+                o = uintp(blocks[block]) * size + uintp(p * n) + s
+                _store_two(y, o, a0, b0)
+                _store_two(y, o + size, a1, b1)
+                _store_two(y, o + uintp(2) * size, a2, b2)
+                _store_two(y, o + uintp(3) * size, a3, b3)
+                _store_two(y, o + uintp(4) * size, a4, b4)
+                _store_two(y, o + uintp(5) * size, a5, b5)
+
+
+@jit
+def _store_two(y: Array, o: int, a: Any, b: Any) -> None:
+    store(y, o, a)
+    store(y, o + uintp(LANES), b)
+
+
+@jit
+def _gradient(x: Array, d: Array, sums: Array, taps: Array, runs: Array, size: int, blocks: Array) -> None:
+    """sums (T, B * 6 * LANES), zero at first, T even, from x (C, padded, N) and d (F, P, N), for blocks of filters.
+
+    ``runs`` says where a line of d begins, where that of x under tap 0, and how long they are; ``taps`` how much
+    further on that of x begins under the others.
+    """
+    for run in runs:
+        n = run[2]
+        whole = n - n % LANES
+        for block in range(blocks.shape[0]):
+            o0 = uintp(run[0] + blocks[block] * size)
+            o1, o2, o3 = o0 + uintp(size), o0 + uintp(2 * size), o0 + uintp(3 * size)
+            o4, o5, q = o0 + uintp(4 * size), o0 + uintp(5 * size), uintp(block * SIX * LANES)
+            for tap in range(0, taps.shape[0], 2):
+                i, j = uintp(run[1] + taps[tap]), uintp(run[1] + taps[tap + 1])
+                a0 = a1 = a2 = a3 = a4 = a5 = b0 = b1 = b2 = b3 = b4 = b5 = zeros()
+                for t in range(0, whole, LANES):
+                    s = uintp(t)
+                    a, b = load(x, i + s), load(x, j + s)
+                    y = load(d, o0 + s)
+                    a0, b0 = add_product(a0, a, y), add_product(b0, b, y)
+                    y = load(d, o1 + s)
+                    a1, b1 = add_product(a1, a, y), add_product(b1, b, y)
+                    y = load(d, o2 + s)
+                    a2, b2 = add_product(a2, a, y), add_product(b2, b, y)
+                    y = load(d, o3 + s)
+                    a3, b3 = add_product(a3, a, y), add_product(b3, b, y)
+                    y = load(d, o4 + s)
+                    a4, b4 = add_product(a4, a, y), add_product(b4, b, y)
+                    y = load(d, o5 + s)
+                    a5, b5 = add_product(a5, a, y), add_product(b5, b, y)
+                _add_six(sums[tap], q, a0, a1, a2, a3, a4, a5)
+                _add_six(sums[tap + 1], q, b0, b1, b2, b3, b4, b5)
+                for t in range(whole, n):  # less than a vector
+                    for g in range(SIX):
+                        y = d[o0 + uintp(g * size + t)]
+                        sums[tap, q + uintp(g * LANES)] += x[i + uintp(t)] * y
+                        sums[tap + 1, q + uintp(g * LANES)] += x[j + uintp(t)] * y
+
+
+@jit
+def _add_six(sums: Array, k: int, a0: Any, a1: Any, a2: Any, a3: Any, a4: Any, a5: Any) -> None:
+    one = np.float32(1)
+    store(sums, k, add_scaled(load(sums, k), a0, one))
+    store(sums, k + uintp(LANES), add_scaled(load(sums, k + uintp(LANES)), a1, one))
+    store(sums, k + uintp(2 * LANES), add_scaled(load(sums, k + uintp(2 * LANES)), a2, one))
+    store(sums, k + uintp(3 * LANES), add_scaled(load(sums, k + uintp(3 * LANES)), a3, one))
+    store(sums, k + uintp(4 * LANES), add_scaled(load(sums, k + uintp(4 * LANES)), a4, one))
+    store(sums, k + uintp(5 * LANES), add_scaled(load(sums, k + uintp(5 * LANES)), a5, one))
+
+
+# -- tables ----------------------------------------------------------------------------------------------------------
+
+
+class Shape(NamedTuple):
+    """What a table depends on: a plan in a form that can be looked up."""
+
+    image: tuple[int, ...]
+    output: tuple[int, ...]
+    stride: tuple[int, ...]
+    before: tuple[int, ...]
+    taps: tuple[tuple[int, ...], ...]  # where each pixel of the kernel stands
+
+
+def shape_of(plan: Any) -> Shape:
+    taps = tuple(tuple(s.start for s in window) for window in plan.windows)
+    return Shape(plan.image, plan.output, plan.stride, tuple(before for before, _ in plan.padding), taps)
+
+
+@lru_cache(maxsize=64)
+def forward_table(shape: Shape, channels: int, n: int) -> Table:
+    """Output pixels gather input pixels of every channel."""
+    outputs, inputs, taps = _pairs(shape)
+    return _table(outputs, prod(shape.output), inputs, prod(shape.image), taps, len(shape.taps), channels, n)
+
+
+@lru_cache(maxsize=64)
+def backward_table(shape: Shape, filters: int, n: int) -> Table:
+    """Input pixels gather the output pixels, of every filter, that they have gone into."""
+    outputs, inputs, taps = _pairs(shape)
+    order = np.argsort(inputs, kind="stable")
+    parts = inputs[order], prod(shape.image), outputs[order], prod(shape.output), taps[order]
+    return _table(*parts, len(shape.taps), filters, n)
+
+
+def _pairs(shape: Shape) -> tuple[Array, Array, Array]:
+    """Each pair of an output pixel and an input pixel that it sees, and under which tap, by output pixel."""
+    outputs = np.indices(shape.output).reshape(len(shape.output), -1).T  # (P, axes)
+    corners = outputs * np.array(shape.stride) - np.array(shape.before)
+    places = corners[:, None, :] + np.array(shape.taps)  # (P, T, axes)
+    inside = ((places >= 0) & (places < np.array(shape.image))).all(axis=-1)
+    output, tap = np.nonzero(inside)
+    inputs = np.ravel_multi_index(tuple(places[inside].T), shape.image)
+    return output, inputs, tap
+
+
+def _table(targets: Array, pixels: int, sources: Array, source_pixels: int, taps: Array, kernel: int, channels: int, n: int) -> Table:  # fmt: skip # noqa: E501
+    lists = np.bincount(targets, minlength=pixels) * channels
+    first = np.concatenate([[0], np.cumsum(lists + lists % 2)])
+    begins = np.cumsum(lists) - lists
+    entries = np.arange(targets.size * channels) + np.repeat(first[:-1] - begins, lists)
+    lines, rows = np.zeros(first[-1], np.int32), np.full(first[-1], kernel * channels, np.int32)
+    each = np.arange(channels)
+    lines[entries] = ((sources[:, None] + each * source_pixels) * n).reshape(-1)
+    rows[entries] = (taps[:, None] * channels + each).reshape(-1)
+    return Table(first, lines, rows)
+
+
+@lru_cache(maxsize=64)
+def line_table(shape: Shape, padded: tuple[int, ...], channels: int, n: int) -> tuple[Array, Array]:
+    """Where the line of each tap of each channel begins in (C, padded, N), tap 0 at 0, an even number of them; and the
+    lines of output pixels: where they begin in (H', W', N), where in the padded input, and their length.
+
+    With stride 1 along the last axis a line runs on from pixel to pixel.
+    """
+    steps = [prod(padded[axis + 1 :]) * n for axis in range(len(padded))]
+    first = np.array(shape.taps) @ np.array(steps)
+    starts = (first[:, None] + np.arange(channels) * prod(padded) * n).reshape(-1)
+    starts = np.append(starts, starts[: starts.size % 2])  # calculated and thrown away
+    along = shape.stride[-1] == 1
+    sizes = shape.output[:-1] if along else shape.output
+    corners = np.indices(sizes).reshape(len(sizes), prod(sizes))
+    sources = np.array(shape.stride[: len(sizes)]) * np.array(steps[: len(sizes)]) @ corners
+    length = shape.output[-1] * n if along else n
+    runs = [
+        (target * length + start, source + start, stop - start)
+        for target, source in enumerate(sources.tolist())
+        for start, stop in _cuts(length)
+    ]
+    return starts, np.array(runs, np.int64)
+
+
+def _cuts(length: int) -> list[tuple[int, int]]:
+    """A line in parts of equal length, whole vectors but for the last, so short that eight stay in the first cache."""
+    parts = -(-length // LONGEST)
+    part = -(-length // (parts * LANES)) * LANES
+    return [(start, min(start + part, length)) for start in range(0, length, part)]
+
+
+# -- the twins ---------------------------------------------------------------------------------------------------------
+
+
+class Seen(NamedTuple):
+    """What dE/dW needs of the images: themselves, (groups, C/groups, H, W, N)."""
+
+    source: Array
+
+
+def suits(x: Array, weights: Array, plan: Any, groups: int) -> bool:
+    """Whether gathering is quicker than patches and BLAS."""
+    taps, n = weights.size // weights.shape[-1], x.shape[0]
+    pixels = max(prod(plan.output), prod(plan.image))
+    return (
+        n >= TILE
+        and x.dtype == weights.dtype == np.float32
+        and len(plan.windows) > 1
+        and weights.size <= MOST_WORK * groups
+        and pixels * (taps + 1) <= LARGEST_TABLE
+        and x.size < 1 << 31
+    )
+
+
+def convolution(x: Array, weights: Array, plan: Any, groups: int = 1, *, plain: Any) -> tuple[Array, Any]:
+    if not suits(x, weights, plan, groups):
+        return plain(x, weights, plan, groups)
+    n, size, channels = x.shape[0], weights.shape[-1] // groups, weights.shape[-2]
+    source = writable(kernels.channels_first(x)).reshape(groups, channels, *plan.image, n)
+    y = gathered(
+        source, np.moveaxis(weights.reshape(-1, groups, size), 1, 0), forward_table(shape_of(plan), channels, n)
+    )
+    return kernels.channels_last(y.reshape(groups * size, *plan.output, n)), Seen(source)
+
+
+def convolution_gradient(seen: Any, output_error: Array, plan: Any, shape: Any, *, plain: Any) -> Array:
+    if not isinstance(seen, Seen):
+        return plain(seen, output_error, plan, shape)
+    (source,) = seen
+    groups, channels, n = source.shape[0], shape[-2], source.shape[-1]
+    size, taps = shape[-1] // groups, prod(shape[:-1])
+    padded = kernels.padded(source.reshape(groups * channels, *plan.image, n), plan, 0.0).reshape(groups, -1)
+    error = writable(kernels.channels_first(output_error)).reshape(groups, size, -1)
+    starts, runs = line_table(shape_of(plan), plan.padded, channels, n)
+    blocks = filter_blocks(size)
+    dw = np.empty((taps, groups, size), np.float32)
+    for g in range(groups):
+        d = error[g] if size >= SIX else np.append(error[g], np.zeros((SIX - size, error.shape[2]), np.float32), axis=0)
+        sums = np.zeros((starts.size, blocks.size * SIX * LANES), np.float32)
+        _gradient(padded[g], d.reshape(-1), sums, starts, runs, d.shape[1], blocks)
+        found = sums[:taps].reshape(taps, -1, SIX, LANES).sum(axis=-1)  # (T, B, 6)
+        for block, start in enumerate(blocks.tolist()):
+            dw[:, g, start : start + SIX] = found[:, block, :size]
+    return dw.reshape(shape)
+
+
+def convolution_backward(weights: Array, output_error: Array, plan: Any, groups: int = 1, *, plain: Any) -> Array:
+    if weights.shape[-2] < FEWEST_CHANNELS or not suits(output_error, weights, plan, groups):
+        return plain(weights, output_error, plan, groups)
+    n, size, channels = output_error.shape[0], weights.shape[-1] // groups, weights.shape[-2]
+    error = writable(kernels.channels_first(output_error)).reshape(groups, size, *plan.output, n)
+    w = weights.reshape(-1, channels, groups, size)  # (h*w, C/groups, G, F/groups) -> (G, h*w*F/groups, C/groups)
+    w = w.transpose(2, 0, 3, 1).reshape(groups, -1, channels)
+    x = gathered(error, w, backward_table(shape_of(plan), size, n))
+    return kernels.channels_last(x.reshape(groups * channels, *plan.image, n))
+
+
+def gathered(source: Array, weights: Array, table: Table) -> Array:
+    """(G, C, ..., N) and weights (G, T, F) -> (G, F, P, N)."""
+    groups, n, filters = len(source), source.shape[-1], weights.shape[-1]
+    pixels, blocks = table.first.size - 1, filter_blocks(filters)
+    y = np.empty((groups, max(filters, SIX), pixels, n), np.float32)
+    for g in range(groups):
+        w = np.zeros((weights.shape[1] + 1, y.shape[1]), np.float32)  # the last row is for entries that fill up
+        w[:-1, :filters] = weights[g]
+        w = np.array([w[:, start : start + SIX].reshape(-1) for start in blocks.tolist()])
+        _gather(source[g].reshape(-1), w, y[g].reshape(-1), *table, n, blocks)
+    return np.ascontiguousarray(y[:, :filters])
+
+
+def filter_blocks(filters: int) -> Array:
+    """Where blocks of six filters begin; the last one overlaps with the one before it, if need be."""
+    return np.minimum(np.arange(0, filters, SIX), max(filters - SIX, 0))
+
+
+TWINS: dict[str, Any] = {
+    "ops.convolution": convolution,
+    "ops.convolution_gradient": convolution_gradient,
+    "ops.convolution_backward": convolution_backward,
+}

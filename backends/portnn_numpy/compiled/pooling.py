@@ -1,0 +1,143 @@
+"""Pooling window by window: each pixel is read once. Images lie as (C, H, W, N), the batch in the innermost loops."""
+
+from typing import Any
+
+import numpy as np
+
+from portnn_numpy import kernels
+from portnn_numpy.compiled.jit import LEAST, Array, jit, writable
+
+LEAST_BATCH = 16
+
+
+@jit
+def _max(x: Array, y: Array, places: Array, offsets: Array) -> None:
+    n = y.shape[1]
+    for w in range(places.shape[0]):
+        largest, first = y[w], places[w]
+        largest[:] = x[first : first + n]
+        for offset in offsets[1:]:
+            seen = x[first + offset : first + offset + n]
+            for t in range(n):
+                v, m = seen[t], largest[t]
+                largest[t] = v if v > m or v != v else m  # NaN wins, as in numpy.maximum
+
+
+@jit
+def _max_backward(x: Array, y: Array, d: Array, dx: Array, places: Array, offsets: Array) -> None:
+    n, one, zero = y.shape[1], y.dtype.type(1), y.dtype.type(0)
+    free = np.empty(n, y.dtype)  # 1 for windows whose error is still to be given away
+    for w in range(places.shape[0]):
+        largest, error, first = y[w], d[w], places[w]
+        free[:] = one
+        for offset in offsets:
+            seen = x[first + offset : first + offset + n]
+            into = dx[first + offset : first + offset + n]
+            for t in range(n):
+                hit = free[t] if seen[t] == largest[t] else zero
+                into[t] += error[t] * hit
+                free[t] -= hit
+
+
+@jit
+def _mean(x: Array, y: Array, places: Array, offsets: Array, shares: Array) -> None:
+    n = y.shape[1]
+    for w in range(places.shape[0]):
+        mean, first, share = y[w], places[w], shares[w % shares.shape[0]]
+        mean[:] = x[first : first + n]
+        for offset in offsets[1:-1]:
+            seen = x[first + offset : first + offset + n]
+            for t in range(n):
+                mean[t] += seen[t]
+        if offsets.shape[0] > 1:
+            last = x[first + offsets[-1] : first + offsets[-1] + n]
+            for t in range(n):
+                mean[t] = (mean[t] + last[t]) * share
+
+
+@jit
+def _mean_backward(d: Array, dx: Array, places: Array, offsets: Array, shares: Array) -> None:
+    n = d.shape[1]
+    for w in range(places.shape[0]):
+        error, first, share = d[w], places[w], shares[w % shares.shape[0]]
+        for offset in offsets:
+            into = dx[first + offset : first + offset + n]
+            for t in range(n):
+                into[t] += error[t] * share
+
+
+def max_pool(x: Array, plan: Any) -> Array:
+    if not suits(x):
+        return kernels.max_pool(x, plan)
+    source = kernels.padded(kernels.channels_first(x), plan, -np.inf)
+    y = np.empty((source.shape[0], *plan.output, source.shape[-1]), x.dtype)
+    _max(writable(source).reshape(-1), lines(y), *windows(source, plan))
+    return kernels.channels_last(y)
+
+
+def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Array:
+    if not (suits(x) and x.dtype == y.dtype == output_error.dtype):
+        return kernels.max_pool_backward(x, y, output_error, plan)
+    source = kernels.padded(kernels.channels_first(x), plan, -np.inf)
+    found, error = (writable(kernels.channels_first(a)) for a in (y, output_error))
+    input_error = np.zeros(source.shape, x.dtype)
+    parts = windows(source, plan)
+    _max_backward(writable(source).reshape(-1), lines(found), lines(error), input_error.reshape(-1), *parts)
+    return kernels.channels_last(kernels.cropped(input_error, plan))
+
+
+def avg_pool(x: Array, plan: Any) -> Array:
+    if not suits(x) or len(plan.windows) == 1:
+        return kernels.avg_pool(x, plan)
+    source = kernels.padded(kernels.channels_first(x), plan, 0.0)
+    y = np.empty((source.shape[0], *plan.output, source.shape[-1]), x.dtype)
+    _mean(writable(source).reshape(-1), lines(y), *windows(source, plan), shares(plan, x.dtype))
+    return kernels.channels_last(y)
+
+
+def avg_pool_backward(output_error: Array, plan: Any) -> Array:
+    if not suits(output_error):
+        return kernels.avg_pool_backward(output_error, plan)
+    error = writable(kernels.channels_first(output_error))
+    input_error = np.zeros((error.shape[0], *plan.padded, error.shape[-1]), error.dtype)
+    _mean_backward(lines(error), input_error.reshape(-1), *windows(input_error, plan), shares(plan, error.dtype))
+    return kernels.channels_last(kernels.cropped(input_error, plan))
+
+
+def suits(images: Array) -> bool:
+    """Whether compiled loops pay: the batch is their innermost one."""
+    return images.shape[0] >= LEAST_BATCH and images.size >= LEAST and images.dtype.char in "fd"
+
+
+def windows(source: Array, plan: Any) -> tuple[Array, Array]:
+    """Where in (C, H, W, N), as one line of numbers, each window (C, H', W') begins, and its pixels after that."""
+    steps = np.array(source.strides) // source.itemsize
+    places = np.zeros(1, np.int64)
+    for size, step in zip((source.shape[0], *plan.output), steps[:1].tolist() + corner_steps(steps, plan), strict=True):
+        places = (places[:, None] + np.arange(size) * step).reshape(-1)
+    offsets = [sum(s.start * step for s, step in zip(w, steps[1:-1].tolist(), strict=True)) for w in plan.windows]
+    return places, np.array(offsets, np.int64)
+
+
+def corner_steps(steps: Array, plan: Any) -> list[int]:
+    """From one window to the next along each axis of the image."""
+    return [int(step) * stride for step, stride in zip(steps[1:-1], plan.stride, strict=True)]
+
+
+def lines(a: Array) -> Array:
+    """(C, H, W, N) -> a line of N numbers for each pixel."""
+    return a.reshape(-1, a.shape[-1])
+
+
+def shares(plan: Any, dtype: Any) -> Array:
+    """1 / (number of a window's pixels that are not padding), for each window of one channel, or one for all."""
+    share = np.asarray(kernels.shares(plan, dtype), dtype)
+    return np.array(np.broadcast_to(share[..., 0], plan.output)).reshape(-1) if share.ndim else share.reshape(1)
+
+
+TWINS: dict[str, Any] = {
+    "ops.max_pool": max_pool,
+    "ops.max_pool_backward": max_pool_backward,
+    "ops.avg_pool": avg_pool,
+    "ops.avg_pool_backward": avg_pool_backward,
+}

@@ -1,0 +1,61 @@
+"""Neighbours that run as one: a layer of weighted sums and the activation behind it."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from portnn import activations
+from portnn.layers.activation import ActivationLayer
+from portnn.layers.conv import ConvLayer
+from portnn.layers.fc import FCLayer
+
+Array = Any
+# Those whose derivative follows from Y alone: X, which is never written out, is not needed on the way back.
+FUNCTIONS = (activations.relu, activations.tanh)
+TWINS = ("ops.biased", "activations.chain")
+
+
+class Joined:
+    """Y = f(X W + B) in one pass over the products, by the backend's twin of ``ops.biased``.
+
+    It stands in a network's chain for as long as that runs; ``network.layers`` are the two layers, as ever.
+    """
+
+    def __init__(self, layer: Any, activation: Any):
+        self.layer, self.activation = layer, activation
+        self.backend, self.dtype, self.device_dtype = layer.backend, layer.dtype, layer.device_dtype
+
+    def forward(self, X: Array, *, training: bool = False) -> Array:
+        Y = self.layer.forward(X, training=training, activation=self.activation.activation)
+        if training:
+            self.activation.input, self.activation.output = None, Y
+        return Y
+
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+        D = self.activation.backward(output_error)
+        return self.layer.backward(D, need_input_error=need_input_error)
+
+    def walk(self) -> Iterator[Any]:
+        yield from (self.layer, self.activation)
+
+
+def join(layers: Sequence[Any], backend: Any, kernels: str) -> list[Any]:
+    """The chain with such neighbours joined, where the backend has the twins for it; with ``"portable"`` as it is."""
+    if kernels == "portable" or not all(name in backend.faster for name in TWINS):
+        return list(layers)
+    chain: list[Any] = []
+    for layer in layers:
+        if chain and _suits(chain[-1], layer):
+            chain[-1] = Joined(chain[-1], layer)
+        else:
+            chain.append(layer)
+    return chain
+
+
+def _suits(layer: Any, activation: Any) -> bool:
+    """Classes of our own only: a class derived from them may do other things."""
+    return (
+        type(layer) in (FCLayer, ConvLayer)
+        and "bias" in layer.shapes
+        and type(activation) is ActivationLayer
+        and activation.activation in FUNCTIONS
+    )

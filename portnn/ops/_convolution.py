@@ -1,0 +1,65 @@
+"""Convolution as a matrix product, in any array API namespace, given as ``xp``.
+
+With every patch of X under the kernel written out as a column of P, (K, M), what convolution and its two derivatives
+ask for are products:
+
+    Y = W^T P        dE/dW = P dE/dY^T        dE/dX: the columns of W dE/dY, each added back where its patch was
+
+W is (K, F/groups), dE/dY (F/groups, M); K = h * w * C / groups values a patch, M = N * H' * W' patches, in an order
+that is ``ops.patches``' and its companions' business. With groups, each part of the filters has products of its own.
+
+Source: K. Chellapilla et al., "High performance convolutional neural networks for document processing", 2006.
+"""
+
+from typing import Any
+
+from portnn.ops._plan import WindowPlan
+
+Array = Any
+
+
+def convolution(x: Array, weights: Array, plan: WindowPlan, groups: int = 1, *, xp: Any, ops: Any) -> tuple[Array, Any]:
+    """Images (N, H, W, C), weights (h, w, C/groups, F) -> images (N, H', W', F), and what the derivatives need of X."""
+    P = ops.patches(x, plan, groups)  # (K, M) a group
+    products = [xp.matmul(w.T, p) for w, p in zip(_by_group(weights, groups, xp), P, strict=True)]  # (F/groups, M)
+    return ops.images(_joined(products, xp), plan), P
+
+
+def convolution_gradient(seen: Any, output_error: Array, plan: WindowPlan, shape: Any, *, xp: Any, ops: Any) -> Array:
+    """dE/dW, (h, w, C/groups, F) as ``shape`` says, from what ``convolution`` has seen and dE/dY (N, H', W', F)."""
+    D = _filters(ops.columns(output_error, plan), len(seen))
+    dW = _joined([xp.matmul(d, p.T) for d, p in zip(D, seen, strict=True)], xp)  # (F, K)
+    return xp.reshape(dW.T, shape)
+
+
+def convolution_backward(
+    weights: Array, output_error: Array, plan: WindowPlan, groups: int = 1, *, xp: Any, ops: Any
+) -> Array:
+    """dE/dX (N, H, W, C) from W and dE/dY (N, H', W', F)."""
+    D = _filters(ops.columns(output_error, plan), groups)
+    W = _by_group(weights, groups, xp)
+    return ops.fold([xp.matmul(w, d) for w, d in zip(W, D, strict=True)], plan)  # (K, M) a group
+
+
+def _by_group(weights: Array, groups: int, xp: Any) -> list[Array]:
+    """(h, w, C/groups, F) -> (K, F/groups) a group."""
+    filters = weights.shape[-1]
+    W, size = xp.reshape(weights, (-1, filters)), filters // groups
+    return [W[:, g * size : (g + 1) * size] for g in range(groups)] if groups > 1 else [W]
+
+
+def _filters(columns: Array, groups: int) -> list[Array]:
+    """(F, M) -> (F/groups, M) a group."""
+    size = columns.shape[0] // groups
+    return [columns[g * size : (g + 1) * size, ...] for g in range(groups)] if groups > 1 else [columns]
+
+
+def _joined(parts: list[Array], xp: Any) -> Array:
+    """A matrix for each group of filters -> one, (F, ...). Not by concat: see ``patches``."""
+    if len(parts) == 1:
+        return parts[0]
+    size, length = parts[0].shape
+    whole = xp.empty((size * len(parts), length), dtype=parts[0].dtype, device=parts[0].device)
+    for g, part in enumerate(parts):
+        whole[g * size : (g + 1) * size, :] = part
+    return whole
