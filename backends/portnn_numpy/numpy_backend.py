@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from portnn.backend import Backend, thin_namespace
-from portnn_numpy import blas, compiled, kernels, memory
+from portnn_numpy import blas, compiled, elementwise, images, memory, namespace, updates
+
+TWINS = images.TWINS | elementwise.TWINS | updates.TWINS
 
 
 class NumpyBackend(Backend):
@@ -16,14 +18,14 @@ class NumpyBackend(Backend):
 
     def __init__(self, *, compile: bool = True) -> None:
         self.name = "cpu"
-        self.xp = thin_namespace(np, matmul=kernels.matmul, reshape=kernels.reshape, sum=kernels.sum)
+        self.xp = thin_namespace(np, matmul=namespace.matmul, reshape=namespace.reshape, sum=namespace.sum)
         self.device = "cpu"
         self.compiles = compile
 
     @cached_property
     def faster(self) -> Mapping[str, Callable[..., Any]]:  # type: ignore[override]
         """When it is first asked for: to import Numba takes half a second."""
-        return MappingProxyType({**kernels.TWINS, **(compiled.twins() if self.compiles else {})})
+        return MappingProxyType(TWINS | (compiled.twins() if self.compiles else {}))
 
     def asarray(self, host: Any, dtype: str | None = None, *, copy: bool = False) -> np.ndarray:
         return np.array(host, dtype=dtype) if copy else np.asarray(host, dtype=dtype)

@@ -1,8 +1,8 @@
 """Twins compiled by Numba, where it is installed: ``pip install "portnn[fast]"``. Without it nothing here is used.
 
 NumPy runs through an array once for each operation; a compiled loop does all that is to be done with a number while it
-is in a register. That pays where arrays are large, so small ones go to the twins in ``kernels.py``, and a first fit of
-a small network compiles nothing. What is compiled is kept on disk for the next process.
+is in a register. That pays where arrays are large: small ones go to the twins in the modules beside this one, and the
+first fit of a small network compiles nothing. What is compiled is kept on disk for the next process.
 
 All loops run on one thread: OpenBLAS's second thread waits busily between two products, and another one beside it would
 only take turns with it.

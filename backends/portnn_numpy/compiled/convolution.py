@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import uintp
 
-from portnn_numpy import kernels
+from portnn_numpy import images
 from portnn_numpy.compiled.jit import Array, jit, writable
 from portnn_numpy.compiled.vectors import LANES, add_product, add_scaled, load, store, zeros
 
@@ -241,11 +241,11 @@ def convolution(x: Array, weights: Array, plan: Any, groups: int = 1, *, plain: 
     if not suits(x, weights, plan, groups):
         return plain(x, weights, plan, groups)
     n, size, channels = x.shape[0], weights.shape[-1] // groups, weights.shape[-2]
-    source = writable(kernels.channels_first(x)).reshape(groups, channels, *plan.image, n)
+    source = writable(images.channels_first(x)).reshape(groups, channels, *plan.image, n)
     y = gathered(
         source, np.moveaxis(weights.reshape(-1, groups, size), 1, 0), forward_table(shape_of(plan), channels, n)
     )
-    return kernels.channels_last(y.reshape(groups * size, *plan.output, n)), Seen(source)
+    return images.channels_last(y.reshape(groups * size, *plan.output, n)), Seen(source)
 
 
 def convolution_gradient(seen: Any, output_error: Array, plan: Any, shape: Any, *, plain: Any) -> Array:
@@ -254,8 +254,8 @@ def convolution_gradient(seen: Any, output_error: Array, plan: Any, shape: Any, 
     (source,) = seen
     groups, channels, n = source.shape[0], shape[-2], source.shape[-1]
     size, taps = shape[-1] // groups, prod(shape[:-1])
-    padded = kernels.padded(source.reshape(groups * channels, *plan.image, n), plan, 0.0).reshape(groups, -1)
-    error = writable(kernels.channels_first(output_error)).reshape(groups, size, -1)
+    padded = images.padded(source.reshape(groups * channels, *plan.image, n), plan, 0.0).reshape(groups, -1)
+    error = writable(images.channels_first(output_error)).reshape(groups, size, -1)
     starts, runs = line_table(shape_of(plan), plan.padded, channels, n)
     blocks = filter_blocks(size)
     dw = np.empty((taps, groups, size), np.float32)
@@ -273,11 +273,11 @@ def convolution_backward(weights: Array, output_error: Array, plan: Any, groups:
     if weights.shape[-2] < FEWEST_CHANNELS or not suits(output_error, weights, plan, groups):
         return plain(weights, output_error, plan, groups)
     n, size, channels = output_error.shape[0], weights.shape[-1] // groups, weights.shape[-2]
-    error = writable(kernels.channels_first(output_error)).reshape(groups, size, *plan.output, n)
+    error = writable(images.channels_first(output_error)).reshape(groups, size, *plan.output, n)
     w = weights.reshape(-1, channels, groups, size)  # (h*w, C/groups, G, F/groups) -> (G, h*w*F/groups, C/groups)
     w = w.transpose(2, 0, 3, 1).reshape(groups, -1, channels)
     x = gathered(error, w, backward_table(shape_of(plan), size, n))
-    return kernels.channels_last(x.reshape(groups * channels, *plan.image, n))
+    return images.channels_last(x.reshape(groups * channels, *plan.image, n))
 
 
 def gathered(source: Array, weights: Array, table: Table) -> Array:

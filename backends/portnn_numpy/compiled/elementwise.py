@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from portnn_numpy import kernels
+from portnn_numpy import elementwise as plain
 from portnn_numpy.compiled.jit import Array, empty_like, flat, jit
 
 F = np.float32
@@ -109,7 +109,7 @@ def biased(product: Array, bias: Array, activation: Any = None) -> Array:
     name = None if activation is None else activation.__name__
     mine = flat(product)
     if mine is None or bias.dtype != product.dtype or (name == "tanh" and product.dtype != np.float32):
-        return kernels.biased(product, bias, activation)
+        return plain.biased(product, bias, activation)
     features = product.shape[-1]
     bias = np.array(bias).reshape(features)  # writable, as the loops are compiled for
     if product.flags.c_contiguous:
@@ -117,7 +117,7 @@ def biased(product: Array, bias: Array, activation: Any = None) -> Array:
     elif product.strides[-1] == max(product.strides):
         EACH_ROW[name](mine[0].reshape(features, -1), bias)
     else:
-        return kernels.biased(product, bias, activation)
+        return plain.biased(product, bias, activation)
     return product
 
 
@@ -139,7 +139,7 @@ def chain(prime: Any, x: Array, y: Array, output_error: Array) -> Array:
     loop = CHAINS.get(prime.__qualname__) if prime.__module__ == "portnn.activations" else None
     mine = flat(y, output_error) if loop else None
     if loop is None or mine is None:
-        return kernels.chain(prime, x, y, output_error)
+        return plain.chain(prime, x, y, output_error)
     input_error, numbers = empty_like(y)
     loop(*mine, numbers)
     return input_error

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from portnn_numpy import kernels
+from portnn_numpy import images
 from portnn_numpy.compiled.jit import LEAST, Array, jit, writable
 
 LEAST_BATCH = 16
@@ -68,40 +68,40 @@ def _mean_backward(d: Array, dx: Array, places: Array, offsets: Array, shares: A
 
 def max_pool(x: Array, plan: Any) -> Array:
     if not suits(x):
-        return kernels.max_pool(x, plan)
-    source = kernels.padded(kernels.channels_first(x), plan, -np.inf)
+        return images.max_pool(x, plan)
+    source = images.padded(images.channels_first(x), plan, -np.inf)
     y = np.empty((source.shape[0], *plan.output, source.shape[-1]), x.dtype)
     _max(writable(source).reshape(-1), lines(y), *windows(source, plan))
-    return kernels.channels_last(y)
+    return images.channels_last(y)
 
 
 def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Array:
     if not (suits(x) and x.dtype == y.dtype == output_error.dtype):
-        return kernels.max_pool_backward(x, y, output_error, plan)
-    source = kernels.padded(kernels.channels_first(x), plan, -np.inf)
-    found, error = (writable(kernels.channels_first(a)) for a in (y, output_error))
+        return images.max_pool_backward(x, y, output_error, plan)
+    source = images.padded(images.channels_first(x), plan, -np.inf)
+    found, error = (writable(images.channels_first(a)) for a in (y, output_error))
     input_error = np.zeros(source.shape, x.dtype)
     parts = windows(source, plan)
     _max_backward(writable(source).reshape(-1), lines(found), lines(error), input_error.reshape(-1), *parts)
-    return kernels.channels_last(kernels.cropped(input_error, plan))
+    return images.channels_last(images.cropped(input_error, plan))
 
 
 def avg_pool(x: Array, plan: Any) -> Array:
     if not suits(x) or len(plan.windows) == 1:
-        return kernels.avg_pool(x, plan)
-    source = kernels.padded(kernels.channels_first(x), plan, 0.0)
+        return images.avg_pool(x, plan)
+    source = images.padded(images.channels_first(x), plan, 0.0)
     y = np.empty((source.shape[0], *plan.output, source.shape[-1]), x.dtype)
     _mean(writable(source).reshape(-1), lines(y), *windows(source, plan), shares(plan, x.dtype))
-    return kernels.channels_last(y)
+    return images.channels_last(y)
 
 
 def avg_pool_backward(output_error: Array, plan: Any) -> Array:
     if not suits(output_error):
-        return kernels.avg_pool_backward(output_error, plan)
-    error = writable(kernels.channels_first(output_error))
+        return images.avg_pool_backward(output_error, plan)
+    error = writable(images.channels_first(output_error))
     input_error = np.zeros((error.shape[0], *plan.padded, error.shape[-1]), error.dtype)
     _mean_backward(lines(error), input_error.reshape(-1), *windows(input_error, plan), shares(plan, error.dtype))
-    return kernels.channels_last(kernels.cropped(input_error, plan))
+    return images.channels_last(images.cropped(input_error, plan))
 
 
 def suits(images: Array) -> bool:
@@ -131,7 +131,7 @@ def lines(a: Array) -> Array:
 
 def shares(plan: Any, dtype: Any) -> Array:
     """1 / (number of a window's pixels that are not padding), for each window of one channel, or one for all."""
-    share = np.asarray(kernels.shares(plan, dtype), dtype)
+    share = np.asarray(images.shares(plan, dtype), dtype)
     return np.array(np.broadcast_to(share[..., 0], plan.output)).reshape(-1) if share.ndim else share.reshape(1)
 
 

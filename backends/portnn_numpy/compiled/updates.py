@@ -1,19 +1,15 @@
 """Optimizers: a parameter, its gradient and what is remembered of it are read once, and the new ones written once."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from portnn_numpy import kernels
+from portnn_numpy import updates as one_by_one
 from portnn_numpy.compiled.jit import LEAST, Array, jit, writable
 
-Update = tuple[list[Array], dict[str, list[Array]]]
-
-
-@jit
-def _sgd(w: Array, g: Array, new: Array, lr: Any) -> None:
-    for i in range(w.shape[0]):
-        new[i] = w[i] - lr * g[i]
+Slots = dict[str, list[Array]]
+Update = tuple[list[Array], Slots]
 
 
 @jit
@@ -54,72 +50,61 @@ def _adam(
 
 
 def sgd_update(
-    sgd: Any, parameters: list[Array], gradients: list[Array], slots: dict[str, list[Array]], hyper: tuple[float, ...]
+    sgd: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: tuple[float, ...]
 ) -> Update:
-    if small(parameters):
-        return kernels.sgd_update(sgd, parameters, gradients, slots, hyper)
-    gradients = sgd.prepared(parameters, gradients)
-    if not sgd.momentum:
-        return each(_sgd, parameters, gradients, slots, [], hyper)
-    loop = _nesterov if sgd.nesterov else _momentum
-    return each(loop, parameters, gradients, slots, ["velocity"], [*hyper, sgd.momentum])
-
-
-def adagrad_update(
-    adagrad: Any, parameters: list[Array], gradients: list[Array], slots: dict[str, list[Array]], hyper: Any
-) -> Update:
-    if small(parameters):
-        return adagrad.update(parameters, gradients, slots, hyper)
-    numbers = [*hyper, 1.0, 1.0, adagrad.EPSILON]
-    return each(_squares, parameters, adagrad.prepared(parameters, gradients), slots, ["squares"], numbers)
-
-
-def rmsprop_update(
-    rmsprop: Any, parameters: list[Array], gradients: list[Array], slots: dict[str, list[Array]], hyper: Any
-) -> Update:
-    if small(parameters):
-        return rmsprop.update(parameters, gradients, slots, hyper)
-    numbers = [*hyper, rmsprop.decay, 1.0 - rmsprop.decay, rmsprop.EPSILON]
-    return each(_squares, parameters, rmsprop.prepared(parameters, gradients), slots, ["squares"], numbers)
+    if not sgd.momentum:  # two passes over memory take no longer than one loop would
+        return one_by_one.sgd_update(sgd, parameters, gradients, slots, hyper)
+    loop, numbers = _nesterov if sgd.nesterov else _momentum, (*hyper, sgd.momentum)
+    plain = partial(one_by_one.sgd_step, sgd, hyper=hyper)
+    return each(loop, numbers, plain, parameters, sgd.prepared(parameters, gradients), slots)
 
 
 def adam_update(
-    adam: Any, parameters: list[Array], gradients: list[Array], slots: dict[str, list[Array]], hyper: tuple[float, ...]
+    adam: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: tuple[float, ...]
 ) -> Update:
-    if small(parameters):
-        return kernels.adam_update(adam, parameters, gradients, slots, hyper)
     lr, lr_of_mean, root = hyper
     decay = 1.0 - lr * adam.weight_decay if adam.decoupled else 1.0
     b1, b2 = adam.beta1, adam.beta2
-    numbers = [lr_of_mean, root, b1, 1.0 - b1, b2, 1.0 - b2, adam.epsilon, decay]
-    return each(_adam, parameters, adam.prepared(parameters, gradients), slots, ["mean", "square"], numbers)
+    numbers = (lr_of_mean, root, b1, 1.0 - b1, b2, 1.0 - b2, adam.epsilon, decay)
+    plain = partial(one_by_one.adam_step, adam, hyper=hyper)
+    return each(_adam, numbers, plain, parameters, adam.prepared(parameters, gradients), slots)
 
 
-def small(parameters: list[Array]) -> bool:
-    """Whether no parameter is large enough for a compiled loop to pay."""
-    return all(w.size < LEAST for w in parameters)
+def adagrad_update(
+    adagrad: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: tuple[float, ...]
+) -> Update:
+    numbers = (*hyper, 1.0, 1.0, adagrad.EPSILON)
+    plain = partial(one_by_one.adagrad_step, adagrad, hyper=hyper)
+    return each(_squares, numbers, plain, parameters, adagrad.prepared(parameters, gradients), slots)
+
+
+def rmsprop_update(
+    rmsprop: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: tuple[float, ...]
+) -> Update:
+    numbers = (*hyper, rmsprop.decay, 1.0 - rmsprop.decay, rmsprop.EPSILON)
+    plain = partial(one_by_one.rmsprop_step, rmsprop, hyper=hyper)
+    return each(_squares, numbers, plain, parameters, rmsprop.prepared(parameters, gradients), slots)
 
 
 def each(
-    loop: Any, parameters: list[Array], gradients: list[Array], slots: dict[str, list[Array]], kinds: list[str],
-    numbers: Any,
-) -> Update:  # fmt: skip
-    """Runs a loop over every parameter: it takes w, dE/dw, the slots of those kinds, the new ones, and the numbers."""
+    loop: Any, numbers: tuple[float, ...], plain: Any, parameters: list[Array], gradients: list[Array], slots: Slots
+) -> Update:
+    """Runs a loop over every parameter: it takes w, dE/dw, the slots, the new ones of all but dE/dw, and the numbers.
+
+    Where all are small a plain twin does it, so that a small network compiles nothing.
+    """
+    if all(w.size < LEAST for w in parameters):
+        return plain(parameters, gradients, slots)
     new: list[Array] = []
-    new_slots: dict[str, list[Array]] = {kind: [] for kind in kinds}
+    new_slots: Slots = {kind: [] for kind in slots}
     for i, (w, g) in enumerate(zip(parameters, gradients, strict=True)):
-        made = [np.empty(w.shape, w.dtype) for _ in range(1 + len(kinds))]
-        old = (w, g, *(slots[kind][i] for kind in kinds))
-        loop(*map(line, old), *(a.reshape(-1) for a in made), *map(w.dtype.type, numbers))
-        new.append(made[0])
-        for kind, array in zip(kinds, made[1:], strict=True):
+        made, *remembered = (np.empty(w.shape, w.dtype) for _ in range(1 + len(slots)))
+        old = (w, g, *(arrays[i] for arrays in slots.values()))
+        loop(*(writable(a).reshape(-1) for a in (*old, made, *remembered)), *map(w.dtype.type, numbers))
+        new.append(made)
+        for kind, array in zip(slots, remembered, strict=True):
             new_slots[kind].append(array)
     return new, new_slots
-
-
-def line(a: Array) -> Array:
-    """The numbers of an array in C order, 1-D and writable, as the loops are compiled for; a copy where it must be."""
-    return writable(a).reshape(-1)
 
 
 TWINS: dict[str, Any] = {

@@ -1,0 +1,116 @@
+"""Activations and losses for NumPy, in few passes over memory and few calls."""
+
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+Array = Any
+
+
+def relu(x: Array) -> Array:
+    """One pass."""
+    return np.maximum(x, 0.0)
+
+
+def biased(product: Array, bias: Array, activation: Any = None) -> Array:
+    """f(product + bias), all in ``product`` itself."""
+    y = np.add(product, bias, out=product)
+    if activation is None:
+        return y
+    return np.maximum(y, 0.0, out=y) if activation.__name__ == "relu" else np.tanh(y, out=y)
+
+
+def chain(prime: Any, x: Array, y: Array, output_error: Array) -> Array:
+    """dE/dX = f'(X) * dE/dY, from Y where f' is simple in it, in one array."""
+    rule = _CHAINS.get(prime.__qualname__) if prime.__module__ == "portnn.activations" else None
+    return prime(x) * output_error if rule is None else rule(y, output_error)
+
+
+def _chain_tanh(y: Array, d: Array) -> Array:
+    t = y * y
+    np.subtract(1.0, t, out=t)
+    return np.multiply(t, d, out=t)
+
+
+def _chain_sigmoid(y: Array, d: Array) -> Array:
+    t = 1.0 - y
+    np.multiply(t, y, out=t)
+    return np.multiply(t, d, out=t)
+
+
+def _chain_relu(y: Array, d: Array) -> Array:
+    return np.multiply(d, y > 0.0)
+
+
+_CHAINS = {"tanh_prime": _chain_tanh, "sigmoid_prime": _chain_sigmoid, "relu_prime": _chain_relu}
+
+
+def mse(y_true: Array, y_pred: Array) -> Array:
+    """One pass for the squares and their sum. Both have one shape: the network sees to that."""
+    d = y_true - y_pred
+    return np.vdot(d, d) / d.size
+
+
+def mse_prime(y_true: Array, y_pred: Array) -> Array:
+    """The difference is scaled where it stands. Both have one shape: the network sees to that."""
+    d = y_pred - y_true
+    return np.multiply(d, 2.0 / d.size, out=d)
+
+
+def softmax_cross_entropy(y_true: Array, y_pred: Array) -> Array:
+    """Class numbers are not made one-hot: of each row log(sum of exp(Y)) - Y[class], each less the row's largest Y."""
+    z = _rows(y_pred) - np.maximum.reduce(_rows(y_pred), axis=1, keepdims=True)
+    if _are_class_numbers(y_true, y_pred):
+        picked = z[np.arange(len(z)), y_true.reshape(-1)]
+        lost = np.add.reduce(np.log(np.add.reduce(np.exp(z, out=z), axis=1)) - picked)
+    else:
+        z -= np.log(np.add.reduce(np.exp(z), axis=1, keepdims=True))
+        lost = -np.add.reduce(z * _rows_of_targets(y_true, y_pred), axis=None)
+    return lost * (1.0 / max(1, len(y_pred)))
+
+
+def softmax_cross_entropy_prime(y_true: Array, y_pred: Array) -> Array:
+    """(softmax(Y) - Y*) / N: with class numbers, of each row only one share is changed."""
+    z = _rows(y_pred) - np.maximum.reduce(_rows(y_pred), axis=1, keepdims=True)
+    np.exp(z, out=z)
+    share, n = np.add.reduce(z, axis=1, keepdims=True), max(1, len(y_pred))
+    if _are_class_numbers(y_true, y_pred):
+        z *= 1.0 / (share * n)
+        z[np.arange(len(z)), y_true.reshape(-1)] -= 1.0 / n
+    else:
+        targets = _rows_of_targets(y_true, y_pred)
+        z *= np.add.reduce(targets, axis=1, keepdims=True) / share
+        z -= targets
+        z *= 1.0 / n
+    return z.reshape(y_pred.shape)
+
+
+def _rows(y: Array) -> Array:
+    return y if y.ndim == 2 else y.reshape(-1, y.shape[-1])
+
+
+def _are_class_numbers(y_true: Array, y_pred: Array) -> bool:
+    return y_true.dtype.kind in "iu" and y_true.size * y_pred.shape[-1] == y_pred.size and y_true.ndim < y_pred.ndim
+
+
+def _rows_of_targets(y_true: Array, y_pred: Array) -> Array:
+    return _rows(y_true.reshape(y_pred.shape)).astype(y_pred.dtype, copy=False)
+
+
+def count_finite(total: Any, count: Any) -> Any:
+    """On numbers of the host."""
+    return count + 1 if isfinite(total) else count
+
+
+TWINS: dict[str, Any] = {
+    "ops.biased": biased,
+    "activations.tanh": np.tanh,
+    "activations.relu": relu,
+    "activations.chain": chain,
+    "losses.mse": mse,
+    "losses.mse_prime": mse_prime,
+    "losses.softmax_cross_entropy": softmax_cross_entropy,
+    "losses.softmax_cross_entropy_prime": softmax_cross_entropy_prime,
+    "training.count_finite": count_finite,
+}
