@@ -1,12 +1,11 @@
 """The network: a chain of layers, a loss, and the loop that trains them."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from portnn import border, losses, random, summary, training
+from portnn import border, losses, ops, random, summary, training
 from portnn.backend import Array, Backend, get_backend
 from portnn.layers import article, chain, checks, joined
 from portnn.layers.layer import Layer
@@ -60,6 +59,8 @@ class Network:
         self.metrics: list[tuple[str, Callable[..., Any]]] = []
         self.step = 0  # updates made since use()
         self.epoch = 0  # epochs finished since use()
+        self._checked: tuple[Any, ...] = ()  # for what shape and layers it is known that they fit
+        self._ready: tuple[tuple[Any, ...], list[Any]] = ((), [])  # the layers as they run, and for what that holds
         self.slots: dict[str, dict[str, Array]] = {}  # what the optimizer remembers: kind -> parameter path -> array
         if isinstance(layers, Layer):
             raise TypeError(f"layers must be a list, got one layer: Network([{layers}])")
@@ -76,7 +77,7 @@ class Network:
         if not isinstance(layer, Layer):
             example = f"add({layer.__name__}(...))" if isinstance(layer, type) else "add(FCLayer(2, 3))"
             raise TypeError(f"add takes a Layer object, such as {example}, got {layer!r:.60}")
-        parts = _parts(layer, [])
+        parts = chain.parts(layer, [])
         for part in parts:
             fault = article.missing_method(part, Layer)
             if fault:
@@ -208,7 +209,7 @@ class Network:
             raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
         with self.backend.scope():
             X = border.batch(x, self.backend, self.dtype, "x")
-            chain.shapes(self.layers, tuple(X.shape[1:]))
+            self._check_shapes(tuple(X.shape[1:]))
             outputs = [self._forward(X[part, ...]) for part in border.slices(X.shape[0], batch_size)]
             Y = outputs[0] if len(outputs) == 1 else self.backend.xp.concat(outputs)
             if type(Y) is type(x) is np.ndarray and np.may_share_memory(Y, x):
@@ -282,6 +283,9 @@ class Network:
         for layer in self.layers:
             yield from layer.walk()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_checked": (), "_ready": ((), [])}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         for layer in self.walk():
@@ -305,7 +309,7 @@ class Network:
             border.check_finite(Y, self.backend, "y")
         picky = any(type(layer).smallest_batch is not Layer.smallest_batch for layer in self.walk())
         if shapes[-1] is None or (picky and None in shapes):  # some layer cannot say: ask it with one sample
-            shapes = [tuple(seen.shape[1:]) for seen in self._passes(X[:1, ...], self.layers)]
+            shapes = [tuple(seen.shape[1:]) for seen in self._passes(X[:1, ...])]
         last = shapes[-1]
         assert last is not None
         Y, classes = border.targets(Y, last, self.loss, self.backend)
@@ -315,15 +319,33 @@ class Network:
             self._forward(X[:1, ...])
         return X, Y, classes
 
-    def _forward(self, X: Array) -> Array:
-        layers = joined.join(self.layers, self.backend, self.kernels)
-        return deque(self._passes(X, layers), maxlen=1).pop()  # what lies between is let go on the way
+    def _check_shapes(self, sample: tuple[int, ...]) -> None:
+        """That the layers fit on samples of this shape; looked at again when shape or layers have changed."""
+        asked = (sample, *self.layers)
+        if self._checked != asked:
+            chain.shapes(self.layers, sample)
+            self._checked = asked
 
-    def _passes(self, X: Array, layers: Iterable[Any]) -> Iterator[Array]:
+    def _joined(self) -> list[Any]:
+        """The layers as they run, neighbours joined where the backend can."""
+        asked = (self.backend, self.kernels, *self.layers)
+        if self._ready[0] != asked:
+            self._ready = asked, joined.join(self.layers, self.backend, self.kernels)
+        return self._ready[1]
+
+    def _forward(self, X: Array) -> Array:
+        Y = self.backend.xp.astype(X, getattr(self.backend.xp, self.dtype), copy=False)
+        for layer in self._joined():
+            Y = layer.forward(Y)
+            if not ops.is_ours(type(layer)):
+                checks.answer(layer, "forward", Y, samples=X.shape[0])
+        return Y
+
+    def _passes(self, X: Array) -> Iterator[Array]:
         """X as the network takes it, and what each of the layers makes of it."""
         Y = self.backend.xp.astype(X, getattr(self.backend.xp, self.dtype), copy=False)
         yield Y
-        for layer in layers:
+        for layer in self.layers:
             Y = checks.answer(layer, "forward", layer.forward(Y), samples=X.shape[0])
             yield Y
 
@@ -339,26 +361,6 @@ class Network:
                 f"learning_rate={learning_rate!r} out"
             )
         return self.optimizer if learning_rate is None else SGD(learning_rate)
-
-
-def _parts(layer: Any, above: list[Any]) -> list[Layer]:
-    """A layer and all layers below it; refuses what is no layer, or stands in two places."""
-    if not isinstance(layer, Layer):
-        raise TypeError(f"{type(above[-1]).__name__}.layers must hold layers, or lists of layers, got {layer!r:.60}")
-    if layer.in_network:
-        raise ValueError(f"{layer} is already in a network: make another one; a layer keeps the state of one place")
-    if any(layer is other for other in above):
-        raise ValueError(
-            f"one {type(layer).__name__} stands twice in a layer: make two; each keeps the state of one place"
-        )
-    for kind in ("parameters", "buffers"):
-        if not isinstance(getattr(layer, kind), dict):
-            raise TypeError(f"{type(layer).__name__}.{kind} must be a dict of arrays, got {getattr(layer, kind)!r:.60}")
-    found: list[Layer] = [layer]
-    for child in layer.layers if isinstance(layer.layers, (list, tuple)) else [layer.layers]:
-        for below in child if isinstance(child, (list, tuple)) else [child]:
-            found += _parts(below, [*above, *found])
-    return found
 
 
 def _dtype_name(dtype: Any) -> str:

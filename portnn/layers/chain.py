@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from portnn.layers import checks
+from portnn.layers.layer import Layer
 from portnn.ops import is_ours
 
 Array = Any
@@ -86,3 +87,23 @@ def smallest_batch(layers: Sequence[Any], shapes: Sequence[Shape]) -> tuple[int,
         if not layer.written_as_in_the_article:
             needs.append((layer.smallest_batch(shape), layer))
     return max(needs, key=lambda need: need[0])
+
+
+def parts(layer: Any, above: list[Any]) -> list[Any]:
+    """A layer and all layers below it; refuses what is no layer, or stands in two places."""
+    if not isinstance(layer, Layer):
+        raise TypeError(f"{type(above[-1]).__name__}.layers must hold layers, or lists of layers, got {layer!r:.60}")
+    if layer.in_network:
+        raise ValueError(f"{layer} is already in a network: make another one; a layer keeps the state of one place")
+    if any(layer is other for other in above):
+        raise ValueError(
+            f"one {type(layer).__name__} stands twice in a layer: make two; each keeps the state of one place"
+        )
+    for kind in ("parameters", "buffers"):
+        if not isinstance(getattr(layer, kind), dict):
+            raise TypeError(f"{type(layer).__name__}.{kind} must be a dict of arrays, got {getattr(layer, kind)!r:.60}")
+    found: list[Any] = [layer]
+    for child in layer.layers if isinstance(layer.layers, (list, tuple)) else [layer.layers]:
+        for below in child if isinstance(child, (list, tuple)) else [child]:
+            found += parts(below, [*above, *found])
+    return found

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from portnn_numpy import elementwise as plain
-from portnn_numpy.compiled.jit import Array, empty_like, flat, jit
+from portnn_numpy.compiled.jit import LEAST, Array, empty_like, flat, jit
 
 F = np.float32
 INV_LN2 = F(1.4426950408889634)
@@ -106,6 +106,8 @@ EACH_ROW = {None: _add_each, "relu": _add_each_relu, "tanh": _add_each_tanh}
 
 def biased(product: Array, bias: Array, activation: Any = None) -> Array:
     """f(product + bias) in ``product`` itself: rows of features, or images whose channels lie one after the other."""
+    if product.size < LEAST:
+        return plain.biased(product, bias, activation)
     name = None if activation is None else activation.__name__
     mine = flat(product)
     if mine is None or bias.dtype != product.dtype or (name == "tanh" and product.dtype != np.float32):
@@ -123,8 +125,8 @@ def biased(product: Array, bias: Array, activation: Any = None) -> Array:
 
 def tanh(x: Array) -> Array:
     """One pass, in float32."""
-    mine = flat(x)
-    if mine is None or x.dtype != np.float32:
+    mine = flat(x) if x.dtype == np.float32 else None
+    if mine is None:
         return np.tanh(x)
     y, numbers = empty_like(x)
     _tanh_all(mine[0], numbers)
@@ -136,6 +138,8 @@ CHAINS = {"tanh_prime": _tanh_chain, "relu_prime": _relu_chain}
 
 def chain(prime: Any, x: Array, y: Array, output_error: Array) -> Array:
     """dE/dX = f'(X) * dE/dY, from Y where f' is simple in it, in one pass."""
+    if y.size < LEAST:
+        return plain.chain(prime, x, y, output_error)
     loop = CHAINS.get(prime.__qualname__) if prime.__module__ == "portnn.activations" else None
     mine = flat(y, output_error) if loop else None
     if loop is None or mine is None:
