@@ -16,7 +16,7 @@ TEN = F(10)  # tanh is 1 to the last bit from there on
 
 @jit
 def _tanh(x: Any) -> Any:
-    """tanh x = e / (e + 2) with e = exp(2 x) - 1, in float32, to two units in the last place.
+    """tanh x = e / (e + 2) with e = exp(2 x) - 1, in float32, to three units in the last place.
 
     2 x = k ln 2 + r with |r| <= ln(2) / 2, so e = 2**k (exp(r) - 1) + (2**k - 1), and seven terms of exp's series do.
     """

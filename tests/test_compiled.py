@@ -1,0 +1,283 @@
+"""The loops compiled by Numba: each against its portable twin on shapes drawn at random, and the ways around them."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import portnn
+from portnn import activations, ops
+from portnn.ops._plan import window_plan
+from portnn_numpy import compiled
+from portnn_numpy.numpy_backend import NumpyBackend
+
+pytestmark = pytest.mark.skipif(
+    isinstance(compiled.version(), Exception), reason=f"Numba cannot be imported: {compiled.version()!r}"
+)
+CPU = NumpyBackend()
+drawn = settings(max_examples=60, deadline=None)
+dtypes = st.sampled_from(["float32", "float64"])
+TOLERANCE = {"float32": 2e-6, "float64": 2e-14}
+
+
+def tables(dtype="float32"):
+    return ops.bind(CPU, "auto", dtype), ops.bind(CPU, "portable", dtype)
+
+
+def numbers(seed, *shape, dtype="float32"):
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def laid_out(x, layout):
+    """The same numbers in another order in memory."""
+    if layout == "batch fastest":
+        return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 0, -1)), -1, 0)
+    if layout == "with gaps":
+        return np.repeat(x, 2, axis=-1)[..., ::2]
+    if layout == "read-only":
+        x = x.copy()
+        x.flags.writeable = False
+    return x
+
+
+layouts = st.sampled_from(["batch fastest", "batch fastest", "as it is", "with gaps", "read-only"])
+
+
+def close(a, b, dtype):
+    assert a.shape == b.shape
+    assert a.dtype == b.dtype == dtype
+    assert np.abs(a - b).max(initial=0.0) <= TOLERANCE[dtype] * max(1.0, np.abs(b).max(initial=0.0))
+
+
+# -- convolution and pooling -----------------------------------------------------------------------------------------------
+
+
+@st.composite
+def convolutions(draw):
+    axes, groups = draw(st.integers(1, 2)), draw(st.sampled_from([1, 1, 2, 3]))
+    several = lambda low, high: tuple(draw(st.integers(low, high)) for _ in range(axes))  # noqa: E731
+    image, kernel = several(5, 10), several(1, 3)
+    plan = window_plan(image, kernel, several(1, 3), draw(st.sampled_from(["valid", "same", 1, 2])), several(1, 2))
+    channels, filters = groups * draw(st.integers(1, 5)), groups * draw(st.integers(1, 14))
+    return plan, groups, channels, filters, draw(st.sampled_from([16, 17, 32, 40, 63]))
+
+
+@drawn
+@given(convolutions(), layouts, st.integers(0, 99))
+def test_convolution(case, layout, seed):
+    plan, groups, channels, filters, n = case
+    fast, portable = tables()
+    x = numbers(seed, n, *plan.image, channels)
+    w = numbers(seed + 1, *plan.kernel, channels // groups, filters)
+    y, seen = fast.convolution(laid_out(x, layout), w, plan, groups)
+    expected, patches = portable.convolution(x, w, plan, groups)
+    close(y, expected, "float32")
+    d = numbers(seed + 2, *y.shape)
+    gradient = fast.convolution_gradient(seen, laid_out(d, layout), plan, w.shape)
+    sums = portable.convolution_gradient(patches, d, plan, w.shape)
+    assert np.abs(gradient - sums).max() <= 1e-5 * max(1.0, np.abs(sums).max())
+    back = fast.convolution_backward(w, laid_out(d, layout), plan, groups)
+    close(back, portable.convolution_backward(w, d, plan, groups), "float32")
+
+
+def test_small_convolutions_are_gathered_and_large_ones_are_not():
+    """The test above means nothing if it never reaches the compiled loops."""
+    from portnn_numpy.compiled.convolution import Seen
+
+    fast, _ = tables()
+    plan = window_plan((8, 8), (3, 3))
+    for n, filters, gathered in ((64, 8, True), (8, 8, False), (64, 600, False)):
+        _, seen = fast.convolution(numbers(0, n, 8, 8, 2), numbers(1, 3, 3, 2, filters), plan, 1)
+        assert isinstance(seen, Seen) == gathered
+    twice, _ = tables("float64")
+    x, w = numbers(0, 64, 8, 8, 2, dtype="float64"), numbers(1, 3, 3, 2, 8, dtype="float64")
+    assert not isinstance(twice.convolution(x, w, plan, 1)[1], Seen)
+
+
+@st.composite
+def poolings(draw):
+    axes = draw(st.integers(1, 2))
+    several = lambda low, high: tuple(draw(st.integers(low, high)) for _ in range(axes))  # noqa: E731
+    kernel = several(1, 3)
+    padding = tuple((draw(st.integers(0, k - 1)), draw(st.integers(0, k - 1))) for k in kernel)
+    plan = window_plan(several(6, 12), kernel, several(1, 3), padding)
+    return plan, draw(st.integers(1, 4)), draw(st.sampled_from([15, 16, 33, 512]))
+
+
+@drawn
+@given(poolings(), layouts, dtypes, st.integers(0, 99))
+def test_pooling(case, layout, dtype, seed):
+    plan, channels, n = case
+    fast, portable = tables(dtype)
+    x = numbers(seed, n, *plan.image, channels, dtype=dtype).round(1)  # rounded: there are equals in a window
+    mine = laid_out(x, layout)
+    largest, mean = portable.max_pool(x, plan), portable.avg_pool(x, plan)
+    found = fast.max_pool(mine, plan)
+    assert np.array_equal(found, largest)
+    close(fast.avg_pool(mine, plan), mean, dtype)
+    d = numbers(seed + 1, *largest.shape, dtype=dtype)
+    theirs = laid_out(d, layout)
+    close(fast.max_pool_backward(mine, found, theirs, plan), portable.max_pool_backward(x, largest, d, plan), dtype)
+    close(fast.avg_pool_backward(theirs, plan), portable.avg_pool_backward(d, plan), dtype)
+
+
+def test_pooling_lets_nan_through():
+    fast, portable = tables()
+    x = numbers(0, 64, 8, 8, 4)
+    x[3, 2, 2, 1] = np.nan
+    plan = window_plan((8, 8), (2, 2), 2)
+    for name in ("max_pool", "avg_pool"):
+        a, b = (getattr(table, name)(x, plan) for table in (fast, portable))
+        assert np.array_equal(np.isnan(a), np.isnan(b)), name
+
+
+# -- activations and optimizers --------------------------------------------------------------------------------------------
+
+shapes = st.sampled_from([(8192,), (100, 90), (64, 7, 7, 5), (3, 5), (1, 8200), (0, 4)])
+
+
+@drawn
+@given(shapes, layouts, dtypes, st.sampled_from([None, "relu", "tanh"]), st.integers(0, 99))
+def test_biased(shape, layout, dtype, name, seed):
+    product, bias = numbers(seed, *shape, dtype=dtype), numbers(seed + 1, shape[-1], dtype=dtype)
+    function = None if name is None else activations.PAIRS[name][0]
+    fast, portable = tables(dtype)
+    expected = portable.biased(product, bias, function)
+    given_away = product.copy() if layout == "read-only" else laid_out(product, layout)  # a product is always fresh
+    close(fast.biased(given_away, bias, function), expected, dtype)
+
+
+@drawn
+@given(shapes, layouts, dtypes, st.sampled_from(["relu", "tanh", "sigmoid", "gelu"]), st.integers(0, 99))
+def test_activations_and_their_chain_rule(shape, layout, dtype, name, seed):
+    f, prime = activations.PAIRS[name]
+    x, d = numbers(seed, *shape, dtype=dtype), numbers(seed + 1, *shape, dtype=dtype)
+    y = ops.twin(CPU, "auto", f)(laid_out(x, layout))
+    close(y, f(x), dtype)
+    chain = ops.twin(CPU, "auto", activations.chain)
+    close(chain(prime, laid_out(x, layout), y, laid_out(d, layout)), prime(x) * d, dtype)
+
+
+def test_tanh_is_exact_to_three_units_in_the_last_place():
+    tanh = ops.twin(CPU, "auto", activations.tanh)
+    x = np.concatenate([np.linspace(-12, 12, 200_001), 10.0 ** np.linspace(-37, 37, 2000)]).astype(np.float32)
+    exact = np.tanh(x.astype(np.float64))
+    assert (np.abs(tanh(x) - exact) <= 3 * np.spacing(np.abs(exact).astype(np.float32))).all()
+    x[:4] = [np.inf, -np.inf, np.nan, 0.0]
+    assert np.array_equal(tanh(x)[:4], [1.0, -1.0, np.nan, 0.0], equal_nan=True)
+
+
+OPTIMIZERS = [
+    portnn.SGD(0.1),
+    portnn.SGD(0.1, momentum=0.9),
+    portnn.SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
+    portnn.AdaGrad(0.1, clip_norm=1.0),
+    portnn.RMSprop(0.1),
+    portnn.Adam(0.1, weight_decay=0.1),
+    portnn.AdamW(0.1, clip_value=0.5),
+    portnn.AdamW(lambda step: 0.0),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+def test_optimizers(optimizer, dtype):
+    results = []
+    for kernels in ("auto", "portable"):
+        update = ops.twin(CPU, kernels, type(optimizer).update)
+        w = [numbers(0, 100, 90, dtype=dtype), numbers(1, 5, dtype=dtype)]
+        slots = optimizer.slots(w)
+        for k in range(4):
+            g = [numbers(k + 2, 90, 100, dtype=dtype).T, laid_out(numbers(k + 9, 5, dtype=dtype), "read-only")]
+            before = [a.copy() for a in (*w, *g)]
+            held = [*w, *g]
+            w, slots = update(optimizer, w, g, slots, optimizer.hyper(k))
+            assert all(np.array_equal(a, b) for a, b in zip(held, before, strict=True))
+        results.append(w + [a for kind in slots.values() for a in kind])
+    for a, b in zip(*results, strict=True):
+        close(a, b, dtype)
+
+
+# -- networks --------------------------------------------------------------------------------------------------------------
+
+
+def lenet(**options):
+    net = portnn.Network(seed=3, **options)
+    for layer in (
+        portnn.ConvLayer((12, 12, 1), (3, 3), 6, padding="same"),
+        portnn.ActivationLayer("tanh"),
+        portnn.AvgPoolLayer(2),
+        portnn.ConvLayer((6, 6, 6), (3, 3), 8),
+        portnn.ActivationLayer("relu"),
+        portnn.MaxPoolLayer(2),
+        portnn.FlattenLayer(),
+        portnn.FCLayer(32, 60),
+        portnn.ActivationLayer("tanh"),
+        portnn.FCLayer(60, 4),
+    ):
+        net.add(layer)
+    net.use("softmax_cross_entropy", optimizer=portnn.Adam(1e-3), metrics=["accuracy"])
+    return net
+
+
+def test_a_network_learns_the_same_with_and_without():
+    x, y = numbers(0, 150, 12, 12, 1), np.random.default_rng(1).integers(0, 4, 150)
+    runs = {
+        "compiled": lenet(backend=CPU),
+        "NumPy": lenet(backend=NumpyBackend(compile=False)),
+        "portable": lenet(backend=CPU, kernels="portable"),
+    }
+    errors = {name: net.fit(x, y, epochs=3, batch_size=64, verbose=0)["error"] for name, net in runs.items()}
+    outputs = {name: net.predict(x) for name, net in runs.items()}
+    for name in ("compiled", "NumPy"):
+        assert errors[name] == pytest.approx(errors["portable"], rel=1e-5), name
+        assert np.abs(outputs[name] - outputs["portable"]).max() < 1e-4, name
+
+
+def test_a_layer_of_a_network_used_alone_is_what_it_always_is():
+    """Joined it is only for as long as the network runs."""
+    net = lenet(backend=CPU)
+    fc = net.layers[7]
+    x = numbers(0, 64, 32)
+    fc.bias = np.full((1, 60), -1.0)
+    net.predict(numbers(1, 64, 12, 12, 1))
+    assert np.allclose(fc.forward(x), x @ fc.weights + fc.bias, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (ModuleNotFoundError("No module named 'numba'"), "portnn[fast]"),
+        (ImportError("Numba needs NumPy 2.0 or less"), "NumPy 2.0 or less"),
+    ],
+)
+def test_without_numba_everything_works(monkeypatch, failure, words):
+    monkeypatch.setattr(compiled, "version", lambda: failure)
+    compiled.twins.cache_clear()
+    try:
+        backend = NumpyBackend()
+        assert dict(backend.faster) == dict(NumpyBackend(compile=False).faster)
+        assert words in backend.describe()["compiled loops"]
+        net = lenet(backend=backend)
+        net.fit(numbers(0, 20, 12, 12, 1), np.zeros(20, int), epochs=1, verbose=0)
+    finally:
+        compiled.twins.cache_clear()
+
+
+def test_neither_import_nor_a_small_network_pays_for_numba():
+    """Importing portnn does not import Numba; a network of a few weights compiles nothing."""
+    import os
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, portnn; assert 'numba' not in sys.modules\n"
+        "net = portnn.Network([portnn.FCLayer(2, 3), portnn.ActivationLayer('tanh'), portnn.FCLayer(3, 1)], seed=1)\n"
+        "net.use('mse', optimizer=portnn.Adam())\n"
+        "net.fit([[0.0, 1.0]], [[1.0]], epochs=2, verbose=0)\n"
+        "from portnn_numpy.compiled import elementwise, updates\n"
+        "loops = [f for m in (elementwise, updates) for f in vars(m).values() if hasattr(f, 'signatures')]\n"
+        "assert loops and not any(f.signatures for f in loops)\n"
+    )
+    path = os.pathsep.join(p for p in sys.path if p)
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": path})
