@@ -2,11 +2,12 @@
 
     python benchmarks/compare.py [a b c128 c32 d predict] [--rounds 7] [--folder MNIST] [--save FILE.md]
 
-All start from the same weights and see the same batches in the same order, in float32; a contender whose mean error
-after the first epoch differs by more than the workload's tolerance from portnn's is marked, and one whose library is
-not installed left out. Printed are microseconds a step (median of the rounds, the first not counted), the ratio to
-portnn (median over the rounds of the ratio within a round), and peak memory. ``--core-type SkylakeX`` gives portnn's
-process that OPENBLAS_CORETYPE: what ``python -m portnn info`` recommends.
+"portnn" runs Numba's loops where Numba is installed, "NumPy alone" does not. All start from the same weights and see
+the same batches in the same order, in float32; a contender whose mean error after the first epoch differs by more than
+the workload's tolerance from portnn's is marked, and one whose library is not installed left out. Printed are
+microseconds a step (median of the rounds, the first not counted), the ratios of portnn and of NumPy alone to it (medians
+over the rounds of the ratio within a round), and peak memory. ``--core-type SkylakeX`` gives portnn's processes that
+OPENBLAS_CORETYPE: what ``python -m portnn info`` recommends.
 """
 
 import argparse
@@ -93,14 +94,21 @@ def start(names: Any, workload: str, options: Any) -> list[Worker]:
 
 def table(title: str, workers: list[Worker], times: dict[str, list[float]], unit: str, notes: dict[str, str]) -> str:
     """Medians, and ratios portnn / other within each round."""
-    lines = [f"### {title}", "", f"| | {unit} | portnn / it | peak memory | |", "|---|---|---|---|---|"]
-    ours = times[workers[0].name]
+    lines = [
+        f"### {title}",
+        "",
+        f"| | {unit} | portnn / it | NumPy alone / it | peak memory | |",
+        "|---|---|---|---|---|---|",
+    ]
     for worker in workers:
         mine = times[worker.name]
-        ratio = statistics.median(a / b for a, b in zip(ours, mine, strict=True))
+        ratios = [
+            f"{statistics.median(a / b for a, b in zip(times[name], mine, strict=True)):.2f}" if name in times else ""
+            for name in ("portnn", "portnn, NumPy alone")
+        ]
         peak = worker.ask(peak=True)["peak"] / 2**20
         lines.append(
-            f"| {worker.name} | {statistics.median(mine):,.0f} | {ratio:.2f} | {peak:.0f} MiB | "
+            f"| {worker.name} | {statistics.median(mine):,.0f} | {' | '.join(ratios)} | {peak:.0f} MiB | "
             f"{notes.get(worker.name, '')} |"
         )
     return "\n".join([*lines, "", "; ".join(dict.fromkeys(worker.about for worker in workers))])
@@ -111,8 +119,7 @@ def train(name: str, options: Any) -> str:
     names = list(workload.contenders)
     if len(workload.shape) == 3:
         names.insert(2, "torch channels-last")
-    if options.portable:
-        names.insert(1, "portnn portable")
+    names[1:1] = ["portnn, NumPy alone"] + ["portnn portable"] * options.portable
     workers = start(names, name, options)
     times: dict[str, list[float]] = {worker.name: [] for worker in workers}
     errors: dict[str, list[float]] = {worker.name: [] for worker in workers}
@@ -137,7 +144,7 @@ def train(name: str, options: Any) -> str:
 
 
 def predict(options: Any) -> str:
-    workers = start(["portnn", "torch", "jax"], "b", options)
+    workers = start(["portnn", "portnn, NumPy alone", "torch", "jax"], "b", options)
     parts = []
     for n, calls in ((1, 500), (128, 200), (10_000, 5)):
         times: dict[str, list[float]] = {worker.name: [] for worker in workers}

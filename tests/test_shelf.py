@@ -604,6 +604,19 @@ def test_predict_lets_go_of_what_lies_between():
     assert peak < 6 * 4_000_000  # an array between two layers has 4 MB, and a layer makes two or three on its way
 
 
+def test_predict_of_a_million_rows_takes_the_memory_of_its_answer():
+    import tracemalloc
+
+    net = Network([FCLayer(8, 64), ActivationLayer("relu"), FCLayer(64, 2)], seed=0)
+    x = np.broadcast_to(np.ones((1, 8), np.float32), (1_000_000, 8))  # no memory of its own
+    tracemalloc.start()
+    y = net.predict(x)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert y.shape == (1_000_000, 2)
+    assert peak < 2.5 * y.nbytes  # the batches' answers, joined; what lies between is that of one batch
+
+
 def test_boolean_targets_of_hinge_are_refused():
     with pytest.raises(ValueError, match=r"y\[\d, 0\] is 0, but hinge takes targets that are -1 or 1"):
         classifier(FCLayer(6, 1), loss="hinge").fit(X10, X10[:, :1] > 0, epochs=1, verbose=0)

@@ -8,6 +8,7 @@ from typing import Any
 
 NAMES = {
     "portnn": ("contenders.ours", "Ours"),
+    "portnn, NumPy alone": ("contenders.ours", "Plain"),
     "portnn portable": ("contenders.ours", "Portable"),
     "article": ("contenders.article", "Article"),
     "torch": ("contenders.pytorch", "Eager"),

@@ -7,16 +7,19 @@ import numpy as np
 import workloads
 
 import portnn
+from portnn_numpy import compiled
+from portnn_numpy.numpy_backend import NumpyBackend
 
 
 class Ours:
     """``fit`` as a user calls it: one epoch a round, with all its checks."""
 
-    kernels = "auto"
+    kernels, compile = "auto", True
 
     def __init__(self, workload: Any, x: np.ndarray, y: np.ndarray):
         self.workload = workload
-        self.net = workloads.build(workload, kernels=self.kernels)
+        backend = NumpyBackend(compile=self.compile)
+        self.net = workloads.build(workload, kernels=self.kernels, backend=backend)
         classes = workload.loss != "mse"
         self.x, self.y = x, y if classes else portnn.to_categorical(y, 10).astype(np.float32)
 
@@ -31,7 +34,17 @@ class Ours:
     def about(self) -> str:
         threads = os.environ.get("OPENBLAS_NUM_THREADS", "default")
         core = os.environ.get("OPENBLAS_CORETYPE", "default")
-        return f"portnn {portnn.__version__}, NumPy {np.__version__}, OPENBLAS_NUM_THREADS {threads}, CORETYPE {core}"
+        loops = f"Numba {compiled.version()}" if compiled.twins() else "no Numba"
+        return (
+            f"portnn {portnn.__version__}, NumPy {np.__version__}, {loops}, OPENBLAS_NUM_THREADS {threads}, "
+            f"CORETYPE {core}"
+        )
+
+
+class Plain(Ours):
+    """With NumPy alone, as without the extra ``fast``."""
+
+    compile = False
 
 
 class Portable(Ours):
