@@ -5,7 +5,7 @@
 "portnn" runs Numba's loops where Numba is installed, "NumPy alone" does not. All start from the same weights and see
 the same batches in the same order, in float32; a contender whose mean error after the first epoch differs by more than
 the workload's tolerance from portnn's is marked, and one whose library is not installed left out. Printed are
-microseconds a step (median of the rounds, the first not counted), the ratios of portnn and of NumPy alone to it (medians
+microseconds a step (median of the rounds, the first not counted), the ratios of portnn and NumPy alone to it (medians
 over the rounds of the ratio within a round), and peak memory. ``--core-type SkylakeX`` gives portnn's processes that
 OPENBLAS_CORETYPE: what ``python -m portnn info`` recommends.
 """

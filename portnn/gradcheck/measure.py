@@ -314,7 +314,7 @@ def _alike(Y: Array, again: Array) -> bool:
     return again.shape == Y.shape and np.allclose(again, Y, rtol=1e-9, atol=1e-12 * float(np.max(np.abs(Y))))
 
 
-def _another_input(subject: Subject, X: Array, rng: np.random.Generator) -> Array:
+def _another_input(subject: Subject, X: Array, rng: "np.random.Generator") -> Array:
     """For the pass before: what a layer keeps from one pass to the next, and should not, then shows."""
     shuffled, noise = rng.permutation(X.reshape(-1)).reshape(X.shape), rng.standard_normal(X.shape)
     for other in (shuffled + 0.1 * scale_of(X) * noise, shuffled, X * (1.0 + 0.1 * np.tanh(noise))):
@@ -335,7 +335,7 @@ def _small_rate(subject: Subject, values: Values, D: Array, names: list[str]) ->
     return 0.05 * float(min(rates, default=1.0))
 
 
-def _measure(case: Case, name: str, rng: np.random.Generator) -> tuple[float, bool] | None:
+def _measure(case: Case, name: str, rng: "np.random.Generator") -> tuple[float, bool] | None:
     """The relative error of a leaf, and whether its derivative is more than zero; None at a kink."""
     x, A, D, Y = case.values[name], case.found[name], case.D, case.Y
     usable = A is not None and A.shape == x.shape and bool(np.all(np.isfinite(A)))
@@ -356,7 +356,7 @@ def _measure(case: Case, name: str, rng: np.random.Generator) -> tuple[float, bo
     return (float(np.max(apart) / size) if wrong else min(float(np.max(apart) / size), TOLERANCE)), seen
 
 
-def _moved(W: Array, rng: np.random.Generator) -> Array:
+def _moved(W: Array, rng: "np.random.Generator") -> Array:
     """The parameter, moved by some per cent, or random numbers about as large where all of it is one number."""
     noise = rng.standard_normal(W.shape)
     if np.all(W == 0):

@@ -175,7 +175,7 @@ class Subject:
             found[name] = before[name] - self.read(name) if steps else self.at[path].gradients.get(trail[-1][1])
         return {name: None if A is None else np.array(A, dtype=np.float64) for name, A in found.items()}
 
-    def learned(self, values: Values, rng: np.random.Generator) -> list[str]:
+    def learned(self, values: Values, rng: "np.random.Generator") -> list[str]:
         """The leaves to be learned; of an article's layer those of certain names, and those that backward changes."""
         subject = self.copy()
         Y, changed = subject.forward(values), set()

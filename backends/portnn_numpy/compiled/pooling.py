@@ -1,5 +1,8 @@
 """Pooling window by window: each pixel is read once. Images lie as (C, H, W, N), the batch in the innermost loops."""
 
+from functools import lru_cache
+from math import prod
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -8,6 +11,7 @@ from portnn_numpy import images
 from portnn_numpy.compiled.jit import LEAST, Array, jit, writable
 
 LEAST_BATCH = 16
+Sizes = tuple[int, ...]
 
 
 @jit
@@ -111,17 +115,16 @@ def suits(images: Array) -> bool:
 
 def windows(source: Array, plan: Any) -> tuple[Array, Array]:
     """Where in (C, H, W, N), as one line of numbers, each window (C, H', W') begins, and its pixels after that."""
-    steps = np.array(source.strides) // source.itemsize
+    return _windows(source.shape, plan.output, plan.stride, tuple(tuple(s.start for s in w) for w in plan.windows))
+
+
+@lru_cache(maxsize=64)
+def _windows(shape: Sizes, output: Sizes, stride: Sizes, pixels: tuple[Sizes, ...]) -> tuple[Array, Array]:
+    steps = [prod(shape[axis + 1 :]) for axis in range(len(shape) - 1)]  # from one number to the next along each axis
     places = np.zeros(1, np.int64)
-    for size, step in zip((source.shape[0], *plan.output), steps[:1].tolist() + corner_steps(steps, plan), strict=True):
+    for size, step in zip((shape[0], *output), (steps[0], *map(mul, steps[1:], stride)), strict=True):
         places = (places[:, None] + np.arange(size) * step).reshape(-1)
-    offsets = [sum(s.start * step for s, step in zip(w, steps[1:-1].tolist(), strict=True)) for w in plan.windows]
-    return places, np.array(offsets, np.int64)
-
-
-def corner_steps(steps: Array, plan: Any) -> list[int]:
-    """From one window to the next along each axis of the image."""
-    return [int(step) * stride for step, stride in zip(steps[1:-1], plan.stride, strict=True)]
+    return places, np.array([sum(map(mul, pixel, steps[1:])) for pixel in pixels], np.int64)
 
 
 def lines(a: Array) -> Array:
