@@ -237,11 +237,14 @@ OPS = [
     "avg_pool",
     "avg_pool_backward",
     "biased",
+    "normalize",
+    "normalize_backward",
     "one_hot",
     "erf",
     "convolution",
     "convolution_gradient",
     "convolution_backward",
+    "dropout",
 ]
 
 # Public names that are no row of the table, because they calculate nothing that has a derivative or a twin.

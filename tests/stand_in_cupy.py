@@ -14,10 +14,17 @@ from types import ModuleType, SimpleNamespace
 import array_api_compat
 import numpy as np
 
+import host_kernels
 import portnn_cupy
-from portnn import random
 
-RELOADED = ("blas", "philox", "driver", "cupy_backend")  # the modules of portnn_cupy that import CuPy
+RELOADED = (
+    "blas",
+    "launch",
+    "philox",
+    "twins",
+    "driver",
+    "cupy_backend",
+)  # the modules of portnn_cupy that import CuPy
 
 
 class CUDARuntimeError(RuntimeError):
@@ -184,21 +191,10 @@ class StandIn:
             "asnumpy": lambda x: x.get() if isinstance(x, DeviceArray) else np.asarray(x),
             "copyto": lambda target, source: launch(np.copyto, target, source),
             "matmul": matmul,
-            "RawKernel": self.raw_kernel,
+            "RawModule": RawModule,
             "get_default_memory_pool": lambda: self.default_pool,
         }
         return made | own
-
-    def raw_kernel(self, source, name):
-        def kernel(grid, block, args):
-            assert name in source
-            assert [type(a) for a in args[:2]] == [np.uint64, np.uint64]
-            assert grid[0] * block[0] * 8 >= args[4]
-            assert args[2] is None or (args[2].dtype, args[2].shape) == (np.int64, ())
-            assert (args[3].dtype, args[4].dtype, args[5].dtype) == (np.uint64, np.int64, np.int64)
-            launch(philox_bits, *args)
-
-        return kernel
 
     def cuda(self):
         stand_in = self
@@ -336,9 +332,22 @@ def kept(array):
     return array
 
 
-def philox_bits(first, second, place, number, n, out):
-    step = int(number) if place is None else int(place)
-    out[...] = random.bits((int(first), int(second)), step, int(n))
+class RawModule:
+    """Kernels compiled for the host; within a capture a launch is noted, not made."""
+
+    def __init__(self, code, options=()):
+        self.module = host_kernels.Module(code)
+
+    def get_function(self, name):
+        kernel = self.module.get_function(name)
+
+        def launch_kernel(grid, block, arguments):
+            assert grid[0] >= 1
+            assert block[0] <= 1024
+            kernel.check(arguments)
+            launch(lambda *passed: kernel(grid, block, passed), *arguments)
+
+        return launch_kernel
 
 
 def compat():

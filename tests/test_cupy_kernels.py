@@ -1,6 +1,5 @@
 """The GPU backend's kernels and its cuBLAS calls, without a GPU: CUDA compiled for the host, cuBLAS played by NumPy."""
 
-import ctypes
 import importlib.util
 import shutil
 import subprocess
@@ -8,55 +7,31 @@ import subprocess
 import numpy as np
 import pytest
 
+import host_kernels
 import stand_in_cupy
 from portnn import random
-from portnn_cupy.philox import PER_THREAD, SOURCE, THREADS
+from portnn_cupy.kernels import source
+from portnn_cupy.philox import PHILOX
 from stand_in_cupy import Tape
 
 # -- random words ------------------------------------------------------------------------------------------------------
 
-# What CUDA gives a kernel and C does not: the place of a thread among the others, and the upper half of a product.
-HARNESS = r"""
-struct place { unsigned int x; };
-static struct place blockIdx, blockDim, threadIdx;
-static unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
-{
-    return (unsigned long long)((unsigned __int128)a * b >> 64);
-}
-#define KERNEL static
-%s
-void run(word key0, word key1, const long long *step_at, word step, long long n, long long *out, int blocks, int threads)
-{
-    blockDim.x = threads;
-    for (blockIdx.x = 0; blockIdx.x < (unsigned)blocks; ++blockIdx.x)
-        for (threadIdx.x = 0; threadIdx.x < (unsigned)threads; ++threadIdx.x)
-            philox_bits(key0, key1, step_at, step, n, out);
-}
-"""
+SOURCES = {dtype: source(real, PHILOX) for dtype, real in (("float32", "float"), ("float64", "double"))}
+needs_compiler = pytest.mark.skipif(host_kernels.COMPILER is None, reason=host_kernels.REASON)
 
 
-@pytest.fixture(scope="module")
-def on_the_host(tmp_path_factory):
-    """The kernel, compiled by the C compiler of this machine: called with key, step (value or place) and n."""
-    compiler = shutil.which("gcc") or shutil.which("cc") or shutil.which("clang")
-    if compiler is None:
-        pytest.skip("no C compiler (gcc, cc or clang) on PATH: the kernel cannot be run on the host")
-    folder = tmp_path_factory.mktemp("philox")
-    (folder / "philox.c").write_text(HARNESS % SOURCE)
-    command = [compiler, "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "philox.c", "-o", "philox.so"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    library = ctypes.CDLL(str(folder / "philox.so"))
-    word, number, pointer = ctypes.c_ulonglong, ctypes.c_longlong, ctypes.c_void_p
-    library.run.argtypes = [word, word, pointer, word, number, pointer, ctypes.c_int, ctypes.c_int]
-    library.run.restype = None
+@pytest.fixture
+def on_the_host():
+    """The kernel of random words, compiled for the host: called with key, step (value or place) and n."""
+    if host_kernels.COMPILER is None:
+        pytest.skip(host_kernels.REASON)
+    kernel = host_kernels.Module(SOURCES["float32"], threads=(2, 3)).get_function("philox_bits")
 
     def run(key, step, n, *, at=False):
         out = np.full(n + 1, -1, np.int64)
-        place = np.array(step, np.int64)
-        blocks = -(-n // (THREADS * PER_THREAD))
-        where, value = (place.ctypes.data, 12345) if at else (None, step)
-        library.run(*key, where, value, n, out.ctypes.data, blocks, THREADS)
+        first, second = (np.uint64(word) for word in key)
+        where, value = (np.array(step, np.int64), np.uint64(12345)) if at else (None, np.uint64(step))
+        kernel((1,), (1,), (first, second, where, value, np.int64(n), out))
         assert out[n] == -1, "written past the end"
         return out[:n]
 
@@ -80,18 +55,19 @@ def test_the_comparison_would_see_another_stream(on_the_host):
     assert not np.array_equal(on_the_host((1, 2), 3, 9), random.bits((2, 1), 3, 9))
 
 
-@pytest.mark.parametrize("architecture", ["sm_75", "sm_90"])
-def test_cuda_compiles_the_kernel(architecture, tmp_path):
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("architecture", ["sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90"])
+def test_cuda_compiles_the_kernels(architecture, dtype, tmp_path):
     nvcc = shutil.which("nvcc")
     if nvcc is None:
-        pytest.skip("no nvcc on PATH: the kernel cannot be compiled for a GPU")
-    (tmp_path / "philox.cu").write_text(SOURCE)
-    command = [nvcc, f"-arch={architecture}", "-std=c++17", "-Werror", "all-warnings", "-cubin", "philox.cu"]
+        pytest.skip("no nvcc on PATH: the kernels cannot be compiled for a GPU")
+    (tmp_path / "kernels.cu").write_text(SOURCES[dtype])
+    command = [nvcc, f"-arch={architecture}", "-std=c++17", "-Werror", "all-warnings", "-cubin", "kernels.cu"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     if "nsupported gpu architecture" in done.stderr:
         pytest.skip(f"this nvcc does not know {architecture}")
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "philox.cubin").stat().st_size > 0
+    assert (tmp_path / "kernels.cubin").stat().st_size > 0
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ class BatchNormLayer(NormLayer):
                 f"{self} was given one value a channel, X of shape {tuple(X.shape)}: in training it needs 2 at least, "
                 "to tell their variance. Use a larger batch_size, or one that leaves no last batch of one sample"
             )
-        Z, S, mean, variance = self.normalized(X, axes)
+        Z, S, mean, variance = self.ops.normalize(X, axes, self.epsilon)
         Y = Z * W + B
         if n:
             old, new = 1.0 - self.momentum, self.momentum
@@ -73,7 +73,7 @@ class BatchNormLayer(NormLayer):
         self.learn(D, self.Z)
         if not need_input_error:
             return None
-        return self.normalized_backward(D * self.parameters["weights"], self.Z, self.S, tuple(range(D.ndim - 1)))
+        return self.ops.normalize_backward(D * self.parameters["weights"], self.Z, self.S, tuple(range(D.ndim - 1)))
 
     def __repr__(self) -> str:
         return "BatchNormLayer()" if self.momentum == 0.1 else f"BatchNormLayer(momentum={self.momentum:g})"

@@ -1,7 +1,5 @@
 """The dropout layer."""
 
-from math import prod
-
 from portnn import random
 from portnn.backend import Backend
 from portnn.layers import checks
@@ -51,11 +49,8 @@ class DropoutLayer(Layer):
         X = self.accept(X)
         if not training:
             return X
-        assert self.backend is not None
-        words = self.backend.random_bits(self.key, self.step, prod(X.shape))
-        kept = self.xp.reshape(words >= self.threshold, X.shape)
-        self.mask = self.xp.astype(kept, X.dtype) * (1.0 / (1.0 - self.rate))
-        self.input, self.output = X, X * self.mask
+        self.input = X
+        self.output, self.mask = self.ops.dropout(X, self.key, self.step, self.threshold, 1.0 / (1.0 - self.rate))
         return self.output
 
     def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:

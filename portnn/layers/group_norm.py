@@ -42,7 +42,7 @@ class GroupNormLayer(NormLayer):
     def forward(self, X: Array, *, training: bool = False) -> Array:
         X = self.accept(X)
         self.output_shape(tuple(X.shape[1:] or X.shape))
-        Z, S, _, _ = self.normalized(self._grouped(X), (1, 3))
+        Z, S, _, _ = self.ops.normalize(self._grouped(X), (1, 3), self.epsilon)
         Z = self.xp.reshape(Z, X.shape)
         Y = Z * self.parameters["weights"] + self.parameters["bias"]
         if training:
@@ -55,7 +55,7 @@ class GroupNormLayer(NormLayer):
         if not need_input_error:
             return None
         dZ = self._grouped(D * self.parameters["weights"])
-        return self.xp.reshape(self.normalized_backward(dZ, self._grouped(self.Z), self.S, (1, 3)), D.shape)
+        return self.xp.reshape(self.ops.normalize_backward(dZ, self._grouped(self.Z), self.S, (1, 3)), D.shape)
 
     def _grouped(self, X: Array) -> Array:
         """(N, H, W, C) -> (N, H*W, groups, C / groups)."""

@@ -24,7 +24,7 @@ class LayerNormLayer(NormLayer):
     def forward(self, X: Array, *, training: bool = False) -> Array:
         X = self.accept(X)
         self.output_shape(tuple(X.shape[1:] or X.shape))
-        Z, S, _, _ = self.normalized(X, (X.ndim - 1,))
+        Z, S, _, _ = self.ops.normalize(X, (X.ndim - 1,), self.epsilon)
         Y = Z * self.parameters["weights"] + self.parameters["bias"]
         if training:
             self.input, self.Z, self.S, self.output = X, Z, S, Y
@@ -35,4 +35,4 @@ class LayerNormLayer(NormLayer):
         self.learn(D, self.Z)
         if not need_input_error:
             return None
-        return self.normalized_backward(D * self.parameters["weights"], self.Z, self.S, (D.ndim - 1,))
+        return self.ops.normalize_backward(D * self.parameters["weights"], self.Z, self.S, (D.ndim - 1,))

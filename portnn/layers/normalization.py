@@ -1,7 +1,5 @@
 """What the layers that normalize share."""
 
-from math import prod
-
 from portnn.backend import Backend
 from portnn.layers import checks
 from portnn.layers.layer import Array, Layer, Parameter
@@ -75,24 +73,6 @@ class NormLayer(Layer):
             f"{self.leaf(name)} does not exist yet: nobody knows the number of channels before the first data. Call "
             "fit or predict first, or put a layer in front that knows its shapes, such as ConvLayer"
         )
-
-    def normalized(self, X: Array, axes: tuple[int, ...]) -> tuple[Array, Array, Array, Array]:
-        """Returns Z, S, mean and variance of X over ``axes``; the last three keep these axes, with length 1."""
-        xp = self.xp
-        share = 1.0 / max(1, prod(X.shape[axis] for axis in axes))
-        mean = xp.sum(X, axis=axes, keepdims=True) * share
-        Z = X - mean
-        variance = xp.sum(Z * Z, axis=axes, keepdims=True) * share
-        S = 1.0 / xp.sqrt(variance + self.epsilon)
-        return Z * S, S, mean, variance
-
-    def normalized_backward(self, dZ: Array, Z: Array, S: Array, axes: tuple[int, ...]) -> Array:
-        """dE/dX for dE/dZ: what is left of it once its share along the mean and along Z is taken off."""
-        xp = self.xp
-        share = 1.0 / max(1, prod(Z.shape[axis] for axis in axes))
-        mean = xp.sum(dZ, axis=axes, keepdims=True) * share
-        along = xp.sum(dZ * Z, axis=axes, keepdims=True) * share
-        return S * (dZ - mean - Z * along)
 
     def learn(self, D: Array, Z: Array) -> None:
         """Sets dE/dW and dE/dB."""

@@ -6,7 +6,9 @@ quicker twin of the same name, signature and meaning (``backend.faster``).
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
+from inspect import signature
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from portnn.ops import _convolution, _portable
@@ -24,22 +26,34 @@ class Ops(NamedTuple):
     avg_pool: Callable[..., Any]
     avg_pool_backward: Callable[..., Any]
     biased: Callable[..., Any]
+    normalize: Callable[..., Any]
+    normalize_backward: Callable[..., Any]
     one_hot: Callable[..., Any]
     erf: Callable[..., Any]
-    convolution: Callable[..., Any] = _convolution.convolution
-    convolution_gradient: Callable[..., Any] = _convolution.convolution_gradient
-    convolution_backward: Callable[..., Any] = _convolution.convolution_backward
+    # put together from others
+    convolution: Callable[..., Any]
+    convolution_gradient: Callable[..., Any]
+    convolution_backward: Callable[..., Any]
+    dropout: Callable[..., Any]
 
 
 def bind(backend: Any, kernels: str, dtype: str) -> Ops:
     """Returns the table for ``backend``: the portable routines, overlaid by its fast twins unless ``"portable"``.
 
     ``dtype`` is the network's, ``"float32"`` or ``"float64"``. A twin that serves only some dtypes is registered under
-    ``"ops.name:dtype"``.
+    ``"ops.name:dtype"``. A twin that has a parameter ``plain`` is given the portable routine, for what it leaves alone;
+    one that has ``xp``, the namespace.
     """
-    composed = Ops._field_defaults  # put together from the others
-    simple = Ops(**{name: _choose(backend, kernels, dtype, name) for name in Ops._fields if name not in composed})
-    return simple._replace(**{name: _choose(backend, kernels, dtype, name, simple) for name in composed})
+    table = SimpleNamespace(random_bits=backend.random_bits)
+    for name in Ops._fields:  # those that are put together come after those that they are made of
+        plain = getattr(_convolution, name, None) or getattr(_portable, name)
+        plain = _with(plain, xp=backend.xp, ops=table)
+        if kernels != "portable" and (
+            quicker := backend.faster.get(f"ops.{name}:{dtype}") or backend.faster.get(f"ops.{name}")
+        ):
+            plain = _with(quicker, xp=backend.xp, plain=plain)
+        setattr(table, name, plain)
+    return Ops(*(getattr(table, name) for name in Ops._fields))
 
 
 def twin(backend: Any, kernels: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,7 +64,8 @@ def twin(backend: Any, kernels: str, function: Callable[..., Any]) -> Callable[.
     if kernels == "portable" or not is_ours(function):
         return function
     name = f"{function.__module__.removeprefix('portnn.')}.{getattr(function, '__qualname__', '')}"
-    return backend.faster.get(name, function)
+    quicker = backend.faster.get(name)
+    return function if quicker is None else _with(quicker, plain=function)
 
 
 def is_ours(thing: Any) -> bool:
@@ -58,16 +73,15 @@ def is_ours(thing: Any) -> bool:
     return (getattr(thing, "__module__", None) or "").startswith("portnn.")
 
 
-def _choose(backend: Any, kernels: str, dtype: str, name: str, ops: Ops | None = None) -> Callable[..., Any]:
-    """A twin, or the portable routine; ``ops`` are those that a composed one is put together from."""
-    if ops is None:
-        portable = partial(getattr(_portable, name), xp=backend.xp)
-    else:
-        portable = partial(getattr(_convolution, name), xp=backend.xp, ops=ops)
-    if kernels == "portable":
-        return portable
-    faster = backend.faster
-    twin = faster.get(f"ops.{name}:{dtype}") or faster.get(f"ops.{name}")
-    if twin is None or ops is None:
-        return twin or portable
-    return partial(twin, plain=portable)  # for what it leaves alone
+def _with(function: Callable[..., Any], **given: Any) -> Callable[..., Any]:
+    """The function with those of the arguments that it has parameters for."""
+    wanted = {name: value for name, value in given.items() if name in _parameters(function)}
+    return partial(function, **wanted) if wanted else function
+
+
+@cache
+def _parameters(function: Callable[..., Any]) -> frozenset[str]:
+    try:
+        return frozenset(signature(function).parameters)
+    except ValueError:  # some of NumPy's own have none to be seen
+        return frozenset()

@@ -149,6 +149,36 @@ def biased(product: Array, bias: Array, activation: Any = None, *, xp: Any) -> A
     return y if activation is None else activation(y)
 
 
+def normalize(x: Array, axes: tuple[int, ...], epsilon: float, *, xp: Any) -> tuple[Array, Array, Array, Array]:
+    """Z = S (X - mean), S = 1 / sqrt(variance + epsilon), mean and variance over ``axes``; all four.
+
+    The last three keep these axes, with length 1.
+    """
+    share = 1.0 / max(1, prod(x.shape[axis] for axis in axes))
+    mean = xp.sum(x, axis=axes, keepdims=True) * share
+    z = x - mean
+    variance = xp.sum(z * z, axis=axes, keepdims=True) * share
+    scale = 1.0 / xp.sqrt(variance + epsilon)
+    return z * scale, scale, mean, variance
+
+
+def normalize_backward(dz: Array, z: Array, scale: Array, axes: tuple[int, ...], *, xp: Any) -> Array:
+    """dE/dX for dE/dZ: what is left of it once its share along the mean and along Z is taken off, times S."""
+    share = 1.0 / max(1, prod(z.shape[axis] for axis in axes))
+    mean = xp.sum(dz, axis=axes, keepdims=True) * share
+    along = xp.sum(dz * z, axis=axes, keepdims=True) * share
+    return scale * (dz - mean - z * along)
+
+
+def dropout(
+    x: Array, key: tuple[int, int], step: Any, threshold: int, scale: float, *, xp: Any, ops: Any
+) -> tuple[Array, Array]:
+    """X * M and M: ``scale`` where the random word of 32 bits is ``threshold`` at least, else 0."""
+    words = ops.random_bits(key, step, prod(x.shape))
+    mask = xp.astype(xp.reshape(words >= threshold, x.shape), x.dtype) * scale
+    return x * mask, mask
+
+
 def one_hot(labels: Array, classes: int, dtype: Any, *, xp: Any) -> Array:
     """Class numbers (...) -> rows (..., classes) with a one at the class and zeros elsewhere."""
     numbers = xp.arange(classes, dtype=xp.int64, device=labels.device)

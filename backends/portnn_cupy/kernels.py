@@ -1,0 +1,323 @@
+"""The source of the fused kernels: each thread calculates the numbers it writes, from what was there before.
+
+No thread adds to what another one writes ("atomics"), so the same step gives the same bits each time. But for the names
+of CUDA's own that ``HEAD`` uses it is C: a test compiles it for the host and compares every kernel with its portable
+twin. ``real`` is float or double. Images are (N, H, W, C), rows of samples (N, 1, L, C); ``WINDOW`` is a plan, as
+numbers.
+"""
+
+HEAD = r"""
+#ifndef KERNEL
+#define KERNEL extern "C" __global__
+#define INSIDE static __device__
+#endif
+
+typedef long long number;
+typedef unsigned long long word;
+
+/* A loop over 0 .. n - 1, shared by all threads, whatever their number. */
+#define EACH(i, n) \
+    for (number i = (number)blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += (number)blockDim.x * gridDim.x)
+
+#define WINDOW number H, number W, number C, number kh, number kw, number oh, number ow, \
+    number sh, number sw, number ph, number pw, number dh, number dw
+"""
+
+# -- activations and losses -------------------------------------------------------------------------------------------
+
+ELEMENTWISE = r"""
+INSIDE real apply(int kind, real z)
+{
+    if (kind == 1) return z < 0 ? (real)0 : z;  /* relu; NaN stays NaN */
+    return kind == 2 ? TANH(z) : z;
+}
+
+/* y = f(y + bias): rows of features. */
+KERNEL void biased(real *y, const real *bias, number n, number features, int kind)
+{
+    EACH(i, n) y[i] = apply(kind, y[i] + bias[i % features]);
+}
+
+/* dE/dX = f'(X) dE/dY from Y = f(X). */
+KERNEL void chained(const real *y, const real *d, real *dx, number n, int kind)
+{
+    EACH(i, n) {
+        if (kind == 1) dx[i] = d[i] * (real)(y[i] > 0);
+        else if (kind == 2) dx[i] = ((real)1 - y[i] * y[i]) * d[i];
+        else dx[i] = ((real)1 - y[i]) * y[i] * d[i];  /* sigmoid */
+    }
+}
+
+INSIDE real largest_of(const real *row, number classes)
+{
+    real m = row[0];
+    for (number c = 1; c < classes; ++c)
+        m = row[c] > m || row[c] != row[c] ? row[c] : m;  /* NaN wins */
+    return m;
+}
+
+/* Of each row of logits log(sum of exp(Y)) - Y[label]. */
+KERNEL void cross_entropy(const real *y, const number *labels, real *lost, number rows, number classes)
+{
+    EACH(i, rows) {
+        const real *row = y + i * classes;
+        real m = largest_of(row, classes), sum = 0;
+        for (number c = 0; c < classes; ++c) sum += EXP(row[c] - m);
+        lost[i] = LOG(sum) - (row[labels[i]] - m);
+    }
+}
+
+/* (softmax(Y) - one at the label) * share. */
+KERNEL void cross_entropy_prime(const real *y, const number *labels, real *dy, number rows, number classes, real share)
+{
+    EACH(i, rows) {
+        const real *row = y + i * classes;
+        real m = largest_of(row, classes), sum = 0;
+        for (number c = 0; c < classes; ++c) sum += EXP(row[c] - m);
+        for (number c = 0; c < classes; ++c)
+            dy[i * classes + c] = (EXP(row[c] - m) / sum - (real)(c == labels[i])) * share;
+    }
+}
+"""
+
+# -- images -----------------------------------------------------------------------------------------------------------
+
+IMAGES = r"""
+/* p[m, (u, v, c)] for m = (n, i, j): the pixel of channel c under (u, v) of window (i, j), 0 in the padding.
+   ``first`` and ``size``: the channels of one group. */
+KERNEL void patches(const real *x, real *p, number n, WINDOW, number first, number size)
+{
+    number k = kh * kw * size;
+    EACH(t, n * oh * ow * k) {
+        number c = t % size, v = t / size % kw, u = t / size / kw % kh, m = t / k;
+        number a = m / ow % oh * sh + u * dh - ph, b = m % ow * sw + v * dw - pw;
+        p[t] = a >= 0 && a < H && b >= 0 && b < W ? x[((m / ow / oh * H + a) * W + b) * C + first + c] : (real)0;
+    }
+}
+
+/* The adjoint: each pixel gathers its copies, one after the other in the order of the kernel's pixels. */
+KERNEL void fold(const real *p, real *x, number n, WINDOW, number first, number size)
+{
+    number k = kh * kw * size;
+    EACH(t, n * H * W * size) {
+        number c = t % size, b = t / size % W, a = t / size / W % H, s = t / size / W / H;
+        real sum = 0;
+        for (number u = 0; u < kh; ++u) {
+            number i = a + ph - u * dh;
+            if (i < 0 || i % sh || i / sh >= oh) continue;
+            for (number v = 0; v < kw; ++v) {
+                number j = b + pw - v * dw;
+                if (j < 0 || j % sw || j / sw >= ow) continue;
+                sum += p[((s * oh + i / sh) * ow + j / sw) * k + (u * kw + v) * size + c];
+            }
+        }
+        x[((s * H + a) * W + b) * C + first + c] = sum;
+    }
+}
+
+KERNEL void max_pool(const real *x, real *y, number n, WINDOW)
+{
+    EACH(t, n * oh * ow * C) {
+        number c = t % C, j = t / C % ow, i = t / C / ow % oh, s = t / C / ow / oh;
+        real m = 0;
+        int none = 1;
+        for (number u = 0; u < kh; ++u) for (number v = 0; v < kw; ++v) {
+            number a = i * sh + u * dh - ph, b = j * sw + v * dw - pw;
+            if (a < 0 || a >= H || b < 0 || b >= W) continue;
+            real seen = x[((s * H + a) * W + b) * C + c];
+            m = none || seen > m || seen != seen ? seen : m;  /* NaN wins */
+            none = 0;
+        }
+        y[t] = m;
+    }
+}
+
+/* Each pixel asks every window that it stands in whether it is the first to hold the window's largest value. */
+KERNEL void max_pool_backward(const real *x, const real *y, const real *d, real *dx, number n, WINDOW)
+{
+    EACH(t, n * H * W * C) {
+        number c = t % C, b = t / C % W, a = t / C / W % H, s = t / C / W / H;
+        real sum = 0;
+        for (number u = 0; u < kh; ++u) {
+            number i = a + ph - u * dh;
+            if (i < 0 || i % sh || i / sh >= oh) continue;
+            for (number v = 0; v < kw; ++v) {
+                number j = b + pw - v * dw;
+                if (j < 0 || j % sw || j / sw >= ow) continue;
+                number window = ((s * oh + i / sh) * ow + j / sw) * C + c;
+                int first = x[t] == y[window];
+                for (number q = 0; first && q < u * kw + v; ++q) {
+                    number a2 = i + q / kw * dh - ph, b2 = j + q % kw * dw - pw;
+                    if (a2 >= 0 && a2 < H && b2 >= 0 && b2 < W && x[((s * H + a2) * W + b2) * C + c] == y[window])
+                        first = 0;
+                }
+                if (first) sum += d[window];
+            }
+        }
+        dx[t] = sum;
+    }
+}
+
+/* How many pixels of the image, and not of the padding, a window holds that begins at pixel ``from``. */
+INSIDE number pixels(number from, number k, number size)
+{
+    number to = from + k < size ? from + k : size;
+    return to - (from > 0 ? from : 0);
+}
+
+KERNEL void avg_pool(const real *x, real *y, number n, WINDOW)
+{
+    EACH(t, n * oh * ow * C) {
+        number c = t % C, j = t / C % ow, i = t / C / ow % oh, s = t / C / ow / oh;
+        real sum = 0;
+        for (number u = 0; u < kh; ++u) for (number v = 0; v < kw; ++v) {
+            number a = i * sh + u - ph, b = j * sw + v - pw;
+            if (a >= 0 && a < H && b >= 0 && b < W) sum += x[((s * H + a) * W + b) * C + c];
+        }
+        y[t] = sum / (real)(pixels(i * sh - ph, kh, H) * pixels(j * sw - pw, kw, W));
+    }
+}
+
+KERNEL void avg_pool_backward(const real *d, real *dx, number n, WINDOW)
+{
+    EACH(t, n * H * W * C) {
+        number c = t % C, b = t / C % W, a = t / C / W % H, s = t / C / W / H;
+        real sum = 0;
+        for (number u = 0; u < kh; ++u) {
+            number i = a + ph - u;
+            if (i < 0 || i % sh || i / sh >= oh) continue;
+            for (number v = 0; v < kw; ++v) {
+                number j = b + pw - v;
+                if (j < 0 || j % sw || j / sw >= ow) continue;
+                sum += d[((s * oh + i / sh) * ow + j / sw) * C + c]
+                    / (real)(pixels(i - ph, kh, H) * pixels(j - pw, kw, W));
+            }
+        }
+        dx[t] = sum;
+    }
+}
+"""
+
+# -- normalization of each channel ------------------------------------------------------------------------------------
+
+NORMALIZE = r"""
+/* Sums of each channel over part ``g`` of the rows (R, C): of x and, where z is given, of x z; or of (x - mean)**2. */
+KERNEL void channel_sums(const real *x, const real *z, const real *mean, real *sums, real *others,
+    number R, number C, number parts)
+{
+    EACH(t, parts * C) {
+        number c = t % C, g = t / C;
+        real sum = 0, other = 0;
+        for (number r = g; r < R; r += parts) {
+            real seen = x[r * C + c];
+            if (mean) seen = (seen - mean[c]) * (seen - mean[c]);
+            sum += seen;
+            if (z) other += seen * z[r * C + c];
+        }
+        sums[t] = sum;
+        if (z) others[t] = other;
+    }
+}
+
+/* The parts of each channel added up, times share; where ``scale`` is given it becomes 1 / sqrt(that + epsilon). */
+KERNEL void add_parts(const real *sums, real *out, real *scale, number C, number parts, real share, real epsilon)
+{
+    EACH(c, C) {
+        real sum = 0;
+        for (number g = 0; g < parts; ++g) sum += sums[g * C + c];
+        out[c] = sum * share;
+        if (scale) scale[c] = (real)1 / SQRT(sum * share + epsilon);
+    }
+}
+
+KERNEL void standardize(const real *x, const real *mean, const real *scale, real *z, number n, number C)
+{
+    EACH(i, n) z[i] = (x[i] - mean[i % C]) * scale[i % C];
+}
+
+KERNEL void standardize_backward(const real *d, const real *z, const real *mean, const real *along, const real *scale,
+    real *dx, number n, number C)
+{
+    EACH(i, n) dx[i] = scale[i % C] * (d[i] - mean[i % C] - z[i] * along[i % C]);
+}
+"""
+
+# -- dropout ----------------------------------------------------------------------------------------------------------
+
+# With PHILOX of ``philox.py`` in front of it.
+DROPOUT = r"""
+/* mask = scale where the word is at least the threshold, else 0; y = x mask. Each thread makes eight. */
+KERNEL void dropout(const real *x, real *y, real *mask, word key0, word key1, const number *step_at, word step,
+    word threshold, real scale, number n)
+{
+    EACH(draw, (n + 7) / 8) {
+        word words[4];
+        philox(draw, key0, key1, step_at ? (word)*step_at : step, words);
+        for (int i = 0; i < 8 && draw * 8 + i < n; ++i) {
+            real kept = (words[i / 2] >> (i % 2 * 32) & 0xFFFFFFFFULL) >= threshold ? scale : (real)0;
+            mask[draw * 8 + i] = kept;
+            y[draw * 8 + i] = x[draw * 8 + i] * kept;
+        }
+    }
+}
+"""
+
+# -- optimizers -------------------------------------------------------------------------------------------------------
+
+PARAMETERS = 16  # at most, in one launch: each has a row of the grid and eight arguments of the kernel
+_ARGUMENTS = (
+    "number n{0}, const real *w{0}, const real *g{0}, const real *s{0}, const real *t{0}, "
+    "real *new_w{0}, real *new_s{0}, real *new_t{0}"
+)
+_CASE = (
+    "case {0}: update(n{0}, w{0}, g{0}, s{0}, t{0}, new_w{0}, new_s{0}, new_t{0}, kind, lr, r, q, a, b, c, e); break;"
+)
+
+# The numbers of the step come from the device, where it holds them, else as they are; a, b, c, e are the optimizer's.
+UPDATE = r"""
+INSIDE void update(number n, const real *w, const real *g, const real *s, const real *t,
+    real *new_w, real *new_s, real *new_t, int kind, real lr, real r, real q, real a, real b, real c, real e)
+{
+    EACH(i, n) {
+        if (kind == 0) new_w[i] = w[i] - lr * g[i];
+        else if (kind <= 2) {  /* momentum a; 2: nesterov */
+            real v = a * s[i] + g[i];
+            new_s[i] = v;
+            new_w[i] = w[i] - lr * (kind == 1 ? v : g[i] + a * v);
+        } else if (kind == 3) {  /* squares: a of the old ones, b of the new one */
+            real v = a * s[i] + b * (g[i] * g[i]);
+            new_s[i] = v;
+            new_w[i] = w[i] - lr * g[i] / (SQRT(v) + e);
+        } else {  /* Adam: betas a and b, decoupled weight decay c; r = lr / (1 - a**t), q = 1 / sqrt(1 - b**t) */
+            real m = a * s[i] + ((real)1 - a) * g[i], v = b * t[i] + ((real)1 - b) * (g[i] * g[i]);
+            new_s[i] = m;
+            new_t[i] = v;
+            new_w[i] = w[i] * ((real)1 - lr * c) - r * m / (SQRT(v) * q + e);
+        }
+    }
+}
+
+KERNEL void update_all(int kind, const real *lr_at, const real *r_at, const real *q_at, real lr, real r, real q,
+    real a, real b, real c, real e, ARGUMENTS)
+{
+    if (lr_at) lr = *lr_at;
+    if (r_at) r = *r_at;
+    if (q_at) q = *q_at;
+    switch (blockIdx.y) {
+    CASES
+    }
+}
+""".replace("ARGUMENTS", ",\n    ".join(map(_ARGUMENTS.format, range(PARAMETERS)))).replace(
+    "CASES", "\n    ".join(map(_CASE.format, range(PARAMETERS)))
+)
+
+FUNCTIONS = {"float": ("tanhf", "expf", "logf", "sqrtf"), "double": ("tanh", "exp", "log", "sqrt")}
+
+
+def source(real: str, philox: str) -> str:
+    """All kernels for ``real``, ``"float"`` or ``"double"``; ``philox`` is the source of the random words."""
+    names = "".join(
+        f"#define {name} {function}\n"
+        for name, function in zip(("TANH", "EXP", "LOG", "SQRT"), FUNCTIONS[real], strict=True)
+    )
+    return f"{HEAD}\ntypedef {real} real;\n{names}{ELEMENTWISE}{IMAGES}{NORMALIZE}{philox}{DROPOUT}{UPDATE}"

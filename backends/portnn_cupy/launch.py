@@ -1,0 +1,37 @@
+"""Kernels compiled when they are first asked for, and launched."""
+
+from functools import cache
+from typing import Any
+
+import cupy
+import numpy as np
+
+from portnn_cupy.kernels import source
+from portnn_cupy.philox import PHILOX
+
+Array = Any
+THREADS = 256
+MOST_BLOCKS = 1 << 14  # each thread's loop goes on with what is left
+REALS = {"float32": "float", "float64": "double"}
+
+
+def launch(name: str, dtype: Any, n: int, *arguments: Any, rows: int = 1) -> None:
+    """Runs a kernel over n numbers on the current stream, in as many rows of blocks as it asks for."""
+    if n:
+        blocks = min(-(-n // THREADS), MOST_BLOCKS)
+        _kernel(name, REALS[np.dtype(dtype).name])((blocks, rows), (THREADS,), arguments)
+
+
+@cache
+def _kernel(name: str, real: str) -> Any:
+    return _module(real).get_function(name)
+
+
+@cache
+def _module(real: str) -> Any:
+    return cupy.RawModule(code=source(real, PHILOX), options=("-std=c++14",))
+
+
+def in_order(x: Array) -> Array:
+    """The array as it must lie for a kernel: in C order, without gaps; a copy where it does not."""
+    return cupy.ascontiguousarray(x)

@@ -1,0 +1,317 @@
+"""The fused twins: each under the name of its portable one, with its meaning, in one launch or a few.
+
+What they get may lie in any order; what they return is in C order. Nothing is read on the host, nothing is uploaded.
+"""
+
+from math import prod
+from typing import Any
+
+import cupy
+import numpy as np
+
+from portnn_cupy.kernels import PARAMETERS
+from portnn_cupy.launch import in_order, launch
+from portnn_cupy.philox import PER_THREAD, words
+
+Array = Any
+Slots = dict[str, list[Array]]
+KINDS = {None: 0, "relu": 1, "tanh": 2}
+CHAINS = {"relu_prime": 1, "tanh_prime": 2, "sigmoid_prime": 3}
+
+
+# -- activations, losses, dropout -------------------------------------------------------------------------------------
+
+
+def biased(product: Array, bias: Array, activation: Any = None) -> Array:
+    y, features = in_order(product), product.shape[-1]
+    kind = KINDS[None if activation is None else activation.__name__]
+    launch("biased", y.dtype, y.size, y, in_order(bias), np.int64(y.size), np.int64(features), np.int32(kind))
+    return y
+
+
+def chain(prime: Any, x: Array, y: Array, output_error: Array) -> Array:
+    kind = CHAINS.get(prime.__qualname__) if prime.__module__ == "portnn.activations" else None
+    if kind is None:
+        return prime(x) * output_error
+    y, d = in_order(y), in_order(output_error)
+    dx = cupy.empty(y.shape, y.dtype)
+    launch("chained", y.dtype, y.size, y, d, dx, np.int64(y.size), np.int32(kind))
+    return dx
+
+
+def softmax_cross_entropy(y_true: Array, y_pred: Array, *, plain: Any) -> Array:
+    if not _are_labels(y_true, y_pred):
+        return plain(y_true, y_pred)
+    lost = cupy.empty(y_pred.shape[:-1], y_pred.dtype)
+    launch("cross_entropy", y_pred.dtype, lost.size, *_rows(y_true, y_pred), lost, *_sizes(y_pred))
+    return lost.sum() * (1.0 / max(1, y_pred.shape[0]))
+
+
+def softmax_cross_entropy_prime(y_true: Array, y_pred: Array, *, plain: Any) -> Array:
+    if not _are_labels(y_true, y_pred):
+        return plain(y_true, y_pred)
+    dy, share = cupy.empty(y_pred.shape, y_pred.dtype), y_pred.dtype.type(1.0 / max(1, y_pred.shape[0]))
+    rows = prod(y_pred.shape[:-1])
+    launch("cross_entropy_prime", y_pred.dtype, rows, *_rows(y_true, y_pred), dy, *_sizes(y_pred), share)
+    return dy
+
+
+def _are_labels(y_true: Array, y_pred: Array) -> bool:
+    return y_true.dtype.kind in "iu" and y_true.ndim < y_pred.ndim and y_true.size * y_pred.shape[-1] == y_pred.size
+
+
+def _rows(y_true: Array, y_pred: Array) -> tuple[Array, Array]:
+    return in_order(y_pred), in_order(y_true.astype(np.int64, copy=False))
+
+
+def _sizes(y_pred: Array) -> tuple[Any, Any]:
+    return np.int64(prod(y_pred.shape[:-1])), np.int64(y_pred.shape[-1])
+
+
+def dropout(x: Array, key: tuple[int, int], step: Any, threshold: int, scale: float) -> tuple[Array, Array]:
+    x, real = in_order(x), x.dtype.type
+    y, mask = cupy.empty(x.shape, x.dtype), cupy.empty(x.shape, x.dtype)
+    numbers = *words(key, step), np.uint64(threshold), real(scale), np.int64(x.size)
+    launch("dropout", x.dtype, -(-x.size // PER_THREAD), x, y, mask, *numbers)
+    return y, mask
+
+
+# -- convolution and pooling ------------------------------------------------------------------------------------------
+
+
+def window(plan: Any, channels: int) -> tuple[Any, ...]:
+    """A plan as the kernels take it; a row of samples is an image of height one."""
+    axes = [
+        (n, k, m, s, before, _step(plan, axis))
+        for axis, (n, k, m, s, (before, _)) in enumerate(
+            zip(plan.image, plan.kernel, plan.output, plan.stride, plan.padding, strict=True)
+        )
+    ]
+    (H, kh, oh, sh, ph, dh), (W, kw, ow, sw, pw, dw) = [(1, 1, 1, 1, 0, 1)] * (2 - len(axes)) + axes
+    return tuple(map(np.int64, (H, W, channels, kh, kw, oh, ow, sh, sw, ph, pw, dh, dw)))
+
+
+def _step(plan: Any, axis: int) -> int:
+    """The dilation: how far the kernel's second pixel along an axis stands from its first."""
+    starts = sorted({w[axis].start for w in plan.windows})
+    return starts[1] if len(starts) > 1 else 1
+
+
+def patches(x: Array, plan: Any, groups: int = 1) -> list[Array]:
+    return [p.T for p in _patches(x, plan, groups)]
+
+
+def _patches(x: Array, plan: Any, groups: int) -> list[Array]:
+    """(M, K) a group."""
+    x, size = in_order(x), x.shape[-1] // groups
+    n, shape = x.shape[0], (x.shape[0] * prod(plan.output), len(plan.windows) * size)
+    found = [cupy.empty(shape, x.dtype) for _ in range(groups)]
+    for g, p in enumerate(found):
+        launch(
+            "patches",
+            x.dtype,
+            p.size,
+            x,
+            p,
+            np.int64(n),
+            *window(plan, x.shape[-1]),
+            np.int64(g * size),
+            np.int64(size),
+        )
+    return found
+
+
+def fold(parts: list[Array], plan: Any) -> Array:
+    return _fold([in_order(p.T) for p in parts], plan)
+
+
+def _fold(parts: list[Array], plan: Any) -> Array:
+    """From (M, K) a group."""
+    size, n = parts[0].shape[1] // len(plan.windows), parts[0].shape[0] // prod(plan.output)
+    channels = size * len(parts)
+    x = cupy.empty((n, *plan.image, channels), parts[0].dtype)
+    for g, p in enumerate(parts):
+        places = *window(plan, channels), np.int64(g * size), np.int64(size)
+        launch("fold", x.dtype, x.size // len(parts), p, x, np.int64(n), *places)
+    return x
+
+
+def convolution(x: Array, weights: Array, plan: Any, groups: int = 1, *, plain: Any, xp: Any) -> tuple[Array, Any]:
+    if groups > 1:
+        return plain(x, weights, plan, groups)
+    (P,) = _patches(x, plan, 1)
+    filters = weights.shape[-1]
+    y = xp.matmul(P, weights.reshape(-1, filters))
+    return y.reshape(x.shape[0], *plan.output, filters), [P.T]
+
+
+def convolution_gradient(seen: Any, output_error: Array, plan: Any, shape: Any, *, plain: Any, xp: Any) -> Array:
+    if len(seen) > 1:
+        return plain(seen, output_error, plan, shape)
+    d = in_order(output_error).reshape(-1, shape[-1])
+    return xp.matmul(seen[0], d).reshape(shape)
+
+
+def convolution_backward(
+    weights: Array, output_error: Array, plan: Any, groups: int = 1, *, plain: Any, xp: Any
+) -> Array:
+    if groups > 1:
+        return plain(weights, output_error, plan, groups)
+    filters = weights.shape[-1]
+    d = in_order(output_error).reshape(-1, filters)
+    return _fold([xp.matmul(d, weights.reshape(-1, filters).T)], plan)
+
+
+def max_pool(x: Array, plan: Any) -> Array:
+    return _pool("max_pool", x, plan)
+
+
+def avg_pool(x: Array, plan: Any) -> Array:
+    return _pool("avg_pool", x, plan)
+
+
+def _pool(name: str, x: Array, plan: Any) -> Array:
+    x = in_order(x)
+    y = cupy.empty((x.shape[0], *plan.output, x.shape[-1]), x.dtype)
+    launch(name, x.dtype, y.size, x, y, np.int64(x.shape[0]), *window(plan, x.shape[-1]))
+    return y
+
+
+def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Array:
+    x, y, d = in_order(x), in_order(y), in_order(output_error)
+    dx = cupy.empty(x.shape, x.dtype)
+    launch("max_pool_backward", x.dtype, x.size, x, y, d, dx, np.int64(x.shape[0]), *window(plan, x.shape[-1]))
+    return dx
+
+
+def avg_pool_backward(output_error: Array, plan: Any) -> Array:
+    d = in_order(output_error)
+    dx = cupy.empty((d.shape[0], *plan.image, d.shape[-1]), d.dtype)
+    launch("avg_pool_backward", d.dtype, dx.size, d, dx, np.int64(d.shape[0]), *window(plan, d.shape[-1]))
+    return dx
+
+
+# -- normalization ----------------------------------------------------------------------------------------------------
+
+ROWS_A_PART = 64  # each thread adds up so many rows of a channel, or more
+
+
+def normalize(x: Array, axes: tuple[int, ...], epsilon: float, *, plain: Any) -> tuple[Array, Array, Array, Array]:
+    if not _is_by_channel(x, axes):
+        return plain(x, axes, epsilon)
+    x, (R, C), real = in_order(x), _rows_and_channels(x), x.dtype.type
+    shape = (1,) * (x.ndim - 1) + (C,)
+    mean, variance, scale = (cupy.empty(shape, x.dtype) for _ in range(3))
+    parts, share = _parts(R), real(1.0 / max(1, R))
+    sums = cupy.empty((parts, C), x.dtype)
+    sizes = np.int64(R), np.int64(C), np.int64(parts)
+    launch("channel_sums", x.dtype, sums.size, x, None, None, sums, None, *sizes)
+    launch("add_parts", x.dtype, C, sums, mean, None, *sizes[1:], share, real(0.0))
+    launch("channel_sums", x.dtype, sums.size, x, None, mean, sums, None, *sizes)
+    launch("add_parts", x.dtype, C, sums, variance, scale, *sizes[1:], share, real(epsilon))
+    z = cupy.empty(x.shape, x.dtype)
+    launch("standardize", x.dtype, x.size, x, mean, scale, z, np.int64(x.size), np.int64(C))
+    return z, scale, mean, variance
+
+
+def normalize_backward(dz: Array, z: Array, scale: Array, axes: tuple[int, ...], *, plain: Any) -> Array:
+    if not _is_by_channel(z, axes):
+        return plain(dz, z, scale, axes)
+    dz, (R, C), real = in_order(dz), _rows_and_channels(z), z.dtype.type
+    parts, share = _parts(R), real(1.0 / max(1, R))
+    sums, others = (cupy.empty((parts, C), z.dtype) for _ in range(2))
+    mean, along = (cupy.empty(C, z.dtype) for _ in range(2))
+    sizes = np.int64(R), np.int64(C), np.int64(parts)
+    launch("channel_sums", z.dtype, sums.size, dz, z, None, sums, others, *sizes)
+    launch("add_parts", z.dtype, C, sums, mean, None, *sizes[1:], share, real(0.0))
+    launch("add_parts", z.dtype, C, others, along, None, *sizes[1:], share, real(0.0))
+    dx = cupy.empty(z.shape, z.dtype)
+    launch("standardize_backward", z.dtype, z.size, dz, z, mean, along, scale, dx, np.int64(z.size), np.int64(C))
+    return dx
+
+
+def _is_by_channel(x: Array, axes: tuple[int, ...]) -> bool:
+    return tuple(axes) == tuple(range(x.ndim - 1))
+
+
+def _rows_and_channels(x: Array) -> tuple[int, int]:
+    return prod(x.shape[:-1]), x.shape[-1]
+
+
+def _parts(rows: int) -> int:
+    return max(1, min(1024, rows // ROWS_A_PART))
+
+
+# -- optimizers -------------------------------------------------------------------------------------------------------
+
+
+def sgd_update(sgd: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Any) -> Any:
+    kind = 0 if not sgd.momentum else 2 if sgd.nesterov else 1
+    return _update(sgd, kind, (sgd.momentum, 0.0, 0.0, 0.0), parameters, gradients, slots, hyper)
+
+
+def adagrad_update(adagrad: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Any) -> Any:
+    return _update(adagrad, 3, (1.0, 1.0, 0.0, adagrad.EPSILON), parameters, gradients, slots, hyper)
+
+
+def rmsprop_update(rmsprop: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Any) -> Any:
+    numbers = (rmsprop.decay, 1.0 - rmsprop.decay, 0.0, rmsprop.EPSILON)
+    return _update(rmsprop, 3, numbers, parameters, gradients, slots, hyper)
+
+
+def adam_update(adam: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Any) -> Any:
+    decay = adam.weight_decay if adam.decoupled else 0.0
+    return _update(adam, 4, (adam.beta1, adam.beta2, decay, adam.epsilon), parameters, gradients, slots, hyper)
+
+
+def _update(
+    optimizer: Any, kind: int, numbers: tuple[float, ...], parameters: list[Array], gradients: list[Array],
+    slots: Slots, hyper: Any,
+) -> Any:  # fmt: skip
+    """All parameters in one launch, or in one for each sixteen."""
+    if not parameters:
+        return [], {name: [] for name in slots}
+    gradients = optimizer.prepared(parameters, gradients)
+    real = parameters[0].dtype.type
+    new = [cupy.empty(w.shape, w.dtype) for w in parameters]
+    new_slots = {name: [cupy.empty(w.shape, w.dtype) for w in parameters] for name in slots}
+    places = [h if isinstance(h, cupy.ndarray) else None for h in hyper]
+    values = [real(0.0) if isinstance(h, cupy.ndarray) else real(h) for h in hyper]
+    missing = 3 - len(places)
+    common = [np.int32(kind), *places, *[None] * missing, *values, *[real(0.0)] * missing, *map(real, numbers)]
+    for start in range(0, len(parameters), PARAMETERS):
+        part = range(start, min(start + PARAMETERS, len(parameters)))
+        arguments: list[Any] = []
+        for i in part:
+            old, made = ([arrays[i] for arrays in kinds.values()] for kinds in (slots, new_slots))
+            nothing = [None] * (2 - len(old))
+            read = [in_order(a) for a in (parameters[i], gradients[i], *old)]
+            arguments += [np.int64(new[i].size), *read, *nothing, new[i], *made, *nothing]
+        arguments += [np.int64(0), *[None] * 7] * (PARAMETERS - len(part))
+        largest = max(new[i].size for i in part)
+        launch("update_all", parameters[0].dtype, largest, *common, *arguments, rows=len(part))
+    return new, new_slots
+
+
+TWINS: dict[str, Any] = {
+    "ops.patches": patches,
+    "ops.fold": fold,
+    "ops.max_pool": max_pool,
+    "ops.max_pool_backward": max_pool_backward,
+    "ops.avg_pool": avg_pool,
+    "ops.avg_pool_backward": avg_pool_backward,
+    "ops.biased": biased,
+    "ops.normalize": normalize,
+    "ops.normalize_backward": normalize_backward,
+    "ops.convolution": convolution,
+    "ops.convolution_gradient": convolution_gradient,
+    "ops.convolution_backward": convolution_backward,
+    "ops.dropout": dropout,
+    "activations.chain": chain,
+    "losses.softmax_cross_entropy": softmax_cross_entropy,
+    "losses.softmax_cross_entropy_prime": softmax_cross_entropy_prime,
+    "optimizers.SGD.update": sgd_update,
+    "optimizers.AdaGrad.update": adagrad_update,
+    "optimizers.RMSprop.update": rmsprop_update,
+    "optimizers.Adam.update": adam_update,
+}

@@ -1,0 +1,111 @@
+"""CUDA kernels compiled by the C compiler of this machine, and launched over host arrays.
+
+The kernels' source is C but for a few names of CUDA's, which are played here. A launch is played thread by thread, in
+order, so what is tested is the arithmetic and which thread does what, not that threads run at once.
+"""
+
+import ctypes
+import re
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+COMPILER = next((found for found in map(shutil.which, ("gcc", "cc", "clang")) if found), None)
+REASON = "no C compiler (gcc, cc or clang) on PATH: the kernels cannot be run on the host"
+HARNESS = r"""
+#include <math.h>
+struct place { unsigned int x, y; };
+static struct place blockIdx, blockDim, threadIdx, gridDim;
+static unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
+{
+    return (unsigned long long)((unsigned __int128)a * b >> 64);
+}
+#define KERNEL
+#define INSIDE static
+void stand_at(unsigned blocks, unsigned threads, unsigned block, unsigned row, unsigned thread)
+{
+    gridDim.x = blocks, blockDim.x = threads, blockIdx.x = block, blockIdx.y = row, threadIdx.x = thread;
+}
+"""
+C_TYPES = {
+    np.dtype(np.int32): ctypes.c_int,
+    np.dtype(np.int64): ctypes.c_longlong,
+    np.dtype(np.uint64): ctypes.c_ulonglong,
+    np.dtype(np.float32): ctypes.c_float,
+    np.dtype(np.float64): ctypes.c_double,
+}
+
+
+@cache
+def library(source):
+    """The kernels of a source, compiled once in a test run."""
+    folder = Path(tempfile.mkdtemp(prefix="portnn-kernels-"))
+    (folder / "kernels.c").write_text(HARNESS + source)
+    # -ffp-contract=off: a product and a sum in one instruction would round otherwise than NumPy does
+    command = f"{COMPILER} -shared -fPIC -O2 -ffp-contract=off -Wall -Werror kernels.c -o kernels.so -lm"
+    done = subprocess.run(command.split(), cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    loaded = ctypes.CDLL(str(folder / "kernels.so"))
+    shutil.rmtree(folder)
+    return loaded
+
+
+class Module:
+    """In the place of ``cupy.RawModule``. A grid is played by one thread in each row unless ``threads`` says more."""
+
+    def __init__(self, code, options=(), threads=(1, 1)):
+        self.code, self.library, self.threads = code, library(code), threads
+
+    def get_function(self, name):
+        return Kernel(self, name)
+
+
+class Kernel:
+    """Called as CuPy's kernels are: with the grid, the block, and the arguments."""
+
+    def __init__(self, module, name):
+        self.module, self.function, self.types = module, getattr(module.library, name), parameters(module.code, name)
+        self.function.restype = None
+
+    def check(self, arguments):
+        """CUDA takes the bytes of an argument as they are: each must be just what the kernel says."""
+        assert len(arguments) == len(self.types), (self.function.__name__, len(arguments), len(self.types))
+        for argument, (dtype, is_pointer) in zip(arguments, self.types, strict=True):
+            if argument is None:
+                assert is_pointer
+            else:
+                assert isinstance(argument, np.ndarray) == is_pointer, (self.function.__name__, argument)
+                assert argument.dtype == dtype, (self.function.__name__, argument.dtype, dtype)
+
+    def __call__(self, grid, block, arguments):
+        self.check(arguments)
+        passed = [as_c(a) for a in arguments]
+        blocks, threads = self.module.threads
+        for row, b, t in product(range(grid[1] if len(grid) > 1 else 1), range(blocks), range(threads)):
+            self.module.library.stand_at(blocks, threads, b, row, t)
+            self.function(*passed)
+
+
+@cache
+def parameters(source, name):
+    """(dtype, is it a pointer) for each parameter of a kernel, read from its source."""
+    window = re.search(r"#define WINDOW ((?:.*\\\n)*.*)", source)
+    head = re.search(rf"KERNEL void {name}\((.*?)\)\s*\{{", source, re.DOTALL).group(1)
+    head = head.replace("WINDOW", window.group(1).replace("\\\n", " "))
+    real = np.float32 if "typedef float real" in source else np.float64
+    dtypes = {"number": np.int64, "word": np.uint64, "int": np.int32, "real": real}
+    return [(dtypes[p.replace("const", "").split()[0]], "*" in p) for p in head.split(",")]
+
+
+def as_c(argument):
+    if argument is None:
+        return ctypes.c_void_p(0)
+    if isinstance(argument, np.ndarray):
+        assert argument.flags.c_contiguous
+        return ctypes.c_void_p(argument.ctypes.data)
+    return C_TYPES[np.asarray(argument).dtype](argument)
