@@ -32,6 +32,7 @@ void stand_at(unsigned blocks, unsigned threads, unsigned block, unsigned row, u
     gridDim.x = blocks, blockDim.x = threads, blockIdx.x = block, blockIdx.y = row, threadIdx.x = thread;
 }
 """
+THREADS = (1, 1)  # blocks and threads in each that a launch is played with
 C_TYPES = {
     np.dtype(np.int32): ctypes.c_int,
     np.dtype(np.int64): ctypes.c_longlong,
@@ -56,10 +57,10 @@ def library(source):
 
 
 class Module:
-    """In the place of ``cupy.RawModule``. A grid is played by one thread in each row unless ``threads`` says more."""
+    """In the place of ``cupy.RawModule``. ``threads``: see THREADS; each row of a grid is played by so many."""
 
-    def __init__(self, code, options=(), threads=(1, 1)):
-        self.code, self.library, self.threads = code, library(code), threads
+    def __init__(self, code, options=(), threads=None):
+        self.code, self.library, self.threads = code, library(code), threads or THREADS
 
     def get_function(self, name):
         return Kernel(self, name)

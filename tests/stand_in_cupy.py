@@ -144,7 +144,7 @@ class DeviceArray(np.ndarray):
         return run(np.ndarray.astype, self, dtype) if copy or np.dtype(dtype) != self.dtype else self
 
     def reshape(self, *shape):
-        return run(np.reshape, self, shape)
+        return run(np.reshape, self, shape[0] if len(shape) == 1 else shape)
 
     def fill(self, value):
         self[...] = value

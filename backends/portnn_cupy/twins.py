@@ -217,7 +217,8 @@ def normalize(x: Array, axes: tuple[int, ...], epsilon: float, *, plain: Any) ->
 def normalize_backward(dz: Array, z: Array, scale: Array, axes: tuple[int, ...], *, plain: Any) -> Array:
     if not _is_by_channel(z, axes):
         return plain(dz, z, scale, axes)
-    dz, (R, C), real = in_order(dz), _rows_and_channels(z), z.dtype.type
+    dz, z, scale = in_order(dz), in_order(z), in_order(scale)
+    (R, C), real = _rows_and_channels(z), z.dtype.type
     parts, share = _parts(R), real(1.0 / max(1, R))
     sums, others = (cupy.empty((parts, C), z.dtype) for _ in range(2))
     mean, along = (cupy.empty(C, z.dtype) for _ in range(2))

@@ -1,0 +1,243 @@
+"""Each fused twin of the GPU against its portable one, on shapes drawn at random.
+
+Without a GPU the kernels are compiled for the host, and launched over NumPy arrays by a stand-in for CuPy: one thread
+does all the work, or six share it. ``pytest -m gpu`` runs the same tests with CuPy.
+"""
+
+import zlib
+
+import numpy as np
+import pytest
+
+import host_kernels
+import portnn
+import stand_in_cupy
+from portnn import activations, losses, ops
+from portnn.ops._plan import window_plan
+
+PLACES = [
+    pytest.param((1, 1), id="host, one thread"),
+    pytest.param((2, 3), id="host, six threads"),
+    pytest.param("gpu", marks=pytest.mark.gpu, id="gpu"),
+]
+DTYPES = ["float32", "float64"]
+TOLERANCE = {"float32": 3e-6, "float64": 2e-14}
+DRAWS = 25
+
+
+@pytest.fixture(params=PLACES)
+def backend(request, monkeypatch):
+    if request.param == "gpu":
+        return portnn.get_backend("gpu")
+    if host_kernels.COMPILER is None:
+        pytest.skip(host_kernels.REASON)
+    monkeypatch.setattr(host_kernels, "THREADS", request.param)
+    return stand_in_cupy.install(monkeypatch).cupy_backend.CupyBackend()
+
+
+@pytest.fixture
+def rng(request):
+    return np.random.default_rng(zlib.crc32(request.node.name.encode()))
+
+
+class Tables:
+    """The backend's fused routines and NumPy's portable ones, called with the same numbers."""
+
+    def __init__(self, backend, dtype, rng):
+        self.backend, self.dtype, self.rng = backend, dtype, rng
+        self.fused = ops.bind(backend, "auto", dtype)
+        self.plain = ops.bind(portnn.get_backend(np), "portable", dtype)
+
+    def numbers(self, *shape, decimals=None):
+        x = self.rng.standard_normal(shape)
+        return (x if decimals is None else x.round(decimals)).astype(self.dtype)
+
+    def there(self, x):
+        """On the device; now and then in another order than C's, since results must not depend on it."""
+        if isinstance(x, np.ndarray) and x.ndim and self.rng.random() < 0.3:
+            return self.backend.asarray(np.ascontiguousarray(x.T)).T
+        return self.backend.asarray(x) if isinstance(x, np.ndarray) else x
+
+    def close(self, found, expected, scale=1.0):
+        for a, b in zip(listed(found), listed(expected), strict=True):
+            assert self.backend.owns(a)
+            a = self.backend.to_numpy(a)
+            assert a.shape == b.shape
+            assert a.dtype == b.dtype
+            assert np.abs(a - b).max(initial=0.0) <= scale * TOLERANCE[self.dtype] * max(
+                1.0, np.abs(b).max(initial=0.0)
+            )
+
+    def compare(self, name, *arguments, scale=1.0):
+        with self.backend.scope():
+            found = getattr(self.fused, name)(*map(self.there, arguments))
+        expected = getattr(self.plain, name)(*arguments)
+        self.close(found, expected, scale)
+        return found, expected
+
+
+def listed(x):
+    return x if isinstance(x, (tuple, list)) else [x]
+
+
+@pytest.fixture(params=DTYPES)
+def tables(request, backend, rng):
+    return Tables(backend, request.param, rng)
+
+
+# -- images ------------------------------------------------------------------------------------------------------------
+
+
+def draw_plan(rng, pooling=False):
+    axes = int(rng.integers(1, 3))
+
+    def several(low, high):
+        return tuple(int(v) for v in rng.integers(low, high + 1, axes))
+
+    kernel = several(1, 3)
+    padding = tuple((int(rng.integers(0, k)), int(rng.integers(0, k))) for k in kernel)
+    return window_plan(several(5, 9), kernel, several(1, 3), padding, 1 if pooling else several(1, 2))
+
+
+def test_convolution(tables, rng):
+    for _ in range(DRAWS):
+        plan, groups, n = draw_plan(rng), int(rng.choice([1, 1, 2])), int(rng.integers(1, 4))
+        channels, filters = groups * int(rng.integers(1, 4)), groups * int(rng.integers(1, 4))
+        x = tables.numbers(n, *plan.image, channels)
+        w = tables.numbers(*plan.kernel, channels // groups, filters)
+        tables.compare("patches", x, plan, groups)
+        parts = [tables.numbers(*p.shape) for p in tables.plain.patches(x, plan, groups)]
+        with tables.backend.scope():
+            folded = tables.fused.fold([tables.there(p) for p in parts], plan)
+            y, seen = tables.fused.convolution(tables.there(x), tables.there(w), plan, groups)
+            d = tables.numbers(*y.shape)
+            gradient = tables.fused.convolution_gradient(seen, tables.there(d), plan, w.shape)
+        tables.close(folded, tables.plain.fold(parts, plan))
+        expected, patches = tables.plain.convolution(x, w, plan, groups)
+        tables.close(y, expected, 3.0)
+        tables.close(gradient, tables.plain.convolution_gradient(patches, d, plan, w.shape), 10.0)
+        tables.compare("convolution_backward", w, d, plan, groups, scale=3.0)
+
+
+def test_pooling(tables, rng):
+    for _ in range(DRAWS):
+        plan = draw_plan(rng, pooling=True)
+        x = tables.numbers(
+            int(rng.integers(1, 4)), *plan.image, int(rng.integers(1, 4)), decimals=0
+        )  # equals in a window
+        _, largest = tables.compare("max_pool", x, plan)
+        d = tables.numbers(*largest.shape)
+        tables.compare("max_pool_backward", x, largest, d, plan)
+        tables.compare("avg_pool", x, plan)
+        tables.compare("avg_pool_backward", d, plan)
+
+
+def test_pooling_lets_nan_through(tables):
+    x = tables.numbers(2, 6, 6, 3)
+    x[1, 2, 3, 0] = np.nan
+    plan = window_plan((6, 6), (2, 2), 2)
+    for name in ("max_pool", "avg_pool"):
+        with tables.backend.scope():
+            found = tables.backend.to_numpy(getattr(tables.fused, name)(tables.there(x), plan))
+        assert np.array_equal(np.isnan(found), np.isnan(getattr(tables.plain, name)(x, plan)))
+
+
+# -- normalization, dropout --------------------------------------------------------------------------------------------
+
+
+def test_normalization(tables, rng):
+    for shape in ((1, 3), (5, 4), (40, 1), (3, 7, 5, 2), (700, 3), (2, 50, 50, 4)):
+        x, d = tables.numbers(*shape) + 2.0, tables.numbers(*shape)
+        x = x.astype(tables.dtype)
+        axes = tuple(range(len(shape) - 1))
+        _, (z, scale, _, _) = tables.compare("normalize", x, axes, 1e-5, scale=20.0)
+        tables.compare("normalize_backward", d, z, scale, axes, scale=300.0)
+        others = (len(shape) - 1,)  # layer normalization
+        tables.compare("normalize", x, others, 1e-5, scale=20.0)
+
+
+def test_dropout_is_numpys_bit_for_bit(tables, rng):
+    for shape in ((1,), (7,), (8,), (9,), (3, 5, 11), (0, 4), (1000,)):
+        x, step = tables.numbers(*shape), int(rng.integers(0, 1000))
+        key, threshold = portnn.random.key(3, "2.mask"), round(0.3 * 2**32)
+        expected = tables.plain.dropout(x, key, step, threshold, 1.0 / 0.7)
+        for given in (step, tables.backend.asarray(np.array(step, np.int64))):
+            with tables.backend.scope():
+                found = tables.fused.dropout(tables.there(x), key, given, threshold, 1.0 / 0.7)
+            for a, b in zip(found, expected, strict=True):
+                assert np.array_equal(tables.backend.to_numpy(a), b)
+
+
+# -- activations and losses --------------------------------------------------------------------------------------------
+
+SHAPES = [(1, 1), (3, 5), (2, 3, 4, 6), (300, 7), (0, 3)]
+
+
+@pytest.mark.parametrize("name", [None, "relu", "tanh"])
+def test_biased(tables, name):
+    function = None if name is None else activations.PAIRS[name][0]
+    for shape in SHAPES:
+        product, bias = tables.numbers(*shape), tables.numbers(shape[-1])
+        expected = tables.plain.biased(product, bias, function)
+        with tables.backend.scope():
+            found = tables.fused.biased(tables.there(product.copy()), tables.there(bias), function)
+        tables.close(found, expected)
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid", "gelu"])
+def test_chain_rule(tables, name):
+    f, prime = activations.PAIRS[name]
+    chain = ops.twin(tables.backend, "auto", activations.chain)
+    for shape in SHAPES:
+        x, d = tables.numbers(*shape), tables.numbers(*shape)
+        with tables.backend.scope():
+            found = chain(prime, tables.there(x), tables.there(f(x)), tables.there(d))
+        tables.close(found, prime(x) * d)
+
+
+def test_softmax_cross_entropy(tables, rng):
+    for shape, labels in (((5, 3), (5,)), ((4, 2, 3), (4, 2)), ((6, 1, 10), (6,)), ((300, 4), (300,)), ((5, 3), None)):
+        y = tables.numbers(*shape) * 5
+        y = y.astype(tables.dtype)
+        if labels is None:  # rows: the portable routine does it
+            t = np.eye(3, dtype=tables.dtype)[rng.integers(0, 3, 5)]
+        else:
+            t = rng.integers(0, shape[-1], labels)
+        for name in ("softmax_cross_entropy", "softmax_cross_entropy_prime"):
+            plain = getattr(losses, name)
+            with tables.backend.scope():
+                found = ops.twin(tables.backend, "auto", plain)(tables.backend.asarray(t), tables.there(y))
+            tables.close(found, np.asarray(plain(t, y)))
+
+
+# -- optimizers --------------------------------------------------------------------------------------------------------
+
+OPTIMIZERS = [
+    portnn.SGD(0.1),
+    portnn.SGD(0.1, momentum=0.9),
+    portnn.SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
+    portnn.AdaGrad(0.1, clip_norm=1.0),
+    portnn.RMSprop(0.1, decay=0.8),
+    portnn.Adam(0.1, weight_decay=0.1),
+    portnn.AdamW(0.1, clip_value=0.5),
+]
+
+
+@pytest.mark.parametrize("on_device", [False, True], ids=["numbers", "numbers on the device"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+def test_optimizers_with_more_parameters_than_fit_in_one_launch(tables, optimizer, on_device):
+    shapes = [(3, 4), (1, 4), (5,), (2, 2, 2, 3)] * 5
+    weights = [tables.numbers(*shape) for shape in shapes]
+    mine, theirs = list(map(tables.there, weights)), weights
+    update = ops.twin(tables.backend, "auto", type(optimizer).update)
+    slots, plain_slots = optimizer.slots(mine), optimizer.slots(theirs)
+    for k in range(3):
+        gradients = [tables.numbers(*shape) for shape in shapes]
+        hyper = optimizer.hyper(k)
+        given = [tables.backend.asarray(np.array(h, tables.dtype)) for h in hyper] if on_device else hyper
+        with tables.backend.scope():
+            mine, slots = update(optimizer, mine, list(map(tables.there, gradients)), slots, given)
+        theirs, plain_slots = optimizer.update(theirs, gradients, plain_slots, hyper)
+    tables.close(mine, theirs, 10.0)
+    for kind, arrays in plain_slots.items():
+        tables.close(slots[kind], arrays, 10.0)
