@@ -175,11 +175,13 @@ class TrainStep:
         self.state, self.size = state, size
         self.backend = network.backend
         self.checked = False
+        self.at: Any = ""  # what is being run, for a word on what went wrong there
         self.offsets = network.backend.asarray(np.arange(size, dtype=np.int64))
         self.lowest = chain.lowest_that_learns(self.layers)
 
     def __call__(self) -> list[Array]:
         state, counters = self.state, self.state.counters
+        self.at = ""
         X, Y_true, hyper = state.feed.batch(counters["position"], self.offsets)
         for layer in state.layers:
             layer.step = counters["step"]
@@ -192,6 +194,7 @@ class TrainStep:
         for layer in self.layers:
             if first:
                 inputs.append(Y)
+            self.at = layer
             Y = layer.forward(Y, training=True)
             if first:
                 checks.answer(layer, "forward", Y, samples=self.size)
@@ -199,10 +202,12 @@ class TrainStep:
             raise ValueError(
                 f"the network's output has shape {tuple(Y.shape)}, but the targets of this batch {tuple(Y_true.shape)}"
             )
+        self.at = "the loss"
         error = counters["sum of error"] + self.loss(Y_true, Y) * self.size
 
         D = self.loss_prime(Y_true, Y)  # dE/dY, going down
         for i in range(len(self.layers) - 1, self.lowest - 1, -1):
+            self.at = self.layers[i]
             D = self.layers[i].backward(D, need_input_error=i > self.lowest)
             if first:
                 for part in self.layers[i].walk():
@@ -210,6 +215,7 @@ class TrainStep:
                 if i > self.lowest:
                     checks.answer(self.layers[i], "backward", D, shape=inputs[i].shape)
 
+        self.at = "the optimizer"
         parameters, slots = self._descend(hyper)
         leaves = [
             *parameters,
@@ -220,9 +226,18 @@ class TrainStep:
             error,
         ]
         for name, metric in state.metrics:
+            self.at = f"metric {name}"
             leaves.append(counters[sum_of(name)] + metric_sum(name, metric, Y_true, Y, self.backend))
         leaves.append(self.count_finite(error, counters["finite steps"]))
+        self.at = ""
         return leaves
+
+    def where(self) -> str:
+        """What was being run when the step was left by an exception, ``"layer 2 (MyLayer)"``; empty if it was not."""
+        if not self.at or isinstance(self.at, str):
+            return self.at
+        layer = self.at.layer if isinstance(self.at, joined.Joined) else self.at
+        return f"layer {layer.path} ({type(layer).__name__})"
 
     def _updated(self, old: list[Array], gradients: list[Array], slots: Any, hyper: Any) -> tuple[list[Array], Any]:
         """The optimizer's answer; a user's must be arrays like those it was given."""

@@ -162,7 +162,7 @@ class StandIn:
         self.library = library or self.cublas
         self.free = 1 << 40  # bytes
         self.devices, self.driver_version = devices, driver
-        self.default_pool = MemoryPool()
+        self.default_pool, self.pinned_pool = MemoryPool(), MemoryPool()
         self.allocators, self.streams = [], []  # those in use now, the innermost last
         self.cupy = ModuleType("cupy")
         self.cupy.__dict__.update(self.functions(), __version__=version, cuda=self.cuda())
@@ -193,6 +193,7 @@ class StandIn:
             "matmul": matmul,
             "RawModule": RawModule,
             "get_default_memory_pool": lambda: self.default_pool,
+            "get_default_pinned_memory_pool": lambda: self.pinned_pool,
         }
         return made | own
 
@@ -323,6 +324,11 @@ class MemoryPool:
 
     def total_bytes(self):
         return self.held
+
+    used_bytes = total_bytes
+
+    def free_bytes(self):
+        return 0
 
 
 def kept(array):

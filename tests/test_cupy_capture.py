@@ -571,7 +571,9 @@ def test_out_of_memory(backend, stand_in):
     run = backend.compile(Step(state, hook=fail), state)
     run()
     before = state.values()
-    words = r"(?s)7,340,032 bytes .* Of 1,000,000 bytes, 123,456 were free\. .* half the batch_size"
+    words = (
+        r"(?s)last whole step: try a smaller batch_size\. Of 1,000,000 bytes, 123,456 were free\. .* 7,340,032 bytes"
+    )
     with pytest.raises(stand_in.cupy_backend.GpuOutOfMemoryError, match=words) as caught:
         run()
     assert isinstance(caught.value, RuntimeError)
@@ -794,11 +796,12 @@ def network(backend, kernels="portable"):
     return net
 
 
-def test_a_network_trains_as_on_the_cpu(backend, stand_in):
+@pytest.mark.parametrize("kernels", ["auto", "portable"])
+def test_a_network_trains_as_on_the_cpu(backend, stand_in, kernels):
     """Full and last batches, shuffled, schedule and momentum, two calls of fit: replays and NumPy give the same run."""
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((22, 6, 6, 1)), rng.standard_normal((22, 3))
-    gpu, cpu = network(backend), network("cpu")
+    gpu, cpu = network(backend, kernels), network("cpu")
     for epochs in (5, 4):
         ours, theirs = (net.fit(x, y, epochs=epochs, batch_size=4, shuffle=True) for net in (gpu, cpu))
         for name in theirs:
@@ -808,6 +811,109 @@ def test_a_network_trains_as_on_the_cpu(backend, stand_in):
     assert stand_in.log.count("launch") == (5 * 5 - 2) + (5 - 2) + (4 * 5 - 2) + (4 - 2)
     assert "CuPy's own product" not in stand_in.log
     assert np.allclose(gpu.predict(x), cpu.predict(x), rtol=1e-12)
+
+
+def everything(backend, kernels):
+    """A network of all that has a fused twin."""
+    layers = [
+        portnn.ConvLayer((8, 8, 1), (3, 3), 4, padding="same"),
+        portnn.ActivationLayer("relu"),
+        portnn.MaxPoolLayer(2),
+        portnn.ConvLayer((4, 4, 4), (3, 3), 4, padding=1, groups=2, bias=False),
+        portnn.BatchNormLayer(),
+        portnn.ActivationLayer("tanh"),
+        portnn.AvgPoolLayer(2),
+        portnn.FlattenLayer(),
+        portnn.DropoutLayer(0.3),
+        portnn.FCLayer(16, 12),
+        portnn.ActivationLayer("tanh"),
+        portnn.FCLayer(12, 3),
+    ]
+    net = portnn.Network(layers, backend=backend, seed=3, kernels=kernels, dtype="float64")
+    net.use("softmax_cross_entropy", optimizer=portnn.AdamW(portnn.CosineDecay(0.01, 40)), metrics=["accuracy"])
+    return net
+
+
+@pytest.mark.parametrize("kernels", ["auto", "portable"])
+def test_all_fused_twins_in_one_captured_step(backend, stand_in, kernels):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((22, 8, 8, 1)), rng.integers(0, 3, 22)
+    gpu, cpu = everything(backend, kernels), everything("cpu", "portable")
+    ours, theirs = (net.fit(x, y, epochs=4, batch_size=4, shuffle=True, verbose=0) for net in (gpu, cpu))
+    for name in theirs:
+        assert np.allclose(ours[name], theirs[name], rtol=1e-9, atol=0)
+    for path, array in cpu.parameters.items():
+        assert np.allclose(backend.to_numpy(gpu.parameters[path]), array, rtol=1e-7, atol=1e-10), path
+    assert "CuPy's own product" not in stand_in.log
+    assert stand_in.log.count("launch") == (4 * 5 - 2) + (4 - 2)
+    assert np.allclose(gpu.predict(x), cpu.predict(x), rtol=1e-9)
+
+
+def test_an_epoch_is_graph_launches_and_nothing_else(backend, stand_in):
+    """Once captured: one upload of the epoch's numbers, the launches, one reading of the sums."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((20, 8, 8, 1)), rng.integers(0, 3, 20)
+    net, seen = everything(backend, "auto"), []
+    launch, capture = backend.driver.launch, backend.driver.capture
+    backend.driver.launch = lambda graph: (launch(graph), seen.append("launch"))
+    backend.driver.capture = lambda work: (seen.append("capture"), capture(work))[1]
+    steps = portnn.training.TrainStep.__call__
+    portnn.training.TrainStep.__call__ = lambda self: (seen.append("step"), steps(self))[1]
+    try:
+        net.fit(x, y, epochs=3, batch_size=4, shuffle=True, verbose=0)
+    finally:
+        portnn.training.TrainStep.__call__ = steps
+    assert seen == ["step", "step", "capture", "step"] + ["launch"] * (3 * 5 - 2)
+
+
+@pytest.mark.parametrize("way", ["forward", "backward"])
+def test_the_note_names_the_layer_that_cannot_be_captured(backend, way):
+    class Peeking(portnn.Layer):
+        def forward(self, X, *, training=False):
+            if way == "forward":
+                float(self.xp.sum(X))
+            self.output = X
+            return X
+
+        def backward(self, output_error, *, need_input_error=True):
+            float(self.xp.sum(output_error))
+            return output_error
+
+    x, y = np.ones((12, 4)), np.zeros((12, 2))
+    net = portnn.Network([portnn.FCLayer(4, 3), Peeking(), portnn.FCLayer(3, 2)], backend=backend, seed=1)
+    net.use("mse")
+    with pytest.warns(EagerStepWarning, match=r"slower: layer 1 \(Peeking\) cannot be captured: RuntimeError: D2H"):
+        net.fit(x, y, epochs=3, batch_size=4, learning_rate=0.1, verbose=0)
+
+
+def test_memory_is_reported_and_released(backend, stand_in):
+    stand_in.default_pool.held = 700
+    assert backend.memory() == {"used": 700, "kept": 0, "free": 123_456, "total": 1_000_000}
+    backend.release()
+    assert stand_in.default_pool.freed == stand_in.pinned_pool.freed == 1
+
+
+def test_out_of_memory_names_a_batch_size(backend, stand_in):
+    class Greedy(portnn.Layer):
+        def forward(self, X, *, training=False):
+            if X.shape[0] > 2:
+                raise OutOfMemoryError("Out of memory allocating 7,340,032 bytes.")
+            return X
+
+        def backward(self, output_error, *, need_input_error=True):
+            return output_error
+
+    x, y = np.ones((12, 4)), np.zeros((12, 2))
+    net = portnn.Network([portnn.FCLayer(4, 3), Greedy(), portnn.FCLayer(3, 2)], backend=backend, seed=1)
+    net.use("mse")
+    before = {path: backend.to_numpy(w) for path, w in net.parameters.items()}
+    too_much = stand_in.cupy_backend.GpuOutOfMemoryError
+    with pytest.raises(too_much, match="as it was after the last whole step: try batch_size=4"):
+        net.fit(x, y, epochs=1, batch_size=8, learning_rate=0.1, verbose=0)
+    with pytest.raises(too_much, match="try a smaller batch_size"):
+        net.predict(x)
+    assert all(np.array_equal(backend.to_numpy(net.parameters[path]), w) for path, w in before.items())
+    net.fit(x, y, epochs=1, batch_size=2, learning_rate=0.1, verbose=0)
 
 
 def test_a_network_with_a_layer_of_the_users_that_synchronizes(backend):

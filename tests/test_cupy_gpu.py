@@ -353,7 +353,7 @@ def test_out_of_memory_leaves_the_state(backend, cupy):
 
     before = state.values()
     run = backend.compile(Greedy(state), state)
-    with pytest.raises(GpuOutOfMemoryError, match="half the batch_size"):
+    with pytest.raises(GpuOutOfMemoryError, match="try a smaller batch_size"):
         run()
     for ours, theirs in zip(state.values(), before, strict=True):
         assert np.array_equal(ours, theirs)

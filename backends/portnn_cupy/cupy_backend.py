@@ -47,7 +47,8 @@ class CupyBackend(Backend):
         with self.device:
             if isinstance(host, cupy.ndarray):
                 return cupy.array(host, dtype=dtype, copy=copy or None)
-            # A copy that nobody else knows: CuPy may go on reading pinned memory, or share it, after this has returned.
+            # A copy that nobody else knows: CuPy may share the memory it is given. From there it goes through pinned
+            # memory of CuPy's own, and the device's stream waits for it, not the host.
             return cupy.array(np.array(host, dtype=dtype, order="C"))
 
     def to_numpy(self, x: Any) -> np.ndarray:
@@ -81,6 +82,8 @@ class CupyBackend(Backend):
             try:
                 with self.stream:
                     yield
+            except cupy.cuda.memory.OutOfMemoryError as error:
+                raise self._out_of_memory(error, "for this: try a smaller batch_size") from error
             finally:
                 done = _now(self.stream)
                 for stream in outside:
@@ -99,29 +102,50 @@ class CupyBackend(Backend):
                 try:
                     captured()
                 except cupy.cuda.memory.OutOfMemoryError as error:
-                    raise self._out_of_memory(error, captured) from error
+                    traceback.clear_frames(error.__traceback__)  # they hold all that the step had calculated
+                    captured.forget()
+                    size = getattr(step, "size", None)
+                    advice = "try a smaller batch_size" if size is None else f"try batch_size={size // 2}"
+                    advice = "one sample is too much for it" if size == 1 else advice
+                    words = f"for this step. The network is as it was after the last whole step: {advice}"
+                    raise self._out_of_memory(error, words) from error
 
         return run
 
-    def _out_of_memory(self, error: Exception, captured: CapturedStep) -> GpuOutOfMemoryError:
+    def _out_of_memory(self, error: Exception, words: str) -> GpuOutOfMemoryError:
+        """The error, with what is kept for later given back."""
         free, total = self.device.mem_info
-        traceback.clear_frames(error.__traceback__)  # they hold all that the step had calculated
-        captured.forget()
-        cupy.get_default_memory_pool().free_all_blocks()
+        self.release()
         return GpuOutOfMemoryError(
-            f"the GPU's memory does not suffice for this step. {error} Of {total:,} bytes, {free:,} were free. The "
-            "network is as it was after the last whole step: try half the batch_size"
+            f"the GPU's memory does not suffice {words}. Of {total:,} bytes, {free:,} were free. ({error})"
         )
+
+    # -- memory ------------------------------------------------------------------------------------------------
+
+    def memory(self) -> dict[str, int]:
+        """Bytes: ``used`` by arrays, ``kept`` for the arrays to come, ``free`` on the device, ``total`` there.
+
+        The memory that graphs hold is in none of the first two.
+        """
+        pool = cupy.get_default_memory_pool()
+        free, total = self.device.mem_info
+        return {"used": pool.used_bytes(), "kept": pool.free_bytes(), "free": free, "total": total}
+
+    def release(self) -> None:
+        """Gives back to the device, and pinned memory to the host, what is kept for arrays to come."""
+        self.driver.sweep()
+        cupy.get_default_memory_pool().free_all_blocks()
+        cupy.get_default_pinned_memory_pool().free_all_blocks()
 
     def describe(self) -> dict[str, str]:
         runtime = cupy.cuda.runtime
         properties = runtime.getDeviceProperties(self.device.id)
-        free, total = self.device.mem_info
+        memory = {name: f"{size / 2**30:.1f}" for name, size in self.memory().items()}
         return {
             "library": f"CuPy {cupy.__version__}",
             "device": f"{properties['name'].decode()}, compute capability {properties['major']}.{properties['minor']}",
             "CUDA": f"driver {_version(runtime.driverGetVersion())}, runtime {_version(runtime.runtimeGetVersion())}",
-            "memory": f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free",
+            "memory": f"{memory['used']} GiB in use, {memory['free']} of {memory['total']} GiB free",
         }
 
     # -- one backend, however often it is made -------------------------------------------------------------------

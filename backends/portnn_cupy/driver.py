@@ -22,7 +22,7 @@ class CupyDriver:
 
     def new_memory(self, owner: object) -> Any:
         """A pool for ``owner`` alone: nobody else ever writes where its graph keeps what it calculates in between."""
-        self._sweep()
+        self.sweep()
         memory = cupy.cuda.MemoryPool(self._allocate)
         weakref.finalize(owner, self._retire, memory).atexit = False
         return memory
@@ -70,9 +70,10 @@ class CupyDriver:
     def _retire(self, memory: Any) -> None:
         """A pool that is dropped with free blocks in it never gives them back: it is emptied first."""
         self.retired.append(memory)
-        self._sweep()
+        self.sweep()
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
+        """Gives back the memory of graphs that are gone."""
         if self.capturing:
             return  # later: memory is given back by calls that wait for the device
         with self.device:

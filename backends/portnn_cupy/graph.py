@@ -104,7 +104,9 @@ class CapturedStep:
             with self.driver.using(self.memory):
                 self.graph = self.driver.capture(self._recorded)
         except Exception as error:  # whatever cannot be captured can still be run
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            place = self.step.where() if hasattr(self.step, "where") else ""
+            words = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            reason = f"{place} cannot be captured: {words}" if place else words
         if reason:  # the error, which holds on to memory of the step, is gone
             self._give_up(reason)
 
