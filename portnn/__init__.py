@@ -52,6 +52,7 @@ from portnn.layers import (
     SoftmaxLayer,
     UpsampleLayer,
 )
+from portnn.lockstep import twin
 from portnn.losses import (
     Huber,
     SoftmaxCrossEntropy,
@@ -152,4 +153,5 @@ __all__ = [
     "to_categorical",
     "to_device",
     "to_numpy",
+    "twin",
 ]

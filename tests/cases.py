@@ -260,6 +260,7 @@ OTHERS = {
     "to_categorical",
     "to_device",
     "to_numpy",
+    "twin",
 }
 
 

@@ -1,0 +1,202 @@
+"""Does a network do the same on two backends? Both train in lockstep, and the first difference is named."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from portnn import random, training
+from portnn.backend import Array, get_backend
+from portnn.layers import chain, checks
+from portnn.layers.joined import Joined
+from portnn.network import Network
+
+TOLERANCES = {"float32": 1e-4, "float64": 1e-9}
+Tensor = tuple[str, str, np.ndarray]  # where it was seen ("layer 2 (FCLayer)"), what it is ("dE/dX"), its values
+
+
+@dataclass(frozen=True)
+class TwinReport:
+    """What ``twin`` found: true if both runs agree; printed, a line that says where they part, or how close they stay.
+
+    ``step``, from 0, ``layer`` (``"layer 2 (FCLayer)"``, ``"the loss"``) and ``tensor`` (``"Y"``, ``"dE/dX"``,
+    ``"dE/dweights"``, ``"weights"``) name the first difference above the tolerance; None and empty if there is none.
+    ``difference`` is its size, or the largest of all, relative to the largest value of the tensor.
+    """
+
+    agree: bool
+    steps: int
+    difference: float
+    step: int | None = None
+    layer: str = ""
+    tensor: str = ""
+
+    def __bool__(self) -> bool:
+        return self.agree
+
+    def __str__(self) -> str:
+        if self.agree:
+            return f"the same for {self.steps} steps: no tensor is further apart than {self.difference:.1e}"
+        return f"step {self.step}: {self.tensor} of {self.layer} is apart by {self.difference:.1e}"
+
+    __repr__ = __str__
+
+
+def twin(
+    network: Network,
+    x: Any,
+    y: Any,
+    *,
+    backends: tuple[Any, Any] = ("cpu", "gpu"),
+    epochs: int = 1,
+    learning_rate: Any = None,
+    batch_size: int = 32,
+    shuffle: bool = True,
+    tolerance: float | None = None,
+) -> TwinReport:
+    """Trains copies of a network on two backends, step by step, and names the first tensor in which they differ.
+
+    The arguments are those of ``fit``, and the network must be ready for it; it is left as it is. In every step each
+    layer's output, dE/dX and gradients, the loss, and then parameters, buffers and the optimizer's memory are compared:
+    the largest difference, relative to the largest value of the tensor. ``tolerance`` is 1e-4 in float32, 1e-9 in
+    float64. Nothing is evened out in between: rounding may add up over many steps.
+
+    Raises what ``fit`` raises, and BackendUnavailableError if one of the backends cannot run here.
+
+    >>> import numpy as np
+    >>> from portnn import ActivationLayer, FCLayer
+    >>> net = Network([FCLayer(2, 3), ActivationLayer("tanh"), FCLayer(3, 1)], seed=1)
+    >>> net.use("mse")
+    >>> bool(twin(net, np.eye(2), [[0.0], [1.0]], backends=("cpu", np), learning_rate=0.1))
+    True
+    """
+    if not isinstance(network, Network):
+        raise TypeError(f"twin takes a network, got {network!r:.60}")
+    epochs, batch_size = checks.size("epochs", epochs), checks.size("batch_size", batch_size)
+    limit = TOLERANCES[network.dtype] if tolerance is None else checks.number("tolerance", tolerance)
+    options = epochs, learning_rate, batch_size, checks.flag("shuffle", shuffle)
+    pair = [get_backend(backend) for backend in backends]  # both, before anything is copied
+    runs = [_Run(deepcopy(network).to(backend), x, y, *options) for backend in pair]
+    if runs[0].stages() != runs[1].stages():  # only one of them joins neighbours
+        for run in runs:
+            run.part()
+    worst, steps = 0.0, 0
+    for steps, (first, second) in enumerate(zip(*(run.steps() for run in runs), strict=True), 1):
+        for (place, name, a), (_, _, b) in zip(first, second, strict=True):
+            apart = _difference(a, b)
+            if not apart <= limit:
+                return TwinReport(False, steps, apart, steps - 1, place, name)
+            worst = max(worst, apart)
+    return TwinReport(True, steps, worst)
+
+
+def _difference(a: np.ndarray, b: np.ndarray) -> float:
+    """The largest difference, relative to the largest value; infinite where only one of them is finite."""
+    good = np.isfinite(a) & np.isfinite(b)
+    if not np.array_equal(np.isnan(a), np.isnan(b)) or not np.array_equal(a[~good], b[~good], equal_nan=True):
+        return float("inf")
+    a, b = a[good].astype(np.float64), b[good].astype(np.float64)
+    size = np.abs(b).max(initial=0.0)
+    return float(np.abs(a - b).max(initial=0.0) / size) if size else float(np.abs(a).max(initial=0.0))
+
+
+class _Run:
+    """One of the two: its network, and the tensors of the step under way."""
+
+    def __init__(
+        self, network: Network, x: Any, y: Any, epochs: int, learning_rate: Any, batch_size: int, shuffle: bool
+    ):
+        self.network, self.epochs, self.shuffle = network, epochs, shuffle
+        self.optimizer = network._optimizer(learning_rate)
+        with network.backend.scope():
+            X, Y, classes = network._data(x, y, True, batch_size)
+            size = min(batch_size, X.shape[0])
+            self.feed = training.Feed(X, Y, size, network.backend, network.dtype, classes)
+            self.state = training.State(network, self.optimizer, self.feed)
+        whole, rest = divmod(X.shape[0], size)
+        self.sizes, self.samples = [size] * whole + [rest] * (rest > 0), X.shape[0]
+        self.tensors: list[Tensor] = []
+        self.made = {n: training.TrainStep(network, self.optimizer, self.state, n) for n in set(self.sizes)}
+        for step in self.made.values():
+            self.watch(step, step.layers)
+
+    def watch(self, step: training.TrainStep, layers: list[Any]) -> None:
+        step.layers = [_Watched(layer, self) for layer in layers]
+        step.lowest = chain.lowest_that_learns(step.layers)
+
+    def stages(self) -> list[str]:
+        return [layer.place for step in self.made.values() for layer in step.layers]
+
+    def part(self) -> None:
+        """Runs every layer by itself."""
+        for step in self.made.values():
+            self.watch(step, self.network.layers)
+
+    def steps(self) -> Iterator[list[Tensor]]:
+        """Makes one step after the other; of each, every tensor."""
+        network, state = self.network, self.state
+        for _ in range(self.epochs):
+            with network.backend.scope():
+                state.start_epoch()
+                order = random.permutation(network.seed, network.epoch, self.samples) if self.shuffle else None
+                hyper = [self.optimizer.hyper(network.step + k) for k in range(len(self.sizes))]
+                self.feed.load(order, hyper)
+            for size in self.sizes:
+                with network.backend.scope():
+                    self.tensors = []
+                    state.commit(self.made[size]())
+                    for place, name, leaf in self._leaves():
+                        self.see(place, name, leaf)
+                network.step += 1
+                yield self.tensors
+            network.epoch += 1
+
+    def see(self, place: str, name: str, tensor: Array) -> None:
+        self.tensors.append((place, name, np.array(self.network.backend.to_numpy(tensor))))
+
+    def _leaves(self) -> Iterator[tuple[str, str, Array]]:
+        """All that a step has changed, by what it belongs to."""
+        state = self.state
+        yield "the loss", "E", state.counters[training.sum_of("error")]
+        for layer, name in state.gradients:
+            yield _place(layer), name, layer.parameters[name]
+        for layer, name in state.buffers:
+            yield _place(layer), name, layer.buffers[name]
+        for kind, places in state.slots.items():
+            for home, path in places:
+                yield "the optimizer", f"{kind} of {path}", home[path]
+        for name, _ in state.metrics:
+            yield f"metric {name}", "sum", state.counters[training.sum_of(name)]
+
+
+class _Watched:
+    """A layer, or two that are joined, whose tensors are looked at as they come."""
+
+    def __init__(self, layer: Any, run: _Run):
+        self.layer, self.run = layer, run
+        self.place = _place(layer.activation) if isinstance(layer, Joined) else _place(layer)
+        self.path, self.backend = getattr(layer, "path", ""), layer.backend
+        self.dtype, self.device_dtype = layer.dtype, layer.device_dtype
+
+    def walk(self) -> Iterator[Any]:
+        yield from self.layer.walk()
+
+    def forward(self, X: Array, *, training: bool = False) -> Array:
+        Y = self.layer.forward(X, training=training)
+        self.run.see(self.place, "Y", Y)
+        return Y
+
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+        D = self.layer.backward(output_error, need_input_error=need_input_error)
+        for part in self.layer.walk():
+            for name, gradient in part.gradients.items():
+                self.run.see(_place(part), f"dE/d{name}", gradient)
+        if need_input_error:
+            self.run.see(self.place, "dE/dX", D)
+        return D
+
+
+def _place(layer: Any) -> str:
+    return f"layer {layer.path} ({type(layer).__name__})"

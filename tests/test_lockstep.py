@@ -1,0 +1,131 @@
+"""portnn.twin: two runs that agree, and each kind of difference named where it begins."""
+
+import numpy as np
+import pytest
+
+import portnn
+import stand_in_cupy
+from conftest import strict_backend
+from portnn_numpy.numpy_backend import NumpyBackend
+
+X = np.random.default_rng(0).standard_normal((22, 6, 6, 1))
+Y = np.random.default_rng(1).integers(0, 3, 22)
+
+
+def network(dtype="float64"):
+    layers = [
+        portnn.ConvLayer((6, 6, 1), (3, 3), 4, bias=False),
+        portnn.BatchNormLayer(),
+        portnn.ActivationLayer("tanh"),
+        portnn.FlattenLayer(),
+        portnn.DropoutLayer(0.3),
+        portnn.FCLayer(64, 5),
+        portnn.ActivationLayer("relu"),
+        portnn.FCLayer(5, 3),
+    ]
+    net = portnn.Network(layers, seed=3, dtype=dtype)
+    net.use("softmax_cross_entropy", optimizer=portnn.Adam(1e-2), metrics=["accuracy"])
+    return net
+
+
+class Sabotaged(NumpyBackend):
+    """NumPy with one of its twins changed."""
+
+    def __init__(self, name, change):
+        super().__init__(compile=False)
+        original = dict(super().faster)[name]
+        self.faster = dict(super().faster) | {name: lambda *a, **k: change(original(*a, **k))}
+        self.name = "sabotaged"
+
+
+def test_numpy_agrees_with_itself_without_its_twins():
+    net = network()
+    before = {path: w.copy() for path, w in net.parameters.items()}
+    report = portnn.twin(net, X, Y, backends=("cpu", np), epochs=3, batch_size=8)
+    assert report
+    assert report.steps == 9
+    assert report.difference < 1e-11
+    assert str(report).startswith("the same for 9 steps: no tensor is further apart than ")
+    assert net.step == 0  # the network itself was not trained
+    assert all(np.array_equal(w, before[path]) for path, w in net.parameters.items())
+
+
+def test_numpy_agrees_with_other_libraries():
+    assert portnn.twin(network(), X, Y, backends=("cpu", strict_backend()), batch_size=8)
+
+
+def test_the_gpu_of_the_stand_in_agrees(monkeypatch):
+    gpu = stand_in_cupy.install(monkeypatch).cupy_backend.CupyBackend()
+    report = portnn.twin(network(), X, Y, backends=("cpu", gpu), epochs=2, batch_size=8)
+    assert report, report
+
+
+@pytest.mark.gpu
+def test_the_gpu_agrees():
+    for dtype in ("float32", "float64"):
+        report = portnn.twin(network(dtype), X, Y, epochs=2, batch_size=8)
+        assert report, report
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "step", "layer", "tensor"),
+    [
+        ("ops.biased", lambda y: y * 1.001, 0, "layer 6 (ActivationLayer)", "Y"),
+        ("activations.chain", lambda d: d * 1.001, 0, "layer 5 (FCLayer)", "dE/dweights"),
+        ("losses.softmax_cross_entropy_prime", lambda d: d * 1.001, 0, "layer 7 (FCLayer)", "dE/dweights"),
+        ("losses.softmax_cross_entropy", lambda e: e * 1.001, 0, "the loss", "E"),
+        ("optimizers.Adam.update", lambda made: ([w * 1.001 for w in made[0]], made[1]), 0, "layer 0 (ConvLayer)", "weights"),
+        ("ops.patches", lambda parts: [p * 1.001 for p in parts], 0, "layer 0 (ConvLayer)", "Y"),
+        ("ops.biased", lambda y: y * np.nan, 0, "layer 6 (ActivationLayer)", "Y"),
+    ],
+)  # fmt: skip
+def test_the_first_difference_is_named(name, change, step, layer, tensor):
+    pair = (NumpyBackend(compile=False), Sabotaged(name, change))
+    report = portnn.twin(network(), X, Y, backends=pair, batch_size=8)
+    assert not report
+    assert (report.step, report.layer, report.tensor) == (step, layer, tensor)
+    assert report.difference > 1e-4
+    assert str(report) == f"step {step}: {tensor} of {layer} is apart by {report.difference:.1e}"
+
+
+def test_a_difference_that_comes_later():
+    calls = []
+
+    def later(parts):
+        calls.append(0)
+        return [p * (1.001 if len(calls) > 4 else 1.0) for p in parts]
+
+    pair = (NumpyBackend(compile=False), Sabotaged("ops.patches", later))
+    assert portnn.twin(network(), X, Y, backends=pair, epochs=4, batch_size=8).step == 4
+
+
+def test_a_tolerance_of_ones_own():
+    pair = (NumpyBackend(compile=False), Sabotaged("ops.patches", lambda parts: [p * 1.001 for p in parts]))
+    assert portnn.twin(network(), X, Y, backends=pair, batch_size=8, tolerance=10.0)
+
+
+def test_a_difference_is_relative_and_infinite_where_one_is_not_finite():
+    from portnn.lockstep import _difference
+
+    assert _difference(np.array([10.0, 1.0]), np.array([10.0, 2.0])) == 0.1
+    assert _difference(np.array([0.5]), np.array([0.0])) == 0.5
+    assert _difference(np.array([np.nan, 1.0]), np.array([np.nan, 1.0])) == 0.0
+    for a, b in ((np.nan, 1.0), (np.inf, 1.0), (np.inf, -np.inf), (1.0, np.nan)):
+        assert _difference(np.array([a]), np.array([b])) == np.inf
+    assert _difference(np.zeros((0, 3)), np.zeros((0, 3))) == 0.0
+
+
+def test_what_is_refused():
+    with pytest.raises(TypeError, match="twin takes a network, got FCLayer"):
+        portnn.twin(portnn.FCLayer(2, 3), X, Y)
+    with pytest.raises(ValueError, match="targets"):
+        portnn.twin(network(), X, Y[:3], backends=("cpu", np))
+    if "gpu" not in portnn.available_backends():
+        with pytest.raises(portnn.backend.BackendUnavailableError):
+            portnn.twin(network(), X, Y)
+
+
+def test_a_learning_rate_in_place_of_an_optimizer():
+    net = portnn.Network([portnn.FCLayer(3, 2)], seed=1)
+    net.use("mse")
+    assert portnn.twin(net, np.ones((4, 3)), np.ones((4, 2)), backends=("cpu", np), learning_rate=0.1)
