@@ -1,13 +1,15 @@
 """portnn against its peers on the same work: one process a contender, in turn, several rounds.
 
-    python benchmarks/compare.py [a b c128 c32 d predict] [--rounds 7] [--folder MNIST] [--save FILE.md]
+    python benchmarks/compare.py [a a128 b c128 c32 d predict] [--backend gpu] [--rounds 7] [--folder MNIST]
+                                 [--portable] [--core-type SkylakeX] [--save FILE.md]
 
-"portnn" runs Numba's loops where Numba is installed, "NumPy alone" does not. All start from the same weights and see
-the same batches in the same order, in float32; a contender whose mean error after the first epoch differs by more than
-the workload's tolerance from portnn's is marked, and one whose library is not installed left out. Printed are
-microseconds a step (median of the rounds, the first not counted), the ratios of portnn and NumPy alone to it (medians
-over the rounds of the ratio within a round), and peak memory. ``--core-type SkylakeX`` gives portnn's processes that
-OPENBLAS_CORETYPE: what ``python -m portnn info`` recommends.
+On the CPU "portnn" runs Numba's loops where Numba is installed, "NumPy alone" does not; on the GPU the second is the
+portable path call by call. All start from the same weights and see the same batches in the same order, in float32; a
+contender whose mean error after the first epoch differs by more than the workload's tolerance from portnn's is marked,
+and one whose library is not installed left out. Printed are microseconds a step (median of the rounds, the first not
+counted), the ratios of portnn and of its second form to it (medians over the rounds of the ratio within a round), and
+peak memory of the host. ``--core-type SkylakeX`` gives portnn's processes that OPENBLAS_CORETYPE: what
+``python -m portnn info`` recommends.
 """
 
 import argparse
@@ -26,13 +28,16 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "backends")]
 
 import workloads  # noqa: E402
 
+# What stands beside portnn in the tables: without Numba, and on the GPU unfused and call by call.
+SECOND = {"cpu": "portnn, NumPy alone", "gpu": "portnn portable, eager"}
+
 
 class Worker:
     """A contender in its own process."""
 
-    def __init__(self, name: str, workload: str, folder: str, environment: dict[str, str]):
+    def __init__(self, name: str, workload: str, folder: str, backend: str, environment: dict[str, str]):
         self.name = name
-        command = [sys.executable, str(HERE / "worker.py"), name, workload, folder]
+        command = [sys.executable, str(HERE / "worker.py"), name, workload, folder, backend]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | environment
         )
@@ -80,7 +85,9 @@ def start(names: Any, workload: str, options: Any) -> list[Worker]:
         if options.only and name not in options.only:
             continue
         try:
-            worker = Worker(name, workload, options.folder or "", tuned if name.startswith("portnn") else {})
+            worker = Worker(
+                name, workload, options.folder or "", options.backend, tuned if name.startswith("portnn") else {}
+            )
         except RuntimeError as error:
             print(f"  {name}: left out, {error}", flush=True)
             continue
@@ -92,19 +99,21 @@ def start(names: Any, workload: str, options: Any) -> list[Worker]:
     return workers
 
 
-def table(title: str, workers: list[Worker], times: dict[str, list[float]], unit: str, notes: dict[str, str]) -> str:
+def table(
+    title: str, workers: list[Worker], times: dict[str, list[float]], unit: str, notes: dict[str, str], backend: str
+) -> str:
     """Medians, and ratios portnn / other within each round."""
     lines = [
         f"### {title}",
         "",
-        f"| | {unit} | portnn / it | NumPy alone / it | peak memory | |",
+        f"| | {unit} | portnn / it | {SECOND[backend].removeprefix('portnn').strip(' ,')} / it | peak memory | |",
         "|---|---|---|---|---|---|",
     ]
     for worker in workers:
         mine = times[worker.name]
         ratios = [
             f"{statistics.median(a / b for a, b in zip(times[name], mine, strict=True)):.2f}" if name in times else ""
-            for name in ("portnn", "portnn, NumPy alone")
+            for name in ("portnn", SECOND[backend])
         ]
         peak = worker.ask(peak=True)["peak"] / 2**20
         lines.append(
@@ -116,11 +125,14 @@ def table(title: str, workers: list[Worker], times: dict[str, list[float]], unit
 
 def train(name: str, options: Any) -> str:
     workload = workloads.WORKLOADS[name]
-    names = list(workload.contenders)
+    on_gpu = options.backend == "gpu"
+    names = [n for n in workload.contenders if not (on_gpu and n in ("article", "scikit-learn"))]
     if len(workload.shape) == 3:
         names.insert(2, "torch channels-last")
-    names[1:1] = ["portnn, NumPy alone"] + ["portnn portable"] * options.portable
+    names[1:1] = [SECOND[options.backend]] + ["portnn portable"] * options.portable + ["torch graphs"] * on_gpu
     workers = start(names, name, options)
+    if not workers or workers[0].name != "portnn":
+        return f"### {workload.title}\n\nportnn itself could not take part"
     times: dict[str, list[float]] = {worker.name: [] for worker in workers}
     errors: dict[str, list[float]] = {worker.name: [] for worker in workers}
     for k in range(options.rounds + 1):
@@ -137,14 +149,14 @@ def train(name: str, options: Any) -> str:
         own = worker.name == "scikit-learn"
         verdict = "own weights and order" if own else "same" if apart <= workload.tolerance else "NOT THE SAME"
         notes[worker.name] = f"error of the first epoch {error:.4f}: {verdict}"
-    text = table(workload.title, workers, times, "us a step", notes)
+    text = table(workload.title, workers, times, "us a step", notes, options.backend)
     for worker in workers:
         worker.close()
     return text
 
 
 def predict(options: Any) -> str:
-    workers = start(["portnn", "portnn, NumPy alone", "torch", "jax"], "b", options)
+    workers = start(["portnn", SECOND[options.backend], "torch", "jax"], "b", options)
     parts = []
     for n, calls in ((1, 500), (128, 200), (10_000, 5)):
         times: dict[str, list[float]] = {worker.name: [] for worker in workers}
@@ -153,7 +165,9 @@ def predict(options: Any) -> str:
                 answer = worker.ask(predict=n, calls=calls)
                 if k:
                     times[worker.name].append(answer["seconds"] / answer["calls"] * 1e6)
-        parts.append(table(f"(e) predict, {n:,} samples, 784-512-256-10", workers, times, "us a call", {}))
+        parts.append(
+            table(f"(e) predict, {n:,} samples, 784-512-256-10", workers, times, "us a call", {}, options.backend)
+        )
     for worker in workers:
         worker.close()
     return "\n\n".join(parts)
@@ -162,6 +176,7 @@ def predict(options: Any) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", nargs="*", default=["a", "b", "c128", "c32", "d", "predict"])
+    parser.add_argument("--backend", choices=["cpu", "gpu"], default="cpu")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--folder", help="where the four MNIST files lie; by default the bundled sample is used")
     parser.add_argument("--core-type", help="OPENBLAS_CORETYPE for portnn")

@@ -4,6 +4,7 @@ import json
 import resource
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -11,18 +12,24 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "backends")]
 
 
 def main() -> None:
-    name, workload_name, folder = sys.argv[1:]
+    name, workload_name, folder, backend = sys.argv[1:]
     import contenders
     import workloads
 
-    workload = workloads.WORKLOADS[workload_name]
+    import portnn
+
+    workload = replace(workloads.WORKLOADS[workload_name], backend=backend)
     try:
         cls = contenders.find(name)
     except ImportError as error:
         answer(missing=str(error))
         return
     x, y = workloads.data(workload, Path(folder) if folder else None)
-    contender = cls(workload, x, y)
+    try:
+        contender = cls(workload, x, y)
+    except (ImportError, portnn.backend.BackendUnavailableError) as error:
+        answer(missing=str(error).splitlines()[0])
+        return
     steps = -(-len(x) // workload.batch)
     answer(about=contender.about())
     for line in sys.stdin:

@@ -28,6 +28,7 @@ class Workload:
     contenders: tuple[str, ...] = ()
     tolerance: float = 1e-2
     seed: int = 0
+    backend: str = "cpu"  # "gpu": data and network live there
 
 
 def mlp(*sizes: int, activation: str) -> list[tuple[Any, ...]]:
@@ -37,6 +38,7 @@ def mlp(*sizes: int, activation: str) -> list[tuple[Any, ...]]:
     return parts
 
 
+GRAPHS = ("torch graphs",)  # on the GPU only
 ARTICLE = mlp(784, 100, 50, 10, activation="tanh")
 MLP = mlp(784, 512, 256, 10, activation="relu")[:-1]
 LENET = [
@@ -64,6 +66,10 @@ WORKLOADS = {
     "a": Workload(
         "(a) the article's network, one sample at a time", ARTICLE, (784,), "mse", ("sgd", 0.1, 0.0), 1, 1000,
         samples=1000, contenders=("portnn", "article", *TORCH, *JAX), tolerance=0.05,
+    ),
+    "a128": Workload(
+        "784-100-50-10, tanh, mean squared error, SGD, batch 128", ARTICLE, (784,), "mse", ("sgd", 0.5, 0.0), 128, 0,
+        shuffle=True, contenders=("portnn", *TORCH, *JAX), tolerance=0.05,
     ),
     "b": Workload(
         "(b) 784-512-256-10, relu, Adam, batch 128, shuffled", MLP, (784,), CROSS, ("adam", 1e-3), 128, 0,
@@ -97,7 +103,7 @@ def build(workload: Workload, **options: Any) -> Any:
     """The portnn network of a workload, ready for ``fit``."""
     import portnn
 
-    net = portnn.Network(seed=workload.seed, **options)
+    net = portnn.Network(**{"seed": workload.seed, "backend": workload.backend, **options})
     for part in workload.parts:
         net.add(layer(part))
     kind, lr, *momentum = workload.optimizer
@@ -121,7 +127,7 @@ def layer(part: tuple[Any, ...]) -> Any:
 
 def initial_weights(workload: Workload) -> list[tuple[np.ndarray, np.ndarray]]:
     """(weights, bias) of each part that has any, in order: portnn's."""
-    net = build(workload)
+    net = build(workload, backend="cpu")
     return [(np.array(part.weights), np.array(part.bias).reshape(-1)) for part in net.layers if part.parameters]
 
 

@@ -866,6 +866,17 @@ def test_an_epoch_is_graph_launches_and_nothing_else(backend, stand_in):
     assert seen == ["step", "step", "capture", "step"] + ["launch"] * (3 * 5 - 2)
 
 
+@pytest.mark.parametrize("kernels", ["auto", "portable"])
+def test_without_capture_every_step_runs_call_by_call(stand_in, kernels):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((22, 8, 8, 1)), rng.integers(0, 3, 22)
+    eager = stand_in.cupy_backend.CupyBackend(capture=False)
+    histories = [everything(where, kernels).fit(x, y, epochs=3, batch_size=4, verbose=0) for where in (eager, "cpu")]
+    assert np.allclose(histories[0]["error"], histories[1]["error"], rtol=1e-9)
+    assert "launch" not in stand_in.log
+    assert eager != stand_in.cupy_backend.CupyBackend()
+
+
 @pytest.mark.parametrize("way", ["forward", "backward"])
 def test_the_note_names_the_layer_that_cannot_be_captured(backend, way):
     class Peeking(portnn.Layer):

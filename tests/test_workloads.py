@@ -13,7 +13,14 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import workloads
 
 # (batch, samples, epochs): as much as a test may cost, and batches large enough for the compiled loops
-SIZES = {"a": (1, 60, 3), "b": (128, 640, 4), "c128": (128, 384, 3), "c32": (32, 160, 3), "d": (16, 48, 2)}
+SIZES = {
+    "a": (1, 60, 3),
+    "a128": (128, 640, 4),
+    "b": (128, 640, 4),
+    "c128": (128, 384, 3),
+    "c32": (32, 160, 3),
+    "d": (16, 48, 2),
+}
 
 
 @pytest.mark.parametrize("name", workloads.WORKLOADS)

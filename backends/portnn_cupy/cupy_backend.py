@@ -25,9 +25,13 @@ class GpuOutOfMemoryError(RuntimeError):
 
 
 class CupyBackend(Backend):
-    """CuPy on the CUDA device that is current when the backend is made."""
+    """CuPy on the CUDA device that is current when the backend is made.
 
-    def __init__(self) -> None:
+    With ``capture=False`` every step runs call by call: to compare with, or to look for a mistake in.
+    """
+
+    def __init__(self, *, capture: bool = True) -> None:
+        self.captures = capture
         self.name = "gpu"
         self.device = cupy.cuda.Device()
         self.stream = cupy.cuda.Stream(non_blocking=True)  # the default stream cannot be captured
@@ -94,6 +98,8 @@ class CupyBackend(Backend):
 
     def compile(self, step: Callable[[], list[Array]], state: Any) -> Callable[[], None]:
         """Makes of a functional step a call that, from the third time on, launches it as one CUDA graph."""
+        if not self.captures:
+            return self._eagerly(super().compile(step, state))
         with self.scope():
             captured = CapturedStep(step, state, self.driver)
 
@@ -111,6 +117,13 @@ class CupyBackend(Backend):
                     raise self._out_of_memory(error, words) from error
 
         return run
+
+    def _eagerly(self, run: Callable[[], None]) -> Callable[[], None]:
+        def eager() -> None:
+            with self.scope():
+                run()
+
+        return eager
 
     def _out_of_memory(self, error: Exception, words: str) -> GpuOutOfMemoryError:
         """The error, with what is kept for later given back."""
@@ -151,7 +164,7 @@ class CupyBackend(Backend):
     # -- one backend, however often it is made -------------------------------------------------------------------
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, CupyBackend) and self.device == other.device
+        return isinstance(other, CupyBackend) and (self.device, self.captures) == (other.device, other.captures)
 
     def __hash__(self) -> int:
         return hash(("cupy", self.device.id))

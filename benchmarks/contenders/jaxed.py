@@ -1,4 +1,4 @@
-"""JAX on the CPU: a jitted step called from Python, and a whole epoch as one compiled loop (for information)."""
+"""JAX: a jitted step called from Python, and a whole epoch as one compiled loop (for information)."""
 
 from functools import partial
 from typing import Any
@@ -13,13 +13,16 @@ from jax import lax
 class Jitted:
     def __init__(self, workload: Any, x: np.ndarray, y: np.ndarray):
         self.workload = workload
+        if workload.backend == "gpu" and jax.default_backend() != "gpu":
+            raise ImportError("JAX sees no GPU here")
         self.x, self.y = jnp.asarray(x), jnp.asarray(y)
         parameters = [tuple(map(jnp.asarray, pair)) for pair in workloads.initial_weights(workload)]
         slots = jax.tree.map(jnp.zeros_like, (parameters, parameters))
         self.state = (parameters, slots, jnp.zeros((), jnp.int32))
         self.step = jax.jit(partial(step, workload), donate_argnums=0)
         self.forward = jax.jit(partial(forward, workload))
-        self.x_host, self.y_host = np.asarray(x), np.asarray(y)
+        on_device = workload.backend == "gpu"  # batches are cut where the data lies
+        self.x_host, self.y_host = (self.x, self.y) if on_device else (np.asarray(x), np.asarray(y))
 
     def round(self, epoch: int) -> float:
         w, n, errors = self.workload, len(self.x_host), []
@@ -34,7 +37,7 @@ class Jitted:
         return np.asarray(self.forward(self.state[0], x))
 
     def about(self) -> str:
-        return f"JAX {jax.__version__}"
+        return f"JAX {jax.__version__}, {jax.devices()[0].device_kind}"
 
 
 class Loop(Jitted):

@@ -12,16 +12,22 @@ from portnn_numpy.numpy_backend import NumpyBackend
 
 
 class Ours:
-    """``fit`` as a user calls it: one epoch a round, with all its checks."""
+    """``fit`` as a user calls it: one epoch a round, with all its checks. On the GPU the data lies there."""
 
-    kernels, compile = "auto", True
+    kernels, compile, capture = "auto", True, True
 
     def __init__(self, workload: Any, x: np.ndarray, y: np.ndarray):
         self.workload = workload
-        backend = NumpyBackend(compile=self.compile)
-        self.net = workloads.build(workload, kernels=self.kernels, backend=backend)
-        classes = workload.loss != "mse"
-        self.x, self.y = x, y if classes else portnn.to_categorical(y, 10).astype(np.float32)
+        self.backend = self._backend()
+        self.net = workloads.build(workload, kernels=self.kernels, backend=self.backend)
+        y = y if workload.loss != "mse" else portnn.to_categorical(y, 10).astype(np.float32)
+        self.x, self.y = (portnn.to_device(a, self.backend) for a in (x, y))
+
+    def _backend(self) -> Any:
+        if self.workload.backend == "cpu":
+            return NumpyBackend(compile=self.compile)
+        backend = portnn.get_backend("gpu")
+        return backend if self.capture else type(backend)(capture=False)
 
     def round(self, epoch: int) -> float:
         w = self.workload
@@ -32,6 +38,8 @@ class Ours:
         return self.net.predict(x)
 
     def about(self) -> str:
+        if self.workload.backend == "gpu":
+            return f"portnn {portnn.__version__}, {', '.join(self.backend.describe().values())}"
         threads = os.environ.get("OPENBLAS_NUM_THREADS", "default")
         core = os.environ.get("OPENBLAS_CORETYPE", "default")
         loops = f"Numba {compiled.version()}" if compiled.twins() else "no Numba"
@@ -51,3 +59,9 @@ class Portable(Ours):
     """Without the fast twins."""
 
     kernels = "portable"
+
+
+class Eager(Ours):
+    """On the GPU: without the fused twins, and call by call instead of as one graph."""
+
+    kernels, capture = "portable", False
