@@ -417,3 +417,143 @@ def test_what_it_says_of_itself(backend):
     assert "NVIDIA" in said["device"]
     assert said["library"].startswith("CuPy ")
     assert said["memory"].endswith("GiB free")
+
+
+# -- what the issue of speed rests on -----------------------------------------------------------------------------------
+
+
+def everything(where, kernels="auto", dtype="float32"):
+    """A network of all that has a fused twin; no bias in front of batch normalization, where Adam makes noise of it."""
+    layers = [
+        portnn.ConvLayer((8, 8, 1), (3, 3), 4, padding="same"),
+        portnn.ActivationLayer("relu"),
+        portnn.MaxPoolLayer(2),
+        portnn.ConvLayer((4, 4, 4), (3, 3), 4, padding=1, groups=2, bias=False),
+        portnn.BatchNormLayer(),
+        portnn.ActivationLayer("tanh"),
+        portnn.AvgPoolLayer(2),
+        portnn.FlattenLayer(),
+        portnn.DropoutLayer(0.3),
+        portnn.FCLayer(16, 12),
+        portnn.ActivationLayer("tanh"),
+        portnn.FCLayer(12, 3),
+    ]
+    net = portnn.Network(layers, backend=where, seed=3, kernels=kernels, dtype=dtype)
+    net.use("softmax_cross_entropy", optimizer=portnn.AdamW(1e-2), metrics=["accuracy"])
+    return net
+
+
+IMAGES = np.random.default_rng(0).standard_normal((70, 8, 8, 1))
+LABELS = np.random.default_rng(1).integers(0, 3, 70)
+
+
+@pytest.mark.filterwarnings("error")  # a step that is not captured says so by a warning
+@pytest.mark.parametrize("kernels", ["auto", "portable"])
+def test_captured_and_eager_and_portable_runs_have_one_loss_curve(backend, kernels):
+    places = {"captured": backend, "eager": type(backend)(capture=False), "NumPy": "cpu"}
+    for dtype, limit in (("float32", 1e-4), ("float64", 1e-9)):
+        curves = {
+            name: everything(where, "portable" if name == "NumPy" else kernels, dtype).fit(
+                IMAGES, LABELS, epochs=4, batch_size=16, shuffle=True, verbose=0
+            )["error"]
+            for name, where in places.items()
+        }
+        for name in ("captured", "eager"):
+            assert np.allclose(curves[name], curves["NumPy"], rtol=limit), name
+
+
+def test_the_same_seed_on_both_devices(backend):
+    """float64, tanh, SGD: after an epoch the weights agree to 1e-9; before it they are the same bits."""
+    nets = []
+    for where in ("gpu", "cpu"):
+        net = portnn.Network(backend=where, seed=7, dtype="float64")
+        for layer in (portnn.FCLayer(64, 40), portnn.ActivationLayer("tanh"), portnn.FCLayer(40, 3)):
+            net.add(layer)
+        net.use("mse", optimizer=portnn.SGD(0.1))
+        nets.append(net)
+    gpu, cpu = nets
+    for path, w in cpu.parameters.items():
+        assert np.array_equal(backend.to_numpy(gpu.parameters[path]), w)
+    x, y = IMAGES.reshape(70, 64), np.eye(3)[LABELS]
+    for net in nets:
+        net.fit(x, y, epochs=1, batch_size=8, shuffle=True, verbose=0)
+    for path, w in cpu.parameters.items():
+        assert np.abs(backend.to_numpy(gpu.parameters[path]) - w).max() < 1e-9
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_epoch_is_graph_launches_and_nothing_else(backend, monkeypatch):
+    seen = []
+    launch, step = backend.driver.launch, portnn.training.TrainStep.__call__
+    monkeypatch.setattr(backend.driver, "launch", lambda graph: (launch(graph), seen.append("launch"))[0])
+    monkeypatch.setattr(portnn.training.TrainStep, "__call__", lambda self: (seen.append("step"), step(self))[1])
+    everything("gpu").fit(IMAGES[:64], LABELS[:64], epochs=5, batch_size=16, verbose=0)
+    assert seen == ["step"] * 3 + ["launch"] * (5 * 4 - 2)  # two warm-ups and the capture
+
+
+def test_out_of_memory_names_a_batch_size_and_the_network_goes_on(backend, cupy):
+    _, total = backend.device.mem_info
+
+    class Greedy(portnn.Layer):
+        def forward(self, X, *, training=False):
+            if X.shape[0] > 8:
+                cupy.empty(2 * total, np.uint8)
+            self.output = X
+            return X
+
+        def backward(self, output_error, *, need_input_error=True):
+            return output_error
+
+    net = portnn.Network([portnn.FCLayer(64, 3), Greedy()], backend="gpu", seed=1)
+    net.use("mse", optimizer=portnn.SGD(0.1))
+    x, y = IMAGES.reshape(70, 64), np.eye(3)[LABELS]
+    with pytest.raises(RuntimeError, match="try batch_size=8"):
+        net.fit(x[:64], y[:64], epochs=1, batch_size=16, verbose=0)
+    net.fit(x[:64], y[:64], epochs=1, batch_size=8, verbose=0)
+
+
+def test_two_networks_at_once(backend):
+    """Two threads, each with a network of its own: both learn what they learn alone."""
+    alone = everything("gpu").fit(IMAGES, LABELS, epochs=5, batch_size=16, verbose=0)["error"]
+    found = []
+
+    def work():
+        found.append(everything("gpu").fit(IMAGES, LABELS, epochs=5, batch_size=16, verbose=0)["error"])
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [alone, alone]
+
+
+def test_a_thousand_fits_take_no_more_memory_than_a_hundred(backend):
+    net = portnn.Network([portnn.FCLayer(64, 30), portnn.ActivationLayer("tanh"), portnn.FCLayer(30, 3)], backend="gpu")
+    net.use("mse", optimizer=portnn.SGD(0.01))
+    x, y = portnn.to_device(IMAGES.reshape(70, 64), "gpu"), portnn.to_device(np.eye(3)[LABELS], "gpu")
+    free = []
+    for k in range(1000):
+        net.fit(x, y, epochs=1, batch_size=10, verbose=0)
+        if k in (99, 999):
+            backend.release()
+            free.append(backend.memory()["free"])
+    assert free[1] >= free[0] - (8 << 20)
+
+
+def test_the_same_step_twice_gives_the_same_bits(backend):
+    runs = [everything("gpu") for _ in range(2)]
+    for net in runs:
+        net.fit(IMAGES, LABELS, epochs=3, batch_size=16, shuffle=True, verbose=0)
+    for path, w in runs[0].parameters.items():
+        assert np.array_equal(backend.to_numpy(w), backend.to_numpy(runs[1].parameters[path])), path
+
+
+def test_memory_is_reported_and_released(backend, cupy):
+    array = cupy.empty(64 << 20, np.uint8)
+    used = backend.memory()["used"]
+    assert used >= 64 << 20
+    del array
+    backend.release()
+    assert backend.memory()["used"] <= used - (64 << 20)
+    assert backend.memory()["kept"] == 0
