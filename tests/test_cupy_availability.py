@@ -252,13 +252,18 @@ def test_the_real_cupy_has_every_name_that_is_used():
 
     assert [name for name in STANDARD.split() if not hasattr(array_api_compat.cupy, name)] == []
     names = (
-        "RawKernel array ascontiguousarray asnumpy copyto empty get_default_memory_pool matmul maximum minimum ndarray"
+        "RawModule array ascontiguousarray asnumpy copyto empty get_default_memory_pool "
+        "get_default_pinned_memory_pool matmul maximum minimum ndarray"
     )
     assert [name for name in names.split() if not hasattr(cupy, name)] == []
     names = "Device Event Memory MemoryPointer MemoryPool Stream get_current_stream get_device_id using_allocator"
     assert [name for name in names.split() if not hasattr(cupy.cuda, name)] == []
     names = "CUDARuntimeError driverGetVersion getDeviceCount getDeviceProperties is_hip runtimeGetVersion"
     assert [name for name in names.split() if not hasattr(cupy.cuda.runtime, name)] == []
+    names = "free_all_blocks free_bytes malloc total_bytes used_bytes"
+    assert [name for name in names.split() if not hasattr(cupy.cuda.MemoryPool, name)] == []
+    assert hasattr(cupy.cuda.PinnedMemoryPool, "free_all_blocks")
+    assert hasattr(cupy.RawModule, "get_function")
     assert issubclass(cupy.cuda.memory.OutOfMemoryError, MemoryError)
 
 

@@ -30,7 +30,7 @@ def on_the_host():
     def run(key, step, n, *, at=False):
         out = np.full(n + 1, -1, np.int64)
         first, second = (np.uint64(word) for word in key)
-        where, value = (np.array(step, np.int64), np.uint64(12345)) if at else (None, np.uint64(step))
+        where, value = (np.array(step, np.int64), np.uint64(12345)) if at else (np.uint64(0), np.uint64(step))
         kernel((1,), (1,), (first, second, where, value, np.int64(n), out))
         assert out[n] == -1, "written past the end"
         return out[:n]

@@ -12,6 +12,7 @@ from portnn_cupy.philox import PHILOX
 Array = Any
 THREADS = 256
 MOST_BLOCKS = 1 << 14  # each thread's loop goes on with what is left
+NULL = np.uint64(0)  # for a pointer to nothing; CuPy makes of None the address 0xffffffff (its issue 9046)
 REALS = {"float32": "float", "float64": "double"}
 
 

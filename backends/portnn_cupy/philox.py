@@ -60,6 +60,8 @@ def words(key: tuple[int, int], step: Any) -> tuple[Any, ...]:
     """Key and step as a kernel takes them: a step that lies on the device by its place, any other by its value."""
     import cupy
 
+    from portnn_cupy.launch import NULL
+
     on_device = isinstance(step, cupy.ndarray)
-    place = step.astype(np.int64, copy=False) if on_device else None
+    place = step.astype(np.int64, copy=False) if on_device else NULL
     return np.uint64(key[0]), np.uint64(key[1]), place, np.uint64(0 if on_device else step)

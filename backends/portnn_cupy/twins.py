@@ -10,7 +10,7 @@ import cupy
 import numpy as np
 
 from portnn_cupy.kernels import PARAMETERS
-from portnn_cupy.launch import in_order, launch
+from portnn_cupy.launch import NULL, in_order, launch
 from portnn_cupy.philox import PER_THREAD, words
 
 Array = Any
@@ -205,9 +205,9 @@ def normalize(x: Array, axes: tuple[int, ...], epsilon: float, *, plain: Any) ->
     parts, share = _parts(R), real(1.0 / max(1, R))
     sums = cupy.empty((parts, C), x.dtype)
     sizes = np.int64(R), np.int64(C), np.int64(parts)
-    launch("channel_sums", x.dtype, sums.size, x, None, None, sums, None, *sizes)
-    launch("add_parts", x.dtype, C, sums, mean, None, *sizes[1:], share, real(0.0))
-    launch("channel_sums", x.dtype, sums.size, x, None, mean, sums, None, *sizes)
+    launch("channel_sums", x.dtype, sums.size, x, NULL, NULL, sums, NULL, *sizes)
+    launch("add_parts", x.dtype, C, sums, mean, NULL, *sizes[1:], share, real(0.0))
+    launch("channel_sums", x.dtype, sums.size, x, NULL, mean, sums, NULL, *sizes)
     launch("add_parts", x.dtype, C, sums, variance, scale, *sizes[1:], share, real(epsilon))
     z = cupy.empty(x.shape, x.dtype)
     launch("standardize", x.dtype, x.size, x, mean, scale, z, np.int64(x.size), np.int64(C))
@@ -223,9 +223,9 @@ def normalize_backward(dz: Array, z: Array, scale: Array, axes: tuple[int, ...],
     sums, others = (cupy.empty((parts, C), z.dtype) for _ in range(2))
     mean, along = (cupy.empty(C, z.dtype) for _ in range(2))
     sizes = np.int64(R), np.int64(C), np.int64(parts)
-    launch("channel_sums", z.dtype, sums.size, dz, z, None, sums, others, *sizes)
-    launch("add_parts", z.dtype, C, sums, mean, None, *sizes[1:], share, real(0.0))
-    launch("add_parts", z.dtype, C, others, along, None, *sizes[1:], share, real(0.0))
+    launch("channel_sums", z.dtype, sums.size, dz, z, NULL, sums, others, *sizes)
+    launch("add_parts", z.dtype, C, sums, mean, NULL, *sizes[1:], share, real(0.0))
+    launch("add_parts", z.dtype, C, others, along, NULL, *sizes[1:], share, real(0.0))
     dx = cupy.empty(z.shape, z.dtype)
     launch("standardize_backward", z.dtype, z.size, dz, z, mean, along, scale, dx, np.int64(z.size), np.int64(C))
     return dx
@@ -276,19 +276,19 @@ def _update(
     real = parameters[0].dtype.type
     new = [cupy.empty(w.shape, w.dtype) for w in parameters]
     new_slots = {name: [cupy.empty(w.shape, w.dtype) for w in parameters] for name in slots}
-    places = [h if isinstance(h, cupy.ndarray) else None for h in hyper]
+    places = [h if isinstance(h, cupy.ndarray) else NULL for h in hyper]
     values = [real(0.0) if isinstance(h, cupy.ndarray) else real(h) for h in hyper]
     missing = 3 - len(places)
-    common = [np.int32(kind), *places, *[None] * missing, *values, *[real(0.0)] * missing, *map(real, numbers)]
+    common = [np.int32(kind), *places, *[NULL] * missing, *values, *[real(0.0)] * missing, *map(real, numbers)]
     for start in range(0, len(parameters), PARAMETERS):
         part = range(start, min(start + PARAMETERS, len(parameters)))
         arguments: list[Any] = []
         for i in part:
             old, made = ([arrays[i] for arrays in kinds.values()] for kinds in (slots, new_slots))
-            nothing = [None] * (2 - len(old))
+            nothing = [NULL] * (2 - len(old))
             read = [in_order(a) for a in (parameters[i], gradients[i], *old)]
             arguments += [np.int64(new[i].size), *read, *nothing, new[i], *made, *nothing]
-        arguments += [np.int64(0), *[None] * 7] * (PARAMETERS - len(part))
+        arguments += [np.int64(0), *[NULL] * 7] * (PARAMETERS - len(part))
         largest = max(new[i].size for i in part)
         launch("update_all", parameters[0].dtype, largest, *common, *arguments, rows=len(part))
     return new, new_slots
