@@ -27,6 +27,7 @@ static unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
 }
 #define KERNEL
 #define INSIDE static
+#define CALLED static
 void stand_at(unsigned blocks, unsigned threads, unsigned block, unsigned row, unsigned thread)
 {
     gridDim.x = blocks, blockDim.x = threads, blockIdx.x = block, blockIdx.y = row, threadIdx.x = thread;

@@ -55,9 +55,12 @@ def test_the_comparison_would_see_another_stream(on_the_host):
     assert not np.array_equal(on_the_host((1, 2), 3, 9), random.bits((2, 1), 3, 9))
 
 
+ARCHITECTURES = ["sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90"]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("architecture", ["sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90"])
-def test_cuda_compiles_the_kernels(architecture, dtype, tmp_path):
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_nvcc_compiles_the_kernels(architecture, dtype, tmp_path):
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         pytest.skip("no nvcc on PATH: the kernels cannot be compiled for a GPU")
@@ -68,6 +71,27 @@ def test_cuda_compiles_the_kernels(architecture, dtype, tmp_path):
         pytest.skip(f"this nvcc does not know {architecture}")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "kernels.cubin").stat().st_size > 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_nvrtc_compiles_the_kernels(architecture, dtype):
+    """As CuPy compiles them; it needs CuPy and NVRTC, but no GPU."""
+    nvrtc = pytest.importorskip(
+        "cupy_backends.cuda.libs.nvrtc", reason="CuPy is not installed, which brings NVRTC's API"
+    )
+    try:
+        known = nvrtc.getSupportedArchs()
+    except Exception as error:  # the library is looked for at the first call
+        pytest.skip(f"NVRTC cannot be loaded: {error}")
+    if int(architecture.removeprefix("sm_")) not in known:
+        pytest.skip(f"this NVRTC does not know {architecture}")
+    program = nvrtc.createProgram(SOURCES[dtype], "portnn.cu", [], [])
+    try:
+        nvrtc.compileProgram(program, [f"-arch={architecture}", "-std=c++14", "-ftz=true"])
+        assert len(nvrtc.getCUBIN(program)) > 0
+    finally:
+        nvrtc.destroyProgram(program)
 
 
 @pytest.fixture

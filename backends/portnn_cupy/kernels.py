@@ -10,6 +10,7 @@ HEAD = r"""
 #ifndef KERNEL
 #define KERNEL extern "C" __global__
 #define INSIDE static __device__
+#define CALLED static __device__ __noinline__
 #endif
 
 typedef long long number;
@@ -275,7 +276,7 @@ _CASE = (
 
 # The numbers of the step come from the device, where it holds them, else as they are; a, b, c, e are the optimizer's.
 UPDATE = r"""
-INSIDE void update(number n, const real *w, const real *g, const real *s, const real *t,
+CALLED void update(number n, const real *w, const real *g, const real *s, const real *t,
     real *new_w, real *new_s, real *new_t, int kind, real lr, real r, real q, real a, real b, real c, real e)
 {
     EACH(i, n) {
