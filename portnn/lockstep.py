@@ -9,6 +9,7 @@ import numpy as np
 
 from portnn import random, training
 from portnn.backend import Array, get_backend
+from portnn.feed import Feed
 from portnn.layers import chain, checks
 from portnn.layers.joined import Joined
 from portnn.network import Network
@@ -113,7 +114,7 @@ class _Run:
         with network.backend.scope():
             X, Y, classes = network._data(x, y, True, batch_size)
             size = min(batch_size, X.shape[0])
-            self.feed = training.Feed(X, Y, size, network.backend, network.dtype, classes)
+            self.feed = Feed(X, Y, size, network.backend, network.dtype, classes, network.kernels)
             self.state = training.State(network, self.optimizer, self.feed)
         whole, rest = divmod(X.shape[0], size)
         self.sizes, self.samples = [size] * whole + [rest] * (rest > 0), X.shape[0]

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from portnn import ops, random
-from portnn.backend import Array, Backend, device_dtype, namespace
+from portnn.backend import Array, Backend, namespace
+from portnn.feed import Feed
 from portnn.interrupts import Interrupts
 from portnn.layers import chain, checks, joined
 
@@ -24,51 +25,6 @@ Place = tuple[dict[str, Any], str]  # where a leaf lives: places[i] = (home, key
 
 class History(dict[str, list[float]]):
     """What ``fit`` returns: ``history["error"]`` and one list for each metric, a value an epoch."""
-
-
-class Feed:
-    """Serves the batches of an epoch, and the optimizer's numbers, by the position of the step in the epoch."""
-
-    def __init__(self, x: Array, y: Array, batch_size: int, backend: Backend, dtype: str, classes: bool = False):
-        self.x, self.y, self.batch_size, self.backend = x, y, batch_size, backend
-        self.classes = classes  # the targets are class numbers, which stay whole numbers
-        self.dtype = dtype
-        self.device_dtype = device_dtype(backend, dtype)
-        self.on_device = False
-        self.hyper: list[tuple[float, ...]] = []
-        self.inputs: dict[str, Any] = {}  # "order": the permutation, "hyper": the table (steps, k), on the device
-
-    def load(self, order: np.ndarray | None, hyper: list[tuple[float, ...]]) -> None:
-        """Takes the permutation (None: in order) and the optimizer's numbers of the epoch to come."""
-        self.hyper = hyper
-        if order is not None:
-            self.inputs["order"] = self.backend.asarray(order)
-        if self.on_device:
-            self.inputs["hyper"] = self.backend.asarray(np.array(hyper, self.dtype))
-
-    def batch(self, position: Any, offsets: Array) -> tuple[Array, Array, Sequence[Any]]:
-        """Returns X, Y and the optimizer's numbers of the step at ``position``; ``offsets`` is 0 .. size - 1."""
-        xp = self.backend.xp
-        order = self.inputs.get("order")
-        if not self.on_device:
-            rows = slice(position * self.batch_size, position * self.batch_size + offsets.shape[0])
-            hyper: Sequence[Any] = self.hyper[position]
-            if order is None:
-                return self._cast(self.x[rows, ...]), self._targets(self.y[rows, ...]), hyper
-            index = order[rows]
-        else:
-            index = position * self.batch_size + offsets
-            if order is not None:
-                index = xp.take(order, index, axis=0)
-            row = xp.take(self.inputs["hyper"], xp.reshape(position, (1,)), axis=0)
-            hyper = [row[0, k] for k in range(row.shape[1])]
-        return self._cast(xp.take(self.x, index, axis=0)), self._targets(xp.take(self.y, index, axis=0)), hyper
-
-    def _targets(self, y: Array) -> Array:
-        return y if self.classes else self._cast(y)
-
-    def _cast(self, a: Array) -> Array:
-        return a if a.dtype == self.device_dtype else self.backend.xp.astype(a, self.device_dtype)
 
 
 class State:
@@ -171,7 +127,7 @@ class TrainStep:
         )
         self.own_optimizer = ops.is_ours(type(optimizer))
         self.optimizer_name = type(optimizer).__name__
-        self.count_finite = ops.twin(network.backend, network.kernels, count_finite)
+        self.tally = ops.twin(network.backend, network.kernels, tally)
         self.state, self.size = state, size
         self.backend = network.backend
         self.checked = False
@@ -203,7 +159,7 @@ class TrainStep:
                 f"the network's output has shape {tuple(Y.shape)}, but the targets of this batch {tuple(Y_true.shape)}"
             )
         self.at = "the loss"
-        error = counters["sum of error"] + self.loss(Y_true, Y) * self.size
+        error = self.loss(Y_true, Y)
 
         D = self.loss_prime(Y_true, Y)  # dE/dY, going down
         for i in range(len(self.layers) - 1, self.lowest - 1, -1):
@@ -217,18 +173,20 @@ class TrainStep:
 
         self.at = "the optimizer"
         parameters, slots = self._descend(hyper)
+        old = (counters[name] for name in ("step", "position", "sum of error", "finite steps"))
+        step, position, total, finite = self.tally(*old, error, self.size)
         leaves = [
             *parameters,
             *(layer.new_buffers.get(name, layer.buffers[name]) for layer, name in state.buffers),
             *slots,
-            counters["step"] + 1,
-            counters["position"] + 1,
-            error,
+            step,
+            position,
+            total,
         ]
         for name, metric in state.metrics:
             self.at = f"metric {name}"
             leaves.append(counters[sum_of(name)] + metric_sum(name, metric, Y_true, Y, self.backend))
-        leaves.append(self.count_finite(error, counters["finite steps"]))
+        leaves.append(finite)
         self.at = ""
         return leaves
 
@@ -291,10 +249,13 @@ def metric_sum(name: str, metric: Any, Y_true: Array, Y: Array, backend: Backend
     return backend.xp.sum(backend.xp.astype(values, Y.dtype))
 
 
-def count_finite(total: Array, count: Array) -> Array:
-    """``count + 1`` while a running sum is finite. Once infinite or NaN it stays so: this counts the good steps."""
+def tally(step: Any, position: Any, total: Array, finite: Array, error: Array, size: int) -> tuple[Any, Any, Any, Any]:
+    """The counters after a step: its number, its place in the epoch, the sum of errors over samples, and the number of
+    steps for which that was finite. Once infinite or NaN it stays so: this counts the good steps.
+    """
+    total = total + error * size
     xp = namespace(total)
-    return xp.where(xp.isfinite(total), count + 1, count)
+    return step + 1, position + 1, total, xp.where(xp.isfinite(total), finite + 1, finite)
 
 
 def train(
@@ -317,7 +278,7 @@ def train(
     if network.kernels != "portable" and _may_be_matrices(network, x, y, classes):
         x = backend.xp.reshape(x, (n, x.shape[2]))
         y = y if classes else backend.xp.reshape(y, (n, y.shape[2]))
-    feed = Feed(x, y, batch_size, backend, network.dtype, classes)
+    feed = Feed(x, y, batch_size, backend, network.dtype, classes, network.kernels)
     state = State(network, optimizer, feed)
     steps, rest = divmod(n, batch_size)
     sizes = [batch_size] * steps + [rest] * (rest > 0)

@@ -99,7 +99,8 @@ def parameters(source, name):
     head = re.search(rf"KERNEL void {name}\((.*?)\)\s*\{{", source, re.DOTALL).group(1)
     head = head.replace("WINDOW", window.group(1).replace("\\\n", " "))
     real = np.float32 if "typedef float real" in source else np.float64
-    dtypes = {"number": np.int64, "word": np.uint64, "int": np.int32, "real": real}
+    dtypes = {"number": np.int64, "word": np.uint64, "int": np.int32, "real": real, "double": np.float64}
+    dtypes |= {"byte": np.uint8, "unsigned": np.uint32}
     return [(dtypes[p.replace("const", "").split()[0]], "*" in p) for p in head.split(",")]
 
 

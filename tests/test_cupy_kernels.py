@@ -117,7 +117,7 @@ def test_a_captured_step_number_is_read_by_the_replay(stand_in):
     step = backend.asarray(np.array(0))
     out = backend.asarray(np.zeros(5, np.int64))
     with backend.scope():
-        graph = backend.driver.capture(lambda: backend.driver.copy(out, backend.random_bits((1, 2), step, 5)))
+        graph = backend.driver.capture(lambda: backend.driver.copy([(out, backend.random_bits((1, 2), step, 5))]))
         for k in (0, 3, 4):
             step[...] = k
             backend.driver.launch(graph)

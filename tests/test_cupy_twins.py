@@ -12,7 +12,7 @@ import pytest
 import host_kernels
 import portnn
 import stand_in_cupy
-from portnn import activations, losses, ops
+from portnn import activations, feed, losses, ops, training
 from portnn.ops._plan import window_plan
 
 PLACES = [
@@ -210,6 +210,64 @@ def test_softmax_cross_entropy(tables, rng):
             tables.close(found, np.asarray(plain(t, y)))
 
 
+def test_mean_squared_error(tables):
+    for shape in SHAPES[:-1]:
+        y, t = tables.numbers(*shape), tables.numbers(*shape)
+        for name in ("mse", "mse_prime"):
+            plain = getattr(losses, name)
+            with tables.backend.scope():
+                found = ops.twin(tables.backend, "auto", plain)(tables.there(t), tables.there(y))
+            tables.close(found, np.asarray(plain(t, y)))
+
+
+# -- the train step ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize(
+    ("kept", "cast"), [("uint8", True), ("uint8", False), ("int64", False), ("int32", True), ("", True)]
+)
+def test_rows_of_a_batch(tables, rng, kept, cast, shuffled):
+    backend = tables.backend
+    data = (rng.random((20, 3, 2)) * 100).astype(kept or tables.dtype)
+    order = rng.permutation(20)
+    dtype = np.dtype(tables.dtype if cast else data.dtype)
+    with backend.scope():
+        arguments = (
+            backend.asarray(order) if shuffled else None,
+            backend.asarray(np.array(2, np.int64)),
+            backend.asarray(np.arange(4)),
+            6,
+            dtype,
+        )
+        found = ops.twin(backend, "auto", feed.rows)(backend.asarray(data), *arguments)
+    expected = data[order[12:16]] if shuffled else data[12:16]
+    assert found.dtype == dtype
+    assert np.array_equal(backend.to_numpy(found), expected.astype(dtype))
+
+
+@pytest.mark.parametrize("total", [3.5, np.inf, np.nan])
+def test_tally(tables, total):
+    backend = tables.backend
+    old = [np.array(7), np.array(2), np.array(total), np.array(5)]
+    error = np.array(0.25, tables.dtype)
+    with backend.scope():
+        found = ops.twin(backend, "auto", training.tally)(*map(backend.asarray, old), backend.asarray(error), 16)
+    step, position, new_total, finite = map(backend.to_numpy, found)
+    assert (step, position, finite) == (8, 3, 6 if np.isfinite(total) else 5)
+    assert np.array_equal(new_total, total + 4.0, equal_nan=True)
+
+
+def test_copies_of_more_arrays_than_fit_in_one_launch(tables):
+    backend = tables.backend
+    sources = [tables.numbers(*shape) for shape in [(), (3,), (4, 5), (0, 2)] * 20] + [np.arange(5, dtype=np.uint8)]
+    with backend.scope():
+        targets = [backend.asarray(np.zeros_like(a)) for a in sources]
+        backend.driver.copy([(t, tables.there(a)) for t, a in zip(targets, sources, strict=True)])
+    for target, source in zip(targets, sources, strict=True):
+        assert np.array_equal(backend.to_numpy(target), source)
+
+
 # -- optimizers --------------------------------------------------------------------------------------------------------
 
 OPTIMIZERS = [
@@ -226,7 +284,7 @@ OPTIMIZERS = [
 @pytest.mark.parametrize("on_device", [False, True], ids=["numbers", "numbers on the device"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
 def test_optimizers_with_more_parameters_than_fit_in_one_launch(tables, optimizer, on_device):
-    shapes = [(3, 4), (1, 4), (5,), (2, 2, 2, 3)] * 5
+    shapes = [(3, 4), (1, 4), (5,), (2, 2, 2, 3)] * 13
     weights = [tables.numbers(*shape) for shape in shapes]
     mine, theirs = list(map(tables.there, weights)), weights
     update = ops.twin(tables.backend, "auto", type(optimizer).update)

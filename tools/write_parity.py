@@ -187,6 +187,10 @@ def op_row(name):
         (p,) = table.patches(backend.asarray(x), plan)  # (h, w, C) by (N, H', W')
         return p
 
+    def normalize_backward(table, backend):
+        z, scale, _, _ = table.normalize(backend.asarray(x), (0, 1, 2), 1e-5)
+        return table.normalize_backward(backend.asarray(x[::-1].copy()), z, scale, (0, 1, 2))
+
     D = parity.draw(3, *plan.output, 4, seed=1)
     labels = np.array([2, 0, 4])
     columns = parity.draw(24, 3 * 9, seed=2)
@@ -210,6 +214,9 @@ def op_row(name):
         "convolution_backward": lambda table, backend: table.convolution_backward(
             backend.asarray(W), backend.asarray(D), plan
         ),
+        "normalize": lambda table, backend: table.normalize(backend.asarray(x), (0, 1, 2), 1e-5)[0],
+        "normalize_backward": normalize_backward,
+        "dropout": lambda table, backend: table.dropout(backend.asarray(x), (1, 2), 3, 2**30, 4 / 3)[0],
         "one_hot": lambda table, backend: table.one_hot(backend.asarray(labels), 5, backend.xp.float64),
         "erf": lambda table, backend: table.erf(backend.asarray(x)),
     }
@@ -228,6 +235,9 @@ def op_row(name):
     filters = torch.tensor(W, requires_grad=True)
     convolved = F.conv2d(second, filters.permute(3, 2, 0, 1), None, 2, 1).movedim(1, -1)
     input_error, gradient = torch.autograd.grad(convolved, (t, filters), torch.tensor(D), retain_graph=True)
+    normal = F.batch_norm(second, None, None, training=True, eps=1e-5).movedim(1, -1)
+    (back,) = torch.autograd.grad(normal, t, torch.tensor(x[::-1].copy()), retain_graph=True)
+    kept = portnn.random.bits((1, 2), 3, x.size).reshape(x.shape) >= 2**30
     largest, mean = pooled(F.max_pool2d), pooled(F.avg_pool2d, count_include_pad=False)
     theirs = {
         "patches": unfolded(F.unfold(second, (3, 2), 1, 1, 2)),
@@ -242,6 +252,9 @@ def op_row(name):
         "convolution": convolved,
         "convolution_gradient": gradient,
         "convolution_backward": input_error,
+        "normalize": normal,
+        "normalize_backward": back,
+        "dropout": t * torch.tensor(kept) * (4 / 3),
         "one_hot": F.one_hot(torch.tensor(labels), 5).to(torch.float64),
         "erf": torch.special.erf(t),
     }[name]

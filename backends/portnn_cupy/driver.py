@@ -8,6 +8,8 @@ from typing import Any
 
 import cupy
 
+from portnn_cupy.twins import copy_all
+
 Array = Any
 OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, which CuPy does not hand on
 
@@ -50,8 +52,8 @@ class CupyDriver:
     def launch(self, graph: Any) -> None:
         graph.launch(self.stream)
 
-    def copy(self, target: Array, source: Array) -> None:
-        cupy.copyto(target, source)
+    def copy(self, pairs: list[tuple[Array, Array]]) -> None:
+        copy_all(pairs)
 
     # -- memory ----------------------------------------------------------------------------------------------------
 

@@ -37,8 +37,8 @@ class Driver(Protocol):
     def launch(self, graph: Any) -> None:
         """Runs a graph."""
 
-    def copy(self, target: Array, source: Array) -> None:
-        """Copies the values of a device array into another of its shape and dtype."""
+    def copy(self, pairs: list[tuple[Array, Array]]) -> None:
+        """Copies the values of each second array into the first, a device array of the same shape and dtype."""
 
 
 class CapturedStep:
@@ -132,8 +132,7 @@ class CapturedStep:
         moved = [(buffer, leaf) for buffer, leaf in zip(self.buffers, leaves, strict=False) if leaf is not buffer]
         written = {id(buffer) for buffer, _ in moved}
         safe = [leaf.copy() if {id(leaf), id(leaf.base)} & written else leaf for _, leaf in moved]
-        for (buffer, _), leaf in zip(moved, safe, strict=True):
-            self.driver.copy(buffer, leaf)
+        self.driver.copy([(buffer, leaf) for (buffer, _), leaf in zip(moved, safe, strict=True)])
 
     def _bind(self) -> None:
         for (home, key), buffer in zip(self.places, self.buffers, strict=True):

@@ -57,14 +57,25 @@ INSIDE real largest_of(const real *row, number classes)
     return m;
 }
 
-/* Of each row of logits log(sum of exp(Y)) - Y[label]. */
-KERNEL void cross_entropy(const real *y, const number *labels, real *lost, number rows, number classes)
+/* (Y* - Y)**2 * share, and (Y - Y*) * share. */
+KERNEL void squares(const real *t, const real *y, real *out, number n, real share)
+{
+    EACH(i, n) out[i] = (t[i] - y[i]) * (t[i] - y[i]) * share;
+}
+
+KERNEL void differences(const real *t, const real *y, real *out, number n, real share)
+{
+    EACH(i, n) out[i] = (y[i] - t[i]) * share;
+}
+
+/* Of each row of logits (log(sum of exp(Y)) - Y[label]) * share. */
+KERNEL void cross_entropy(const real *y, const number *labels, real *lost, number rows, number classes, real share)
 {
     EACH(i, rows) {
         const real *row = y + i * classes;
         real m = largest_of(row, classes), sum = 0;
         for (number c = 0; c < classes; ++c) sum += EXP(row[c] - m);
-        lost[i] = LOG(sum) - (row[labels[i]] - m);
+        lost[i] = (LOG(sum) - (row[labels[i]] - m)) * share;
     }
 }
 
@@ -80,6 +91,53 @@ KERNEL void cross_entropy_prime(const real *y, const number *labels, real *dy, n
     }
 }
 """
+
+# -- the train step ---------------------------------------------------------------------------------------------------
+
+# Rows of data (samples, size) that a batch takes, cast: bytes become numbers of the network's kind, and labels stay.
+_ROWS = """
+KERNEL void rows_{0}_{1}(const {0} *data, const number *order, const number *position, {1} *out,
+    number batch_size, number rows, number size)
+{{
+    EACH(t, rows * size) {{
+        number i = *position * batch_size + t / size;
+        out[t] = ({1})data[(order ? order[i] : i) * size + t % size];
+    }}
+}}
+"""
+ROW_KINDS = (("byte", "real"), ("real", "real"), ("byte", "byte"), ("number", "number"))
+COPIES = 64  # at most, in one launch
+STEP = (
+    "typedef unsigned char byte;\n"
+    + "".join(_ROWS.format(*kinds) for kinds in ROW_KINDS)
+    + r"""
+/* The counters after a step, each in a place of its own. */
+KERNEL void tally(const number *step, const number *position, const double *total, const number *finite,
+    const real *error, number *new_step, number *new_position, double *new_total, number *new_finite, number size)
+{
+    if (blockIdx.x || threadIdx.x) return;
+    double sum = *total + (double)*error * (double)size;
+    *new_step = *step + 1;
+    *new_position = *position + 1;
+    *new_total = sum;
+    *new_finite = *finite + (sum - sum == 0);  /* not for NaN and infinity */
+}
+
+CALLED void copy(number n, const unsigned *from, unsigned *to)
+{
+    EACH(i, n) to[i] = from[i];
+}
+
+KERNEL void copy_all(ARGUMENTS)
+{
+    switch (blockIdx.y) {
+    CASES
+    }
+}
+""".replace(
+        "ARGUMENTS", ", ".join(f"number n{i}, const unsigned *from{i}, unsigned *to{i}" for i in range(COPIES))
+    ).replace("CASES", "\n    ".join(f"case {i}: copy(n{i}, from{i}, to{i}); break;" for i in range(COPIES)))
+)
 
 # -- images -----------------------------------------------------------------------------------------------------------
 
@@ -265,7 +323,7 @@ KERNEL void dropout(const real *x, real *y, real *mask, word key0, word key1, co
 
 # -- optimizers -------------------------------------------------------------------------------------------------------
 
-PARAMETERS = 16  # at most, in one launch: each has a row of the grid and eight arguments of the kernel
+PARAMETERS = 48  # at most, in one launch: each has a row of the grid and eight arguments of the kernel
 _ARGUMENTS = (
     "number n{0}, const real *w{0}, const real *g{0}, const real *s{0}, const real *t{0}, "
     "real *new_w{0}, real *new_s{0}, real *new_t{0}"
@@ -321,4 +379,4 @@ def source(real: str, philox: str) -> str:
         f"#define {name} {function}\n"
         for name, function in zip(("TANH", "EXP", "LOG", "SQRT"), FUNCTIONS[real], strict=True)
     )
-    return f"{HEAD}\ntypedef {real} real;\n{names}{ELEMENTWISE}{IMAGES}{NORMALIZE}{philox}{DROPOUT}{UPDATE}"
+    return f"{HEAD}\ntypedef {real} real;\n{names}{ELEMENTWISE}{STEP}{IMAGES}{NORMALIZE}{philox}{DROPOUT}{UPDATE}"

@@ -9,8 +9,8 @@ from typing import Any
 import cupy
 import numpy as np
 
-from portnn_cupy.kernels import PARAMETERS
-from portnn_cupy.launch import NULL, in_order, launch
+from portnn_cupy.kernels import COPIES, PARAMETERS, ROW_KINDS
+from portnn_cupy.launch import NULL, REALS, in_order, launch
 from portnn_cupy.philox import PER_THREAD, words
 
 Array = Any
@@ -39,12 +39,35 @@ def chain(prime: Any, x: Array, y: Array, output_error: Array) -> Array:
     return dx
 
 
+def mse(y_true: Array, y_pred: Array, *, plain: Any) -> Array:
+    if not _are_alike(y_true, y_pred):
+        return plain(y_true, y_pred)
+    return _each_difference("squares", y_true, y_pred, 1.0).sum()
+
+
+def mse_prime(y_true: Array, y_pred: Array, *, plain: Any) -> Array:
+    if not _are_alike(y_true, y_pred):
+        return plain(y_true, y_pred)
+    return _each_difference("differences", y_true, y_pred, 2.0)
+
+
+def _each_difference(name: str, y_true: Array, y_pred: Array, share: float) -> Array:
+    out = cupy.empty(y_pred.shape, y_pred.dtype)
+    numbers = np.int64(out.size), y_pred.dtype.type(share / max(1, out.size))
+    launch(name, out.dtype, out.size, in_order(y_true), in_order(y_pred), out, *numbers)
+    return out
+
+
+def _are_alike(y_true: Array, y_pred: Array) -> bool:
+    return y_true.dtype == y_pred.dtype and y_true.shape == y_pred.shape
+
+
 def softmax_cross_entropy(y_true: Array, y_pred: Array, *, plain: Any) -> Array:
     if not _are_labels(y_true, y_pred):
         return plain(y_true, y_pred)
-    lost = cupy.empty(y_pred.shape[:-1], y_pred.dtype)
-    launch("cross_entropy", y_pred.dtype, lost.size, *_rows(y_true, y_pred), lost, *_sizes(y_pred))
-    return lost.sum() * (1.0 / max(1, y_pred.shape[0]))
+    lost, share = cupy.empty(y_pred.shape[:-1], y_pred.dtype), y_pred.dtype.type(1.0 / max(1, y_pred.shape[0]))
+    launch("cross_entropy", y_pred.dtype, lost.size, *_rows(y_true, y_pred), lost, *_sizes(y_pred), share)
+    return lost.sum()
 
 
 def softmax_cross_entropy_prime(y_true: Array, y_pred: Array, *, plain: Any) -> Array:
@@ -74,6 +97,54 @@ def dropout(x: Array, key: tuple[int, int], step: Any, threshold: int, scale: fl
     numbers = *words(key, step), np.uint64(threshold), real(scale), np.int64(x.size)
     launch("dropout", x.dtype, -(-x.size // PER_THREAD), x, y, mask, *numbers)
     return y, mask
+
+
+# -- the train step ---------------------------------------------------------------------------------------------------
+
+KINDS_OF_ROWS = {"uint8": "byte", "int64": "number"}
+
+
+def rows(
+    data: Array, order: Array | None, position: Array, offsets: Array, batch_size: int, dtype: Any, *, plain: Any
+) -> Array:
+    taken, wanted = (KINDS_OF_ROWS.get(np.dtype(d).name, "real") for d in (data.dtype, dtype))
+    real = np.dtype(dtype) if wanted == "real" else np.dtype(np.float32)
+    known = (taken, wanted) in ROW_KINDS and (taken != "real" or data.dtype == real) and real.name in REALS
+    if not known or position.dtype != np.int64 or not data.flags.c_contiguous:
+        return plain(data, order, position, offsets, batch_size, dtype)
+    out = cupy.empty((offsets.shape[0], *data.shape[1:]), dtype)
+    numbers = np.int64(batch_size), np.int64(offsets.shape[0]), np.int64(prod(data.shape[1:]))
+    launch(f"rows_{taken}_{wanted}", real, out.size, data, NULL if order is None else order, position, out, *numbers)
+    return out
+
+
+def tally(
+    step: Array, position: Array, total: Array, finite: Array, error: Array, size: int, *, plain: Any
+) -> tuple[Array, ...]:
+    old = step, position, total, finite
+    kinds = [getattr(a, "dtype", None) for a in old]
+    if kinds != [np.int64, np.int64, np.float64, np.int64] or error.dtype.name not in REALS:
+        return plain(*old, error, size)
+    new = [cupy.empty((), a.dtype) for a in old]
+    launch("tally", error.dtype, 1, *old, error, *new, np.int64(size))
+    return tuple(new)
+
+
+def copy_all(pairs: list[tuple[Array, Array]]) -> None:
+    """Copies the values of each second array into the first, of its shape and dtype, all in one launch."""
+    flat = [(target, in_order(source)) for target, source in pairs if target.nbytes]
+    words = [pair for pair in flat if pair[0].flags.c_contiguous and pair[0].nbytes % 4 == 0]
+    for start in range(0, len(words), COPIES):
+        part = words[start : start + COPIES]
+        arguments: list[Any] = []
+        for target, source in part:
+            arguments += [np.int64(target.nbytes // 4), *(a.reshape(-1).view(np.uint32) for a in (source, target))]
+        arguments += [np.int64(0), NULL, NULL] * (COPIES - len(part))
+        largest = max(target.nbytes // 4 for target, _ in part)
+        launch("copy_all", np.float32, largest, *arguments, rows=len(part))
+    for target, source in flat:
+        if not (target.flags.c_contiguous and target.nbytes % 4 == 0):
+            cupy.copyto(target, source)
 
 
 # -- convolution and pooling ------------------------------------------------------------------------------------------
@@ -269,7 +340,7 @@ def _update(
     optimizer: Any, kind: int, numbers: tuple[float, ...], parameters: list[Array], gradients: list[Array],
     slots: Slots, hyper: Any,
 ) -> Any:  # fmt: skip
-    """All parameters in one launch, or in one for each sixteen."""
+    """All parameters in one launch, or in one for each PARAMETERS."""
     if not parameters:
         return [], {name: [] for name in slots}
     gradients = optimizer.prepared(parameters, gradients)
@@ -309,6 +380,10 @@ TWINS: dict[str, Any] = {
     "ops.convolution_backward": convolution_backward,
     "ops.dropout": dropout,
     "activations.chain": chain,
+    "feed.rows": rows,
+    "training.tally": tally,
+    "losses.mse": mse,
+    "losses.mse_prime": mse_prime,
     "losses.softmax_cross_entropy": softmax_cross_entropy,
     "losses.softmax_cross_entropy_prime": softmax_cross_entropy_prime,
     "optimizers.SGD.update": sgd_update,

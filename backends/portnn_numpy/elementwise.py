@@ -98,9 +98,10 @@ def _rows_of_targets(y_true: Array, y_pred: Array) -> Array:
     return _rows(y_true.reshape(y_pred.shape)).astype(y_pred.dtype, copy=False)
 
 
-def count_finite(total: Any, count: Any) -> Any:
+def tally(step: int, position: int, total: Any, finite: Any, error: Any, size: int) -> tuple[int, int, Any, Any]:
     """On numbers of the host."""
-    return count + 1 if isfinite(total) else count
+    total = total + error * size
+    return step + 1, position + 1, total, finite + 1 if isfinite(total) else finite
 
 
 TWINS: dict[str, Any] = {
@@ -112,5 +113,5 @@ TWINS: dict[str, Any] = {
     "losses.mse_prime": mse_prime,
     "losses.softmax_cross_entropy": softmax_cross_entropy,
     "losses.softmax_cross_entropy_prime": softmax_cross_entropy_prime,
-    "training.count_finite": count_finite,
+    "training.tally": tally,
 }

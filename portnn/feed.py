@@ -1,0 +1,63 @@
+"""The batches of an epoch: served by the position of the step, from data that lies ready on the device."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from portnn import ops
+from portnn.backend import Array, Backend, device_dtype, namespace
+
+
+class Feed:
+    """Serves the batches of an epoch, and the optimizer's numbers, by the position of the step in the epoch."""
+
+    def __init__(
+        self, x: Array, y: Array, batch_size: int, backend: Backend, dtype: str, classes: bool, kernels: str = "auto"
+    ):
+        self.x, self.y, self.batch_size, self.backend = x, y, batch_size, backend
+        self.classes = classes  # the targets are class numbers, which stay whole numbers
+        self.dtype = dtype
+        self.device_dtype = device_dtype(backend, dtype)
+        self.rows = ops.twin(backend, kernels, rows)
+        self.on_device = False
+        self.hyper: list[tuple[float, ...]] = []
+        self.inputs: dict[str, Any] = {}  # "order": the permutation, "hyper": the table (steps, k), on the device
+
+    def load(self, order: np.ndarray | None, hyper: list[tuple[float, ...]]) -> None:
+        """Takes the permutation (None: in order) and the optimizer's numbers of the epoch to come."""
+        self.hyper = hyper
+        if order is not None:
+            self.inputs["order"] = self.backend.asarray(order)
+        if self.on_device:
+            self.inputs["hyper"] = self.backend.asarray(np.array(hyper, self.dtype))
+
+    def batch(self, position: Any, offsets: Array) -> tuple[Array, Array, Sequence[Any]]:
+        """Returns X, Y and the optimizer's numbers of the step at ``position``; ``offsets`` is 0 .. size - 1."""
+        order = self.inputs.get("order")
+        if self.on_device:
+            xp = self.backend.xp
+            place = order, position, offsets, self.batch_size
+            row = xp.take(self.inputs["hyper"], xp.reshape(position, (1,)), axis=0)
+            hyper: Sequence[Any] = [row[0, k] for k in range(row.shape[1])]
+            y_dtype = self.y.dtype if self.classes else self.device_dtype
+            return self.rows(self.x, *place, self.device_dtype), self.rows(self.y, *place, y_dtype), hyper
+        some = slice(position * self.batch_size, position * self.batch_size + offsets.shape[0])
+        if order is None:
+            x, y = self.x[some, ...], self.y[some, ...]
+        else:
+            x, y = (self.backend.xp.take(data, order[some], axis=0) for data in (self.x, self.y))
+        return self._cast(x), y if self.classes else self._cast(y), self.hyper[position]
+
+    def _cast(self, a: Array) -> Array:
+        return a if a.dtype == self.device_dtype else self.backend.xp.astype(a, self.device_dtype)
+
+
+def rows(data: Array, order: Array | None, position: Array, offsets: Array, batch_size: int, dtype: Any) -> Array:
+    """The batch at ``position`` of an epoch in that ``order`` (None: as it lies), cast to ``dtype``; on the device."""
+    xp = namespace(data)
+    index = position * batch_size + offsets
+    if order is not None:
+        index = xp.take(order, index, axis=0)
+    batch = xp.take(data, index, axis=0)
+    return batch if batch.dtype == dtype else xp.astype(batch, dtype)
