@@ -12,7 +12,7 @@ from portnn_numpy import compiled
 from portnn_numpy.numpy_backend import NumpyBackend
 
 pytestmark = pytest.mark.skipif(
-    isinstance(compiled.version(), Exception), reason=f"Numba cannot be imported: {compiled.version()!r}"
+    isinstance(compiled.load(), Exception), reason=f"Numba cannot be used: {compiled.load()!r}"
 )
 CPU = NumpyBackend()
 drawn = settings(max_examples=60, deadline=None)
@@ -252,16 +252,30 @@ def test_a_layer_of_a_network_used_alone_is_what_it_always_is():
     ],
 )
 def test_without_numba_everything_works(monkeypatch, failure, words):
-    monkeypatch.setattr(compiled, "version", lambda: failure)
-    compiled.twins.cache_clear()
-    try:
-        backend = NumpyBackend()
-        assert dict(backend.faster) == dict(NumpyBackend(compile=False).faster)
-        assert words in backend.describe()["compiled loops"]
-        net = lenet(backend=backend)
-        net.fit(numbers(0, 20, 12, 12, 1), np.zeros(20, int), epochs=1, verbose=0)
-    finally:
-        compiled.twins.cache_clear()
+    monkeypatch.setattr(compiled, "load", lambda: failure)
+    backend = NumpyBackend()
+    assert dict(backend.faster) == dict(NumpyBackend(compile=False).faster)
+    assert words in backend.describe()["compiled loops"]
+    net = lenet(backend=backend)
+    net.fit(numbers(0, 20, 12, 12, 1), np.zeros(20, int), epochs=1, verbose=0)
+
+
+def test_where_nothing_can_be_kept_on_disk_it_is_compiled_anew(monkeypatch):
+    import numba
+
+    from portnn_numpy.compiled.jit import jit
+
+    original, asked = numba.njit, []
+
+    def njit(**options):
+        asked.append(options.get("cache", False))
+        if asked[-1]:
+            raise RuntimeError("cannot cache function 'f': no locator available")
+        return original(**options)
+
+    monkeypatch.setattr(numba, "njit", njit)
+    assert jit(lambda x: x + 1)(2) == 3
+    assert asked == [True, False]
 
 
 def test_neither_import_nor_a_small_network_pays_for_numba():

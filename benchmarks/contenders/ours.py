@@ -42,7 +42,7 @@ class Ours:
             return f"portnn {portnn.__version__}, {', '.join(self.backend.describe().values())}"
         threads = os.environ.get("OPENBLAS_NUM_THREADS", "default")
         core = os.environ.get("OPENBLAS_CORETYPE", "default")
-        loops = f"Numba {compiled.version()}" if compiled.twins() else "no Numba"
+        loops = compiled.describe() if self.compile and self.kernels == "auto" else "no Numba"
         return (
             f"portnn {portnn.__version__}, NumPy {np.__version__}, {loops}, OPENBLAS_NUM_THREADS {threads}, "
             f"CORETYPE {core}"

@@ -13,31 +13,29 @@ from functools import cache
 from typing import Any
 
 
-@cache
 def twins() -> dict[str, Callable[..., Any]]:
     """The table of compiled twins, by the names of their portable ones; empty without Numba."""
-    if isinstance(version(), Exception):
-        return {}
-    from portnn_numpy.compiled import convolution, elementwise, pooling, updates
-
-    return {**elementwise.TWINS, **pooling.TWINS, **convolution.TWINS, **updates.TWINS}
+    found = load()
+    return {} if isinstance(found, Exception) else found
 
 
 @cache
-def version() -> str | Exception:
-    """Numba's version, or why it cannot be imported: it is missing, or too old for this NumPy."""
+def load() -> dict[str, Callable[..., Any]] | Exception:
+    """The table, or why there is none: Numba is missing, too old for this NumPy, or does not work here."""
     try:
-        import numba
+        from portnn_numpy.compiled import convolution, elementwise, pooling, updates
     except Exception as error:  # some versions raise their own at a NumPy they do not know
         return error
-    return str(numba.__version__)
+    return {**elementwise.TWINS, **pooling.TWINS, **convolution.TWINS, **updates.TWINS}
 
 
 def describe() -> str:
     """What ``python -m portnn info`` says."""
-    found = version()
+    found = load()
     if isinstance(found, ModuleNotFoundError):
         return 'not used: pip install "portnn[fast]" brings Numba'
     if isinstance(found, Exception):
         return f"not used: Numba does not work here ({found})"
-    return f"Numba {found}"
+    import numba
+
+    return f"Numba {numba.__version__}"

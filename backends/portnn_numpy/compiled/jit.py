@@ -1,5 +1,6 @@
 """How everything here is compiled, and how arrays are handed over."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -8,10 +9,21 @@ import numpy as np
 Array = Any
 LEAST = 1 << 13  # numbers: with fewer, a call costs more than it saves
 
-# a*b + c may be one instruction; NaN and infinity stay what they are. Sums are taken as written, or in any order.
-OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
-jit = numba.njit(**OPTIONS, fastmath={"contract", "nsz"})
-jit_sums = numba.njit(**OPTIONS, fastmath={"contract", "nsz", "reassoc"})
+
+def _compiler(*fastmath: str) -> Callable[[Any], Any]:
+    """A decorator. NaN and infinity stay what they are; what is compiled is kept on disk, where there is a place."""
+
+    def decorate(function: Any) -> Any:
+        options = {"nogil": True, "error_model": "numpy", "fastmath": set(fastmath)}
+        try:
+            return numba.njit(**options, cache=True)(function)
+        except RuntimeError:  # neither the package's folder nor the user's can be written to
+            return numba.njit(**options)(function)
+
+    return decorate
+
+
+jit = _compiler("contract", "nsz")  # a*b + c may be one instruction
 
 
 def flat(*arrays: Array) -> list[Array] | None:
