@@ -40,7 +40,7 @@ class Feed:
             place = order, position, offsets, self.batch_size
             row = xp.take(self.inputs["hyper"], xp.reshape(position, (1,)), axis=0)
             hyper: Sequence[Any] = [row[0, k] for k in range(row.shape[1])]
-            y_dtype = self.y.dtype if self.classes else self.device_dtype
+            y_dtype = xp.int64 if self.classes else self.device_dtype
             return self.rows(self.x, *place, self.device_dtype), self.rows(self.y, *place, y_dtype), hyper
         some = slice(position * self.batch_size, position * self.batch_size + offsets.shape[0])
         if order is None:

@@ -99,8 +99,14 @@ class State:
         self.counters["finite steps"] = self._whole(0)
 
     def use_device_counters(self) -> None:
-        """Step number and position become 0-d arrays on the device, and the optimizer's numbers a table there."""
+        """Step number and position become 0-d arrays on the device, and the optimizer's numbers a table there.
+
+        Every leaf becomes a copy of its own, once a fit: a graph writes into it, and somebody may hold the old one.
+        """
         if not self.feed.on_device:
+            for home, key in self.places:
+                if not isinstance(home[key], int):
+                    home[key] = self.backend.xp.asarray(home[key], copy=True)
             for name in ("step", "position"):
                 self.counters[name] = self._whole(self.counters[name])
             self.feed.on_device = True

@@ -244,6 +244,19 @@ def test_a_layer_of_a_network_used_alone_is_what_it_always_is():
     assert np.allclose(fc.forward(x), x @ fc.weights + fc.bias, atol=1e-5)
 
 
+def test_our_function_with_a_derivative_of_the_users_is_not_joined():
+    """What such a derivative gives need not follow from Y."""
+    nets = []
+    for kernels in ("auto", "portable"):
+        net = portnn.Network(seed=1, kernels=kernels, backend=CPU)
+        net.add(portnn.FCLayer(3, 4))
+        net.add(portnn.ActivationLayer(activations.relu, lambda x: 1.0 / (1.0 + x * x)))
+        net.use("mse")
+        net.fit(numbers(0, 8, 3), numbers(1, 8, 4), epochs=2, learning_rate=0.1, batch_size=4, verbose=0)
+        nets.append(net.parameters["0.weights"])
+    assert np.allclose(*nets, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("failure", "words"),
     [

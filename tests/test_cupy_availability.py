@@ -260,7 +260,7 @@ def test_the_real_cupy_has_every_name_that_is_used():
     assert [name for name in names.split() if not hasattr(cupy.cuda, name)] == []
     names = "CUDARuntimeError driverGetVersion getDeviceCount getDeviceProperties is_hip runtimeGetVersion"
     assert [name for name in names.split() if not hasattr(cupy.cuda.runtime, name)] == []
-    names = "free_all_blocks free_bytes malloc total_bytes used_bytes"
+    names = "free_all_blocks free_bytes malloc set_limit total_bytes used_bytes"
     assert [name for name in names.split() if not hasattr(cupy.cuda.MemoryPool, name)] == []
     assert hasattr(cupy.cuda.PinnedMemoryPool, "free_all_blocks")
     assert hasattr(cupy.RawModule, "get_function")

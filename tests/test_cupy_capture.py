@@ -915,6 +915,18 @@ def test_the_note_names_the_layer_that_cannot_be_captured(backend, way):
         net.fit(x, y, epochs=3, batch_size=4, learning_rate=0.1, verbose=0)
 
 
+def test_an_array_that_somebody_holds_keeps_its_values(backend):
+    """A graph writes into its buffers; what was taken out of the network before a fit is not one of them."""
+    x, y = np.random.default_rng(0).standard_normal((22, 8, 8, 1)), np.arange(22) % 3
+    net = everything(backend, "auto")
+    for _ in range(3):
+        held = dict(net.parameters)
+        before = {path: np.array(backend.to_numpy(w)) for path, w in held.items()}
+        net.fit(x, y, epochs=2, batch_size=4, verbose=0)
+        assert all(np.array_equal(backend.to_numpy(held[path]), w) for path, w in before.items())
+        assert not np.array_equal(backend.to_numpy(net.parameters["9.weights"]), before["9.weights"])
+
+
 def test_memory_is_reported_and_released(backend, stand_in):
     stand_in.default_pool.held = 700
     assert backend.memory() == {"used": 700, "kept": 0, "free": 123_456, "total": 1_000_000}

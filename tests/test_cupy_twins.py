@@ -225,13 +225,13 @@ def test_mean_squared_error(tables):
 
 @pytest.mark.parametrize("shuffled", [False, True])
 @pytest.mark.parametrize(
-    ("kept", "cast"), [("uint8", True), ("uint8", False), ("int64", False), ("int32", True), ("", True)]
+    ("kept", "cast"), [("uint8", "real"), ("uint8", "int64"), ("int64", "int64"), ("int32", "real"), ("", "real")]
 )
 def test_rows_of_a_batch(tables, rng, kept, cast, shuffled):
     backend = tables.backend
     data = (rng.random((20, 3, 2)) * 100).astype(kept or tables.dtype)
     order = rng.permutation(20)
-    dtype = np.dtype(tables.dtype if cast else data.dtype)
+    dtype = np.dtype(tables.dtype if cast == "real" else cast)
     with backend.scope():
         arguments = (
             backend.asarray(order) if shuffled else None,
@@ -260,10 +260,15 @@ def test_tally(tables, total):
 
 def test_copies_of_more_arrays_than_fit_in_one_launch(tables):
     backend = tables.backend
-    sources = [tables.numbers(*shape) for shape in [(), (3,), (4, 5), (0, 2)] * 20] + [np.arange(5, dtype=np.uint8)]
+    sources = [tables.numbers(*shape) for shape in [(), (3,), (4, 5), (0, 2)] * 20]
+    sources += [np.arange(size, dtype=np.uint8) for size in (5, 8)]
     with backend.scope():
         targets = [backend.asarray(np.zeros_like(a)) for a in sources]
-        backend.driver.copy([(t, tables.there(a)) for t, a in zip(targets, sources, strict=True)])
+        pairs = [(t, tables.there(a)) for t, a in zip(targets, sources, strict=True)]
+        sources.append(np.arange(8, dtype=np.uint8))
+        targets.append(backend.asarray(np.zeros(9, np.uint8))[1:])  # at no address that a word may have
+        pairs.append((targets[-1], backend.asarray(sources[-1])))
+        backend.driver.copy(pairs)
     for target, source in zip(targets, sources, strict=True):
         assert np.array_equal(backend.to_numpy(target), source)
 

@@ -6,6 +6,7 @@ that lives as long as the graph. So the library is called directly, through ctyp
 
 import ctypes
 import ctypes.util
+import threading
 from math import prod
 from typing import Any
 
@@ -14,6 +15,7 @@ import cupy
 Array = Any
 
 WORKSPACE = 32 << 20  # bytes; what NVIDIA recommends for Hopper, and more than others need
+PER_THREAD_STREAM = 2  # cudaStreamPerThread: one number, but another stream in each thread
 LARGEST = 2**31 - 1  # cuBLAS counts in 32 bits
 STATUS = {
     1: "CUBLAS_STATUS_NOT_INITIALIZED",
@@ -74,7 +76,8 @@ class Blas:
 
     def __init__(self, library: Any):
         self.library = library
-        self.handles: dict[tuple[int, int], tuple[Any, ...]] = {}
+        self.handles: dict[tuple[int, int, int], tuple[Any, ...]] = {}
+        self.lock = threading.Lock()
         self.gemm = {
             dtype: (getattr(library, routine), ctypes.pointer(number(1.0)), ctypes.pointer(number(0.0)))
             for dtype, (routine, number) in ROUTINES.items()
@@ -121,9 +124,12 @@ class Blas:
     def handle(self) -> Any:
         """The handle for the current stream of the current device; the first call makes it, which takes a while."""
         stream = cupy.cuda.get_current_stream()
-        key = cupy.cuda.get_device_id(), stream.ptr
+        own = threading.get_ident() if stream.ptr == PER_THREAD_STREAM else 0
+        key = cupy.cuda.get_device_id(), stream.ptr, own
         if key not in self.handles:
-            self.handles[key] = self._open(stream)
+            with self.lock:
+                if key not in self.handles:
+                    self.handles[key] = self._open(stream)
         return self.handles[key][0]
 
     def _open(self, stream: Any) -> tuple[Any, ...]:

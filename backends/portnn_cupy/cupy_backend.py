@@ -14,7 +14,7 @@ import numpy as np
 from portnn.backend import Backend, thin_namespace
 from portnn_cupy import philox, twins
 from portnn_cupy.blas import Blas, load_library
-from portnn_cupy.driver import CupyDriver
+from portnn_cupy.driver import OUT_OF_MEMORY, CupyDriver
 from portnn_cupy.graph import CapturedStep
 
 Array = Any
@@ -107,7 +107,9 @@ class CupyBackend(Backend):
             with self.scope():
                 try:
                     captured()
-                except cupy.cuda.memory.OutOfMemoryError as error:
+                except (cupy.cuda.memory.OutOfMemoryError, cupy.cuda.runtime.CUDARuntimeError) as error:
+                    if getattr(error, "status", OUT_OF_MEMORY) != OUT_OF_MEMORY:
+                        raise
                     traceback.clear_frames(error.__traceback__)  # they hold all that the step had calculated
                     captured.forget()
                     size = getattr(step, "size", None)

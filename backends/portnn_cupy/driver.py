@@ -19,13 +19,15 @@ class CupyDriver:
 
     def __init__(self, device: Any, stream: Any):
         self.device, self.stream = device, stream
-        self.capturing = False
+        self.capturing = self.sweeping = False
         self.retired: list[Any] = []  # pools whose graph is gone, but not yet all of their arrays
 
     def new_memory(self, owner: object) -> Any:
         """A pool for ``owner`` alone: nobody else ever writes where its graph keeps what it calculates in between."""
         self.sweep()
         memory = cupy.cuda.MemoryPool(self._allocate)
+        with self.device:
+            memory.set_limit(size=0)  # at CUPY_GPU_MEMORY_LIMIT it would give back blocks that a graph writes to
         weakref.finalize(owner, self._retire, memory).atexit = False
         return memory
 
@@ -66,6 +68,7 @@ class CupyDriver:
                 raise
             if self.capturing:  # the pool's answer would be to give back free blocks, which the graph writes to
                 raise RuntimeError(f"the graph needs {size:,} bytes more than the GPU has left") from error
+        self.sweep()
         cupy.get_default_memory_pool().free_all_blocks()
         return cupy.cuda.MemoryPointer(cupy.cuda.Memory(size), 0)
 
@@ -76,9 +79,14 @@ class CupyDriver:
 
     def sweep(self) -> None:
         """Gives back the memory of graphs that are gone."""
-        if self.capturing:
-            return  # later: memory is given back by calls that wait for the device
-        with self.device:
-            for memory in self.retired:
-                memory.free_all_blocks()
-            self.retired = [memory for memory in self.retired if memory.total_bytes()]
+        if self.capturing or self.sweeping:
+            return  # later: it takes calls that wait for the device, and garbage collection may come in between
+        self.sweeping = True
+        try:
+            retired, self.retired = self.retired, []
+            with self.device:
+                for memory in retired:
+                    memory.free_all_blocks()
+            self.retired += [memory for memory in retired if memory.total_bytes()]
+        finally:
+            self.sweeping = False

@@ -94,7 +94,7 @@ KERNEL void cross_entropy_prime(const real *y, const number *labels, real *dy, n
 
 # -- the train step ---------------------------------------------------------------------------------------------------
 
-# Rows of data (samples, size) that a batch takes, cast: bytes become numbers of the network's kind, and labels stay.
+# Rows of data (samples, size) that a batch takes, cast: bytes become numbers of the network's kind, or labels.
 _ROWS = """
 KERNEL void rows_{0}_{1}(const {0} *data, const number *order, const number *position, {1} *out,
     number batch_size, number rows, number size)
@@ -105,7 +105,7 @@ KERNEL void rows_{0}_{1}(const {0} *data, const number *order, const number *pos
     }}
 }}
 """
-ROW_KINDS = (("byte", "real"), ("real", "real"), ("byte", "byte"), ("number", "number"))
+ROW_KINDS = (("byte", "real"), ("real", "real"), ("byte", "number"), ("number", "number"))
 COPIES = 64  # at most, in one launch
 STEP = (
     "typedef unsigned char byte;\n"

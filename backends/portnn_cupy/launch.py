@@ -11,7 +11,7 @@ from portnn_cupy.philox import PHILOX
 
 Array = Any
 THREADS = 256
-MOST_BLOCKS = 1 << 14  # each thread's loop goes on with what is left
+MOST_BLOCKS = 1 << 12  # in all rows; each thread's loop goes on with what is left
 NULL = np.uint64(0)  # for a pointer to nothing; CuPy makes of None the address 0xffffffff (its issue 9046)
 REALS = {"float32": "float", "float64": "double"}
 
@@ -19,7 +19,7 @@ REALS = {"float32": "float", "float64": "double"}
 def launch(name: str, dtype: Any, n: int, *arguments: Any, rows: int = 1) -> None:
     """Runs a kernel over n numbers on the current stream, in as many rows of blocks as it asks for."""
     if n:
-        blocks = min(-(-n // THREADS), MOST_BLOCKS)
+        blocks = min(-(-n // THREADS), max(1, MOST_BLOCKS // rows))
         _kernel(name, REALS[np.dtype(dtype).name])((blocks, rows), (THREADS,), arguments)
 
 

@@ -10,7 +10,7 @@ from portnn.layers.fc import FCLayer
 
 Array = Any
 # Those whose derivative follows from Y alone: X, which is never written out, is not needed on the way back.
-FUNCTIONS = (activations.relu, activations.tanh)
+PAIRS = ((activations.relu, activations.relu_prime), (activations.tanh, activations.tanh_prime))
 TWINS = ("ops.biased", "activations.chain")
 
 
@@ -57,5 +57,5 @@ def _suits(layer: Any, activation: Any) -> bool:
         type(layer) in (FCLayer, ConvLayer)
         and "bias" in layer.shapes
         and type(activation) is ActivationLayer
-        and activation.activation in FUNCTIONS
+        and (activation.activation, activation.activation_prime) in PAIRS
     )
