@@ -210,8 +210,11 @@ class Network:
         with self.backend.scope():
             X = border.batch(x, self.backend, self.dtype, "x")
             self._check_shapes(tuple(X.shape[1:]))
-            outputs = [self._forward(X[part, ...]) for part in border.slices(X.shape[0], batch_size)]
-            Y = outputs[0] if len(outputs) == 1 else self.backend.xp.concat(outputs)
+            if X.shape[0] <= batch_size:
+                Y = self._forward(X)
+            else:
+                parts = border.slices(X.shape[0], batch_size)
+                Y = self.backend.xp.concat([self._forward(X[part, ...]) for part in parts])
             if type(Y) is type(x) is np.ndarray and np.may_share_memory(Y, x):
                 return Y.copy()  # layers that change nothing but the shape: the caller's memory stays the caller's
             return Y if self.backend.owns(x) else self.backend.to_numpy(Y)
@@ -334,7 +337,8 @@ class Network:
         return self._ready[1]
 
     def _forward(self, X: Array) -> Array:
-        Y = self.backend.xp.astype(X, getattr(self.backend.xp, self.dtype), copy=False)
+        dtype = getattr(self.backend.xp, self.dtype)
+        Y = X if X.dtype == dtype else self.backend.xp.astype(X, dtype)
         for layer in self._joined():
             Y = layer.forward(Y)
             if not ops.is_ours(type(layer)):
