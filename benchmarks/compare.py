@@ -184,6 +184,8 @@ def main() -> None:
     parser.add_argument("--portable", action="store_true", help="portnn without its fast twins too")
     parser.add_argument("--save", type=Path)
     options = parser.parse_args()
+    if unknown := set(options.work) - {"predict", *workloads.WORKLOADS}:
+        parser.error(f"unknown work: {', '.join(sorted(unknown))}")
     core = options.core_type or os.environ.get("OPENBLAS_CORETYPE", "default")
     head = (
         f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}; {options.rounds} rounds; "

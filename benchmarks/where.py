@@ -1,6 +1,6 @@
 """Where the time of a train step goes, beside the least it could take.
 
-    python benchmarks/where.py [a b c128 c32 d] [--rounds 7] [--plain]
+    python benchmarks/where.py [a a128 b c128 c32 d] [--rounds 7] [--plain]
 
 For each workload of ``compare.py``: the operations of its products over the rate at which this machine multiplies
 large matrices, and the bytes that must be moved at least over the rate at which it copies; then the time of each layer,
@@ -140,6 +140,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--plain", action="store_true")
     options = parser.parse_args()
+    if unknown := set(options.work) - {*workloads.WORKLOADS}:
+        parser.error(f"unknown work: {', '.join(sorted(unknown))}")
     for key, value in portnn.get_backend("cpu").describe().items():
         print(f"{key}: {value}")
     print("OPENBLAS_CORETYPE:", os.environ.get("OPENBLAS_CORETYPE", "default"))

@@ -59,10 +59,11 @@ def twin(
 ) -> TwinReport:
     """Trains copies of a network on two backends, step by step, and names the first tensor in which they differ.
 
-    The arguments are those of ``fit``, and the network must be ready for it; it is left as it is. In every step each
-    layer's output, dE/dX and gradients, the loss, and then parameters, buffers and the optimizer's memory are compared:
-    the largest difference, relative to the largest value of the tensor. ``tolerance`` is 1e-4 in float32, 1e-9 in
-    float64. Nothing is evened out in between: rounding may add up over many steps.
+    x, y, epochs, learning_rate, batch_size and shuffle mean what they mean in ``fit``, with other defaults; the network
+    must be ready for it, and is left as it is. Neighbours are joined only where both backends join them. In every step
+    each layer's output, dE/dX and gradients, the loss, and then parameters, buffers and the optimizer's memory are
+    compared: the largest difference, relative to the largest value of the tensor. ``tolerance`` is 1e-4 in float32,
+    1e-9 in float64. Nothing is evened out in between: rounding may add up over many steps.
 
     Raises what ``fit`` raises, and BackendUnavailableError if one of the backends cannot run here.
 

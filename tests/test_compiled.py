@@ -94,6 +94,17 @@ def test_small_convolutions_are_gathered_and_large_ones_are_not():
     assert not isinstance(twice.convolution(x, w, plan, 1)[1], Seen)
 
 
+def test_tables_of_the_way_back_stay_small(monkeypatch):
+    """They count filters where those of the way there count channels."""
+    from portnn_numpy.compiled import convolution
+
+    fast, portable = tables()
+    monkeypatch.setattr(convolution, "backward_table", lambda *a: pytest.fail("a table of millions of lines"))
+    plan = window_plan((100, 100), (3, 3), 1, "same")
+    w, d = numbers(0, 3, 3, 4, 64), numbers(1, 16, 100, 100, 64)
+    close(fast.convolution_backward(w, d, plan, 1), portable.convolution_backward(w, d, plan, 1), "float32")
+
+
 @st.composite
 def poolings(draw):
     axes = draw(st.integers(1, 2))

@@ -1,6 +1,7 @@
 """The fused twins: each under the name of its portable one, with its meaning, in one launch or a few.
 
-What they get may lie in any order; what they return is in C order. Nothing is read on the host, nothing is uploaded.
+What they get may lie in any order; what they return is in C order, but for patches,
+which are (K, M) views of (M, K) arrays; ``biased`` may write into its product. Nothing is read on the host or uploaded.
 """
 
 from math import prod

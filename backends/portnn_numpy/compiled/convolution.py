@@ -38,7 +38,7 @@ class Table(NamedTuple):
 
 @jit
 def _gather(x: Array, w: Array, y: Array, first: Array, lines: Array, rows: Array, n: int, blocks: Array) -> None:
-    """y (F, P, N) from x (C, Q, N), each as one line of numbers, and w (B, T * 6), the weights of blocks of filters."""
+    """y (F, P, N) from x (C, Q, N), each as one line of numbers, and w (B, (T + 1) * 6), six filters a block."""
     pixels = first.shape[0] - 1
     size = uintp(pixels * n)
     for p in range(pixels):
@@ -270,7 +270,9 @@ def convolution_gradient(seen: Any, output_error: Array, plan: Any, shape: Any, 
 
 
 def convolution_backward(weights: Array, output_error: Array, plan: Any, groups: int = 1, *, plain: Any) -> Array:
-    if weights.shape[-2] < FEWEST_CHANNELS or not suits(output_error, weights, plan, groups):
+    entries = prod(plan.image) * len(plan.windows) * (weights.shape[-1] // groups + 1)
+    few = weights.shape[-2] < FEWEST_CHANNELS or entries > LARGEST_TABLE
+    if few or not suits(output_error, weights, plan, groups):
         return plain(weights, output_error, plan, groups)
     n, size, channels = output_error.shape[0], weights.shape[-1] // groups, weights.shape[-2]
     error = writable(images.channels_first(output_error)).reshape(groups, size, *plan.output, n)
