@@ -8,6 +8,7 @@ import numpy as np
 from portnn import activations, losses
 from portnn.backend import Array, Backend
 from portnn.layers import ActivationLayer, SoftmaxLayer, chain
+from portnn.ops import is_ours
 from portnn.pairs import name_of
 from portnn.transfer import bring
 
@@ -23,6 +24,19 @@ def batch(x: Any, backend: Backend, dtype: str, what: str) -> Array:
     if array.ndim == 0:
         raise ValueError(f"{what} must have an axis of samples, (N, ...), got the single number {x!r:.40}")
     return array
+
+
+def answer(Y: Array, X: Array, x: Any, backend: Backend, layers: list[Any]) -> Any:
+    """What a network's outputs Y for X leave as: NumPy unless ``x`` was an array of the backend; never X's own memory.
+
+    Layers that change nothing but the shape hand X on, and X may be what the caller gave: an array, a file's memory.
+    """
+    if type(Y) is np.ndarray:
+        return Y.copy() if np.may_share_memory(Y, X) else Y
+    if not backend.owns(x):
+        return backend.to_numpy(Y)
+    calculated = any(layer.parameters and is_ours(type(layer)) for layer in layers)
+    return Y if calculated else backend.xp.asarray(Y, copy=True)
 
 
 def check_lengths(x: Array, y: Array) -> None:

@@ -143,17 +143,15 @@ class _Run:
             with network.backend.scope():
                 state.start_epoch()
                 order = random.permutation(network.seed, network.epoch, self.samples) if self.shuffle else None
-                hyper = [self.optimizer.hyper(network.step + k) for k in range(len(self.sizes))]
-                self.feed.load(order, hyper)
+                self.feed.load(order, state.hyper(len(self.sizes)))
             for size in self.sizes:
                 with network.backend.scope():
                     self.tensors = []
-                    state.commit(self.made[size]())
+                    state.commit(self.made[size]())  # which counts the step too
                     for place, name, leaf in self._leaves():
                         self.see(place, name, leaf)
-                network.step += 1
                 yield self.tensors
-            network.epoch += 1
+            network.progress["epoch"] += 1
 
     def see(self, place: str, name: str, tensor: Array) -> None:
         self.tensors.append((place, name, np.array(self.network.backend.to_numpy(tensor))))

@@ -1,23 +1,46 @@
 """The network: a chain of layers, a loss, and the loop that trains them."""
 
-from collections.abc import Callable, Iterable, Iterator
+import copy
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import methodcaller
+from threading import get_ident
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from portnn import border, losses, ops, random, summary, training
-from portnn.backend import Array, Backend, get_backend
+from portnn.backend import Array, Backend, device_dtype, get_backend, in_order
 from portnn.layers import article, chain, checks, joined
+from portnn.layers.activation import ActivationLayer
 from portnn.layers.layer import Layer
+from portnn.leaves import Leaves, parameters_of, slots_of
 from portnn.metrics import METRICS
 from portnn.metrics import find as find_metric
 from portnn.optimizers import SGD
 from portnn.pairs import bound, find_pair, name_of
 from portnn.summary import Summary
 from portnn.training import History
+from portnn.turns import Turns
 
 DTYPES = ("float32", "float64")
 KERNELS = ("auto", "portable")
+# What is settled elsewhere: to set it here would leave the network half as it was.
+_BY_USE = 'net.use("mse", optimizer=Adam(), metrics=["accuracy"]), which starts training afresh'
+_ANEW = "is settled when a network is made: make another one, Network(layers, {0}=...), of copy.deepcopy(net.layers)"
+SETTLED = {
+    "backend": "is changed by net.to(backend), which moves the weights",
+    "dtype": _ANEW,
+    "seed": _ANEW,
+    "kernels": _ANEW,
+    **dict.fromkeys(("loss", "loss_prime", "optimizer", "metrics"), f"is set by {_BY_USE}"),
+    "history": "gathers what fit has done; net.use(...) starts it afresh",
+    "parameters": "are set one by one, net.parameters[path] = array, or together, net.parameters.update(arrays)",
+    "slots": "are set one by one, net.slots[kind][path] = array",
+    "gradients": "are what the last step has left",
+    "progress": "counts what fit has done",
+}
 
 
 class Network:
@@ -44,24 +67,21 @@ class Network:
         seed: int | None = None,
         kernels: str = "auto",
     ):
-        self.backend: Backend = get_backend(backend)
+        self.turns = Turns()
+        target = get_backend(backend)
         name = _dtype_name(dtype)
         if name not in DTYPES:
             raise ValueError(f"dtype must be one of {DTYPES}, got {dtype!r}")
         if kernels not in KERNELS:
             raise ValueError(f"kernels must be one of {KERNELS}, got {kernels!r}")
-        self.dtype, self.kernels = name, kernels
-        self.seed = random.check_seed(seed)
+        self._settle(backend=target, dtype=name, kernels=kernels, seed=random.check_seed(seed))
         self.layers: list[Layer] = []
-        self.loss: Any = None
-        self.loss_prime: Any = None
-        self.optimizer: Any = None
-        self.metrics: list[tuple[str, Callable[..., Any]]] = []
-        self.step = 0  # updates made since use()
-        self.epoch = 0  # epochs finished since use()
-        self._checked: tuple[Any, ...] = ()  # for what shape and layers it is known that they fit
-        self._ready: tuple[tuple[Any, ...], list[Any]] = ((), [])  # the layers as they run, and for what that holds
-        self.slots: dict[str, dict[str, Array]] = {}  # what the optimizer remembers: kind -> parameter path -> array
+        self._known: list[Any] = []  # the layers when they were last put in their places
+        self._composites: list[tuple[Layer, list[Any]]] = []  # those with layers in them, and which these were
+        self._settle(loss=None, loss_prime=None, optimizer=None, metrics=[], history=History())
+        self._settle(progress={"step": 0, "epoch": 0})  # updates made, and epochs finished, since use()
+        self._checked: tuple[int, ...] | None = None  # for what shape of samples it is known that the layers fit
+        self._ready: Ready | None = None
         if isinstance(layers, Layer):
             raise TypeError(f"layers must be a list, got one layer: Network([{layers}])")
         if not isinstance(layers, Iterable):
@@ -69,33 +89,111 @@ class Network:
         for layer in layers:
             self.add(layer)
 
+    backend: Backend
+    dtype: str
+    kernels: str
+    seed: int
+    loss: Any
+    loss_prime: Any
+    optimizer: Any
+    metrics: list[tuple[str, Callable[..., Any]]]
+    history: History  # of all fits since use()
+    progress: dict[str, int]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in SETTLED and not (name == "parameters" and isinstance(value, Leaves)):  # net.parameters |= {...}
+            raise ValueError(f"net.{name} {SETTLED[name].format(name)}")
+        super().__setattr__(name, value)
+
+    def _settle(self, **settings: Any) -> None:
+        self.__dict__.update(settings)
+
     # -- building ----------------------------------------------------------------------------------------------
 
     def add(self, layer: Layer) -> None:
         """Appends a layer; its weights exist from now on. ValueError if it does not fit what comes before it."""
-        index = len(self.layers)
         if not isinstance(layer, Layer):
             example = f"add({layer.__name__}(...))" if isinstance(layer, type) else "add(FCLayer(2, 3))"
             raise TypeError(f"add takes a Layer object, such as {example}, got {layer!r:.60}")
-        parts = chain.parts(layer, [])
-        for part in parts:
+        with self.turns.take("add"):
+            self._arrange()
+            self._take_in([*self.layers, layer], [layer], None)
+            self.layers.append(layer)
+            self._note_layers()
+
+    def _arrange(self) -> None:
+        """Puts the layers in their places, if some were taken out, put in or replaced since it was done last.
+
+        Each has the path of its place then; those that stay keep their weights and all that training has gathered,
+        new ones are built. An error leaves everything as it was.
+        """
+        if self.layers == self._known and all(layer.layers == inside for layer, inside in self._composites):
+            return
+        if (turn := self.turns.held()) is not None and turn.what == "fit":
+            raise RuntimeError("the layers were changed within fit: change them before, or after it has ended")
+        if not isinstance(self.layers, list):
+            raise TypeError(f"net.layers must be a list of layers, got {self.layers!r:.60}")
+        before = [part for layer in self._known for part in layer.walk()]
+        before += [part for _, inside in self._composites for child in _flat(inside) for part in child.walk()]
+        self._take_in(self.layers, self.layers, self)
+        now = {id(layer) for layer in self.walk()}
+        for part in before:
+            if id(part) not in now and part._owner is not None and part._owner() is self:
+                part.count_updates(self.step, learns=False)
+                part._owner = None
+        self._note_layers()
+
+    def _take_in(self, layers: list[Any], candidates: list[Any], home: Any) -> None:
+        """Checks ``candidates`` among all ``layers``, builds those that are new, and gives each its path.
+
+        ``home``: the network that they may be part of.
+        """
+        found: list[Any] = []
+        for layer in candidates:
+            found += chain.parts(layer, found, home)
+        for part in found:
             fault = article.missing_method(part, Layer)
             if fault:
                 raise TypeError(fault)
         try:
-            before = chain.shapes([*self.layers, layer], None)[index]
-            for part in parts:
-                if not part.written_as_in_the_article:  # it may have an array of that name
-                    part.kernels = self.kernels
-            layer.build(before, self.backend, self.dtype, self.seed, str(index))
+            shapes = chain.shapes(layers, None)
+            for index, layer in enumerate(layers):
+                if any(layer is candidate for candidate in candidates):
+                    self._build(layer, shapes[index], str(index))
         except AttributeError as error:
             raise TypeError(
                 f"{type(layer).__name__} is not ready to be added: {error}. If it derives from a layer of portnn, its "
                 "__init__ must call super().__init__(...)"
             ) from error
-        for part in parts:
-            part.in_network = True
-        self.layers.append(layer)
+
+    def _build(self, layer: Layer, before: tuple[int, ...] | None, path: str) -> None:
+        """A layer that is here already takes its place; a new one, or one with a new layer in it, is built for it."""
+        parts = list(layer.walk())
+        new = [part for part in parts if part._owner is None or part._owner() is not self]
+        if new:
+            for part in new:
+                if not part.written_as_in_the_article:  # it may have an array of that name
+                    part.kernels = self.kernels
+                part._slots, part._counts = {}, {}  # another network's optimizer made them
+            staying = [(part, part.drawn) for part in parts if all(part is not other for other in new)]
+            for part, _ in staying:
+                part.drawn = {}  # its values are not drawn again for another place
+            layer.build(before, self.backend, self.dtype, self.seed, path)
+            for part, drawn in staying:
+                part.drawn = drawn
+            here = weakref.ref(self)
+            for part in new:
+                part._owner = here
+        layer.place(path)
+
+    def _note_layers(self) -> None:
+        self._checked = self._ready = None
+        self._known = list(self.layers)
+        self._composites = [
+            (part, [list(child) if isinstance(child, list) else child for child in part.layers])
+            for part in self.walk()
+            if part.layers
+        ]
 
     def use(
         self,
@@ -125,26 +223,27 @@ class Network:
             raise ValueError(
                 f"metrics and the error need different names, got {', '.join(names)}: name your functions apart"
             )
-        border.check_ending(self.layers, pair[0])
-        self.loss, self.loss_prime = pair
-        self.optimizer, self.metrics = optimizer, found
-        self.step, self.epoch, self.slots = 0, 0, {}
+        with self.turns.take("use"):
+            self._arrange()
+            border.check_ending(self.layers, pair[0])
+            for layer in self.walk():
+                layer._slots, layer._counts = {}, {}
+            self._settle(loss=pair[0], loss_prime=pair[1], optimizer=optimizer, metrics=found)
+            self._settle(progress={"step": 0, "epoch": 0}, history=History({name: [] for name in names}))
 
     def to(self, backend: Any) -> "Network":
         """Moves the network, with all that training has gathered, to another backend; returns the network."""
         target = get_backend(backend)
-        slots = {
-            kind: {path: target.asarray(self.backend.to_numpy(array)) for path, array in home.items()}
-            for kind, home in self.slots.items()
-        }
-        try:
-            for layer in self.walk():
-                layer.move(target)
-        except BaseException:  # out of memory, say: nothing stays half moved
-            for layer in self.walk():
-                layer.move(self.backend)
-            raise
-        self.backend, self.slots = target, slots
+        with self.turns.take("to"):
+            self._arrange()
+            try:
+                for layer in self.walk():
+                    layer.move(target)
+            except BaseException:  # out of memory, say: nothing stays half moved
+                for layer in self.walk():
+                    layer.move(self.backend)
+                raise
+            self._settle(backend=target, _ready=None)
         return self
 
     # -- training and predicting ---------------------------------------------------------------------------------
@@ -180,14 +279,17 @@ class Network:
         batch_size = checks.size("batch_size", batch_size)
         shuffle, check_finite = checks.flag("shuffle", shuffle), checks.flag("check_finite", check_finite)
         optimizer = self._optimizer(learning_rate)
-        for layer in self.walk():
-            if batch_size > 1 and layer.written_as_in_the_article and not layer.batched:
-                raise ValueError(
-                    f"batch_size={batch_size}, but layer {layer.path} ({type(layer).__name__}) is written as in the "
-                    "article: it takes one sample at a time. Use batch_size=1, or set batched = True in its class if "
-                    "it takes batches"
-                )
-        with self.backend.scope():
+        with self.turns.take("fit"), self.backend.scope():
+            self._arrange()
+            for layer in self.walk():
+                if batch_size > 1 and layer.written_as_in_the_article and not layer.batched:
+                    raise ValueError(
+                        f"batch_size={batch_size}, but layer {layer.path} ({type(layer).__name__}) is written as in "
+                        "the article: it takes one sample at a time. Use batch_size=1, or set batched = True in its "
+                        "class if it takes batches"
+                    )
+            for layer in self.layers:
+                layer.freeze()
             X, Y, classes = self._data(x, y, check_finite, batch_size)
             return training.train(
                 self,
@@ -207,6 +309,10 @@ class Network:
         batch_size = checks.size("batch_size", batch_size)
         if not self.layers:
             raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
+        if self.turns.held_elsewhere() is not None:
+            return copy.deepcopy(self).predict(x, batch_size=batch_size)  # as it was between two steps
+        self._arrange()
+        step = self.step
         with self.backend.scope():
             X = border.batch(x, self.backend, self.dtype, "x")
             self._check_shapes(tuple(X.shape[1:]))
@@ -215,9 +321,10 @@ class Network:
             else:
                 parts = border.slices(X.shape[0], batch_size)
                 Y = self.backend.xp.concat([self._forward(X[part, ...]) for part in parts])
-            if type(Y) is type(x) is np.ndarray and np.may_share_memory(Y, x):
-                return Y.copy()  # layers that change nothing but the shape: the caller's memory stays the caller's
-            return Y if self.backend.owns(x) else self.backend.to_numpy(Y)
+            Y = border.answer(Y, X, x, self.backend, self.layers)
+        if self.step != step:  # another thread has begun to train in between
+            return copy.deepcopy(self).predict(x, batch_size=batch_size)
+        return Y
 
     def evaluate(self, x: Any, y: Any, *, batch_size: int = 1024) -> dict[str, float]:
         """Returns the mean error, and each metric's mean, over samples ``x`` (N, ...) with targets ``y`` (N, ...)."""
@@ -226,19 +333,27 @@ class Network:
         if self.loss is None:
             raise RuntimeError('the network has no loss: call net.use("mse") before evaluate')
         batch_size = checks.size("batch_size", batch_size)
+        if self.turns.held_elsewhere() is not None:
+            return copy.deepcopy(self).evaluate(x, y, batch_size=batch_size)
+        self._arrange()
+        step = self.step
         with self.backend.scope():
             X, Y, classes = self._data(x, y, False)
             n, xp = X.shape[0], self.backend.xp
             sums = dict.fromkeys(("error", *(name for name, _ in self.metrics)), 0.0)
+            guarded = self.has_user_code
             for part in border.slices(n, batch_size):
                 Y_pred = self._forward(X[part, ...])
-                Y_true = Y[part, ...] if classes else xp.astype(Y[part, ...], Y_pred.dtype)
+                Y_true = Y[part, ...] if classes else xp.astype(Y[part, ...], Y_pred.dtype, copy=guarded)
+                Y_true = in_order(xp.asarray(Y_true, copy=True) if classes and guarded else Y_true)
                 error = self.bound_loss(Y_true, Y_pred)
                 sums["error"] += float(self.backend.to_numpy(error)) * Y_pred.shape[0]
                 for name, metric in self.metrics:
                     total = training.metric_sum(name, metric, Y_true, Y_pred, self.backend)
                     sums[name] += float(self.backend.to_numpy(total))
-            return {name: value / n for name, value in sums.items()}
+        if self.step != step:
+            return copy.deepcopy(self).evaluate(x, y, batch_size=batch_size)
+        return {name: value / n for name, value in sums.items()}
 
     def summary(self, input_shape: tuple[int, ...] | None = None) -> Summary:
         """Returns a table of the layers as text: output shapes, parameters, bytes, multiply-adds for one sample.
@@ -262,14 +377,44 @@ class Network:
     # -- looking inside --------------------------------------------------------------------------------------------
 
     @property
-    def parameters(self) -> dict[str, Array]:
-        """Every parameter by its dotted path: ``net.parameters["0.weights"]``."""
-        return {f"{layer.path}.{name}": array for layer in self.walk() for name, array in layer.parameters.items()}
+    def step(self) -> int:
+        """Updates made since ``use()``; schedules and masks follow it."""
+        return self.progress["step"]
+
+    @step.setter
+    def step(self, value: int) -> None:
+        self.progress["step"] = checks.size("step", value, least=0)
 
     @property
-    def gradients(self) -> dict[str, Array]:
+    def epoch(self) -> int:
+        """Epochs finished since ``use()``; shuffles follow it."""
+        return self.progress["epoch"]
+
+    @epoch.setter
+    def epoch(self, value: int) -> None:
+        self.progress["epoch"] = checks.size("epoch", value, least=0)
+
+    @property
+    def parameters(self) -> Leaves:
+        """Every parameter by its dotted path: ``net.parameters["0.weights"]``; set, it is checked, cast and copied."""
+        return parameters_of(chain.named(self.layers))
+
+    @property
+    def slots(self) -> dict[str, Leaves]:
+        """What the optimizer remembers of each parameter: ``net.slots["velocity"]["0.weights"]``."""
+        return slots_of(chain.named(self.layers))
+
+    @property
+    def gradients(self) -> Mapping[str, Array]:
         """The gradients of the last backward pass, by the path of their parameter."""
-        return {f"{layer.path}.{name}": array for layer in self.walk() for name, array in layer.gradients.items()}
+        layers = chain.named(self.layers)
+        return MappingProxyType({f"{path}.{name}": g for path, layer in layers for name, g in layer.gradients.items()})
+
+    @property
+    def has_user_code(self) -> bool:
+        """Whether something that is not portnn's own is given batches: it might write into them."""
+        parts = [self.loss, *(metric for _, metric in self.metrics)]
+        return self._run().guarded or not all(ops.is_ours(part) or part is None for part in parts)
 
     @property
     def bound_loss(self) -> Callable[..., Any]:
@@ -286,13 +431,38 @@ class Network:
         for layer in self.layers:
             yield from layer.walk()
 
+    def refuse_beside_fit(self, what: str, instead: str = "do it when fit has ended") -> None:
+        """RuntimeError while another thread trains the network."""
+        turn = self.turns.held_elsewhere()
+        if turn is not None and self.__dict__.get("_copied_by") != get_ident():
+            raise RuntimeError(f"{what} while another thread is in {turn.what} of the network: {instead}")
+
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_checked": (), "_ready": ((), [])}
+        """A copy of all that a network is, as it was between two steps, also while another thread trains it."""
+        with self.backend.scope():
+            layers = list(self.walk())
+            homes: list[Any] = [self.progress, *self.history.values()]
+            for layer in layers:
+                homes += [layer.parameters, layer.buffers, layer._counts, *layer._slots.values()]
+            then = list(map(methodcaller("copy"), homes))  # one call into C
+            if self.turns.held_elsewhere() is not None and self.backend.name != "cpu":  # a graph writes into its arrays
+                for home in then:
+                    if isinstance(home, dict):
+                        home.update({key: _apart(array, self.backend) for key, array in home.items()})
+            transient = ("_known", "_composites", "_checked", "_ready", "_copied_by")
+            state = {name: value for name, value in self.__dict__.copy().items() if name not in transient}
+            self.__dict__["_copied_by"] = get_ident()
+            try:
+                return copy.deepcopy(state, {id(home): as_then for home, as_then in zip(homes, then, strict=True)})
+            finally:
+                self.__dict__["_copied_by"] = None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        here = weakref.ref(self)
         for layer in self.walk():
-            layer.in_network = True
+            layer._owner = here
+        self._note_layers()
 
     def __repr__(self) -> str:
         inside = ", ".join(map(repr, self.layers))
@@ -316,38 +486,37 @@ class Network:
         last = shapes[-1]
         assert last is not None
         Y, classes = border.targets(Y, last, self.loss, self.backend)
-        if batch_size is not None:
+        if batch_size is not None:  # for training: each sample will be taken many times
             border.check_batches(self.layers, shapes, X.shape[0], batch_size)
+            X, Y = in_order(X), in_order(Y)
         if not all(layer.complete for layer in self.walk()):  # parameters that only the data can shape
             self._forward(X[:1, ...])
         return X, Y, classes
 
     def _check_shapes(self, sample: tuple[int, ...]) -> None:
         """That the layers fit on samples of this shape; looked at again when shape or layers have changed."""
-        asked = (sample, *self.layers)
-        if self._checked != asked:
+        if self._checked != sample:
             chain.shapes(self.layers, sample)
-            self._checked = asked
+            self._checked = sample
 
-    def _joined(self) -> list[Any]:
-        """The layers as they run, neighbours joined where the backend can."""
-        asked = (self.backend, self.kernels, *self.layers)
-        if self._ready[0] != asked:
-            self._ready = asked, joined.join(self.layers, self.backend, self.kernels)
-        return self._ready[1]
+    def _run(self) -> "Ready":
+        if self._ready is None or not self._ready.complete:
+            self._ready = Ready(self)
+        return self._ready
 
     def _forward(self, X: Array) -> Array:
-        dtype = getattr(self.backend.xp, self.dtype)
-        Y = X if X.dtype == dtype else self.backend.xp.astype(X, dtype)
-        for layer in self._joined():
+        X, run = in_order(X), self._run()
+        run.check_leaves()
+        Y = X if X.dtype == run.dtype and not run.guarded else self.backend.xp.astype(X, run.dtype)
+        for layer, own in run.layers:
             Y = layer.forward(Y)
-            if not ops.is_ours(type(layer)):
+            if not own:
                 checks.answer(layer, "forward", Y, samples=X.shape[0])
         return Y
 
     def _passes(self, X: Array) -> Iterator[Array]:
         """X as the network takes it, and what each of the layers makes of it."""
-        Y = self.backend.xp.astype(X, getattr(self.backend.xp, self.dtype), copy=False)
+        Y = self.backend.xp.astype(in_order(X), getattr(self.backend.xp, self.dtype))
         yield Y
         for layer in self.layers:
             Y = checks.answer(layer, "forward", layer.forward(Y), samples=X.shape[0])
@@ -365,6 +534,40 @@ class Network:
                 f"learning_rate={learning_rate!r} out"
             )
         return self.optimizer if learning_rate is None else SGD(learning_rate)
+
+
+class Ready:
+    """A network's layers as ``predict`` runs them, for as long as they are the same: neighbours joined, and so on."""
+
+    def __init__(self, network: Network):
+        layers = joined.join(network.layers, network.backend, network.kernels)
+        self.layers = [(layer, ops.is_ours(type(layer))) for layer in layers]
+        self.dtype = device_dtype(network.backend, network.dtype)
+        self.all = list(network.walk())
+        self.complete = all(layer.complete for layer in self.all)
+        parts: list[Any] = [type(layer) for layer in self.all]
+        parts += [layer.activation for layer in self.all if isinstance(layer, ActivationLayer)]
+        self.guarded = not all(map(ops.is_ours, parts))  # a user's code is given the batches
+        self.leaves = [(layer.parameters, name, shape) for layer in self.all for name, shape in layer.shapes.items()]
+
+    def check_leaves(self) -> None:
+        """That every parameter is what it must be: a look at each, and only where one is not a closer one."""
+        for home, name, shape in self.leaves:
+            array = home.get(name)
+            if array is None or array.shape != shape or array.dtype is not self.dtype:
+                for layer in self.all:
+                    layer.check_leaves()
+                return
+
+
+def _flat(layers: list[Any]) -> Iterator[Any]:
+    """The layers of a list in which a branch may be a list itself."""
+    for child in layers:
+        yield from child if isinstance(child, (list, tuple)) else (child,)
+
+
+def _apart(array: Any, backend: Backend) -> Any:
+    return backend.xp.asarray(array, copy=True) if backend.owns(array) else array
 
 
 def _dtype_name(dtype: Any) -> str:

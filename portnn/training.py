@@ -1,4 +1,4 @@
-"""The train step, the epoch, and the state they change.
+"""The train step and the epoch.
 
 A step is functional: from the state it computes new leaves and writes into none; all of them are committed together at
 its end, so a step that fails leaves everything as it was (only layers written as in the article update themselves). A
@@ -7,6 +7,7 @@ eagerly, where the number is a Python int and the optimizer's numbers are Python
 where they are a counter and a table in device memory.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -15,110 +16,15 @@ from typing import Any
 import numpy as np
 
 from portnn import ops, random
-from portnn.backend import Array, Backend, namespace
+from portnn.backend import Array, Backend, is_array, namespace
 from portnn.feed import Feed
 from portnn.interrupts import Interrupts
 from portnn.layers import chain, checks, joined
-
-Place = tuple[dict[str, Any], str]  # where a leaf lives: places[i] = (home, key), the leaf is home[key]
+from portnn.state import State, sum_of
 
 
 class History(dict[str, list[float]]):
     """What ``fit`` returns: ``history["error"]`` and one list for each metric, a value an epoch."""
-
-
-class State:
-    """All that a step changes, as a flat list of ``places``; ``inputs`` are what the host replaces once an epoch."""
-
-    def __init__(self, network: Any, optimizer: Any, feed: Feed):
-        self.backend: Backend = network.backend
-        self.feed = feed
-        self.layers = list(network.walk())
-        self.article_layers = [layer for layer in self.layers if layer.written_as_in_the_article]
-        learning = [layer for layer in self.layers if not layer.written_as_in_the_article]  # the others step themselves
-        self.gradients = [(layer, name) for layer in learning for name in layer.parameters]
-        self.parameters = [(layer.parameters, name) for layer, name in self.gradients]
-        self.buffers = [(layer, name) for layer in self.layers for name in layer.buffers]
-        self.slots = self._slot_places(network, optimizer)
-        self.counters: dict[str, Any] = {"step": network.step, "position": 0}
-        self.metrics = list(network.metrics)
-        self.sums_dtype = self._sums_dtype(network.dtype)
-        self.start_epoch()
-        # Every leaf, in the order in which a step returns the new ones.
-        self.places: list[Place] = [
-            *self.parameters,
-            *((layer.buffers, name) for layer, name in self.buffers),
-            *(place for places in self.slots.values() for place in places),
-            *((self.counters, key) for key in self.counters),
-        ]
-        self.eager_reason = None
-        if self.article_layers:
-            layer = self.article_layers[0]
-            name = type(layer).__name__
-            self.eager_reason = f"layer {layer.path} ({name}) is written as in the article: it updates itself"
-
-    def _slot_places(self, network: Any, optimizer: Any) -> dict[str, list[Place]]:
-        """The optimizer's slots, one dict a kind in ``network.slots``, by parameter path; missing ones are made."""
-        fresh = optimizer.slots([home[key] for home, key in self.parameters])
-        if not isinstance(fresh, dict) or any(len(arrays) != len(self.parameters) for arrays in fresh.values()):
-            raise TypeError(
-                f"{type(optimizer).__name__}.slots must return a dict of lists, each with one array a parameter "
-                f"({len(self.parameters)}), got {fresh!r:.80}"
-            )
-        places: dict[str, list[Place]] = {}
-        for kind, arrays in fresh.items():
-            home = network.slots.setdefault(kind, {})
-            places[kind] = [(home, f"{layer.path}.{name}") for layer, name in self.gradients]
-            for (_, path), array in zip(places[kind], arrays, strict=True):
-                home.setdefault(path, array)
-        return places
-
-    def _sums_dtype(self, dtype: str) -> str:
-        """A sum of many errors wants float64; some devices have none."""
-        try:
-            self.backend.asarray(np.zeros((), np.float64))
-        except (TypeError, ValueError, RuntimeError):
-            return dtype
-        return "float64"
-
-    @property
-    def inputs(self) -> list[Place]:
-        return [(self.feed.inputs, key) for key in self.feed.inputs]
-
-    def commit(self, leaves: list[Array]) -> None:
-        """Rebinds every place to its new leaf."""
-        for (home, key), leaf in zip(self.places, leaves, strict=True):
-            home[key] = leaf
-
-    def start_epoch(self) -> None:
-        """Sets the sums of the epoch to zero."""
-        position = self.counters["position"]
-        self.counters["position"] = 0 if isinstance(position, int) else self._whole(0)
-        for name in ("error", *(name for name, _ in self.metrics)):
-            self.counters[sum_of(name)] = self.backend.asarray(np.zeros((), self.sums_dtype))
-        self.counters["finite steps"] = self._whole(0)
-
-    def use_device_counters(self) -> None:
-        """Step number and position become 0-d arrays on the device, and the optimizer's numbers a table there.
-
-        Every leaf becomes a copy of its own, once a fit: a graph writes into it, and somebody may hold the old one.
-        """
-        if not self.feed.on_device:
-            for home, key in self.places:
-                if not isinstance(home[key], int):
-                    home[key] = self.backend.xp.asarray(home[key], copy=True)
-            for name in ("step", "position"):
-                self.counters[name] = self._whole(self.counters[name])
-            self.feed.on_device = True
-            self.feed.inputs["hyper"] = self.backend.asarray(np.array(self.feed.hyper, self.feed.dtype))
-
-    def _whole(self, value: int) -> Array:
-        return self.backend.asarray(np.asarray(value, np.int64))
-
-
-def sum_of(name: str) -> str:
-    """The counter in which the error, or a metric, is summed up over an epoch."""
-    return f"sum of {name}"
 
 
 class TrainStep:
@@ -152,6 +58,7 @@ class TrainStep:
             layer.learning_rate_now = hyper[0]
 
         first, self.checked = not self.checked, True  # what layers answer is looked at once
+        before = _arrays_in(state.layers) if first else {}
         Y, inputs = X, []
         for layer in self.layers:
             if first:
@@ -177,13 +84,18 @@ class TrainStep:
                 if i > self.lowest:
                     checks.answer(self.layers[i], "backward", D, shape=inputs[i].shape)
 
+        for layer in state.frozen:
+            layer.gradients.clear()
+        if first:
+            _note_kept(state.layers, before)
         self.at = "the optimizer"
         parameters, slots = self._descend(hyper)
         old = (counters[name] for name in ("step", "position", "sum of error", "finite steps"))
         step, position, total, finite = self.tally(*old, error, self.size)
         leaves = [
             *parameters,
-            *(layer.new_buffers.get(name, layer.buffers[name]) for layer, name in state.buffers),
+            *[home[key] for home, key in state.left_alone],
+            *[layer.new_buffers.get(name, layer.buffers[name]) for layer, name in state.buffers],
             *slots,
             step,
             position,
@@ -231,9 +143,13 @@ class TrainStep:
         gradients = [layer.gradients.get(name) for layer, name in state.gradients]
         slots = {kind: [home[key] for home, key in places] for kind, places in state.slots.items()}
         has = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        state.skipped = []
         if len(has) == len(old):
             parameters, slots = self._updated(old, gradients, slots, hyper)
             return parameters, [array for arrays in slots.values() for array in arrays]
+        state.skipped = [state.gradients[i] for i, gradient in enumerate(gradients) if gradient is None]
+        if len(hyper) == 1 + 2 * len(old) and len(old) > 1 and getattr(state.optimizer, "uses_counts", False):
+            hyper = [hyper[0], *(hyper[1 + 2 * i + j] for i in has for j in (0, 1))]  # two numbers for each parameter
         some = {kind: [arrays[i] for i in has] for kind, arrays in slots.items()}
         parameters, some = self._updated([old[i] for i in has], [gradients[i] for i in has], some, hyper)
         for new, i in enumerate(has):
@@ -279,34 +195,39 @@ def train(
 ) -> History:
     """Runs the epochs of one ``fit`` on data that is ready on the device."""
     backend, n = network.backend, x.shape[0]
+    if ops.is_ours(type(optimizer)):
+        optimizer = copy.copy(optimizer)  # settings changed meanwhile count from the next fit on, on every backend
     if not isinstance(optimizer.hyper(network.step), (tuple, list)):
         raise TypeError(f"{type(optimizer).__name__}.hyper must return a tuple of numbers, the learning rate first")
     if network.kernels != "portable" and _may_be_matrices(network, x, y, classes):
         x = backend.xp.reshape(x, (n, x.shape[2]))
         y = y if classes else backend.xp.reshape(y, (n, y.shape[2]))
-    feed = Feed(x, y, batch_size, backend, network.dtype, classes, network.kernels)
+    feed = Feed(x, y, batch_size, backend, network.dtype, classes, network.kernels, guarded=network.has_user_code)
     state = State(network, optimizer, feed)
     steps, rest = divmod(n, batch_size)
     sizes = [batch_size] * steps + [rest] * (rest > 0)
     run: dict[int, Callable[[], None]] = {}
+    progress = state.progress
     history = History({"error": [], **{name: [] for name, _ in state.metrics}})
 
-    with Interrupts() as interrupts, _article_layers_learn(state.article_layers):
+    with Interrupts(lambda: _after_step(network.step)) as interrupts, _closing(state):
         for epoch in range(epochs):
             state.start_epoch()
             order = random.permutation(network.seed, network.epoch, n) if shuffle else None
-            feed.load(order, [optimizer.hyper(network.step + k) for k in range(len(sizes))])
+            feed.load(order, state.hyper(len(sizes)))
             for size in sizes:
                 if size not in run:
                     run[size] = backend.compile(TrainStep(network, optimizer, state, size), state)
+                step = progress["step"]
                 run[size]()
-                network.step += 1
+                if progress["step"] == step:  # a graph: it knows its own counter only
+                    state.count_step()
+                if state.skipped:
+                    state.hyper_again()
                 if interrupts.noted:
                     interrupts.act()
-            network.epoch += 1
             means = {name: float(backend.to_numpy(state.counters[sum_of(name)])) / n for name in history}
-            for name, value in means.items():
-                history[name].append(value)
+            state.finish_epoch(means, history, network.history)
             if verbose:
                 rest_of_line = "".join(f"   {name}={value:f}" for name, value in means.items())
                 print(f"epoch {epoch + 1}/{epochs}{rest_of_line}")
@@ -322,6 +243,35 @@ def train(
     return history
 
 
+def _after_step(step: int) -> str:
+    """For whoever has cut off a step."""
+    return (
+        f"The network is as it was after step {step} (but for layers written as in the article, which update "
+        "themselves within a step)"
+    )
+
+
+def _arrays_in(layers: list[Any]) -> dict[int, set[str]]:
+    """For each layer that a user wrote the attributes that hold arrays."""
+    return {id(layer): _holding_arrays(layer) for layer in layers if not ops.is_ours(type(layer))}
+
+
+def _note_kept(layers: list[Any], before: dict[int, set[str]]) -> None:
+    """Arrays that a layer's first passes have left in it are for its backward: they go into no copy and no file."""
+    for layer in layers:
+        if id(layer) in before:
+            new = _holding_arrays(layer) - before[id(layer)] - set(layer._kept)
+            layer._kept = (*layer._kept, *sorted(new))
+
+
+def _holding_arrays(layer: Any) -> set[str]:
+    return {name for name, value in vars(layer).items() if any(map(is_array, _flat(value)))}
+
+
+def _flat(value: Any) -> list[Any]:
+    return [part for inner in value for part in _flat(inner)] if isinstance(value, (list, tuple)) else [value]
+
+
 def _check_parameters(state: State, backend: Backend) -> None:
     """The error of the last step was calculated before its update: what came of that is seen here."""
     xp = backend.xp
@@ -335,12 +285,15 @@ def _check_parameters(state: State, backend: Backend) -> None:
 
 
 @contextmanager
-def _article_layers_learn(layers: list[Any]) -> Iterator[None]:
+def _closing(state: State) -> Iterator[None]:
     """Only within ``fit`` does a layer written as in the article update itself."""
     try:
         yield
+    except BaseException:
+        state.settle()
+        raise
     finally:
-        for layer in layers:
+        for layer in state.article_layers:
             layer.learning_rate_now = None
 
 

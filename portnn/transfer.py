@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from portnn.backend import BUILT_IN, Array, Backend, device_of, get_backend, is_array, namespace, owner_of
+from portnn.backend import BUILT_IN, Array, Backend, device_of, get_backend, in_order, is_array, namespace, owner_of
 
 
 def backend_of(x: Array) -> Backend:
@@ -79,7 +79,8 @@ def bring(x: Any, backend: Backend, dtype: str | None, what: str, *, copy: bool 
     """Returns host data or an array of ``backend`` as an array of it; ``what`` names it in errors.
 
     Floating data is cast to ``dtype`` (a name); integers and booleans keep theirs, unless ``copy`` asks for an array
-    that nobody else holds, cast whatever it was. An array of another library is a TypeError: nothing moves in silence.
+    that nobody else holds, cast whatever it was and in C order. An array of another library is a TypeError: nothing
+    moves in silence.
     """
     xp = backend.xp
     if isinstance(x, (list, tuple)) and x and is_foreign(x[0]):
@@ -96,7 +97,8 @@ def bring(x: Any, backend: Backend, dtype: str | None, what: str, *, copy: bool 
     elif hasattr(x, "detach"):  # PyTorch would record all that is calculated with it
         x = x.detach()
     target = getattr(xp, dtype) if dtype and (copy or xp.isdtype(x.dtype, "real floating")) else x.dtype
-    return xp.astype(x, target, copy=copy)
+    x = xp.astype(x, target, copy=copy)
+    return in_order(x) if copy else x
 
 
 def is_foreign(x: Any) -> bool:

@@ -28,7 +28,7 @@ class NumpyBackend(Backend):
         return MappingProxyType(TWINS | (compiled.twins() if self.compiles else {}))
 
     def asarray(self, host: Any, dtype: str | None = None, *, copy: bool = False) -> np.ndarray:
-        return np.array(host, dtype=dtype) if copy else np.asarray(host, dtype=dtype)
+        return np.array(host, dtype=dtype, order="C") if copy else np.asarray(host, dtype=dtype)
 
     def to_numpy(self, x: Any) -> np.ndarray:
         return np.asarray(x)

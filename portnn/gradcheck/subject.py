@@ -16,7 +16,7 @@ Trail = tuple[tuple[bool, Any], ...]  # steps down to a value: (True, key) of a 
 MOST_LEAVES = 200
 PARAMETER_NAMES = ("weight", "bias", "kernel", "filter", "gamma", "beta", "w", "b")
 OF_THE_BASE = {"backend", "xp", "ops", "device_dtype", "gradients", "new_buffers", "buffers", "drawn"}
-OF_THE_BASE |= {"input", "output", "learning_rate_now"}
+OF_THE_BASE |= {"input", "output", "learning_rate_now", "_slots", "_counts", "_owner"}
 NOT_LOOKED_INTO = ("builtins", "numpy", "portnn", "portnn_numpy", "portnn_cupy", "array_api_compat")
 
 

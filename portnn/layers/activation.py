@@ -34,8 +34,8 @@ class ActivationLayer(Layer):
             "activation", activations.PAIRS, activation, activation_prime
         )
 
-    def move(self, backend: Backend) -> None:
-        super().move(backend)
+    def bind(self, backend: Backend) -> None:
+        super().bind(backend)
         self.f = bound(self.activation, backend, self.kernels, self.dtype)
         self.f_prime = bound(self.activation_prime, backend, self.kernels, self.dtype)
         self.chain = ops.twin(backend, self.kernels, activations.chain)

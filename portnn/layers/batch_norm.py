@@ -17,7 +17,8 @@ class BatchNormLayer(NormLayer):
 
     Means, sums and the (biased) variance are over all axes but the last, the channels C. Each step leads the buffers
     ``running_mean`` and ``running_var`` (C,) on: running = (1 - momentum) * running + momentum * batch, with the
-    unbiased variance (n - 1 instead of n). So a batch must hold two values a channel at least.
+    unbiased variance (n - 1 instead of n). So a batch must hold two values a channel at least. Frozen
+    (``trainable = False``) it uses the running means in training too, and keeps them.
 
     X and Y (N, ..., C); ``layer.weights`` W, ones at first, and ``layer.bias`` B, zeros, are (C,).
 
@@ -41,16 +42,19 @@ class BatchNormLayer(NormLayer):
         super().build(input_shape, backend, dtype, seed, path)
 
     def smallest_batch(self, input_shape: tuple[int, ...] | None) -> int:
-        return 2 if input_shape is not None and prod(input_shape[:-1]) == 1 else 1
+        return 2 if input_shape is not None and prod(input_shape[:-1]) == 1 and not self._frozen else 1
 
     def forward(self, X: Array, *, training: bool = False) -> Array:
         X, xp = self.accept(X), self.xp
         self.output_shape(tuple(X.shape[1:] or X.shape))
         W, B = self.parameters["weights"], self.parameters["bias"]
         running_mean, running_var = self.buffers["running_mean"], self.buffers["running_var"]
-        if not training:
+        if not training or self._frozen:
             S = W / xp.sqrt(running_var + self.epsilon)
-            return X * S + (B - running_mean * S)
+            Y = X * S + (B - running_mean * S)
+            if training:
+                self.input, self.S, self.output = X, S, Y
+            return Y
         n, axes = prod(X.shape[:-1]), tuple(range(X.ndim - 1))
         if n == 1:
             raise ValueError(
@@ -70,6 +74,8 @@ class BatchNormLayer(NormLayer):
 
     def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
         D = self.accept_error(output_error)
+        if self._frozen:  # Y = S X + a constant
+            return D * self.S if need_input_error else None
         self.learn(D, self.Z)
         if not need_input_error:
             return None

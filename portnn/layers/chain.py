@@ -1,6 +1,6 @@
 """Layers one after the other: the shapes between them, and the ways up and down."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from portnn.layers import checks
@@ -72,7 +72,7 @@ def backward(layers: Sequence[Any], output_error: Array, need_input_error: bool)
 def lowest_that_learns(layers: Sequence[Any]) -> int:
     """The first layer with something to learn; below it, nobody needs dE/dX. With none, the number of layers."""
     for i, layer in enumerate(layers):
-        if any(below.parameters or below.written_as_in_the_article for below in layer.walk()):
+        if any((below.parameters and not below._frozen) or below.written_as_in_the_article for below in layer.walk()):
             return i
     return len(layers)
 
@@ -89,15 +89,40 @@ def smallest_batch(layers: Sequence[Any], shapes: Sequence[Shape]) -> tuple[int,
     return max(needs, key=lambda need: need[0])
 
 
-def parts(layer: Any, above: list[Any]) -> list[Any]:
-    """A layer and all layers below it; refuses what is no layer, or stands in two places."""
+def owner(layer: Any) -> Any:
+    """The network that a layer is part of; None if there is none, or it has been taken out."""
+    network = None if layer._owner is None else layer._owner()
+    return network if network is not None and any(layer is part for part in network.walk()) else None
+
+
+def named(layers: Sequence[Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """All layers with the path of the place where they stand now, each followed by its children."""
+    for i, layer in enumerate(layers):
+        yield from _named(layer, f"{above}{i}")
+
+
+def _named(layer: Any, path: str) -> Iterator[tuple[str, Any]]:
+    yield path, layer
+    for i, j, child in layer.children():
+        yield from _named(child, f"{path}.{i}" if j is None else f"{path}.{i}.{j}")
+
+
+def parts(layer: Any, above: list[Any], network: Any = None) -> list[Any]:
+    """A layer and all layers below it; refuses what is no layer, or stands in two places.
+
+    ``network``: the one that it may be part of.
+    """
     if not isinstance(layer, Layer):
         raise TypeError(f"{type(above[-1]).__name__}.layers must hold layers, or lists of layers, got {layer!r:.60}")
-    if layer.in_network:
-        raise ValueError(f"{layer} is already in a network: make another one; a layer keeps the state of one place")
+    if owner(layer) not in (None, network):
+        raise ValueError(
+            f"{layer} is already in a network, and a layer keeps the state of one place: give this one a copy, "
+            "copy.deepcopy(layer), weights and all, or make another"
+        )
     if any(layer is other for other in above):
         raise ValueError(
-            f"one {type(layer).__name__} stands twice in a layer: make two; each keeps the state of one place"
+            f"one {type(layer).__name__} stands twice in a network: make two, or put in a copy, copy.deepcopy(layer); each "
+            "keeps the state of one place"
         )
     for kind in ("parameters", "buffers"):
         if not isinstance(getattr(layer, kind), dict):
@@ -105,5 +130,5 @@ def parts(layer: Any, above: list[Any]) -> list[Any]:
     found: list[Any] = [layer]
     for child in layer.layers if isinstance(layer.layers, (list, tuple)) else [layer.layers]:
         for below in child if isinstance(child, (list, tuple)) else [child]:
-            found += parts(below, [*above, *found])
+            found += parts(below, [*above, *found], network)
     return found

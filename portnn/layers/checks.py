@@ -5,12 +5,12 @@ from typing import Any
 LARGEST = 1 << 40  # no array has an axis of that length
 
 
-def size(what: str, value: Any) -> int:
-    """A whole number, 1 or more."""
+def size(what: str, value: Any, least: int = 1) -> int:
+    """A whole number, ``least`` or more."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{what} must be a whole number, got {value!r:.60} ({type(value).__name__})")
-    if value.__index__() < 1:
-        raise ValueError(f"{what} must be 1 or more, got {value}")
+    if value.__index__() < least:
+        raise ValueError(f"{what} must be {least} or more, got {value}")
     if value.__index__() > LARGEST:
         raise ValueError(f"{what} must be 2**40 at most, got {value}")
     return int(value.__index__())

@@ -40,6 +40,7 @@ class ConvLayer(Layer):
 
     weights = Parameter()
     bias = Parameter()
+    _kept = (*Layer._kept, "input_seen")
     input_seen: Any = None  # what dE/dW needs of X: its patches, say
 
     def __init__(

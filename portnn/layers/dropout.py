@@ -1,7 +1,6 @@
 """The dropout layer."""
 
 from portnn import random
-from portnn.backend import Backend
 from portnn.layers import checks
 from portnn.layers.layer import Array, Layer
 
@@ -26,6 +25,7 @@ class DropoutLayer(Layer):
     """
 
     last_axis_only = True
+    _kept = (*Layer._kept, "mask")
     mask: Array = None  # M
 
     def __init__(self, rate: float):
@@ -38,9 +38,9 @@ class DropoutLayer(Layer):
         """Words of 32 bits from here on are kept."""
         return round(self.rate * 2**32)
 
-    def build(self, input_shape: tuple[int, ...] | None, backend: Backend, dtype: str, seed: int, path: str) -> None:
-        super().build(input_shape, backend, dtype, seed, path)
-        self.key = random.key(seed, f"{path}.mask" if path else "mask")
+    def place(self, path: str) -> None:
+        super().place(path)
+        self.key = random.key(self.seed, f"{path}.mask" if path else "mask")
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
         return input_shape

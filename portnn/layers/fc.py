@@ -29,6 +29,7 @@ class FCLayer(Layer):
     last_axis_only = True
     weights = Parameter()
     bias = Parameter()
+    _kept = (*Layer._kept, "input_rows")
     input_rows: Array = None  # X as a matrix, one row for each vector on the last axis
 
     def __init__(self, input_size: int, output_size: int, *, weights: str = "glorot_uniform", bias: bool = True):

@@ -1,10 +1,12 @@
 """The base class of every layer, and the two ways to write one."""
 
+from collections import deque
 from collections.abc import Iterator
+from operator import setitem
 from typing import Any
 
 from portnn import initializers, ops
-from portnn.backend import Backend, device_dtype, get_backend
+from portnn.backend import Backend, device_dtype, get_backend, in_order
 from portnn.layers import article, checks
 from portnn.transfer import backend_of, bring, is_array
 
@@ -28,6 +30,19 @@ class Parameter:
         layer.assign(self.name, value)
 
 
+class Trainable:
+    """``layer.trainable = False`` freezes a layer, from the next fit on."""
+
+    def __set__(self, layer: Any, value: Any) -> None:  # and no __get__: the value is read from the layer itself
+        value = checks.flag("trainable", value)
+        if layer.written_as_in_the_article and not value:
+            raise ValueError(
+                f"{layer} is written as in the article and updates its own weights: portnn cannot freeze it. Leave the "
+                "update out of its backward_propagation"
+            )
+        layer.__dict__["trainable"] = value
+
+
 class Layer:
     """A layer: it computes Y from X, and dE/dX and the derivatives of its parameters from dE/dY.
 
@@ -37,13 +52,16 @@ class Layer:
 
     ``parameters``, ``gradients`` and ``buffers`` are dicts of arrays; ``layers`` are the children of a composite layer.
     ``xp`` is the array namespace to write with, ``ops`` the routines it has no word for, ``step`` the number of updates
-    made so far, ``path`` the layer's place in the network, such as ``"2"`` or ``"2.0"``.
+    made so far, ``path`` the layer's place in the network, such as ``"2"`` or ``"2.0"``. ``trainable = False`` freezes
+    the layer and all layers in it from the next ``fit`` on.
     """
 
     written_as_in_the_article = False
     last_axis_only = False  # True: acts on the last axis, whatever axes stand before it
     batched = False  # True: forward_propagation and backward_propagation take whole batches
     complete = True  # False: parameters are still to be made, at the first data
+    _kept: tuple[str, ...] = ("input", "output")  # attributes that only carry something from forward to backward
+    trainable = Trainable()
 
     def __new__(cls, /, *args: Any, **kwargs: Any) -> "Layer":
         # Not in __init__: the article's layers do not call it. Plain attributes: a layer may set any of them.
@@ -66,8 +84,12 @@ class Layer:
         layer.seed = 0
         layer.path = ""
         layer.step = 0
-        layer.in_network = False
         layer.learning_rate_now = None
+        layer.__dict__["trainable"] = True
+        layer._frozen = False
+        layer._owner = None
+        layer._slots = {}
+        layer._counts = {}
         return layer
 
     parameters: dict[str, Array]
@@ -89,8 +111,11 @@ class Layer:
     seed: int
     path: str
     step: Any
-    in_network: bool
     learning_rate_now: float | None  # what the train step hands to a layer written as in the article
+    _frozen: bool  # not trainable, or in a layer that is not, since the last fit began
+    _owner: Any  # a weak reference to the network that the layer is part of
+    _slots: dict[str, dict[str, Array]]  # what the optimizer remembers: kind -> parameter's name -> array
+    _counts: dict[str, tuple[int, int | None]]  # a parameter's updates up to which step of the network; None: for good
 
     def __init__(self) -> None:
         pass
@@ -115,21 +140,27 @@ class Layer:
 
     def forward_propagation(self, input: Array) -> Array:
         """Returns Y for X, as in training, and keeps both as ``layer.input`` and ``layer.output``."""
-        X = self.accept(input)
+        if self._owner is None:
+            self.freeze()
+        X = in_order(self.accept(input))
         Y = article.nearest(self, Layer, "forward")(X, training=True)
         self.input, self.output = X, Y
         return Y
 
     def backward_propagation(self, output_error: Array, learning_rate: float) -> Array:
         """Returns dE/dX for dE/dY, and makes one step of gradient descent with this layer's parameters."""
+        output_error = in_order(output_error) if is_array(output_error) else output_error
         input_error = article.nearest(self, Layer, "backward")(output_error)
         lr = checks.number("learning_rate", learning_rate)
+        leaves: list[tuple[dict[str, Any], str, Any]] = []  # all of them are replaced at once, or none
         for layer in self.walk():
             checks.gradients(layer)
-            for name, gradient in layer.gradients.items():
-                layer.parameters[name] = layer.parameters[name] - lr * gradient
-            layer.buffers.update(layer.new_buffers)
-            layer.step += 1
+            for name, gradient in () if layer._frozen else layer.gradients.items():
+                leaves.append((layer.parameters, name, in_order(layer.parameters[name] - lr * gradient)))
+            leaves += [(layer.buffers, name, array) for name, array in layer.new_buffers.items()]
+            leaves.append((layer.__dict__, "step", layer.step + 1))
+        if leaves:
+            deque(map(setitem, *zip(*leaves, strict=True)), maxlen=0)
         return input_error
 
     # -- shapes and building -----------------------------------------------------------------------------------
@@ -144,15 +175,28 @@ class Layer:
         Called by ``Network.add``. A layer that overrides it sets its parameters, then calls ``super().build(...)``,
         which also builds the children, under the paths ``path.0``, ``path.1``, ... (``path.1.0`` in a list of layers).
         """
-        self.dtype, self.seed, self.path = dtype, seed, path
+        self.dtype, self.seed = dtype, seed
         self.move(backend)
+        self.place(path)
         inside = [None] * len(self.layers) if self.written_as_in_the_article else self.shapes_inside(input_shape)
-        for i, (child, shapes) in enumerate(zip(self.layers, inside, strict=True)):
-            branch = list(enumerate(child)) if isinstance(child, (list, tuple)) else [("", child)]
-            for j, layer in branch:
-                below = ".".join(str(part) for part in (path, i, j) if part != "")
-                shape = shapes[j] if isinstance(shapes, list) and isinstance(j, int) else shapes
-                layer.build(shape, backend, dtype, seed, below)
+        for i, j, layer in self.children():
+            shapes: Any = inside[i]
+            shape = shapes[j] if isinstance(shapes, list) and j is not None else shapes
+            layer.build(shape, backend, dtype, seed, layer.path)
+
+    def place(self, path: str) -> None:
+        """Takes a place in a network, with all layers below: what is drawn from now on, masks say, is drawn for it."""
+        self.path = path
+        for i, j, layer in self.children():
+            layer.place(".".join(str(part) for part in (path, i, j) if part not in ("", None)))
+
+    def children(self) -> Iterator[tuple[int, int | None, Any]]:
+        """The layers right below, each with its place in ``layers`` and, of a list of layers, its place in that."""
+        for i, child in enumerate(self.layers):
+            if isinstance(child, (list, tuple)):
+                yield from ((i, j, layer) for j, layer in enumerate(child))
+            else:
+                yield i, None, child
 
     def shapes_inside(self, input_shape: tuple[int, ...] | None) -> list[Any]:
         """For each child the shape of one sample that comes in, for a list of layers a list of them; None: unknown."""
@@ -174,7 +218,7 @@ class Layer:
         """Puts parameters and buffers on ``backend`` and calculates there from now on."""
         if self.written_as_in_the_article:
             article.move_attributes(self, backend)
-        for arrays in (self.parameters, self.buffers):
+        for arrays in (self.parameters, self.buffers, *self._slots.values()):
             for name, array in arrays.items():
                 if self.backend is not None and self.backend != backend:
                     array = self.backend.to_numpy(array)
@@ -182,13 +226,17 @@ class Layer:
         self.gradients, self.new_buffers = {}, {}
         if not self.written_as_in_the_article:
             self.input = self.output = None  # what was kept lies where the layer was
+        self.bind(backend)
+
+    def bind(self, backend: Backend) -> None:
+        """Looks up what the layer calculates with on ``backend``, where its arrays lie already."""
         self.backend, self.xp, self.device_dtype = backend, backend.xp, device_dtype(backend, self.dtype)
         self.ops = ops.bind(backend, self.kernels if isinstance(self.kernels, str) else "auto", self.dtype)
 
     def accept(self, X: Array) -> Array:
         """Returns X as an array of the layer's backend and dtype; a layer that stands alone is built to suit X."""
         if self.device_dtype is not None and getattr(X, "dtype", None) == self.device_dtype and X.shape:
-            return X
+            return X if self._owner is not None else in_order(X)  # a network has seen to the order
         if self.backend is None:
             if not is_array(X):
                 X = bring(X, get_backend("cpu"), self.dtype, "X")
@@ -200,12 +248,17 @@ class Layer:
         X = self.xp.astype(bring(X, self.backend, self.dtype, "X"), self.device_dtype, copy=False)
         if X.ndim == 0:
             raise ValueError(f"{self} takes an array with one axis at least, got the single number {X}")
-        return X
+        return in_order(X)
 
     # -- parameters --------------------------------------------------------------------------------------------
 
     def assign(self, name: str, value: Any) -> None:
-        """Sets a parameter: ``value`` must have its shape; host data is moved and cast, and always copied."""
+        """Sets a parameter: ``value`` must have its shape; host data is moved and cast, and always copied, in C order.
+
+        RuntimeError while another thread trains the network: its step would overwrite the values unseen.
+        """
+        if self._owner is not None and (network := self._owner()) is not None:
+            network.refuse_beside_fit(f"assigning {self.path}.{name}")
         shape = (
             tuple(getattr(value, "shape", ()))
             if is_array(value)
@@ -258,7 +311,7 @@ class Layer:
         """
         Y = self.output
         if type(output_error) is type(Y) and output_error.dtype == Y.dtype and output_error.shape == Y.shape:
-            return output_error
+            return output_error if self._owner is not None else in_order(output_error)
         if Y is None or self.backend is None:
             raise RuntimeError(
                 f"backward of {self} was called before a forward in training: call forward(X, training=True) first"
@@ -267,11 +320,65 @@ class Layer:
         D = self.xp.astype(D, self.device_dtype, copy=False)
         if D.shape != Y.shape:
             raise ValueError(f"output_error of {self} has shape {tuple(D.shape)}, but Y has {tuple(Y.shape)}")
-        return D
+        return in_order(D)
+
+    def check_leaves(self) -> None:
+        """Refuses parameters and buffers that no step could have made: loops that are compiled trust their shapes."""
+        if self.written_as_in_the_article or self.backend is None:
+            return
+        for kind, home, shapes in (("parameters", self.parameters, self.shapes), ("buffers", self.buffers, {})):
+            for name, array in home.items():
+                expected = shapes.get(name)
+                if getattr(array, "dtype", None) != self.device_dtype or not self.backend.owns(array):
+                    given = f"{type(array).__name__} of dtype {getattr(array, 'dtype', '?')}"
+                    raise TypeError(
+                        f"{self.leaf(name)} is a {given}, but the layer calculates with {self.dtype} arrays of backend "
+                        f"{self.backend.name!r}: it was put into layer.{kind}; {self._how_to_assign(kind, name)}"
+                    )
+                if expected is not None and array.shape != expected:
+                    raise ValueError(
+                        f"{self.leaf(name)} has shape {tuple(array.shape)}, expected {expected}: it was put into "
+                        f"layer.{kind}; {self._how_to_assign(kind, name)}"
+                    )
+        for name in self.shapes if self.complete else ():
+            if name not in self.parameters:
+                raise ValueError(f"{self} has lost its {name}: layer.parameters must hold {', '.join(self.shapes)}")
+
+    def _how_to_assign(self, kind: str, name: str) -> str:
+        return f"call layer.assign({name!r}, array), which checks and casts it" if kind == "parameters" else "cast it"
 
     def leaf(self, name: str) -> str:
         """What errors call a parameter: ``FCLayer(2, 3).weights``."""
         return f"{self}.{name}"
+
+    # -- what a network keeps of a layer's training ------------------------------------------------------------------
+
+    def freeze(self, above: bool = False) -> None:
+        """Lets ``trainable`` take effect, here and below; ``above``: a layer that holds this one is frozen."""
+        self._frozen = above or not self.trainable
+        for _, _, layer in self.children():
+            layer.freeze(self._frozen)
+
+    def updates(self, name: str, step: int) -> int:
+        """How many updates a parameter has had when the network has made ``step``."""
+        count, since = self._counts.get(name, (0, step))
+        return count if since is None else count + step - since
+
+    def count_updates(self, step: int, learns: bool) -> None:
+        """From ``step`` on each of the network's steps counts as an update of this layer's parameters, or none."""
+        for name in self.parameters:
+            self._counts[name] = (self.updates(name, step), step if learns else None)
+
+    def assign_slot(self, kind: str, name: str, value: Any) -> None:
+        """Sets what the optimizer remembers of a parameter: an array of the same shape, copied."""
+        assert self.backend is not None
+        old = self._slots[kind][name]
+        new = bring(value, self.backend, self.dtype, f"{kind} of {self.path}.{name}", copy=True)
+        if new.shape != old.shape:
+            raise ValueError(
+                f"{kind} of {self.path}.{name} has shape {tuple(old.shape)}, got an array of shape {tuple(new.shape)}"
+            )
+        self._slots[kind][name] = new
 
     def walk(self) -> Iterator["Layer"]:
         """This layer and all layers below it; a list of layers counts as one child."""
@@ -283,13 +390,21 @@ class Layer:
     # -- copying and showing -------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("xp", "ops", "device_dtype")}
+        """All but what belongs to a backend, or to the pass that was made last: a batch is none of a layer's state."""
+        if self._owner is not None and (network := self._owner()) is not None:
+            network.refuse_beside_fit("copying a layer", "copy the whole network, copy.deepcopy(network)")
+        state = {name: value for name, value in self.__dict__.items() if name not in ("xp", "ops", "device_dtype")}
+        passing: dict[str, Any] = dict.fromkeys(name for name in self._kept if name in state)
+        if not self.written_as_in_the_article:
+            passing |= {"gradients": {}, "new_buffers": {}}
+        return state | passing | {"_owner": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.in_network = False  # a network that is copied takes its layers back
         if self.backend is not None:
-            self.move(self.backend)
+            for arrays in (self.parameters, self.buffers, *self._slots.values()):
+                arrays.update({name: in_order(array) for name, array in arrays.items()})
+            self.bind(self.backend)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"

@@ -20,6 +20,7 @@ class NormLayer(Layer):
     weights = Parameter()
     bias = Parameter()
     initializer = "ones"
+    _kept = (*Layer._kept, "Z", "S")
     Z: Array = None
     S: Array = None
 

@@ -38,9 +38,16 @@ class ParallelLayer(Layer):
             checks.branch("a branch of ParallelLayer", b) if isinstance(b, (list, tuple)) else b for b in branches
         ]
         checks.branch("ParallelLayer", [b for b in self.layers if not isinstance(b, list)])
-        self.branches = [b if isinstance(b, list) else [b] for b in self.layers]
         self.merge = merge
-        self.last_axis_only = all(layer.last_axis_only for branch in self.branches for layer in branch)
+
+    @property
+    def last_axis_only(self) -> bool:  # type: ignore[override]
+        return all(layer.last_axis_only for branch in self.branches for layer in branch)
+
+    @property
+    def branches(self) -> list[list[Layer]]:
+        """The layers of each branch."""
+        return [b if isinstance(b, list) else [b] for b in self.layers]
 
     def output_shape(self, input_shape: Shape) -> Shape:
         outputs = [self._shapes(k, input_shape)[-1] for k in range(len(self.branches))]

@@ -25,7 +25,10 @@ class ResidualLayer(Layer):
         self.layers = checks.branch("ResidualLayer", layers)
         if not self.layers:
             raise ValueError("ResidualLayer needs one layer at least: ResidualLayer(FCLayer(10, 10))")
-        self.last_axis_only = all(layer.last_axis_only for layer in self.layers)
+
+    @property
+    def last_axis_only(self) -> bool:  # type: ignore[override]
+        return all(layer.last_axis_only for layer in self.layers)
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
         output = self.shapes_inside(input_shape, ends=True)[-1]

@@ -28,8 +28,13 @@ def convolution(x: Array, weights: Array, plan: WindowPlan, groups: int = 1, *, 
 def convolution_gradient(seen: Any, output_error: Array, plan: WindowPlan, shape: Any, *, xp: Any, ops: Any) -> Array:
     """dE/dW, (h, w, C/groups, F) as ``shape`` says, from what ``convolution`` has seen and dE/dY (N, H', W', F)."""
     D = _filters(ops.columns(output_error, plan), len(seen))
-    dW = _joined([xp.matmul(d, p.T) for d, p in zip(D, seen, strict=True)], xp)  # (F, K)
-    return xp.reshape(dW.T, shape)
+    dW = [xp.matmul(p, d.T) for p, d in zip(seen, D, strict=True)]  # (K, F/groups) a group, in the order of the weights
+    if len(dW) == 1:
+        return xp.reshape(dW[0], shape)
+    size, whole = dW[0].shape[1], xp.empty((dW[0].shape[0], shape[-1]), dtype=dW[0].dtype, device=dW[0].device)
+    for g, part in enumerate(dW):
+        whole[:, g * size : (g + 1) * size] = part
+    return xp.reshape(whole, shape)
 
 
 def convolution_backward(

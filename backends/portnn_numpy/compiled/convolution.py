@@ -237,9 +237,17 @@ def suits(x: Array, weights: Array, plan: Any, groups: int) -> bool:
     )
 
 
+def check_fit(what: str, a: Array, expected: tuple[int, ...]) -> None:
+    """The loops look at no shape: an array that does not fit would be read past its end."""
+    if a.shape != expected:
+        raise ValueError(f"{what} has shape {a.shape}, but the convolution needs {expected}")
+
+
 def convolution(x: Array, weights: Array, plan: Any, groups: int = 1, *, plain: Any) -> tuple[Array, Any]:
     if not suits(x, weights, plan, groups):
         return plain(x, weights, plan, groups)
+    check_fit("X", x, (x.shape[0], *plan.image, weights.shape[-2] * groups))
+    check_fit("the weights", weights, (*plan.kernel, *weights.shape[-2:]))
     n, size, channels = x.shape[0], weights.shape[-1] // groups, weights.shape[-2]
     source = writable(images.channels_first(x)).reshape(groups, channels, *plan.image, n)
     y = gathered(
@@ -253,6 +261,8 @@ def convolution_gradient(seen: Any, output_error: Array, plan: Any, shape: Any, 
         return plain(seen, output_error, plan, shape)
     (source,) = seen
     groups, channels, n = source.shape[0], shape[-2], source.shape[-1]
+    check_fit("X", source, (groups, channels, *plan.image, n))
+    check_fit("dE/dY", output_error, (n, *plan.output, shape[-1]))
     size, taps = shape[-1] // groups, prod(shape[:-1])
     padded = images.padded(source.reshape(groups * channels, *plan.image, n), plan, 0.0).reshape(groups, -1)
     error = writable(images.channels_first(output_error)).reshape(groups, size, -1)
@@ -275,6 +285,8 @@ def convolution_backward(weights: Array, output_error: Array, plan: Any, groups:
     if few or not suits(output_error, weights, plan, groups):
         return plain(weights, output_error, plan, groups)
     n, size, channels = output_error.shape[0], weights.shape[-1] // groups, weights.shape[-2]
+    check_fit("dE/dY", output_error, (n, *plan.output, weights.shape[-1]))
+    check_fit("the weights", weights, (*plan.kernel, channels, weights.shape[-1]))
     error = writable(images.channels_first(output_error)).reshape(groups, size, *plan.output, n)
     w = weights.reshape(-1, channels, groups, size)  # (h*w, C/groups, G, F/groups) -> (G, h*w*F/groups, C/groups)
     w = w.transpose(2, 0, 3, 1).reshape(groups, -1, channels)

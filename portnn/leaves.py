@@ -1,0 +1,119 @@
+"""Arrays by their dotted path: what a network's parameters and slots look like from outside."""
+
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from functools import partial
+from operator import getitem
+from typing import Any, NamedTuple, NoReturn
+
+from portnn.backend import Array
+
+
+class Place(NamedTuple):
+    """Where the array of a path lives, ``home[name]``, and what sets it."""
+
+    path: str
+    home: dict[str, Array]
+    name: str
+    assign: Callable[[Any], None]
+
+
+class Leaves(dict[str, Array]):
+    """A view: read, an array is the one of now; set, it is checked, moved to the device, cast and copied.
+
+    All of them together (``items``, ``values``, ``copy``, ``dict(view)``) are those of one step, also while another
+    thread trains the network.
+    """
+
+    def __init__(self, kind: str, places: Callable[[], list[Place]]):
+        self._kind, self._places = kind, places
+        super().__init__(self._now())
+
+    def _now(self) -> dict[str, Array]:
+        places = self._places()
+        paths, homes, names, _ = zip(*places, strict=True) if places else ((), (), (), ())
+        return dict(zip(paths, map(getitem, homes, names), strict=True))  # one call into C: no step comes in between
+
+    def _find(self, path: Any) -> Place:
+        places = {place.path: place for place in self._places()}
+        if path not in places:
+            near = get_close_matches(str(path), places, 1)
+            meant = f": did you mean {near[0]!r}?" if near else "."
+            raise ValueError(f"there is no {self._kind} {path!r}{meant} Known: {', '.join(places) or 'none'}")
+        return places[path]
+
+    def __getitem__(self, path: str) -> Array:
+        place = next((place for place in self._places() if place.path == path), None)
+        return super().__getitem__(path) if place is None else place.home[place.name]
+
+    def __setitem__(self, path: str, value: Any) -> None:
+        place = self._find(path)
+        place.assign(value)
+        super().__setitem__(path, place.home[place.name])
+
+    def update(self, *others: Any, **named: Any) -> None:
+        """Sets several; a path that is not there is an error before any is set."""
+        given = dict(*others, **named)
+        for path in given:
+            self._find(path)
+        for path, value in given.items():
+            self[path] = value
+
+    def __ior__(self, other: Any) -> "Leaves":  # type: ignore[override, misc]
+        self.update(other)
+        return self
+
+    def get(self, path: str, default: Any = None) -> Any:
+        return self[path] if path in self else default  # noqa: SIM401 - not dict's own get: of now
+
+    def items(self) -> Any:
+        return self._now().items()
+
+    def values(self) -> Any:
+        return self._now().values()
+
+    def copy(self) -> dict[str, Array]:
+        return self._now()
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return dict, (self._now(),)
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError(
+            f"a {self._kind} can be neither added nor removed here: set it, {self._kind}s[path] = array; layers come "
+            "and go with net.add(layer) and net.layers.pop()"
+        )
+
+    __delitem__ = pop = popitem = clear = _refuse
+
+    def setdefault(self, path: str, default: Any = None) -> Array:
+        return self[path] if path in self else self._refuse()
+
+
+def slots_of(layers: Iterable[tuple[str, Any]]) -> dict[str, Leaves]:
+    """What the optimizer remembers, by kind and path, of layers and their paths."""
+    layers = list(layers)
+    kinds = dict.fromkeys(kind for _, layer in layers for kind in layer._slots)
+    return {kind: Leaves(f"slot {kind}", partial(_slot_places, layers, kind)) for kind in kinds}
+
+
+def _slot_places(layers: list[tuple[str, Any]], kind: str) -> list[Place]:
+    return [
+        Place(f"{path}.{name}", layer._slots[kind], name, partial(layer.assign_slot, kind, name))
+        for path, layer in layers
+        for name in layer._slots.get(kind, ())
+    ]
+
+
+def parameters_of(layers: Iterable[tuple[str, Any]]) -> Leaves:
+    """The parameters by path, of layers and their paths."""
+    layers = list(layers)
+    return Leaves("parameter", lambda: _parameter_places(layers))
+
+
+def _parameter_places(layers: list[tuple[str, Any]]) -> list[Place]:
+    return [
+        Place(f"{path}.{name}", layer.parameters, name, partial(layer.assign, name))
+        for path, layer in layers
+        for name in layer.parameters
+    ]

@@ -1,0 +1,185 @@
+"""All that a train step changes, and how the changes of one step become visible: all at once."""
+
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+from operator import call, setitem
+from typing import Any
+
+import numpy as np
+
+from portnn.backend import Array, Backend, in_order
+from portnn.feed import Feed
+from portnn.ops import is_ours
+
+Place = tuple[dict[str, Any], str]  # where a leaf lives: places[i] = (home, key), the leaf is home[key]
+
+
+class State:
+    """All that a step changes, as a flat list of ``places``; ``inputs`` are what the host replaces once an epoch.
+
+    Made when ``fit`` begins, it brings every leaf into C order and refuses what does not fit the layers.
+    """
+
+    def __init__(self, network: Any, optimizer: Any, feed: Feed):
+        self.backend: Backend = network.backend
+        self.feed, self.optimizer, self.progress = feed, optimizer, network.progress
+        self.layers = list(network.walk())
+        self.article_layers = [layer for layer in self.layers if layer.written_as_in_the_article]
+        learning = [layer for layer in self.layers if not layer.written_as_in_the_article]  # the others step themselves
+        for layer in self.layers:
+            layer.check_leaves()
+        for layer in learning:
+            layer.new_buffers = {}
+        self.frozen = [layer for layer in learning if layer._frozen]
+        self.gradients = [(layer, name) for layer in learning if not layer._frozen for name in layer.parameters]
+        self.parameters = [(layer.parameters, name) for layer, name in self.gradients]
+        self.left_alone = [(layer.parameters, name) for layer in self.frozen for name in layer.parameters]
+        self.buffers = [(layer, name) for layer in self.layers for name in layer.buffers]
+        self.slots = self._slot_places(optimizer)
+        self.skipped: list[tuple[Any, str]] = []  # parameters that got no gradient in the step run last
+        for layer in learning:
+            layer.count_updates(network.step, not layer._frozen)
+        self.counters: dict[str, Any] = {"step": network.step, "position": 0}
+        self.metrics = list(network.metrics)
+        self.sums_dtype = self._sums_dtype(network.dtype)
+        self.start_epoch()
+        # Every leaf, in the order in which a step returns the new ones.
+        self.places: list[Place] = [
+            *self.parameters,
+            *self.left_alone,
+            *((layer.buffers, name) for layer, name in self.buffers),
+            *(place for places in self.slots.values() for place in places),
+            *((self.counters, key) for key in self.counters),
+        ]
+        for home, key in self.places:
+            home[key] = in_order(home[key])
+        # What our own layers and optimizers make lies in order; a user's may lie anyhow.
+        self.mends = not all(is_ours(type(part)) for part in [*self.layers, optimizer])
+        self.homes = [*(home for home, _ in self.places), self.progress]
+        self.keys = [*(key for _, key in self.places), "step"]
+        self.eager_reason = None
+        if self.article_layers:
+            layer = self.article_layers[0]
+            name = type(layer).__name__
+            self.eager_reason = f"layer {layer.path} ({name}) is written as in the article: it updates itself"
+
+    def _slot_places(self, optimizer: Any) -> dict[str, list[Place]]:
+        """The optimizer's slots, by kind; each layer keeps those of its own parameters, missing ones are made."""
+        fresh = optimizer.slots([home[key] for home, key in self.parameters])
+        if not isinstance(fresh, dict) or any(len(arrays) != len(self.parameters) for arrays in fresh.values()):
+            raise TypeError(
+                f"{type(optimizer).__name__}.slots must return a dict of lists, each with one array a parameter "
+                f"({len(self.parameters)}), got {fresh!r:.80}"
+            )
+        places: dict[str, list[Place]] = {}
+        for kind, arrays in fresh.items():
+            places[kind] = []
+            for (layer, name), array in zip(self.gradients, arrays, strict=True):
+                home = layer._slots.setdefault(kind, {})
+                old = home.setdefault(name, array)
+                if (old.shape, old.dtype) != (array.shape, array.dtype):
+                    raise ValueError(
+                        f"the optimizer's {kind} of {layer.path}.{name} is {old.dtype} of shape {tuple(old.shape)}, "
+                        f"but the parameter needs {array.dtype} of shape {tuple(array.shape)}: use(...) starts "
+                        "training afresh, with new ones"
+                    )
+                places[kind].append((home, name))
+        return places
+
+    def _sums_dtype(self, dtype: str) -> str:
+        """A sum of many errors wants float64; some devices have none."""
+        try:
+            self.backend.asarray(np.zeros((), np.float64))
+        except (TypeError, ValueError, RuntimeError):
+            return dtype
+        return "float64"
+
+    @property
+    def inputs(self) -> list[Place]:
+        return [(self.feed.inputs, key) for key in self.feed.inputs]
+
+    # -- after a step ------------------------------------------------------------------------------------------
+
+    def commit(self, leaves: list[Array]) -> None:
+        """Rebinds every place to its new leaf, and counts the step: one call into C, which no signal can cut in two."""
+        if self.mends:
+            leaves = list(map(in_order, leaves))
+        if self.skipped:
+            self._commit(self.places, leaves)
+        else:
+            deque(map(setitem, self.homes, self.keys, [*leaves, self.progress["step"] + 1]), maxlen=0)
+
+    def count_step(self) -> None:
+        """Counts a step whose leaves the backend itself has put in their places, as a graph does."""
+        self._commit([], [])
+
+    def _commit(self, places: Sequence[Place], leaves: Sequence[Any]) -> None:
+        step = self.progress["step"] + 1
+        counts = [(layer._counts, name, (layer.updates(name, step - 1), step)) for layer, name in self.skipped]
+        bound = [(home, key, leaf) for (home, key), leaf in zip(places, leaves, strict=True)]
+        deque(map(setitem, *zip(*bound, *counts, (self.progress, "step", step), strict=True)), maxlen=0)
+
+    def finish_epoch(self, means: dict[str, float], *histories: dict[str, list[float]]) -> None:
+        """Counts the epoch and notes its errors, in one call into C as well."""
+        notes = [partial(history[name].append, value) for history in histories for name, value in means.items()]
+        deque(map(call, [*notes, partial(setitem, self.progress, "epoch", self.progress["epoch"] + 1)]), maxlen=0)
+
+    # -- before an epoch ---------------------------------------------------------------------------------------
+
+    def hyper(self, steps: int) -> list[tuple[float, ...]]:
+        """The optimizer's numbers for so many steps to come."""
+        step, counts = self.progress["step"], self._counts()
+        if counts is None:
+            return [self.optimizer.hyper(step + k) for k in range(steps)]
+        return [self.optimizer.hyper(step + k, [count + k for count in counts]) for k in range(steps)]
+
+    def hyper_again(self) -> None:
+        """The next step's numbers once more, where a parameter missed the last update: its count is behind now."""
+        position = self.counters["position"]
+        if self.skipped and not self.feed.on_device and position < len(self.feed.hyper):
+            self.feed.hyper[position:] = self.hyper(len(self.feed.hyper) - position)
+
+    def _counts(self) -> list[int] | None:
+        """The updates made to each parameter, if the optimizer asks for them and they are not all the step's number."""
+        if not getattr(self.optimizer, "uses_counts", False):
+            return None
+        step = self.progress["step"]
+        skipped = self.skipped if self.feed.on_device else ()  # a graph's table has no use for theirs
+        counts = [step if (layer, name) in skipped else layer.updates(name, step) for layer, name in self.gradients]
+        return None if all(count == step for count in counts) else counts
+
+    def start_epoch(self) -> None:
+        """Sets the sums of the epoch to zero."""
+        position = self.counters["position"]
+        self.counters["position"] = 0 if isinstance(position, int) else self._whole(0)
+        for name in ("error", *(name for name, _ in self.metrics)):
+            self.counters[sum_of(name)] = self.backend.asarray(np.zeros((), self.sums_dtype))
+        self.counters["finite steps"] = self._whole(0)
+
+    def use_device_counters(self) -> None:
+        """Step number and position become 0-d arrays on the device, and the optimizer's numbers a table there.
+
+        Every leaf becomes a copy of its own, once a fit: a graph writes into it, and somebody may hold the old one.
+        """
+        if not self.feed.on_device:
+            for home, key in self.places:
+                if not isinstance(home[key], int):
+                    home[key] = self.backend.xp.asarray(home[key], copy=True)
+            for name in ("step", "position"):
+                self.counters[name] = self._whole(self.counters[name])
+            self.feed.on_device = True
+            self.feed.inputs["hyper"] = self.backend.asarray(np.array(self.feed.hyper, self.feed.dtype))
+
+    def settle(self) -> None:
+        """After an exception: the step's number as the device has counted, should its launch not have been noted."""
+        if self.feed.on_device:
+            self.progress["step"] = int(self.backend.to_numpy(self.counters["step"]))
+
+    def _whole(self, value: int) -> Array:
+        return self.backend.asarray(np.asarray(value, np.int64))
+
+
+def sum_of(name: str) -> str:
+    """The counter in which the error, or a metric, is summed up over an epoch."""
+    return f"sum of {name}"
