@@ -35,9 +35,11 @@ SECOND = {"cpu": "portnn, NumPy alone", "gpu": "portnn portable, eager"}
 class Worker:
     """A contender in its own process."""
 
-    def __init__(self, name: str, workload: str, folder: str, backend: str, environment: dict[str, str]):
+    def __init__(
+        self, name: str, workload: str, folder: str, backend: str, environment: dict[str, str], home: Path = HERE
+    ):
         self.name = name
-        command = [sys.executable, str(HERE / "worker.py"), name, workload, folder, backend]
+        command = [sys.executable, str(home / "worker.py"), name, workload, folder, backend]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | environment
         )

@@ -22,7 +22,7 @@ from portnn.optimizers import SGD
 from portnn.pairs import bound, find_pair, name_of
 from portnn.summary import Summary
 from portnn.training import History
-from portnn.turns import Turns
+from portnn.turns import Turn, Turns
 
 DTYPES = ("float32", "float64")
 KERNELS = ("auto", "portable")
@@ -121,15 +121,16 @@ class Network:
             self.layers.append(layer)
             self._note_layers()
 
-    def _arrange(self) -> None:
+    def _arrange(self, turn: Turn | None = None) -> None:
         """Puts the layers in their places, if some were taken out, put in or replaced since it was done last.
 
         Each has the path of its place then; those that stay keep their weights and all that training has gathered,
-        new ones are built. An error leaves everything as it was.
+        new ones are built. An error leaves everything as it was. ``turn`` is the caller's own.
         """
         if self.layers == self._known and all(layer.layers == inside for layer, inside in self._composites):
             return
-        if (turn := self.turns.held()) is not None and turn.what == "fit":
+        held = self.turns.held()
+        if held is not None and held is not turn and held.what == "fit":
             raise RuntimeError("the layers were changed within fit: change them before, or after it has ended")
         if not isinstance(self.layers, list):
             raise TypeError(f"net.layers must be a list of layers, got {self.layers!r:.60}")
@@ -279,8 +280,8 @@ class Network:
         batch_size = checks.size("batch_size", batch_size)
         shuffle, check_finite = checks.flag("shuffle", shuffle), checks.flag("check_finite", check_finite)
         optimizer = self._optimizer(learning_rate)
-        with self.turns.take("fit"), self.backend.scope():
-            self._arrange()
+        with self.turns.take("fit") as turn, self.backend.scope():
+            self._arrange(turn)
             for layer in self.walk():
                 if batch_size > 1 and layer.written_as_in_the_article and not layer.batched:
                     raise ValueError(
@@ -398,6 +399,10 @@ class Network:
     def parameters(self) -> Leaves:
         """Every parameter by its dotted path: ``net.parameters["0.weights"]``; set, it is checked, cast and copied."""
         return parameters_of(chain.named(self.layers))
+
+    @parameters.setter
+    def parameters(self, value: Leaves) -> None:
+        """After ``net.parameters |= {...}``, which has set them already."""
 
     @property
     def slots(self) -> dict[str, Leaves]:
@@ -548,13 +553,17 @@ class Ready:
         parts: list[Any] = [type(layer) for layer in self.all]
         parts += [layer.activation for layer in self.all if isinstance(layer, ActivationLayer)]
         self.guarded = not all(map(ops.is_ours, parts))  # a user's code is given the batches
+        for layer in self.all:
+            layer.check_leaves()
         self.leaves = [(layer.parameters, name, shape) for layer in self.all for name, shape in layer.shapes.items()]
+        buffers = [(layer.buffers, name) for layer in self.all for name in layer.buffers]
+        self.leaves += [(home, name, home[name].shape) for home, name in buffers]
 
     def check_leaves(self) -> None:
         """That every parameter is what it must be: a look at each, and only where one is not a closer one."""
         for home, name, shape in self.leaves:
-            array = home.get(name)
-            if array is None or array.shape != shape or array.dtype is not self.dtype:
+            array: Any = home.get(name)
+            if getattr(array, "shape", None) != shape or array.dtype is not self.dtype:
                 for layer in self.all:
                     layer.check_leaves()
                 return

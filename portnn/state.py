@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from operator import call, setitem
 from typing import Any
@@ -174,7 +175,8 @@ class State:
     def settle(self) -> None:
         """After an exception: the step's number as the device has counted, should its launch not have been noted."""
         if self.feed.on_device:
-            self.progress["step"] = int(self.backend.to_numpy(self.counters["step"]))
+            with suppress(Exception):  # the device itself may have failed: that is what is being raised
+                self.progress["step"] = int(self.backend.to_numpy(self.counters["step"]))
 
     def _whole(self, value: int) -> Array:
         return self.backend.asarray(np.asarray(value, np.int64))

@@ -41,6 +41,12 @@ class BatchNormLayer(NormLayer):
             self.buffers = {"running_mean": [0.0] * input_shape[-1], "running_var": [1.0] * input_shape[-1]}
         super().build(input_shape, backend, dtype, seed, path)
 
+    def check_leaves(self) -> None:
+        super().check_leaves()
+        for name, array in self.buffers.items():
+            if self.complete and array.shape != self.shapes["weights"]:
+                raise ValueError(f"{self}.{name} has shape {tuple(array.shape)}, expected {self.shapes['weights']}")
+
     def smallest_batch(self, input_shape: tuple[int, ...] | None) -> int:
         return 2 if input_shape is not None and prod(input_shape[:-1]) == 1 and not self._frozen else 1
 

@@ -121,8 +121,8 @@ def parts(layer: Any, above: list[Any], network: Any = None) -> list[Any]:
         )
     if any(layer is other for other in above):
         raise ValueError(
-            f"one {type(layer).__name__} stands twice in a network: make two, or put in a copy, copy.deepcopy(layer); each "
-            "keeps the state of one place"
+            f"one {type(layer).__name__} stands twice in a network: make two, or put in a copy, copy.deepcopy(layer); "
+            "each keeps the state of one place"
         )
     for kind in ("parameters", "buffers"):
         if not isinstance(getattr(layer, kind), dict):

@@ -1,5 +1,6 @@
 """Pooling over windows: the largest value, and the mean."""
 
+from functools import lru_cache
 from typing import Any
 
 from portnn.layers import checks
@@ -21,13 +22,10 @@ class PoolLayer(Layer):
         options = {"stride": (stride, None), "padding": (padding, "valid")}
         self.options = "".join(f", {name}={value!r}" for name, (value, usual) in options.items() if value != usual)
         self.check_padding(sizes)
-        self.plans: dict[tuple[int, ...], WindowPlan] = {}
 
     def plan(self, image: tuple[int, ...]) -> WindowPlan:
         """Where the windows lie on an image (H, W)."""
-        if image not in self.plans:
-            self.plans[image] = window_plan(image, self._sizes(len(image)), self.stride, self.padding)
-        return self.plans[image]
+        return _plan(image, self._sizes(len(image)), _hashable(self.stride), _hashable(self.padding))
 
     def _sizes(self, axes: int) -> tuple[int, ...]:
         if not isinstance(self.window, tuple):
@@ -70,6 +68,15 @@ class PoolLayer(Layer):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.window}{self.options})"
+
+
+@lru_cache(maxsize=256)  # for all layers and sizes of images together
+def _plan(image: tuple[int, ...], window: tuple[int, ...], stride: Any, padding: Any) -> WindowPlan:
+    return window_plan(image, window, stride, padding)
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(map(_hashable, value)) if isinstance(value, (list, tuple)) else value
 
 
 class MaxPoolLayer(PoolLayer):

@@ -29,7 +29,7 @@ jit = _compiler("contract", "nsz")  # a*b + c may be one instruction
 def flat(*arrays: Array) -> list[Array] | None:
     """The numbers of equally shaped arrays as they lie in memory, 1-D; None unless all lie without gaps in one order.
 
-    Also None where an array is small, read-only or not of a floating dtype that all share: their twins serve those.
+    Also None where an array is small or not of a floating dtype that all share: their twins serve those.
     """
     first = arrays[0]
     if first.size < LEAST or first.dtype.char not in "fd":
@@ -37,12 +37,12 @@ def flat(*arrays: Array) -> list[Array] | None:
     order = None if first.flags.c_contiguous else memory_order(first)
     found = []
     for a in arrays:
-        if a.dtype != first.dtype or a.shape != first.shape or not a.flags.writeable:
+        if a.dtype != first.dtype or a.shape != first.shape:
             return None
         a = a if order is None else a.transpose(order)
         if not a.flags.c_contiguous:
             return None
-        found.append(a.reshape(-1))
+        found.append(writable(a).reshape(-1))
     return found
 
 
