@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from portnn import random
+from portnn import names, random
 
 Array = Any  # an array of any library: the array API standard defines no class that all of them share
 
@@ -262,8 +262,13 @@ def _module(name: str) -> Any:
     known = known_backends()
     if name not in known:
         raise ValueError(
-            f"unknown backend {name!r}; known: {', '.join(map(repr, known))}. Another array library goes in as its "
-            "array API namespace: get_backend(namespace, device=...)"
+            names.unknown(
+                "backend",
+                name,
+                known,
+                "Another array library goes in as its array API namespace: get_backend(namespace, device=...)",
+                quoted=True,
+            )
         )
     return importlib.import_module(known[name])
 

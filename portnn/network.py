@@ -5,19 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from portnn import border, losses, ops, random, summary, training
+from portnn import arguments, border, losses, ops, random, summary, training
 from portnn.backend import Array, Backend, get_backend
 from portnn.layers import article, chain, checks, joined
 from portnn.layers.layer import Layer
-from portnn.metrics import METRICS
-from portnn.metrics import find as find_metric
 from portnn.optimizers import SGD
-from portnn.pairs import bound, find_pair, name_of
+from portnn.pairs import bound, find_pair
 from portnn.summary import Summary
 from portnn.training import History
-
-DTYPES = ("float32", "float64")
-KERNELS = ("auto", "portable")
 
 
 class Network:
@@ -35,6 +30,7 @@ class Network:
     (1, 1)
     """
 
+    @arguments.takes_one("Network takes one list of layers", "write Network([a, b])")
     def __init__(
         self,
         layers: Iterable[Layer] = (),
@@ -45,12 +41,7 @@ class Network:
         kernels: str = "auto",
     ):
         self.backend: Backend = get_backend(backend)
-        name = _dtype_name(dtype)
-        if name not in DTYPES:
-            raise ValueError(f"dtype must be one of {DTYPES}, got {dtype!r}")
-        if kernels not in KERNELS:
-            raise ValueError(f"kernels must be one of {KERNELS}, got {kernels!r}")
-        self.dtype, self.kernels = name, kernels
+        self.dtype, self.kernels = border.dtype_name(dtype), arguments.check_kernels(kernels)
         self.seed = random.check_seed(seed)
         self.layers: list[Layer] = []
         self.loss: Any = None
@@ -62,21 +53,16 @@ class Network:
         self._checked: tuple[Any, ...] = ()  # for what shape and layers it is known that they fit
         self._ready: tuple[tuple[Any, ...], list[Any]] = ((), [])  # the layers as they run, and for what that holds
         self.slots: dict[str, dict[str, Array]] = {}  # what the optimizer remembers: kind -> parameter path -> array
-        if isinstance(layers, Layer):
-            raise TypeError(f"layers must be a list, got one layer: Network([{layers}])")
-        if not isinstance(layers, Iterable):
-            raise TypeError(f"layers must be a list of layers, got {layers!r:.60}")
-        for layer in layers:
+        for layer in arguments.layer_list(layers):
             self.add(layer)
 
     # -- building ----------------------------------------------------------------------------------------------
 
+    @arguments.takes_one("add takes one layer", arguments.ONE_BY_ONE)
     def add(self, layer: Layer) -> None:
         """Appends a layer; its weights exist from now on. ValueError if it does not fit what comes before it."""
         index = len(self.layers)
-        if not isinstance(layer, Layer):
-            example = f"add({layer.__name__}(...))" if isinstance(layer, type) else "add(FCLayer(2, 3))"
-            raise TypeError(f"add takes a Layer object, such as {example}, got {layer!r:.60}")
+        arguments.check_layer(layer)
         parts = chain.parts(layer, [])
         for part in parts:
             fault = article.missing_method(part, Layer)
@@ -108,26 +94,15 @@ class Network:
         """Sets the loss, the optimizer and the metrics; training starts afresh (the weights stay).
 
         ``loss``: a name (``"mse"``), one of portnn's functions, or a function of (y_true, y_pred) with its derivative
-        ``loss_prime``. ``optimizer``: such as ``SGD(0.1, momentum=0.9)``; without one, ``fit`` takes a learning rate.
+        ``loss_prime``. ``optimizer``: such as ``SGD(0.1, momentum=0.9)``, or the lower-case name of its class for one
+        with its usual numbers (``"adam"`` for ``Adam()``); without one, ``fit`` takes a learning rate.
         ``metrics``: names (``"accuracy"``) or functions of (y_true, y_pred) that return one number a sample.
         """
         pair = find_pair("loss", losses.PAIRS, loss, loss_prime)
-        parts = ("slots", "hyper", "update")
-        usable = not isinstance(optimizer, type) and all(callable(getattr(optimizer, part, None)) for part in parts)
-        if optimizer is not None and not usable:
-            raise TypeError(f"optimizer must be one such as SGD(0.1), with {', '.join(parts)}; got {optimizer!r:.60}")
-        if isinstance(metrics, str) or not isinstance(metrics, Iterable):
-            given = repr(metrics) if isinstance(metrics, str) else name_of(metrics)
-            raise TypeError(f"metrics must be a list, got {given}: metrics=[{given}]")
-        found = [_metric(metric, pair[0]) for metric in metrics]
-        names = ["error", *(name for name, _ in found)]
-        if len(set(names)) < len(names):
-            raise ValueError(
-                f"metrics and the error need different names, got {', '.join(names)}: name your functions apart"
-            )
+        made, found = arguments.optimizer(optimizer), arguments.metric_list(metrics, pair[0])
         border.check_ending(self.layers, pair[0])
         self.loss, self.loss_prime = pair
-        self.optimizer, self.metrics = optimizer, found
+        self.optimizer, self.metrics = made, found
         self.step, self.epoch, self.slots = 0, 0, {}
 
     def to(self, backend: Any) -> "Network":
@@ -152,8 +127,8 @@ class Network:
     def fit(
         self,
         x: Any,
-        y: Any,
-        epochs: int,
+        y: Any = None,
+        epochs: int | None = None,
         learning_rate: Any = None,
         *,
         batch_size: int = 1,
@@ -176,8 +151,10 @@ class Network:
             raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
         if self.loss is None:
             raise RuntimeError('the network has no loss: call net.use("mse") before fit')
+        arguments.check_complete("fit", y, epochs, optimizer=self.optimizer)
         epochs = checks.size("epochs", epochs)
         batch_size = checks.size("batch_size", batch_size)
+        verbose = checks.level("verbose", verbose, 2)
         shuffle, check_finite = checks.flag("shuffle", shuffle), checks.flag("check_finite", check_finite)
         optimizer = self._optimizer(learning_rate)
         for layer in self.walk():
@@ -209,7 +186,7 @@ class Network:
             raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
         with self.backend.scope():
             X = border.batch(x, self.backend, self.dtype, "x")
-            self._check_shapes(tuple(X.shape[1:]))
+            self._check_shapes(X, x)
             if X.shape[0] <= batch_size:
                 Y = self._forward(X)
             else:
@@ -219,12 +196,13 @@ class Network:
                 return Y.copy()  # layers that change nothing but the shape: the caller's memory stays the caller's
             return Y if self.backend.owns(x) else self.backend.to_numpy(Y)
 
-    def evaluate(self, x: Any, y: Any, *, batch_size: int = 1024) -> dict[str, float]:
+    def evaluate(self, x: Any, y: Any = None, *, batch_size: int = 1024) -> dict[str, float]:
         """Returns the mean error, and each metric's mean, over samples ``x`` (N, ...) with targets ``y`` (N, ...)."""
         if not self.layers:
             raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
         if self.loss is None:
             raise RuntimeError('the network has no loss: call net.use("mse") before evaluate')
+        arguments.check_complete("evaluate", y)
         batch_size = checks.size("batch_size", batch_size)
         with self.backend.scope():
             X, Y, classes = self._data(x, y, False)
@@ -305,8 +283,8 @@ class Network:
         border.check_ending(self.layers, self.loss)
         X = border.batch(x, self.backend, self.dtype, "x")
         Y = border.batch(y, self.backend, self.dtype, "y")
-        border.check_lengths(X, Y)
-        shapes = chain.shapes(self.layers, tuple(X.shape[1:]))
+        border.check_lengths(X, Y, self.layers, x)
+        shapes = border.shapes(self.layers, X, x)
         if check_finite:
             border.check_finite(X, self.backend, "x")
             border.check_finite(Y, self.backend, "y")
@@ -322,11 +300,11 @@ class Network:
             self._forward(X[:1, ...])
         return X, Y, classes
 
-    def _check_shapes(self, sample: tuple[int, ...]) -> None:
-        """That the layers fit on samples of this shape; looked at again when shape or layers have changed."""
-        asked = (sample, *self.layers)
+    def _check_shapes(self, X: Array, given: Any) -> None:
+        """That the layers fit on such samples; looked at again when their shape or the layers have changed."""
+        asked = (tuple(X.shape[1:]), *self.layers)
         if self._checked != asked:
-            chain.shapes(self.layers, sample)
+            border.shapes(self.layers, X, given)
             self._checked = asked
 
     def _joined(self) -> list[Any]:
@@ -365,22 +343,3 @@ class Network:
                 f"learning_rate={learning_rate!r} out"
             )
         return self.optimizer if learning_rate is None else SGD(learning_rate)
-
-
-def _dtype_name(dtype: Any) -> str:
-    if dtype is None:  # NumPy takes it for float64
-        return "None"
-    try:
-        return np.dtype(dtype).name
-    except TypeError:
-        return str(dtype)
-
-
-def _metric(metric: Any, loss: Any) -> tuple[str, Callable[..., Any]]:
-    if isinstance(metric, str):
-        if metric not in METRICS:
-            raise ValueError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}. Or give a function")
-        return metric, find_metric(metric, loss)
-    if not callable(metric):
-        raise TypeError(f"a metric must be a name or a function of (y_true, y_pred), got {metric!r:.60}")
-    return name_of(metric), metric

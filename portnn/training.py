@@ -309,7 +309,7 @@ def train(
                 history[name].append(value)
             if verbose:
                 rest_of_line = "".join(f"   {name}={value:f}" for name, value in means.items())
-                print(f"epoch {epoch + 1}/{epochs}{rest_of_line}")
+                print(f"epoch {epoch + 1}/{epochs}{rest_of_line}", flush=True)
             if check_finite and not np.isfinite(means["error"]):
                 bad = int(backend.to_numpy(state.counters["finite steps"])) + 1
                 raise DivergedError(

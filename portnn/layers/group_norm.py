@@ -30,12 +30,12 @@ class GroupNormLayer(NormLayer):
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if input_shape == ():
-            raise ValueError(f"{self} takes samples with an axis of channels, but a sample is a single number")
+            raise checks.ShapeError(f"{self} takes samples with an axis of channels, but a sample is a single number")
         shape = super().output_shape(input_shape)
         if shape and shape[-1] % self.groups:
-            raise ValueError(
-                f"{self}: groups={self.groups} does not divide the {shape[-1]} channels of a sample of shape {shape}: "
-                f"groups must be a divisor of {shape[-1]}"
+            raise checks.ShapeError(
+                f"{self}: groups={self.groups} does not divide the {shape[-1]} channels of a sample of shape {shape}",
+                f"groups must be a divisor of {shape[-1]}",
             )
         return shape
 
