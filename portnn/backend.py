@@ -292,12 +292,20 @@ _NUMPY_KINDS = (np.ndarray, np.generic, int, float, list, tuple)
 
 
 def namespace(x: Any) -> Any:
-    """Returns the namespace to calculate with ``x``: NumPy for NumPy and plain Python data, array_api_compat's else."""
-    if type(x) is np.ndarray or isinstance(x, _NUMPY_KINDS):
+    """Returns the namespace to calculate with ``x``: NumPy for NumPy and plain numbers, array_api_compat's else."""
+    if type(x) is np.ndarray or (isinstance(x, (np.ndarray, np.generic, float)) and not isinstance(x, np.matrix)):
         return np
-    from array_api_compat import array_namespace
+    if isinstance(x, int) and x.bit_length() < 1024:  # fits a float
+        return np
+    if not isinstance(x, (int, list, tuple, np.matrix)):  # a matrix, since its * is no product of elements
+        from array_api_compat import array_namespace
 
-    return array_namespace(x)
+        try:
+            return array_namespace(x)
+        except TypeError:
+            pass
+    kind = "a whole number too large for a float" if isinstance(x, int) else f"{type(x).__module__}.{type(x).__name__}"
+    raise TypeError(f"an array is needed, got {kind.removeprefix('builtins.')}: make one first, such as np.asarray(x)")
 
 
 def thin_namespace(library: Any, **replaced: Callable[..., Any]) -> SimpleNamespace:

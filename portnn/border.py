@@ -56,6 +56,8 @@ def shapes(layers: list[Any], x: Array, given: Any) -> list[Any]:
 def _misfit(layers: list[Any], shape: Shape, is_list: bool, error: ValueError) -> str:
     """What x has, what the network takes, and how to change x."""
     sample = shape[1:]
+    if shape[0] == 0:
+        return f"x holds 0 samples, and by its shape {shape} they would not fit the network: {error}"
     has = f"x has samples of shape {sample}{' (single numbers)' if not sample else ''}; its own shape is {shape}"
     stated = _stated(layers)
     cure = _cure(layers, shape, stated, "np.array(x)" if is_list else "x")

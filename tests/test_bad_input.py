@@ -68,7 +68,11 @@ FIT = {
         r"x has samples of shape \(5,\).*network takes \(4,\): its first layer is FCLayer\(4, 3\). Change the data",
         dict(x=np.ones((6, 5)), y=Y),
     ),
-    "images": (ValueError, r"shape \(2, 2\).*takes \(4,\): its first layer is FCLayer.*x.reshape\(-1, 4\).*FlattenLayer\(\)", dict(x=np.ones((6, 2, 2)), y=Y)),
+    "images": (
+        ValueError,
+        r"shape \(2, 2\).*takes \(4,\): its first layer is FCLayer.*x.reshape\(-1, 4\).*FlattenLayer\(\)",
+        dict(x=np.ones((6, 2, 2)), y=Y),
+    ),
     "other target": (
         ValueError,
         r"a target has shape \(3,\).*output for a sample has shape \(2,\)",
@@ -295,7 +299,9 @@ def test_shapes_that_almost_fit(data):
     if data.shape[1:] == (6, 4, 1):
         conv.predict(data)
         return
-    with pytest.raises(ValueError, match=r"x has samples of.*the network takes \(6, 4, 1\): its first layer is ConvLayer"):
+    with pytest.raises(
+        ValueError, match=r"x has samples of.*the network takes \(6, 4, 1\): its first layer is ConvLayer"
+    ):
         conv.predict(data)
 
 

@@ -11,6 +11,7 @@ from portnn.backend import Array, Backend, get_backend
 from portnn.datasets.download import download
 from portnn.datasets.idx import read_idx
 from portnn.datasets.sources import SOURCES, TEST, TRAIN
+from portnn.layers import checks
 from portnn.transfer import to_device
 
 SAMPLE = Path(__file__).with_name("sample")
@@ -50,6 +51,7 @@ def load_mnist(
     """
     if not isinstance(dataset, str) or dataset not in SOURCES:
         raise ValueError(names.unknown("data set", dataset, SOURCES, quoted=True))
+    full = checks.flag("full", full)
     target = None if backend is None else get_backend(backend)
     sizes: tuple[int | None, int | None] = (None, None)  # any number, unless it is known
     if folder is not None:

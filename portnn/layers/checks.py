@@ -34,7 +34,7 @@ def whole(what: str, value: Any) -> int:
             return operator.index(value)
     except TypeError:
         pass
-    is_float = isinstance(value, float) and value.is_integer()
+    is_float = hasattr(value, "is_integer") and not isinstance(value, (bool, type)) and value.is_integer()
     raise TypeError(
         f"{what} must be a whole number, got {value!r:.60} ({type(value).__name__})"
         + (f": write int({value!r:.60}), or {int(value)}" if is_float else "")

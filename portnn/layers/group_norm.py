@@ -41,6 +41,9 @@ class GroupNormLayer(NormLayer):
 
     def forward(self, X: Array, *, training: bool = False) -> Array:
         X = self.accept(X)
+        if X.ndim < 2:
+            fault = f"{self} takes samples (N, ..., C), but X has shape {tuple(X.shape)}"
+            raise checks.ShapeError(fault, "give it an axis of samples with X[None]")
         self.output_shape(tuple(X.shape[1:] or X.shape))
         Z, S, _, _ = self.ops.normalize(self._grouped(X), (1, 3), self.epsilon)
         Z = self.xp.reshape(Z, X.shape)

@@ -18,9 +18,9 @@ class PoolLayer(Layer):
         self.window = sizes if isinstance(window, (tuple, list)) else sizes[0]
         self.stride = self.window if stride is None else stride
         self.padding = padding
+        self.check_padding(sizes)
         options = {"stride": (stride, None), "padding": (padding, "valid")}
         self.options = "".join(f", {name}={value!r}" for name, (value, usual) in options.items() if value != usual)
-        self.check_padding(sizes)
         self.plans: dict[tuple[int, ...], WindowPlan] = {}
 
     def plan(self, image: tuple[int, ...]) -> WindowPlan:
