@@ -117,6 +117,8 @@ def _metric(metric: Any, loss: Any) -> tuple[str, Any]:
         if metric not in METRICS:
             raise ValueError(names.unknown("metric", metric, METRICS, "Or give a function"))
         return metric, find_metric(metric, loss)
+    if isinstance(metric, type):
+        raise TypeError(f"a metric must be a name or a function, got the class {metric.__name__}")
     if not callable(metric):
         raise TypeError(f"a metric must be a name or a function of (y_true, y_pred), got {metric!r:.60}")
     return name_of(metric), metric

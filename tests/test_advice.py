@@ -322,6 +322,8 @@ def test_a_class_in_place_of_an_object():
         Network().use(Huber)
     with pytest.raises(TypeError, match="got the class int"):
         Network().use(int)
+    with pytest.raises(TypeError, match="a metric must be a name or a function, got the class int"):
+        Network().use("mse", metrics=[int])
 
 
 # -- data that is no numbers -----------------------------------------------------------------------------------------------
