@@ -6,25 +6,19 @@ from typing import Any
 LARGEST = 1 << 40  # no array has an axis of that length
 
 
-class ShapeError(ValueError):
-    """A sample does not fit a layer. ``fault`` says so; ``advice``, how to change the layer, may follow in the message.
+def misfit(fault: str, advice: str = "") -> ValueError:
+    """The error for a sample that does not fit a layer: ``fault``, and how to change the layer.
 
-    They are kept apart for those who know that it is not the layer that is wrong.
+    It carries both apart, as attributes, for those who know that it is not the layer that is wrong.
     """
-
-    def __init__(self, fault: str, advice: str = ""):
-        super().__init__(f"{fault}: {advice}" if advice else fault)
-        self.fault, self.advice = fault, advice
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.fault, self.advice)
+    error = ValueError(f"{fault}: {advice}" if advice else fault)
+    error.__dict__.update(fault=fault, advice=advice)
+    return error
 
 
-def within(place: str, error: ValueError) -> ShapeError:
+def within(place: str, error: ValueError) -> ValueError:
     """The error of an inner layer, with the place it stands at in front."""
-    if isinstance(error, ShapeError):
-        return ShapeError(f"{place}{error.fault}", error.advice)
-    return ShapeError(f"{place}{error}")
+    return misfit(f"{place}{getattr(error, 'fault', error)}", getattr(error, "advice", ""))
 
 
 def whole(what: str, value: Any) -> int:

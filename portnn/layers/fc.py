@@ -53,7 +53,7 @@ class FCLayer(Layer):
         if input_shape is None:
             return (self.output_size,)
         if not input_shape:
-            raise checks.ShapeError(
+            raise checks.misfit(
                 f"{self} acts on the last axis, but a sample is a single number", "give it one with x[:, None]"
             )
         if input_shape[-1] != self.input_size:
@@ -62,7 +62,7 @@ class FCLayer(Layer):
                 if len(input_shape) > 1
                 else ""
             )
-            raise checks.ShapeError(
+            raise checks.misfit(
                 f"{self} takes {self.input_size} values on the last axis, but a sample comes in with shape "
                 f"{input_shape}",
                 f"make it FCLayer({input_shape[-1]}, {self.output_size}){flat}",

@@ -49,7 +49,7 @@ class ParallelLayer(Layer):
         kept = -1 if self.merge == "concat" else None
         for output in known[1:]:
             if output[:kept] != known[0][:kept]:
-                raise checks.ShapeError(
+                raise checks.misfit(
                     f"the branches of ParallelLayer make {' and '.join(map(str, outputs))} of a sample of shape "
                     f"{input_shape}",
                     f"for merge={self.merge!r} they must agree in "

@@ -54,14 +54,14 @@ class PoolLayer(Layer):
         if input_shape is None:
             return None
         if len(input_shape) < 2:
-            raise checks.ShapeError(
+            raise checks.misfit(
                 f"{self} takes images (H, W, C) or rows (L, C), but a sample comes in with shape {input_shape}",
                 "put a ReshapeLayer in front of it",
             )
         try:
             return (*self.plan(input_shape[:-1]).output, input_shape[-1])
         except ValueError as error:
-            raise checks.ShapeError(f"{self}, for a sample of shape {input_shape}: {error}") from error
+            raise checks.misfit(f"{self}, for a sample of shape {input_shape}: {error}") from error
 
     def planned(self, X: Array) -> WindowPlan:
         """The plan for a batch X."""

@@ -25,7 +25,7 @@ class ReshapeLayer(Layer):
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...]:
         if input_shape is not None and prod(input_shape) != prod(self.shape):
-            raise checks.ShapeError(
+            raise checks.misfit(
                 f"{self} makes samples of {prod(self.shape)} numbers, but a sample comes in with shape {input_shape}, "
                 f"{prod(input_shape)} numbers",
                 "choose a shape with as many",

@@ -30,7 +30,7 @@ class ResidualLayer(Layer):
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
         output = self.shapes_inside(input_shape, ends=True)[-1]
         if None not in (input_shape, output) and output != input_shape:
-            raise checks.ShapeError(
+            raise checks.misfit(
                 f"ResidualLayer adds its input to its layers' output, but a sample comes in with shape {input_shape} "
                 f"and they make it {output}",
                 "change the last of them, or use ParallelLayer([...], shortcut, merge='add')",

@@ -29,7 +29,7 @@ class UpsampleLayer(Layer):
             return None
         *image, channels = input_shape or (0,)
         if not image:
-            raise checks.ShapeError(
+            raise checks.misfit(
                 f"{self} takes images (H, W, C) or rows (L, C), but a sample comes in with shape {input_shape}",
                 "put a ReshapeLayer in front of it",
             )
