@@ -52,7 +52,7 @@ def relu(x: Array) -> Array:
 def relu_prime(x: Array) -> Array:
     """Derivative of ``relu``: 1 where x > 0, else 0 (at the kink x = 0 too, as in PyTorch)."""
     xp = namespace(x)
-    return xp.astype(x > 0, x.dtype)
+    return xp.astype(x > 0, dtype_of(x))
 
 
 LEAK = 0.01
@@ -66,7 +66,7 @@ def leaky_relu(x: Array) -> Array:
 def leaky_relu_prime(x: Array) -> Array:
     """Derivative of ``leaky_relu``: 1 where x > 0, else 0.01."""
     xp = namespace(x)
-    return LEAK + (1.0 - LEAK) * xp.astype(x > 0, x.dtype)
+    return LEAK + (1.0 - LEAK) * xp.astype(x > 0, dtype_of(x))
 
 
 def elu(x: Array) -> Array:
@@ -179,7 +179,7 @@ def hard_sigmoid(x: Array) -> Array:
 def hard_sigmoid_prime(x: Array) -> Array:
     """Derivative of ``hard_sigmoid``: 1/6 where -3 < x < 3, else 0."""
     xp = namespace(x)
-    return xp.astype(xp.abs(x) < 3.0, x.dtype) * (1.0 / 6.0)
+    return xp.astype(xp.abs(x) < 3.0, dtype_of(x)) * (1.0 / 6.0)
 
 
 # -- of the whole last axis: no ActivationLayer, since each output depends on every input -----------------------------
@@ -207,6 +207,13 @@ def log_softmax(x: Array) -> Array:
 def chain(prime: Any, x: Array, y: Array, output_error: Array) -> Array:
     """The chain rule, dE/dX = f'(X) * dE/dY. A backend's twin may use Y = f(X), where that is quicker than f'(X)."""
     return prime(x) * output_error
+
+
+def dtype_of(x: Array) -> Any:
+    """The dtype of an array; a Python number has none."""
+    if not hasattr(x, "dtype"):
+        raise TypeError(f"an array is needed, got {type(x).__name__}: make one first, such as np.asarray(x)")
+    return x.dtype
 
 
 PAIRS = {

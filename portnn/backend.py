@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from portnn import random
+from portnn import names, random
 
 Array = Any  # an array of any library: the array API standard defines no class that all of them share
 
@@ -262,8 +262,13 @@ def _module(name: str) -> Any:
     known = known_backends()
     if name not in known:
         raise ValueError(
-            f"unknown backend {name!r}; known: {', '.join(map(repr, known))}. Another array library goes in as its "
-            "array API namespace: get_backend(namespace, device=...)"
+            names.unknown(
+                "backend",
+                name,
+                known,
+                "Another array library goes in as its array API namespace: get_backend(namespace, device=...)",
+                quoted=True,
+            )
         )
     return importlib.import_module(known[name])
 
@@ -287,12 +292,20 @@ _NUMPY_KINDS = (np.ndarray, np.generic, int, float, list, tuple)
 
 
 def namespace(x: Any) -> Any:
-    """Returns the namespace to calculate with ``x``: NumPy for NumPy and plain Python data, array_api_compat's else."""
-    if type(x) is np.ndarray or isinstance(x, _NUMPY_KINDS):
+    """Returns the namespace to calculate with ``x``: NumPy for NumPy and plain numbers, array_api_compat's else."""
+    if type(x) is np.ndarray or (isinstance(x, (np.ndarray, np.generic, float)) and not isinstance(x, np.matrix)):
         return np
-    from array_api_compat import array_namespace
+    if isinstance(x, int) and x.bit_length() < 1024:  # fits a float
+        return np
+    if not isinstance(x, (int, list, tuple, np.matrix)):  # a matrix, since its * is no product of elements
+        from array_api_compat import array_namespace
 
-    return array_namespace(x)
+        try:
+            return array_namespace(x)
+        except TypeError:
+            pass
+    kind = "a whole number too large for a float" if isinstance(x, int) else f"{type(x).__module__}.{type(x).__name__}"
+    raise TypeError(f"an array is needed, got {kind.removeprefix('builtins.')}: make one first, such as np.asarray(x)")
 
 
 def thin_namespace(library: Any, **replaced: Callable[..., Any]) -> SimpleNamespace:

@@ -1,18 +1,33 @@
 """The border of a network: what users give is checked and converted here, once, before anything is changed."""
 
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from portnn import activations, losses
+from portnn import activations, losses, names, ops
 from portnn.backend import Array, Backend
-from portnn.layers import ActivationLayer, SoftmaxLayer, chain
+from portnn.layers import ActivationLayer, FlattenLayer, ReshapeLayer, SoftmaxLayer, chain
 from portnn.ops import is_ours
 from portnn.pairs import name_of
 from portnn.transfer import bring
 
+Shape = tuple[int, ...]
+DTYPES = ("float32", "float64")
 CHUNK = 1 << 22  # elements looked at in one go: bounds the memory a check takes
+
+
+def dtype_name(dtype: Any) -> str:
+    """``"float32"`` or ``"float64"``, of the name itself or of what NumPy knows by it (``np.float32``)."""
+    name: Any = dtype
+    if dtype is not None and not isinstance(dtype, str):  # NumPy takes None for float64
+        try:
+            name = np.dtype(dtype).name
+        except (TypeError, ValueError):
+            name = None
+    if name not in DTYPES:
+        raise ValueError(f"dtype must be one of {DTYPES}, got {dtype!r:.60}{names.meant('dtype', dtype, DTYPES)}")
+    return str(name)
 
 
 def batch(x: Any, backend: Backend, dtype: str, what: str) -> Array:
@@ -39,17 +54,125 @@ def answer(Y: Array, X: Array, x: Any, backend: Backend, layers: list[Any]) -> A
     return Y if calculated else backend.xp.asarray(Y, copy=True)
 
 
-def check_lengths(x: Array, y: Array) -> None:
-    """Refuses no samples at all, or another number of targets than of samples."""
+def shapes(layers: list[Any], x: Array, given: Any) -> list[Any]:
+    """The shape of one sample before each layer and behind the last, as ``chain.shapes`` finds them for samples of x.
+
+    Here the layers are made and fit each other: if they do not fit the samples, the error says what to do about the
+    data, which was ``given`` as an array or a list.
+    """
+    try:
+        return chain.shapes(layers, tuple(x.shape[1:]))
+    except ValueError as error:
+        fault = error
+    raise ValueError(_misfit(layers, tuple(x.shape), isinstance(given, (list, tuple)), fault))
+
+
+def _misfit(layers: list[Any], shape: Shape, is_list: bool, error: ValueError) -> str:
+    """What x has, what the network takes, and how to change x."""
+    sample = shape[1:]
+    if shape[0] == 0:
+        return f"x holds 0 samples, and by its shape {shape} they would not fit the network: {error}"
+    has = f"x has samples of shape {sample}{' (single numbers)' if not sample else ''}; its own shape is {shape}"
+    stated = _stated(layers)
+    cure = _cure(layers, shape, stated, "np.array(x)" if is_list else "x")
+    if stated is None or stated.suits(sample):  # some later layer refuses what comes of it
+        fault, advice = getattr(error, "fault", str(error)), getattr(error, "advice", "")
+        return f"{has}. They do not fit: {fault}. " + (cure or f"Change the data{f', or {advice}' if advice else ''}")
+    which = f"its {'first layer' if stated.place == 0 else f'layer {stated.place}'} is {layers[stated.place]!r:.80}"
+    return f"{has}. But the network takes {stated}: {which}. " + (
+        cure or f"Change the data, not the layer: give it {'' if stated.flat else 'samples of shape '}{stated}"
+    )
+
+
+class _Stated(NamedTuple):
+    """The shape of samples as the layer at that ``place`` states it; ``flat``: any shape of as many numbers will do."""
+
+    shape: Shape
+    place: int
+    flat: bool
+    last_axis_only: bool
+
+    def suits(self, sample: Shape) -> bool:
+        if self.flat:
+            return prod(sample) == prod(self.shape)
+        return (sample[-1:] if self.last_axis_only else sample) == self.shape
+
+    def __str__(self) -> str:
+        return f"samples of {prod(self.shape)} numbers" if self.flat else str(self.shape)
+
+
+def _stated(layers: list[Any]) -> _Stated | None:
+    """What the first layers take; None where they take many shapes, or nobody knows."""
+    flat = False
+    for i, layer in enumerate(layers):
+        own = layer.shape if type(layer) is ReshapeLayer else chain.own_input_shape(layer)
+        if own is not None:
+            return _Stated(own, i, flat or type(layer) is ReshapeLayer, layer.last_axis_only)
+        flat = flat or type(layer) is FlattenLayer
+        if not (ops.is_ours(type(layer)) and (layer.last_axis_only or type(layer) is FlattenLayer)):
+            return None
+    return None
+
+
+def _cure(layers: list[Any], shape: Shape, stated: _Stated | None, x: str) -> str:
+    """How to make samples that fit of an array x of this shape: the first thing that helps; empty if nothing does."""
+    sample, last = shape[1:], shape[-1:]
+    one = "If x is one sample, give it an axis of samples"
+    ways: list[tuple[Shape, str, str]] = [
+        (shape, one, "[x]" if x != "x" else "x[None]"),
+        (
+            (*sample, 1),
+            "Give each sample its axis of channels" if len(shape) > 1 else "Give each sample an axis",
+            f"{x}[..., None]",
+        ),
+        ((*shape, 1), f"{one}, and one of channels", f"{x}[None, ..., None]"),
+    ]
+    if last == (1,):
+        ways.append((sample[:-1], "Leave the last axis out", f"{x}[..., 0]"))
+        ways.append((shape[:-1], f"{one}, and leave the last one out", f"{x}[None, ..., 0]"))
+    if shape[0] == 1:
+        ways.append((sample[1:], "Leave the first axis out", f"{x}[0]"))
+    if stated is not None and not stated.flat and len(stated.shape) > 1:
+        ways.append(((*sample[1:], *sample[:1]), "The axis of channels goes last", f"np.moveaxis({x}, 1, -1)"))
+        ways.append(((*sample, shape[0]), f"{one}; the axis of channels goes last", f"np.moveaxis({x}, 0, -1)[None]"))
+    for way, words, call in ways:
+        if len(way) and _fit(layers, way):
+            return f"{words}: {call}"
+    if stated is None:
+        return ""
+    numbers = ", ".join(map(str, stated.shape))
+    if prod(sample) == prod(stated.shape) and _fit(layers, stated.shape):
+        flatten = ", or begin the network with FlattenLayer()" if len(stated.shape) == 1 else ""
+        return f"The numbers are as many, only the shape differs: {x}.reshape(-1, {numbers}){flatten}"
+    if prod(shape) == prod(stated.shape) and _fit(layers, stated.shape):
+        return f"If x is one sample, reshape it: {x}.reshape(1, {numbers})"
+    return ""
+
+
+def _fit(layers: list[Any], sample: Shape) -> bool:
+    try:
+        chain.shapes(layers, sample)
+    except ValueError:
+        return False
+    return True
+
+
+def check_lengths(x: Array, y: Array, layers: list[Any], given: Any = None) -> None:
+    """Refuses no samples at all, or another number of targets than of samples.
+
+    Where x is one sample, or y one target, without its axis, that is what the error is about.
+    """
     if x.shape[0] == 0:
         raise ValueError(f"x holds 0 samples (shape {tuple(x.shape)}): there is nothing to learn from")
     for name, array in (("x", x), ("y", y)):
         if prod(array.shape[1:]) == 0:
             raise ValueError(f"a sample of {name} has shape {tuple(array.shape[1:])}: there are no numbers in it")
     if x.shape[0] != y.shape[0]:
+        output = shapes(layers, x, given)[-1]
+        one = x.shape[0] == 1 and tuple(y.shape) == output
         raise ValueError(
             f"x holds {x.shape[0]} samples, y {y.shape[0]} targets (shapes {tuple(x.shape)} and {tuple(y.shape)}): "
-            "each sample needs its target"
+            "each sample needs its target" + ". If y is one target, give it an axis of samples: y[None]" * one
         )
 
 

@@ -7,7 +7,7 @@ from math import prod, sqrt
 
 import numpy as np
 
-from portnn import random
+from portnn import names, random
 
 # name -> (distribution, what its spread is computed from)
 _UNIFORM = {
@@ -29,8 +29,11 @@ def check_name(name: str) -> str:
     """Returns ``name`` if it is an initializer's; ValueError with the list of names otherwise."""
     if not isinstance(name, str) or name not in NAMES:
         raise ValueError(
-            f"weights={name!r:.60} is no initializer; known: {', '.join(NAMES)}. To give the values themselves assign "
-            "them: layer.weights = array"
+            names.sentences(
+                f"weights={name!r:.60} is no initializer; known: {', '.join(NAMES)}"
+                f"{names.meant('initializer', name, NAMES)}",
+                "To give the values themselves assign them: layer.weights = array",
+            )
         )
     return name
 

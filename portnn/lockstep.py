@@ -79,6 +79,8 @@ def twin(
     epochs, batch_size = checks.size("epochs", epochs), checks.size("batch_size", batch_size)
     limit = TOLERANCES[network.dtype] if tolerance is None else checks.number("tolerance", tolerance)
     options = epochs, learning_rate, batch_size, checks.flag("shuffle", shuffle)
+    if not isinstance(backends, (tuple, list)) or len(backends) != 2:
+        raise TypeError(f"backends must be two, such as ('cpu', 'gpu'), got {backends!r:.60}")
     pair = [get_backend(backend) for backend in backends]  # both, before anything is copied
     runs = [_Run(deepcopy(network).to(backend), x, y, *options) for backend in pair]
     if runs[0].stages() != runs[1].stages():  # only one of them joins neighbours

@@ -182,6 +182,11 @@ def are_class_numbers(y_true: Array, y_pred: Array) -> bool:
 
 def class_rows(y_true: Array, y_pred: Array) -> Array:
     """Targets as rows of the shape and dtype of ``y_pred``: class numbers become one-hot."""
+    need_arrays(y_true, y_pred)
+    if not y_pred.shape or y_pred.shape[-1] == 0:
+        raise ValueError(
+            f"y_pred has shape {tuple(y_pred.shape)}, but a cross-entropy takes rows of logits, (N, ..., classes)"
+        )
     xp = namespace(y_pred)
     if are_class_numbers(y_true, y_pred):
         rows = _portable.one_hot(y_true, y_pred.shape[-1], y_pred.dtype, xp=xp)
@@ -192,9 +197,7 @@ def class_rows(y_true: Array, y_pred: Array) -> Array:
 
 def matched(y_true: Array, y_pred: Array) -> Array:
     """Returns ``y_true`` in the shape of ``y_pred``; ValueError if they differ in more than axes of length 1."""
-    if getattr(y_true, "shape", None) is None or getattr(y_pred, "shape", None) is None:
-        given = ", ".join(type(y).__name__ for y in (y_true, y_pred))
-        raise TypeError(f"a loss compares two arrays, y_true and y_pred, got {given}: make arrays of them first")
+    need_arrays(y_true, y_pred)
     if y_true.shape == y_pred.shape:
         return y_true
     if [n for n in y_true.shape if n != 1] != [n for n in y_pred.shape if n != 1]:
@@ -203,6 +206,13 @@ def matched(y_true: Array, y_pred: Array) -> Array:
             "with element, so both need the same shape. Reshape y_true; class numbers become rows with to_categorical"
         )
     return namespace(y_true).reshape(y_true, y_pred.shape)
+
+
+def need_arrays(y_true: Array, y_pred: Array) -> None:
+    """Refuses what has no shape."""
+    if not all(isinstance(getattr(y, "shape", None), tuple) for y in (y_true, y_pred)):
+        given = ", ".join(type(y).__name__ for y in (y_true, y_pred))
+        raise TypeError(f"a loss compares two arrays, y_true and y_pred, got {given}: make arrays of them first")
 
 
 PAIRS = {

@@ -10,22 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from portnn import border, losses, ops, random, summary, training
+from portnn import arguments, border, losses, ops, random, summary, training
 from portnn.backend import Array, Backend, device_dtype, get_backend, in_order
 from portnn.layers import article, chain, checks, joined
 from portnn.layers.activation import ActivationLayer
 from portnn.layers.layer import Layer
 from portnn.leaves import Leaves, parameters_of, slots_of
-from portnn.metrics import METRICS
-from portnn.metrics import find as find_metric
 from portnn.optimizers import SGD
-from portnn.pairs import bound, find_pair, name_of
+from portnn.pairs import bound, find_pair
 from portnn.summary import Summary
 from portnn.training import History
 from portnn.turns import Turn, Turns
 
-DTYPES = ("float32", "float64")
-KERNELS = ("auto", "portable")
 # What is settled elsewhere: to set it here would leave the network half as it was.
 _BY_USE = 'net.use("mse", optimizer=Adam(), metrics=["accuracy"]), which starts training afresh'
 _ANEW = "is settled when a network is made: make another one, Network(layers, {0}=...), of copy.deepcopy(net.layers)"
@@ -58,6 +54,7 @@ class Network:
     (1, 1)
     """
 
+    @arguments.takes_one("Network takes one list of layers", "write Network([a, b])")
     def __init__(
         self,
         layers: Iterable[Layer] = (),
@@ -68,12 +65,8 @@ class Network:
         kernels: str = "auto",
     ):
         self.turns = Turns()
-        target = get_backend(backend)
-        name = _dtype_name(dtype)
-        if name not in DTYPES:
-            raise ValueError(f"dtype must be one of {DTYPES}, got {dtype!r}")
-        if kernels not in KERNELS:
-            raise ValueError(f"kernels must be one of {KERNELS}, got {kernels!r}")
+        target, name = get_backend(backend), border.dtype_name(dtype)
+        kernels = arguments.check_kernels(kernels)
         self._settle(backend=target, dtype=name, kernels=kernels, seed=random.check_seed(seed))
         self.layers: list[Layer] = []
         self._known: list[Any] = []  # the layers when they were last put in their places
@@ -82,11 +75,7 @@ class Network:
         self._settle(progress={"step": 0, "epoch": 0})  # updates made, and epochs finished, since use()
         self._checked: tuple[int, ...] | None = None  # for what shape of samples it is known that the layers fit
         self._ready: Ready | None = None
-        if isinstance(layers, Layer):
-            raise TypeError(f"layers must be a list, got one layer: Network([{layers}])")
-        if not isinstance(layers, Iterable):
-            raise TypeError(f"layers must be a list of layers, got {layers!r:.60}")
-        for layer in layers:
+        for layer in arguments.layer_list(layers):
             self.add(layer)
 
     backend: Backend
@@ -110,11 +99,10 @@ class Network:
 
     # -- building ----------------------------------------------------------------------------------------------
 
+    @arguments.takes_one("add takes one layer", arguments.ONE_BY_ONE)
     def add(self, layer: Layer) -> None:
         """Appends a layer; its weights exist from now on. ValueError if it does not fit what comes before it."""
-        if not isinstance(layer, Layer):
-            example = f"add({layer.__name__}(...))" if isinstance(layer, type) else "add(FCLayer(2, 3))"
-            raise TypeError(f"add takes a Layer object, such as {example}, got {layer!r:.60}")
+        arguments.check_layer(layer)
         with self.turns.take("add"):
             self._arrange()
             self._take_in([*self.layers, layer], [layer], None)
@@ -207,29 +195,19 @@ class Network:
         """Sets the loss, the optimizer and the metrics; training starts afresh (the weights stay).
 
         ``loss``: a name (``"mse"``), one of portnn's functions, or a function of (y_true, y_pred) with its derivative
-        ``loss_prime``. ``optimizer``: such as ``SGD(0.1, momentum=0.9)``; without one, ``fit`` takes a learning rate.
+        ``loss_prime``. ``optimizer``: such as ``SGD(0.1, momentum=0.9)``, or the lower-case name of its class for one
+        with its usual numbers (``"adam"`` for ``Adam()``); without one, ``fit`` takes a learning rate.
         ``metrics``: names (``"accuracy"``) or functions of (y_true, y_pred) that return one number a sample.
         """
         pair = find_pair("loss", losses.PAIRS, loss, loss_prime)
-        parts = ("slots", "hyper", "update")
-        usable = not isinstance(optimizer, type) and all(callable(getattr(optimizer, part, None)) for part in parts)
-        if optimizer is not None and not usable:
-            raise TypeError(f"optimizer must be one such as SGD(0.1), with {', '.join(parts)}; got {optimizer!r:.60}")
-        if isinstance(metrics, str) or not isinstance(metrics, Iterable):
-            given = repr(metrics) if isinstance(metrics, str) else name_of(metrics)
-            raise TypeError(f"metrics must be a list, got {given}: metrics=[{given}]")
-        found = [_metric(metric, pair[0]) for metric in metrics]
-        names = ["error", *(name for name, _ in found)]
-        if len(set(names)) < len(names):
-            raise ValueError(
-                f"metrics and the error need different names, got {', '.join(names)}: name your functions apart"
-            )
+        made, found = arguments.optimizer(optimizer), arguments.metric_list(metrics, pair[0])
         with self.turns.take("use"):
             self._arrange()
             border.check_ending(self.layers, pair[0])
             for layer in self.walk():
                 layer._slots, layer._counts = {}, {}
-            self._settle(loss=pair[0], loss_prime=pair[1], optimizer=optimizer, metrics=found)
+            self._settle(loss=pair[0], loss_prime=pair[1], optimizer=made, metrics=found)
+            names = ["error", *(name for name, _ in found)]
             self._settle(progress={"step": 0, "epoch": 0}, history=History({name: [] for name in names}))
 
     def to(self, backend: Any) -> "Network":
@@ -252,8 +230,8 @@ class Network:
     def fit(
         self,
         x: Any,
-        y: Any,
-        epochs: int,
+        y: Any = None,
+        epochs: int | None = None,
         learning_rate: Any = None,
         *,
         batch_size: int = 1,
@@ -276,8 +254,10 @@ class Network:
             raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
         if self.loss is None:
             raise RuntimeError('the network has no loss: call net.use("mse") before fit')
+        arguments.check_complete("fit", y, epochs, optimizer=self.optimizer)
         epochs = checks.size("epochs", epochs)
         batch_size = checks.size("batch_size", batch_size)
+        verbose = checks.level("verbose", verbose, 2)
         shuffle, check_finite = checks.flag("shuffle", shuffle), checks.flag("check_finite", check_finite)
         optimizer = self._optimizer(learning_rate)
         with self.turns.take("fit") as turn, self.backend.scope():
@@ -316,7 +296,7 @@ class Network:
         step = self.step
         with self.backend.scope():
             X = border.batch(x, self.backend, self.dtype, "x")
-            self._check_shapes(tuple(X.shape[1:]))
+            self._check_shapes(X, x)
             if X.shape[0] <= batch_size:
                 Y = self._forward(X)
             else:
@@ -327,12 +307,13 @@ class Network:
             return copy.deepcopy(self).predict(x, batch_size=batch_size)
         return Y
 
-    def evaluate(self, x: Any, y: Any, *, batch_size: int = 1024) -> dict[str, float]:
+    def evaluate(self, x: Any, y: Any = None, *, batch_size: int = 1024) -> dict[str, float]:
         """Returns the mean error, and each metric's mean, over samples ``x`` (N, ...) with targets ``y`` (N, ...)."""
         if not self.layers:
             raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
         if self.loss is None:
             raise RuntimeError('the network has no loss: call net.use("mse") before evaluate')
+        arguments.check_complete("evaluate", y)
         batch_size = checks.size("batch_size", batch_size)
         if self.turns.held_elsewhere() is not None:
             return copy.deepcopy(self).evaluate(x, y, batch_size=batch_size)
@@ -480,8 +461,8 @@ class Network:
         border.check_ending(self.layers, self.loss)
         X = border.batch(x, self.backend, self.dtype, "x")
         Y = border.batch(y, self.backend, self.dtype, "y")
-        border.check_lengths(X, Y)
-        shapes = chain.shapes(self.layers, tuple(X.shape[1:]))
+        border.check_lengths(X, Y, self.layers, x)
+        shapes = border.shapes(self.layers, X, x)
         if check_finite:
             border.check_finite(X, self.backend, "x")
             border.check_finite(Y, self.backend, "y")
@@ -498,10 +479,11 @@ class Network:
             self._forward(X[:1, ...])
         return X, Y, classes
 
-    def _check_shapes(self, sample: tuple[int, ...]) -> None:
-        """That the layers fit on samples of this shape; looked at again when shape or layers have changed."""
+    def _check_shapes(self, X: Array, given: Any) -> None:
+        """That the layers fit on such samples; looked at again when their shape or the layers have changed."""
+        sample = tuple(X.shape[1:])
         if self._checked != sample:
-            chain.shapes(self.layers, sample)
+            border.shapes(self.layers, X, given)
             self._checked = sample
 
     def _run(self) -> "Ready":
@@ -577,22 +559,3 @@ def _flat(layers: list[Any]) -> Iterator[Any]:
 
 def _apart(array: Any, backend: Backend) -> Any:
     return backend.xp.asarray(array, copy=True) if backend.owns(array) else array
-
-
-def _dtype_name(dtype: Any) -> str:
-    if dtype is None:  # NumPy takes it for float64
-        return "None"
-    try:
-        return np.dtype(dtype).name
-    except TypeError:
-        return str(dtype)
-
-
-def _metric(metric: Any, loss: Any) -> tuple[str, Callable[..., Any]]:
-    if isinstance(metric, str):
-        if metric not in METRICS:
-            raise ValueError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}. Or give a function")
-        return metric, find_metric(metric, loss)
-    if not callable(metric):
-        raise TypeError(f"a metric must be a name or a function of (y_true, y_pred), got {metric!r:.60}")
-    return name_of(metric), metric

@@ -80,7 +80,7 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        learning_rate: LearningRate,
+        learning_rate: LearningRate = 1e-2,
         *,
         momentum: float = 0.0,
         nesterov: bool = False,

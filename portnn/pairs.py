@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from portnn import ops
+from portnn import names, ops
 from portnn.backend import Backend, device_dtype
 
 Function = Callable[..., Any]
@@ -17,15 +17,14 @@ def find_pair(kind: str, pairs: Pairs, function: Any, prime: Any) -> tuple[Funct
     as an attribute ``prime``.
     """
     name = function if isinstance(function, str) else name_of(function)
-    if kind == "activation" and name in NO_ACTIVATIONS and (isinstance(function, str) or ops.is_ours(function)):
-        raise ValueError(
-            f"{name} is no function of one element, each output depends on every input: it cannot be an "
-            f"ActivationLayer. Instead {NO_ACTIVATIONS[name]}"
-        )
+    if kind == "activation" and (isinstance(function, str) or ops.is_ours(function)):
+        _refuse_no_activation(name)
     if isinstance(function, str):
         if function not in pairs:
-            raise ValueError(f"unknown {kind} {function!r}; known: {', '.join(pairs)}. Or give {_other(kind)}")
+            raise ValueError(names.unknown(kind, function, pairs, f"Or give {_other(kind)}"))
         function = pairs[function][0]
+    if isinstance(function, type) and not hasattr(function, "prime"):
+        raise TypeError(f"{kind} must be a name, a function or an object with .prime, got the class {name}")
     if isinstance(function, type):
         raise TypeError(f"{kind} must be an object, got the class {name}: write {name}()")
     if not callable(function):
@@ -87,8 +86,20 @@ def name_of(function: Any) -> str:
     return str(getattr(function, "__name__", type(function).__name__))
 
 
+def _refuse_no_activation(name: str) -> None:
+    """Refuses, by the name of whatever spelling, what is a function but no activation, and says what to write."""
+    bare = names.squeezed(name)
+    if bare in WHOLE_AXIS:
+        raise ValueError(
+            f"{name} is no function of one element, each output depends on every input: it cannot be an "
+            f"ActivationLayer. Instead {WHOLE_AXIS[bare]}"
+        )
+    if bare in ("linear", "identity"):
+        raise ValueError(f"{name} changes nothing: leave the ActivationLayer out")
+
+
 # The wrong place for a function of the whole last axis, and the right one.
-NO_ACTIVATIONS = {
+WHOLE_AXIS = {
     "softmax": "write SoftmaxLayer(); or leave it out and use the loss 'softmax_cross_entropy', which takes logits",
-    "log_softmax": "leave it out and use the loss 'softmax_cross_entropy', which takes logits",
+    "logsoftmax": "leave it out and use the loss 'softmax_cross_entropy', which takes logits",
 }

@@ -230,7 +230,7 @@ def train(
             state.finish_epoch(means, history, network.history)
             if verbose:
                 rest_of_line = "".join(f"   {name}={value:f}" for name, value in means.items())
-                print(f"epoch {epoch + 1}/{epochs}{rest_of_line}")
+                print(f"epoch {epoch + 1}/{epochs}{rest_of_line}", flush=True)
             if check_finite and not np.isfinite(means["error"]):
                 bad = int(backend.to_numpy(state.counters["finite steps"])) + 1
                 raise DivergedError(

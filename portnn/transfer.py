@@ -6,6 +6,8 @@ import numpy as np
 
 from portnn.backend import BUILT_IN, Array, Backend, device_of, get_backend, in_order, is_array, namespace, owner_of
 
+MOST_AXES = 64  # of a NumPy array
+
 
 def backend_of(x: Array) -> Backend:
     """Returns the backend an array belongs to: ``"cpu"`` for NumPy, ``"gpu"`` for CuPy, a generic one for others.
@@ -67,11 +69,10 @@ def host_array(x: Any, what: str) -> np.ndarray:
         raise TypeError(f"{what} is a masked array: fill the gaps first, with x.filled(value)")
     try:
         array = np.asarray(x)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{what} cannot be made an array: {error}. All samples must have one shape") from error
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ValueError(_uneven(x, what, error)) from error
     if array.dtype.kind not in "buif":
-        example = repr(array.reshape(-1)[:1].tolist())
-        raise TypeError(f"{what} must be real numbers, got dtype {array.dtype}, such as {example:.40}")
+        raise TypeError(f"{what} must be real numbers, {_no_numbers(x, array, what)}")
     return array
 
 
@@ -128,6 +129,124 @@ def _elsewhere(x: Any, backend: Backend, what: str) -> TypeError:
 
 
 def _innermost(x: Any) -> Any:
-    while isinstance(x, (list, tuple)) and x:
+    for _ in range(MOST_AXES):  # a list may hold itself
+        if not isinstance(x, (list, tuple)) or not x:
+            break
         x = x[0]
     return x
+
+
+# -- what is wrong with data that is no array of numbers --------------------------------------------------------------
+
+
+def _uneven(x: Any, what: str, error: Exception) -> str:
+    """Says which part of nested lists differs from the first one beside it."""
+    place = _odd_one(x, "x" if not what.isidentifier() else what, 0)
+    why = place or f"{type(error).__name__}: {error}".removeprefix("ValueError: ").rstrip(".")
+    return f"{what} cannot be made an array: {why}. All samples must have one shape"
+
+
+def _odd_one(x: Any, name: str, depth: int) -> str:
+    if not isinstance(x, (list, tuple)) or depth >= MOST_AXES:
+        return ""
+    first: tuple[int, ...] | None = None
+    for i, part in enumerate(x):
+        try:
+            shape = np.shape(part)
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            return _odd_one(part, f"{name}[{i}]", depth + 1)
+        if first is not None and shape != first:
+            return f"{name}[{i}] has shape {shape}, but {name}[0] has {first}"
+        first = shape
+    return ""
+
+
+def _no_numbers(x: Any, array: np.ndarray, what: str) -> str:
+    """What was given in place of numbers, and what to do about it."""
+    name = what if what.isidentifier() else "array"
+    floats = f"{name}.astype(float)" if hasattr(x, "astype") else f"np.array({name}, float)"
+    if array.dtype.kind == "O":
+        return _objects(x, array, name, floats)
+    example = repr(array.reshape(-1)[:1].tolist())
+    got = f"got dtype {array.dtype}" + f", such as {example:.40}" * bool(array.size)
+    if array.dtype.kind in "US":
+        return f"{got}: {_about_text(array.reshape(-1)[:1].tolist(), name, floats)}"
+    advice = {
+        "c": f"take {name}.real, or np.abs({name}), or both parts side by side",
+        "M": f"count from a first date, ({name} - {name}.min()) / np.timedelta64(1, 'D')",
+        "m": f"count in a unit, {name} / np.timedelta64(1, 's')",
+    }.get(array.dtype.kind, "")
+    if array.dtype.names:
+        fields = ", ".join(array.dtype.names)
+        advice = f"its fields are {fields}: np.stack([{name}[field] for field in {name}.dtype.names], -1)"
+    return f"{got}: {advice}" if advice else got
+
+
+def _about_text(examples: list[Any], name: str, floats: str) -> str:
+    try:
+        [float(text) for text in examples]
+        return f"numbers written as text become numbers with {floats}"
+    except (TypeError, ValueError):
+        return f"words become numbers, one for each different word, with np.unique({name}, return_inverse=True)[1]"
+
+
+def _objects(x: Any, array: np.ndarray, name: str, floats: str) -> str:
+    """About an array of objects: the first of them that is no number, or that all are."""
+    if array.ndim == 0:
+        kinds = {"generator": f": make a list of it first, list({name})", "dict": f": list({name}.values())"}
+        return f"in an array or a list, got {_shown(x)}{kinds.get(type(x).__name__, '')}"
+    place = next((i for i, value in enumerate(array.flat) if not _is_number(value)), None)
+    got = "got an array of objects (dtype object)"
+    if place is None:
+        example = f", such as {_shown(array.flat[0])}" if array.size else ""
+        return f"{got}{_columns(x, None)}: all of them are numbers{example}: {floats}"
+    index, value = [int(i) for i in np.unravel_index(place, array.shape)], array.flat[place]
+    if _is_missing(value):
+        advice = f"fill or drop missing values, then {floats}"
+    elif isinstance(value, (str, bytes)):
+        advice = _about_text([value], name if len(index) < 2 else f"{name}[:, {index[1]}]", floats)
+    elif isinstance(value, (list, tuple, np.ndarray)):
+        advice = f"all samples must have one shape; if they do, np.stack(list({name}))"
+    else:
+        advice = f"make a number of it, then {floats}"
+    column = _columns(x, index[1] if len(index) > 1 else 0)
+    return f"{got}{column}: {name}[{', '.join(map(str, index))}] is {_shown(value)}: {advice}"
+
+
+def _columns(x: Any, column: int | None) -> str:
+    """Of a table, a pandas frame say, the column that is none of numbers, or the one given, with its dtype."""
+    try:
+        labels, dtypes = list(x.columns), list(x.dtypes)
+        if column is None:
+            column = next(i for i, dtype in enumerate(dtypes) if getattr(dtype, "kind", "O") not in "buif")
+        return f", made of a table whose column {labels[column]!r} has dtype {dtypes[column]}"
+    except (AttributeError, TypeError, IndexError, StopIteration):
+        return ""
+
+
+def _is_number(value: Any) -> bool:
+    from decimal import Decimal
+    from numbers import Real
+
+    return isinstance(value, (Real, Decimal, np.bool_)) and not _is_missing(value)
+
+
+def _is_missing(value: Any) -> bool:
+    """None, NaN, NaT, or what another library has for them: nothing else differs from itself."""
+    if value is None:
+        return True
+    if isinstance(value, (np.ndarray, list, tuple, str, bytes)):
+        return False
+    try:
+        return bool(value != value)
+    except (TypeError, ValueError, ArithmeticError):  # pandas' NA will not be compared, Decimal's sNaN neither
+        return type(value).__name__ in ("NAType", "Decimal")
+
+
+def _shown(value: Any) -> str:
+    """A value and its type, in short."""
+    try:
+        text = f"{value!r:.40}"
+    except Exception:  # a whole number of more digits than Python writes out, or somebody's __repr__
+        text = "a value"
+    return f"{text} ({type(value).__name__})"

@@ -65,10 +65,14 @@ FIT = {
     "NaN target": (ValueError, r"y\[0, 0\] is nan", dict(x=X, y=Y * np.nan)),
     "other width": (
         ValueError,
-        r"layer 0: FCLayer\(4, 3\) takes 4 values.*shape \(5,\).*FCLayer\(5, 3\)",
+        r"x has samples of shape \(5,\).*network takes \(4,\): its first layer is FCLayer\(4, 3\). Change the data",
         dict(x=np.ones((6, 5)), y=Y),
     ),
-    "images": (ValueError, r"layer 0: FCLayer.*shape \(2, 2\).*FlattenLayer\(\)", dict(x=np.ones((6, 2, 2)), y=Y)),
+    "images": (
+        ValueError,
+        r"shape \(2, 2\).*takes \(4,\): its first layer is FCLayer.*x.reshape\(-1, 4\).*FlattenLayer\(\)",
+        dict(x=np.ones((6, 2, 2)), y=Y),
+    ),
     "other target": (
         ValueError,
         r"a target has shape \(3,\).*output for a sample has shape \(2,\)",
@@ -215,7 +219,7 @@ def test_a_layer_that_does_not_fit_is_not_added():
         (lambda: SGD(0.1, nesterov=True), ValueError, "nesterov=True needs a momentum"),
         (lambda: Network().use("l2"), ValueError, "unknown loss 'l2'; known: mse"),
         (lambda: Network().use(lambda a, b: 0.0), TypeError, "loss <lambda> needs its derivative: pass it as loss_prime"),
-        (lambda: Network().use("mse", optimizer="sgd"), TypeError, r"optimizer must be one such as SGD\(0.1\).*got 'sgd'"),
+        (lambda: Network().use("mse", optimizer=3), TypeError, r"optimizer must be one such as SGD\(0.1\).*got 3"),
         (lambda: Network().use("mse", metrics="accuracy"), TypeError, r"metrics must be a list.*metrics=\['accuracy'\]"),
         (lambda: Network().use("mse", metrics=["f1"]), ValueError, "unknown metric 'f1'; known: accuracy"),
         (lambda: Network().use("mse", metrics=[lambda a, b: a, lambda a, b: b]), ValueError, "need different names, got error, <lambda>"),
@@ -295,13 +299,15 @@ def test_shapes_that_almost_fit(data):
     if data.shape[1:] == (6, 4, 1):
         conv.predict(data)
         return
-    with pytest.raises(ValueError, match=r"takes images of shape \(6, 4, 1\) \(H, W, C\)"):
+    with pytest.raises(
+        ValueError, match=r"x has samples of.*the network takes \(6, 4, 1\): its first layer is ConvLayer"
+    ):
         conv.predict(data)
 
 
 def test_images_without_channels():
     net = Network([ConvLayer((6, 4, 1), (2, 2), 1)])
-    with pytest.raises(ValueError, match=r"add the axis of channels with x = x\[..., None\]"):
+    with pytest.raises(ValueError, match=r"Give each sample its axis of channels: x\[..., None\]"):
         net.predict(np.ones((3, 6, 4)))
 
 

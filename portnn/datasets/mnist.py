@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from portnn import names
 from portnn.backend import Array, Backend, get_backend
 from portnn.datasets.download import download
 from portnn.datasets.idx import read_idx
 from portnn.datasets.sources import SOURCES, TEST, TRAIN
+from portnn.layers import checks
 from portnn.transfer import to_device
 
 SAMPLE = Path(__file__).with_name("sample")
@@ -48,7 +50,8 @@ def load_mnist(
     [5, 0, 4, 1, 9]
     """
     if not isinstance(dataset, str) or dataset not in SOURCES:
-        raise ValueError(f"unknown data set {dataset!r}; known: {', '.join(map(repr, SOURCES))}")
+        raise ValueError(names.unknown("data set", dataset, SOURCES, quoted=True))
+    full = checks.flag("full", full)
     target = None if backend is None else get_backend(backend)
     sizes: tuple[int | None, int | None] = (None, None)  # any number, unless it is known
     if folder is not None:

@@ -9,10 +9,10 @@ import numpy as np
 from portnn.gradcheck.diagnosis import Budget, Case, broken_rules, explain, not_repeatable, raised
 from portnn.gradcheck.mistakes import STALE
 from portnn.gradcheck.subject import Subject, children, duplicate, scale_of, to_host
-from portnn.layers import chain
+from portnn.layers import chain, checks
 from portnn.layers.layer import Layer
 from portnn.network import Network
-from portnn.transfer import to_numpy
+from portnn.transfer import host_array, to_numpy
 
 Array = np.ndarray
 Values = dict[str, Array]
@@ -105,7 +105,7 @@ def _given(x: Any, shape: Any, layer: Layer) -> tuple[Array | None, tuple[int, .
     if shape is None and (isinstance(layer.layers, (list, tuple)) or hasattr(layer, "input_shape")):
         shape = chain.own_input_shape(layer)
     if shape is not None:
-        shape = tuple(int(n) for n in np.atleast_1d(np.array(shape, dtype=int)))
+        shape = _sizes(shape)
     if x is None:
         if shape is None:
             raise ValueError(
@@ -115,7 +115,7 @@ def _given(x: Any, shape: Any, layer: Layer) -> tuple[Array | None, tuple[int, .
         if 0 in shape:
             raise ValueError(f"input_shape={shape} holds no numbers: there is nothing to measure")
         return None, shape
-    X = np.array(to_numpy(x), dtype=np.float64)
+    X = np.array(host_array(to_numpy(x), "x"), dtype=np.float64)
     if shape is not None and X.shape == shape:
         X = X[np.newaxis]
     if X.ndim == 0 or X.size == 0:
@@ -123,6 +123,15 @@ def _given(x: Any, shape: Any, layer: Layer) -> tuple[Array | None, tuple[int, .
     if not np.all(np.isfinite(X)):
         raise ValueError("x holds NaN or infinity: derivatives are measured at finite numbers")
     return X, X.shape[1:]
+
+
+def _sizes(shape: Any) -> tuple[int, ...]:
+    """``input_shape`` as it is given: whole numbers, or a single one."""
+    values = shape if isinstance(shape, (tuple, list)) or getattr(shape, "ndim", 0) == 1 else (shape,)
+    sizes = tuple(checks.whole(f"input_shape: axis {i}", n) for i, n in enumerate(values))
+    if any(not 0 <= n <= checks.LARGEST for n in sizes):
+        raise ValueError(f"input_shape must be the shape of one sample, such as (28, 28, 1), got {shape!r:.60}")
+    return sizes
 
 
 def _batch_size(layers: list[Layer], sample: tuple[int, ...], network: bool) -> int:

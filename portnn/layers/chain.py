@@ -24,7 +24,7 @@ def shapes(layers: Sequence[Any], input_shape: Shape) -> list[Shape]:
             if not (shape is None or isinstance(shape, tuple)):
                 raise TypeError(f"{layer}.output_shape must return a tuple or None, got {shape!r:.60}")
         except ValueError as error:
-            raise ValueError(f"layer {i}: {error}") from error
+            raise checks.within(f"layer {i}: ", error) from error
         whole = not layer.last_axis_only or (whole and known is not None)
         found.append(shape)
     if not whole:

@@ -1,19 +1,53 @@
 """Checks of what a layer is made with, and of what it answers; each returns the value it accepts."""
 
+import operator
 from typing import Any
 
 LARGEST = 1 << 40  # no array has an axis of that length
 
 
+def misfit(fault: str, advice: str = "") -> ValueError:
+    """The error for a sample that does not fit a layer: ``fault``, and how to change the layer.
+
+    It carries both apart, as attributes, for those who know that it is not the layer that is wrong.
+    """
+    error = ValueError(f"{fault}: {advice}" if advice else fault)
+    error.__dict__.update(fault=fault, advice=advice)
+    return error
+
+
+def within(place: str, error: ValueError) -> ValueError:
+    """The error of an inner layer, with the place it stands at in front."""
+    return misfit(f"{place}{getattr(error, 'fault', error)}", getattr(error, "advice", ""))
+
+
+def whole(what: str, value: Any) -> int:
+    """A whole number, as a Python int; NumPy's and those of 0-d arrays will do, True and 2.0 will not."""
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    is_float = hasattr(value, "is_integer") and not isinstance(value, (bool, type)) and value.is_integer()
+    raise TypeError(
+        f"{what} must be a whole number, got {value!r:.60} ({type(value).__name__})"
+        + (f": write int({value!r:.60}), or {int(value)}" if is_float else "")
+    )
+
+
 def size(what: str, value: Any, least: int = 1) -> int:
     """A whole number, ``least`` or more."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{what} must be a whole number, got {value!r:.60} ({type(value).__name__})")
-    if value.__index__() < least:
-        raise ValueError(f"{what} must be {least} or more, got {value}")
-    if value.__index__() > LARGEST:
-        raise ValueError(f"{what} must be 2**40 at most, got {value}")
-    return int(value.__index__())
+    n = whole(what, value)
+    if n < least:
+        raise ValueError(f"{what} must be {least} or more, got {shown(n)}")
+    if n > LARGEST:
+        raise ValueError(f"{what} must be 2**40 at most, got {shown(n)}")
+    return n
+
+
+def shown(n: int) -> str:
+    """A whole number in an error; Python writes out none of more than some thousand digits."""
+    return str(n) if abs(n) < 1 << 200 else f"a number of {n.bit_length()} bits"
 
 
 def sizes(what: str, value: Any, axes: str) -> tuple[int, ...]:
@@ -33,7 +67,7 @@ def shape(what: str, value: Any) -> tuple[int, ...]:
 
 def number(what: str, value: Any) -> float:
     """A finite real number, as a Python float: a NumPy scalar would promote float32 arrays."""
-    if isinstance(value, (str, bytes, bool)):
+    if isinstance(value, (str, bytes, bool, complex)) or getattr(value, "ndim", False):
         raise TypeError(f"{what} must be a number, got {value!r:.60} ({type(value).__name__})")
     try:
         x = float(value)
@@ -60,10 +94,28 @@ def branch(what: str, layers: Any) -> list[Any]:
 
 
 def flag(what: str, value: Any) -> bool:
-    """True or False; a word such as "no" would count as true."""
-    if isinstance(value, (str, bytes)) or not (value is True or value is False or hasattr(value, "__index__")):
-        raise TypeError(f"{what} must be True or False, got {value!r:.60}")
-    return bool(value)
+    """True or False, as Python's or NumPy's, or 1 or 0; a word such as "no" would count as true."""
+    if value is True or value is False:
+        return bool(value)
+    try:
+        number = value.item() if hasattr(value, "item") else value  # NumPy's True, and that of a 0-d array
+        known = isinstance(number, (bool, int)) and number in (0, 1)
+    except (TypeError, ValueError):  # more than one number
+        known = False
+    if not known:
+        raise TypeError(f"{what} must be True or False, got {value!r:.60} ({type(value).__name__})")
+    return bool(number)
+
+
+def level(what: str, value: Any, most: int) -> int:
+    """True or False, or a whole number from 0 to ``most``."""
+    try:
+        number = int(flag(what, value))
+    except TypeError:
+        number = whole(what, value)
+    if not 0 <= number <= most:
+        raise ValueError(f"{what} must be from 0 to {most}, got {shown(number)}")
+    return number
 
 
 def answer(

@@ -86,9 +86,10 @@ class ConvLayer(Layer):
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...]:
         if input_shape is not None and input_shape != self.input_shape:
             kind, axes = ("images", "(H, W, C)") if len(self.input_shape) == 3 else ("rows", "(L, C)")
-            raise ValueError(
+            raise checks.misfit(
                 f"{self} takes {kind} of shape {self.input_shape} {axes}, but a sample comes in with shape "
-                f"{input_shape}: {self._advice(input_shape)}"
+                f"{input_shape}",
+                self._advice(input_shape),
             )
         return (*self.plan.output, self.layer_depth)
 

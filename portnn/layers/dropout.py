@@ -30,7 +30,7 @@ class DropoutLayer(Layer):
 
     def __init__(self, rate: float):
         self.rate = checks.number("rate", rate)
-        if self.rate < 0.0 or self.threshold >= 2**32:
+        if not 0.0 <= self.rate < 1.0 or self.threshold >= 2**32:
             raise ValueError(f"rate must be in [0, 1), the share that is dropped, got {rate}")
 
     @property

@@ -54,8 +54,8 @@ class FCLayer(Layer):
         if input_shape is None:
             return (self.output_size,)
         if not input_shape:
-            raise ValueError(
-                f"{self} acts on the last axis, but a sample is a single number: give it one with x[:, None]"
+            raise checks.misfit(
+                f"{self} acts on the last axis, but a sample is a single number", "give it one with x[:, None]"
             )
         if input_shape[-1] != self.input_size:
             flat = (
@@ -63,9 +63,10 @@ class FCLayer(Layer):
                 if len(input_shape) > 1
                 else ""
             )
-            raise ValueError(
+            raise checks.misfit(
                 f"{self} takes {self.input_size} values on the last axis, but a sample comes in with shape "
-                f"{input_shape}: make it FCLayer({input_shape[-1]}, {self.output_size}){flat}"
+                f"{input_shape}",
+                f"make it FCLayer({input_shape[-1]}, {self.output_size}){flat}",
             )
         return (*input_shape[:-1], self.output_size)
 

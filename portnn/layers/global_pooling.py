@@ -2,6 +2,7 @@
 
 from math import prod
 
+from portnn.layers import checks
 from portnn.layers.layer import Array, Layer
 
 
@@ -13,9 +14,9 @@ class GlobalPoolLayer(Layer):
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if input_shape is not None and (len(input_shape) < 2 or 0 in input_shape):
-            raise ValueError(
-                f"{self} takes images (H, W, C) or rows (L, C), but a sample comes in with shape {input_shape}: it "
-                "needs axes to pool over beside the channels"
+            raise checks.misfit(
+                f"{self} takes images (H, W, C) or rows (L, C), but a sample comes in with shape {input_shape}",
+                "it needs axes to pool over beside the channels",
             )
         return input_shape and (input_shape[-1],)
 

@@ -30,17 +30,20 @@ class GroupNormLayer(NormLayer):
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if input_shape == ():
-            raise ValueError(f"{self} takes samples with an axis of channels, but a sample is a single number")
+            raise checks.misfit(f"{self} takes samples with an axis of channels, but a sample is a single number")
         shape = super().output_shape(input_shape)
         if shape and shape[-1] % self.groups:
-            raise ValueError(
-                f"{self}: groups={self.groups} does not divide the {shape[-1]} channels of a sample of shape {shape}: "
-                f"groups must be a divisor of {shape[-1]}"
+            raise checks.misfit(
+                f"{self}: groups={self.groups} does not divide the {shape[-1]} channels of a sample of shape {shape}",
+                f"groups must be a divisor of {shape[-1]}",
             )
         return shape
 
     def forward(self, X: Array, *, training: bool = False) -> Array:
         X = self.accept(X)
+        if X.ndim < 2:
+            fault = f"{self} takes samples (N, ..., C), but X has shape {tuple(X.shape)}"
+            raise checks.misfit(fault, "give it an axis of samples with X[None]")
         self.output_shape(tuple(X.shape[1:] or X.shape))
         Z, S, _, _ = self.ops.normalize(self._grouped(X), (1, 3), self.epsilon)
         Z = self.xp.reshape(Z, X.shape)

@@ -56,9 +56,10 @@ class NormLayer(Layer):
             return None
         channels = self.shapes.get("weights", input_shape[-1:])
         if input_shape[-1:] != channels:
-            raise ValueError(
+            raise checks.misfit(
                 f"{self} takes {channels[0] if channels else 1} channels, but a sample comes in with shape "
-                f"{input_shape}: make another layer for another number of channels"
+                f"{input_shape}",
+                "make another layer for another number of channels",
             )
         return input_shape
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from portnn import names
 from portnn.layers import chain, checks
 from portnn.layers.layer import Array, Layer
 
@@ -30,8 +31,8 @@ class ParallelLayer(Layer):
     sizes: tuple[int, ...] = ()  # of each branch's output, along the last axis
 
     def __init__(self, *branches: Layer | list[Layer], merge: str = "concat"):
-        if merge not in MERGES:
-            raise ValueError(f"merge must be 'concat' or 'add', got {merge!r}")
+        if not isinstance(merge, str) or merge not in MERGES:
+            raise ValueError(f"merge must be 'concat' or 'add', got {merge!r:.60}{names.meant('merge', merge, MERGES)}")
         if not branches:
             raise ValueError("ParallelLayer needs one branch at least: ParallelLayer(FCLayer(4, 2), [])")
         self.layers = [
@@ -55,10 +56,11 @@ class ParallelLayer(Layer):
         kept = -1 if self.merge == "concat" else None
         for output in known[1:]:
             if output[:kept] != known[0][:kept]:
-                raise ValueError(
+                raise checks.misfit(
                     f"the branches of ParallelLayer make {' and '.join(map(str, outputs))} of a sample of shape "
-                    f"{input_shape}: for merge={self.merge!r} they must agree in "
-                    + ("all axes but the last" if self.merge == "concat" else "shape")
+                    f"{input_shape}",
+                    f"for merge={self.merge!r} they must agree in "
+                    + ("all axes but the last" if self.merge == "concat" else "shape"),
                 )
         if len(known) < len(outputs):
             return None
@@ -74,7 +76,7 @@ class ParallelLayer(Layer):
         try:
             return chain.shapes(self.branches[k], input_shape)
         except ValueError as error:
-            raise ValueError(f"in ParallelLayer, branch {k}, {error}") from error
+            raise checks.within(f"in ParallelLayer, branch {k}, ", error) from error
 
     def smallest_batch(self, input_shape: Shape) -> int:
         return max(chain.smallest_batch(b, self._shapes(k, input_shape))[0] for k, b in enumerate(self.branches))

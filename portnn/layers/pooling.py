@@ -19,9 +19,9 @@ class PoolLayer(Layer):
         self.window = sizes if isinstance(window, (tuple, list)) else sizes[0]
         self.stride = self.window if stride is None else stride
         self.padding = padding
+        self.check_padding(sizes)
         options = {"stride": (stride, None), "padding": (padding, "valid")}
         self.options = "".join(f", {name}={value!r}" for name, (value, usual) in options.items() if value != usual)
-        self.check_padding(sizes)
 
     def plan(self, image: tuple[int, ...]) -> WindowPlan:
         """Where the windows lie on an image (H, W)."""
@@ -52,14 +52,14 @@ class PoolLayer(Layer):
         if input_shape is None:
             return None
         if len(input_shape) < 2:
-            raise ValueError(
-                f"{self} takes images (H, W, C) or rows (L, C), but a sample comes in with shape {input_shape}: put a "
-                "ReshapeLayer in front of it"
+            raise checks.misfit(
+                f"{self} takes images (H, W, C) or rows (L, C), but a sample comes in with shape {input_shape}",
+                "put a ReshapeLayer in front of it",
             )
         try:
             return (*self.plan(input_shape[:-1]).output, input_shape[-1])
         except ValueError as error:
-            raise ValueError(f"{self}, for a sample of shape {input_shape}: {error}") from error
+            raise checks.misfit(f"{self}, for a sample of shape {input_shape}: {error}") from error
 
     def planned(self, X: Array) -> WindowPlan:
         """The plan for a batch X."""

@@ -25,9 +25,10 @@ class ReshapeLayer(Layer):
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...]:
         if input_shape is not None and prod(input_shape) != prod(self.shape):
-            raise ValueError(
+            raise checks.misfit(
                 f"{self} makes samples of {prod(self.shape)} numbers, but a sample comes in with shape {input_shape}, "
-                f"{prod(input_shape)} numbers: choose a shape with as many"
+                f"{prod(input_shape)} numbers",
+                "choose a shape with as many",
             )
         return self.shape
 

@@ -33,10 +33,10 @@ class ResidualLayer(Layer):
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
         output = self.shapes_inside(input_shape, ends=True)[-1]
         if None not in (input_shape, output) and output != input_shape:
-            raise ValueError(
+            raise checks.misfit(
                 f"ResidualLayer adds its input to its layers' output, but a sample comes in with shape {input_shape} "
-                f"and they make it {output}: change the last of them, or use ParallelLayer([...], shortcut, "
-                "merge='add')"
+                f"and they make it {output}",
+                "change the last of them, or use ParallelLayer([...], shortcut, merge='add')",
             )
         return output or input_shape
 
@@ -44,7 +44,7 @@ class ResidualLayer(Layer):
         try:
             shapes = chain.shapes(self.layers, input_shape)
         except ValueError as error:
-            raise ValueError(f"in ResidualLayer, {error}") from error
+            raise checks.within("in ResidualLayer, ", error) from error
         return shapes if ends else shapes[:-1]
 
     def smallest_batch(self, input_shape: tuple[int, ...] | None) -> int:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from portnn.layers import checks
 from portnn.layers.layer import Array, Layer
 from portnn.ops._plan import per_axis
 
@@ -28,9 +29,9 @@ class UpsampleLayer(Layer):
             return None
         *image, channels = input_shape or (0,)
         if not image:
-            raise ValueError(
-                f"{self} takes images (H, W, C) or rows (L, C), but a sample comes in with shape {input_shape}: put a "
-                "ReshapeLayer in front of it"
+            raise checks.misfit(
+                f"{self} takes images (H, W, C) or rows (L, C), but a sample comes in with shape {input_shape}",
+                "put a ReshapeLayer in front of it",
             )
         return (*(n * r for n, r in zip(image, per_axis("factor", self.factor, len(image)), strict=True)), channels)
 

@@ -1,7 +1,10 @@
 """Sizes, padding and slices, worked out from shapes alone: pure Python, no arrays."""
 
 from itertools import product
+from operator import index
 from typing import Any, NamedTuple
+
+from portnn import names
 
 Sizes = tuple[int, ...]
 LARGEST = 1 << 20  # more pixels than any image has along an axis
@@ -82,14 +85,15 @@ def per_axis(what: str, value: Any, axes: int, least: int = 1) -> Sizes:
 def pads_of(padding: Any, image: Sizes, reach: Sizes, strides: Sizes) -> tuple[tuple[int, int], ...]:
     """(before, after) for every axis, of the padding as a user gives it."""
     axes = len(image)
-    if padding == "valid":
+    if isinstance(padding, str) and padding == "valid":
         return ((0, 0),) * axes
-    if padding == "same":  # ceil(n / stride) windows; of an odd number of pixels the last one stands behind
+    # "same": ceil(n / stride) windows; of an odd number of pixels the last one stands behind
+    if isinstance(padding, str) and padding == "same":
         missing = [max((-(-n // s) - 1) * s + r - n, 0) for n, r, s in zip(image, reach, strides, strict=True)]
         return tuple((m // 2, m - m // 2) for m in missing)
     expected = (
         f"padding must be 'valid', 'same', a number, or for each of {axes} axes a number or a pair (before, after); "
-        f"got {padding!r:.60}"
+        f"got {padding!r:.60}{names.meant('padding', padding, ('valid', 'same'))}"
     )
     if isinstance(padding, str):
         raise ValueError(expected)
@@ -111,10 +115,14 @@ def by(sizes: Sizes) -> str:
 
 
 def _whole(what: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{what} must be a whole number, got {value!r:.60} ({type(value).__name__})")
-    if value.__index__() < least:
-        raise ValueError(f"{what} must be {least} or more, got {value}")
-    if value.__index__() > LARGEST:
-        raise ValueError(f"{what} must be 2**20 at most, got {value}")
-    return int(value.__index__())
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        n = index(value)
+    except TypeError:
+        raise TypeError(f"{what} must be a whole number, got {value!r:.60} ({type(value).__name__})") from None
+    if n < least:
+        raise ValueError(f"{what} must be {least} or more, got {value!r:.60}")
+    if n > LARGEST:
+        raise ValueError(f"{what} must be 2**20 at most" + f", got {n}" * (n < 1 << 200))
+    return n

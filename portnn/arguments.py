@@ -1,0 +1,134 @@
+"""What a network is made and called with: layers, optimizers, metrics, and calls that are not whole."""
+
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any, TypeVar
+
+from portnn import names
+from portnn.backend import BUILT_IN
+from portnn.layers import Layer
+from portnn.metrics import METRICS
+from portnn.metrics import find as find_metric
+from portnn.optimizers import SGD, AdaGrad, Adam, AdamW, RMSprop
+from portnn.pairs import name_of
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+KERNELS = ("auto", "portable")
+OPTIMIZERS = {"sgd": SGD, "adagrad": AdaGrad, "rmsprop": RMSprop, "adam": Adam, "adamw": AdamW}
+ONE_BY_ONE = "add them one by one: for layer in layers: net.add(layer)"
+
+
+def check_kernels(kernels: Any) -> str:
+    """``"auto"`` or ``"portable"``."""
+    if not isinstance(kernels, str) or kernels not in KERNELS:
+        guess = names.meant("kernels", kernels, KERNELS)
+        raise ValueError(f"kernels must be one of {KERNELS}, got {kernels!r:.60}{guess}")
+    return kernels
+
+
+def layer_list(layers: Any) -> list[Any]:
+    """What a network is made of, as a list; whether each of them is a layer is looked at when it is added."""
+    if isinstance(layers, Layer):
+        raise TypeError(f"layers must be a list, got one layer: Network([{layers}])")
+    if isinstance(layers, type):
+        raise TypeError(
+            f"layers must be a list of layers, got the class {layers.__name__}: Network([{layers.__name__}(...)])"
+        )
+    if isinstance(layers, str):
+        hint = f": Network(layers, backend={layers!r:.60})" if layers in BUILT_IN else ""
+        raise TypeError(f"layers must be a list of layers, got {layers!r:.60}{hint}")
+    if isinstance(layers, (dict, set, frozenset)) or not isinstance(layers, Iterable):
+        raise TypeError(f"layers must be a list of layers, got {layers!r:.60}")
+    try:
+        found = list(layers)
+    except TypeError as error:  # a 0-d array, say
+        raise TypeError(f"layers must be a list of layers, got {layers!r:.60}: {error}") from None
+    for layer in found:
+        if isinstance(layer, (list, tuple)):
+            raise TypeError(
+                f"a network is one list of layers, got a list within it, {layer!r:.60}: write its layers one by one, "
+                "or with a *: Network([first, *others])"
+            )
+    return found
+
+
+def check_layer(layer: Any) -> None:
+    """Refuses, for ``add``, what is no layer."""
+    if isinstance(layer, (list, tuple)):
+        raise TypeError(f"add takes one layer, got a {type(layer).__name__}: {ONE_BY_ONE}")
+    if not isinstance(layer, Layer):
+        example = f"add({layer.__name__}(...))" if isinstance(layer, type) else "add(FCLayer(2, 3))"
+        raise TypeError(f"add takes a Layer object, such as {example}, got {layer!r:.60}")
+
+
+def takes_one(what: str, advice: str) -> Callable[[Method], Method]:
+    """Makes a method of one positional argument that says, given more of them, what to write instead."""
+
+    def made(method: Method) -> Method:
+        @wraps(method)
+        def called(self: Any, *given: Any, **options: Any) -> Any:
+            if len(given) > 1:
+                listed = ", ".join(f"{argument!r:.30}" for argument in given)
+                raise TypeError(f"{what}, got {len(given)} arguments, {listed:.90}: {advice}")
+            return method(self, *given, **options)
+
+        return called  # type: ignore[return-value]
+
+    return made
+
+
+def optimizer(given: Any) -> Any:
+    """The optimizer a user gave, by name or as an object; None for none."""
+    if isinstance(given, str):
+        if given not in OPTIMIZERS:
+            raise ValueError(names.unknown("optimizer", given, OPTIMIZERS, "Or give an object, such as SGD(0.1)"))
+        return OPTIMIZERS[given]()
+    parts = ("slots", "hyper", "update")
+    if given is None or (not isinstance(given, type) and all(callable(getattr(given, part, None)) for part in parts)):
+        return given
+    what = f"the class {given.__name__}: write {given.__name__}()" if isinstance(given, type) else f"{given!r:.60}"
+    raise TypeError(
+        f"optimizer must be one such as SGD(0.1), with {', '.join(parts)}, or one of the names "
+        f"{', '.join(OPTIMIZERS)}; got {what}"
+    )
+
+
+def metric_list(metrics: Any, loss: Any) -> list[tuple[str, Any]]:
+    """The metrics a user gave, names or functions, each with its name; all different, and none called "error"."""
+    if isinstance(metrics, (str, bytes, dict, type)) or not isinstance(metrics, Iterable):
+        given = name_of(metrics) if callable(metrics) else f"{metrics!r:.60}"
+        raise TypeError(f"metrics must be a list, got {given}: metrics=[{given if metrics is not None else ''}]")
+    try:
+        found = [_metric(metric, loss) for metric in list(metrics)]
+    except TypeError as error:
+        if getattr(metrics, "ndim", 1):
+            raise
+        raise TypeError(f"metrics must be a list, got {metrics!r:.60}: {error}") from None
+    taken = ["error", *(name for name, _ in found)]
+    if len(set(taken)) < len(taken):
+        raise ValueError(
+            f"metrics and the error need different names, got {', '.join(taken)}: name your functions apart"
+        )
+    return found
+
+
+def _metric(metric: Any, loss: Any) -> tuple[str, Any]:
+    if isinstance(metric, str):
+        if metric not in METRICS:
+            raise ValueError(names.unknown("metric", metric, METRICS, "Or give a function"))
+        return metric, find_metric(metric, loss)
+    if isinstance(metric, type):
+        raise TypeError(f"a metric must be a name or a function, got the class {metric.__name__}")
+    if not callable(metric):
+        raise TypeError(f"a metric must be a name or a function of (y_true, y_pred), got {metric!r:.60}")
+    return name_of(metric), metric
+
+
+def check_complete(call: str, y: Any, epochs: Any = ..., *, optimizer: Any = None) -> None:
+    """Refuses a call of ``fit`` or ``evaluate`` without targets or epochs, and shows a whole one."""
+    if y is not None and epochs is not None:
+        return
+    rate = "" if optimizer is not None else ", learning_rate=0.1"
+    whole = f"net.{call}(x, y)" if epochs is ... else f"net.{call}(x, y, epochs=10{rate})"
+    lacks = "the targets y" if y is None else "the number of epochs"
+    raise TypeError(f"{call} needs {lacks}: write {whole}")

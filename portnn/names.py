@@ -1,0 +1,144 @@
+"""Names that are looked up in a list: what an unknown one was probably meant to be."""
+
+from collections.abc import Iterable
+from typing import Any
+
+# What other libraries, and people, call a thing -> its name here. Written without capitals, spaces and underscores; an
+# answer with brackets is the object to make instead. An empty answer: nothing here is meant, however alike it looks.
+OTHERS: dict[str, dict[str, str]] = {
+    "activation": {
+        "swish": "silu",
+        "logistic": "sigmoid",
+        "expit": "sigmoid",
+        "hyperbolictangent": "tanh",
+        "lrelu": "leaky_relu",
+        "geluapproximate": "gelu_tanh",
+        "gelunew": "gelu_tanh",
+        "prelu": "",
+        "rrelu": "",
+        "relu6": "",
+        "celu": "",
+        "hardtanh": "",
+        "logsigmoid": "",
+    },
+    "loss": {
+        "meansquarederror": "mse",
+        "squarederror": "mse",
+        "l2": "mse",
+        "meanabsoluteerror": "mae",
+        "l1": "mae",
+        "crossentropy": "softmax_cross_entropy",
+        "categoricalcrossentropy": "softmax_cross_entropy",
+        "sparsecategoricalcrossentropy": "softmax_cross_entropy",
+        "negativeloglikelihood": "softmax_cross_entropy",
+        "nll": "softmax_cross_entropy",
+        "binarycrossentropy": "binary_cross_entropy",
+        "sigmoidcrossentropy": "binary_cross_entropy",
+        "bce": "binary_cross_entropy",
+        "bcewithlogits": "binary_cross_entropy",
+        "huber": "Huber()",
+        "smoothl1": "Huber()",
+        "squaredhinge": "",
+        "msle": "",
+        "rmse": "",
+        "mape": "",
+        "mce": "",
+    },
+    "metric": {
+        "acc": "accuracy",
+        "binaryaccuracy": "accuracy",
+        "categoricalaccuracy": "accuracy",
+        "sparsecategoricalaccuracy": "accuracy",
+        "mae": "mean_absolute_error",
+        "l1": "mean_absolute_error",
+        "f1score": "f1",
+        "r2score": "r2",
+    },
+    "optimizer": {
+        "gradientdescent": "sgd",
+        "momentum": "SGD(0.01, momentum=0.9)",
+        "nesterov": "SGD(0.01, momentum=0.9, nesterov=True)",
+        "nadam": "",
+        "adamax": "",
+        "adadelta": "",
+    },
+    "initializer": {
+        "glorot": "glorot_uniform or glorot_normal",
+        "xavier": "glorot_uniform or glorot_normal",
+        "xavieruniform": "glorot_uniform",
+        "xaviernormal": "glorot_normal",
+        "he": "he_uniform or he_normal",
+        "kaiming": "he_uniform or he_normal",
+        "kaiminguniform": "he_uniform",
+        "kaimingnormal": "he_normal",
+        "lecun": "lecun_uniform or lecun_normal",
+        "article": "article_uniform",
+        "zero": "zeros",
+        "ones": "",
+        "uniform": "",
+        "normal": "",
+    },
+    "backend": {"numpy": "cpu", "np": "cpu", "cupy": "gpu", "cuda": "gpu", "cuda0": "gpu", "nvidia": "gpu", "tpu": ""},
+    "dtype": {
+        "f32": "float32",
+        "f4": "float32",
+        "single": "float32",
+        "f64": "float64",
+        "f8": "float64",
+        "double": "float64",
+        "float": "float32 or float64",
+        "float16": "",
+        "bfloat16": "",
+        "int32": "",
+        "int64": "",
+    },
+    "merge": {"sum": "add", "plus": "add", "concatenate": "concat", "cat": "concat", "stack": "concat"},
+    "padding": {"none": "valid", "zeros": "", "causal": "", "full": ""},
+    "kernels": {"fast": "auto", "plain": "portable"},
+    "data set": {"fashion": "fashion_mnist", "digits": "mnist", "kuzushiji": "kmnist", "kuzushijimnist": "kmnist"},
+}
+NEAR = 0.75  # how much alike, from 0 to 1, a misspelt name is to the right one
+
+
+def squeezed(name: str) -> str:
+    """The name without capitals, and without what stands around and between its words."""
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def meant(kind: str, given: Any, known: Iterable[str]) -> str:
+    """``"; did you mean 'relu'?"``, or nothing where no known name of that ``kind`` is near."""
+    if not isinstance(given, str):
+        return ""
+    by_letters = {squeezed(name): name for name in known}
+    bare = squeezed(given)
+    answer = by_letters.get(bare)
+    if answer is None:
+        answer = OTHERS.get(kind, {}).get(bare)
+        named = answer is not None and all(word in by_letters.values() for word in answer.split(" or "))
+        if answer and not named and not answer.endswith(")"):
+            answer = None  # a thing that this list does not have
+    if answer is None:
+        from difflib import get_close_matches  # here: few programs misspell, and none should wait for it
+
+        near = get_close_matches(bare, by_letters, 1, NEAR)
+        answer = by_letters[near[0]] if near else ""
+    if not answer:
+        return ""
+    words = answer if answer.endswith(")") else " or ".join(map(repr, answer.split(" or ")))
+    return f"; did you mean {words}?"
+
+
+def unknown(kind: str, given: Any, known: Iterable[str], then: str = "", *, quoted: bool = False) -> str:
+    """The error for a name that is not among the ``known`` ones of its ``kind``; ``then`` is what else could be done.
+
+    >>> unknown("loss", "mean_squared_error", ["mse", "mae"])
+    "unknown loss 'mean_squared_error'; known: mse, mae; did you mean 'mse'?"
+    """
+    known = list(known)
+    listed = ", ".join(map(repr, known) if quoted else known)
+    return sentences(f"unknown {kind} {given!r:.60}; known: {listed}{meant(kind, given, known)}", then)
+
+
+def sentences(first: str, then: str) -> str:
+    """Two sentences, the second of which may be empty; the first may end with a question mark."""
+    return first + (" " if first.endswith("?") else ". ") * bool(then) + then
