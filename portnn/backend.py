@@ -227,7 +227,7 @@ def availability(name: str) -> Availability:
         try:
             module = _module(name)
         except ImportError as error:
-            remedy = "pip install -e . at the top of a checkout, or set PYTHONPATH=.:backends there"
+            remedy = "python -m pip install -e . at the top of a checkout, or set PYTHONPATH=.:backends there"
             _missing[name] = Availability(name, "package", f"{type(error).__name__}: {error}", remedy)
         else:
             _missing[name] = module.probe()
