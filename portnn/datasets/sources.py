@@ -15,7 +15,7 @@ HEADER, PIXELS = 16, 28 * 28  # bytes of a file, and of an image
 
 @dataclass(frozen=True)
 class Source:
-    """A data set on the network: addresses that file names are added to, hashes and bytes by name, sizes of both halves.
+    """A data set on the network: addresses that file names are added to, hashes and bytes by name, size of each half.
 
     Of files whose size is not given it is bounded: packed, they are hardly longer than unpacked.
     """
