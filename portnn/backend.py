@@ -227,7 +227,7 @@ def availability(name: str) -> Availability:
         try:
             module = _module(name)
         except ImportError as error:
-            remedy = "pip install -e . at the top of a checkout, or set PYTHONPATH=.:backends there"
+            remedy = "python -m pip install -e . at the top of a checkout, or set PYTHONPATH=.:backends there"
             _missing[name] = Availability(name, "package", f"{type(error).__name__}: {error}", remedy)
         else:
             _missing[name] = module.probe()
@@ -310,6 +310,11 @@ def namespace(x: Any) -> Any:
 
 def thin_namespace(library: Any, **replaced: Callable[..., Any]) -> SimpleNamespace:
     """Gathers what ``library`` has of the standard, and no more; a backend may replace functions by quicker ones."""
+    if unknown := sorted(set(replaced).difference(STANDARD.split())):
+        raise TypeError(
+            f"thin_namespace got replacements for {', '.join(unknown)}, which the array API standard does not have: a "
+            "backend replaces functions of the standard and adds none"
+        )
     found = {name: getattr(library, name) for name in STANDARD.split() if hasattr(library, name)}
     about = {"__name__": library.__name__, "__version__": getattr(library, "__version__", "")}
     return SimpleNamespace(**found | about | replaced)

@@ -14,7 +14,7 @@ import stand_in_cupy
 from portnn.backend import Availability, BackendUnavailableError, get_backend
 from stand_in_cupy import CUDARuntimeError, OutOfMemoryError
 
-WHEEL_13, WHEEL_12 = 'pip install "portnn[gpu13]"', 'pip install "portnn[gpu12]"'
+WHEEL_13, WHEEL_12 = 'python -m pip install "cupy-cuda13x[ctk]"', 'python -m pip install "cupy-cuda12x[ctk]"'
 
 
 @pytest.fixture

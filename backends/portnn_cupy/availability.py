@@ -10,12 +10,12 @@ from typing import Any
 from portnn.backend import STEPS, Availability
 
 INSTALL = (
-    'pip install "portnn[gpu13]" if nvidia-smi names driver 580 or newer, pip install "portnn[gpu12]" if it names an '
-    "older one or you do not know"
+    'python -m pip install "cupy-cuda13x[ctk]" if nvidia-smi names driver 580 or newer, python -m pip install '
+    '"cupy-cuda12x[ctk]" if it names an older one or you do not know'
 )
 OLDEST = 14  # of CuPy's major versions
 WHEELS = ("cupy", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x")  # all hold one module, and overwrite each other
-AFRESH = f"pip uninstall -y {' '.join(WHEELS)}, then {INSTALL}"
+AFRESH = f"python -m pip uninstall -y {' '.join(WHEELS)}, then {INSTALL}"
 
 # What cudaGetDeviceCount answers where it finds no device that it can use: the reason in words, the remedy.
 NO_DEVICE = (
@@ -30,7 +30,7 @@ NO_DRIVER = (
 OLD_DRIVER = (
     "the NVIDIA driver is older than the CUDA this CuPy was built for",
     "update the driver to 580 or newer (nvidia-smi names the one you have), or take the build for older ones: "
-    'pip uninstall -y cupy-cuda13x && pip install "portnn[gpu12]"',
+    'python -m pip uninstall -y cupy-cuda13x && python -m pip install "cupy-cuda12x[ctk]"',
 )
 NO_LINKS = (
     "the links between the GPUs are not up",
@@ -74,7 +74,7 @@ def _import() -> None:
     if cupy.cuda.runtime.is_hip:
         raise _KnownError(
             "this CuPy is built for AMD's ROCm, but an NVIDIA GPU is needed",
-            f"pip uninstall the cupy-rocm package, then {INSTALL}",
+            f"python -m pip uninstall the cupy-rocm package, then {INSTALL}",
         )
 
 
@@ -119,7 +119,7 @@ def _several_builds() -> str:
         except importlib.metadata.PackageNotFoundError:
             continue
         found.append(name)
-    remedy = f"several builds of CuPy are installed: pip uninstall -y {' '.join(found)}, then {INSTALL}"
+    remedy = f"several builds of CuPy are installed: python -m pip uninstall -y {' '.join(found)}, then {INSTALL}"
     return remedy if len(found) > 1 else ""
 
 

@@ -14,9 +14,13 @@ TWINS = images.TWINS | elementwise.TWINS | updates.TWINS
 
 
 class NumpyBackend(Backend):
-    """NumPy on the CPU; with ``compile=False`` without what Numba could make quicker."""
+    """NumPy on the CPU; with ``compile=False`` without what Numba could make quicker.
 
-    def __init__(self, *, compile: bool = True) -> None:
+    What cannot be compiled is left away, which is warned of. None is like True, but takes it without a word that Numba
+    is not installed.
+    """
+
+    def __init__(self, *, compile: bool | None = None) -> None:
         self.name = "cpu"
         self.xp = thin_namespace(np, matmul=namespace.matmul, reshape=namespace.reshape, sum=namespace.sum)
         self.device = "cpu"
@@ -25,7 +29,9 @@ class NumpyBackend(Backend):
     @cached_property
     def faster(self) -> Mapping[str, Callable[..., Any]]:  # type: ignore[override]
         """When it is first asked for: to import Numba takes half a second."""
-        return MappingProxyType(TWINS | (compiled.twins() if self.compiles else {}))
+        if self.compiles is False:
+            return MappingProxyType(TWINS)
+        return MappingProxyType(TWINS | compiled.twins(asked=self.compiles is True))
 
     def asarray(self, host: Any, dtype: str | None = None, *, copy: bool = False) -> np.ndarray:
         return np.array(host, dtype=dtype, order="C") if copy else np.asarray(host, dtype=dtype)

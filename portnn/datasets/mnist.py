@@ -34,8 +34,8 @@ def load_mnist(
 
     ``load_mnist()`` gives the sample that comes with portnn, without a network: the first 5,000 training and the first
     1,000 test digits of MNIST. ``full=True`` gives all 60,000 and 10,000, downloaded once and kept in a cache folder
-    (the environment variable PORTNN_DATA, or the platform's own); it needs ``pip install "portnn[data]"``. ``folder``
-    reads all there is in the four files of a folder instead, packed or not, without a network. ``dataset``:
+    (the environment variable PORTNN_DATA, or the platform's own); it needs ``python -m pip install pooch tqdm``.
+    ``folder`` reads all there is in the four files of a folder instead, packed or not, without a network. ``dataset``:
     ``"mnist"``, ``"fashion_mnist"`` (clothes) or ``"kmnist"`` (Japanese characters). ``backend``: where to put the
     arrays, such as ``"gpu"``; None leaves them to NumPy.
 

@@ -5,21 +5,34 @@ it comes from, nor that some sources have no https. The sources are tried in thi
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # The names of the images and the labels of each half; ".gz" is added where they are packed.
 TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+HEADER, PIXELS = 16, 28 * 28  # bytes of a file, and of an image
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set on the network: addresses that file names are added to, SHA-256 by file name, sizes of both halves."""
+    """A data set on the network: addresses that file names are added to, hashes and bytes by name, size of each half.
+
+    Of files whose size is not given it is bounded: packed, they are hardly longer than unpacked.
+    """
 
     addresses: tuple[str, ...]
     sha256: Mapping[str, str]
     train: int = 60_000
     test: int = 10_000
+    bytes: Mapping[str, int] = field(default_factory=dict)
+
+    def longest(self, name: str) -> int:
+        """The most bytes that a file can have."""
+        if name in self.bytes:
+            return self.bytes[name]
+        count = self.train if name.startswith("train") else self.test
+        unpacked = HEADER + count * (PIXELS if "images" in name else 1)
+        return unpacked + unpacked // 1000 + 1024  # gzip stores what it cannot shorten, with a few bytes for each block
 
 
 SOURCES = {
@@ -38,6 +51,12 @@ SOURCES = {
             "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
             "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
         },
+        bytes={
+            "train-images-idx3-ubyte.gz": 9_912_422,
+            "train-labels-idx1-ubyte.gz": 28_881,
+            "t10k-images-idx3-ubyte.gz": 1_648_877,
+            "t10k-labels-idx1-ubyte.gz": 4_542,
+        },
     ),
     # Pictures of clothes. Han Xiao, Kashif Rasul, Roland Vollgraf (Zalando SE); MIT.
     "fashion_mnist": Source(
@@ -52,6 +71,12 @@ SOURCES = {
             "t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
             "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
         },
+        bytes={
+            "train-images-idx3-ubyte.gz": 26_421_880,
+            "train-labels-idx1-ubyte.gz": 29_515,
+            "t10k-images-idx3-ubyte.gz": 4_422_102,
+            "t10k-labels-idx1-ubyte.gz": 5_148,
+        },
     ),
     # Cursive Japanese characters: "KMNIST Dataset" (created by CODH), adapted from "Kuzushiji Dataset" (created by NIJL
     # and others), doi:10.20676/00000341; CC BY-SA 4.0. No other server with these bytes is known to us.
@@ -65,6 +90,12 @@ SOURCES = {
             "train-labels-idx1-ubyte.gz": "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
             "t10k-images-idx3-ubyte.gz": "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
             "t10k-labels-idx1-ubyte.gz": "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
+        },
+        bytes={
+            "train-images-idx3-ubyte.gz": 18_165_135,
+            "train-labels-idx1-ubyte.gz": 29_497,
+            "t10k-images-idx3-ubyte.gz": 3_041_136,
+            "t10k-labels-idx1-ubyte.gz": 5_120,
         },
     ),
 }

@@ -1,10 +1,12 @@
 """Downloading, from a server on this machine that can go wrong in every way."""
 
 import gc
+import gzip
 import hashlib
 import socket
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -14,7 +16,7 @@ from portnn import load_mnist
 from portnn.datasets import download as downloading
 from portnn.datasets.sources import SOURCES, Source
 
-pytest.importorskip("pooch", reason='downloading needs pooch: pip install "portnn[data]"')
+pytest.importorskip("pooch", reason="downloading needs pooch: python -m pip install pooch")
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -50,6 +52,14 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def small_chunks(self, body):
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for piece in (body[:1], body[1:2], body[2:]):
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        self.wfile.write(b"0\r\n\r\n")
+
     def absent(self, body):
         self.send_error(404)
 
@@ -81,6 +91,105 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(body[: len(body) // 2], len(body))
         self.wfile.flush()
         self.server.over.wait(10)
+
+    # servers that would hold a program up for ever
+
+    def forever(self, piece, pause=0.0):
+        while not self.server.over.wait(pause):
+            self.wfile.write(piece)
+            self.wfile.flush()
+
+    def endless(self, body):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(body)
+        self.forever(bytes(1 << 16))
+
+    def endless_chunks(self, body):
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.write(b"%x\r\n%b\r\n" % (len(body), body))
+        self.forever(b"10000\r\n" + bytes(1 << 16) + b"\r\n")
+
+    def endless_chunk_head(self, body):
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.forever(b"0", 0.02)
+
+    def dripping(self, body):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        for i in range(len(body)):
+            self.forever_once(body[i : i + 1])
+
+    def dripping_unmeasured(self, body):
+        self.send_response(200)
+        self.end_headers()
+        for i in range(len(body)):
+            self.forever_once(body[i : i + 1])
+
+    def forever_once(self, piece):
+        if self.server.over.wait(0.02):
+            raise ConnectionError
+        self.wfile.write(piece)
+        self.wfile.flush()
+
+    def endless_head(self, body):
+        self.send_response(200)
+        self.flush_headers()
+        self.forever(b"X", 0.02)
+
+    def endless_heads(self, body):
+        self.send_response(200)
+        self.flush_headers()
+        self.forever(b"X-Word: more\r\n", 0.001)
+
+    def endless_promises(self, body):
+        self.forever(b"HTTP/1.1 100 Continue\r\n\r\n", 0.02)
+
+    def moved_at_length(self, body):
+        self.send_response(302)
+        self.send_header("Location", self.path.replace("moved_at_length", "good"))
+        self.end_headers()
+        self.forever(bytes(1 << 16))
+
+    def absent_at_length(self, body):
+        self.send_response(404)
+        self.end_headers()
+        self.forever(bytes(1 << 16))
+
+    def moving(self, body):
+        self.send_response(302)
+        self.send_header("Location", self.path)
+        self.end_headers()
+
+    def length_no_number(self, body):
+        self.answer(body, "abc")
+
+    def length_negative(self, body):
+        self.answer(body, -len(body))
+
+    def length_twice(self, body):
+        self.answer(body, f"{len(body)}, {len(body) - 1}")
+
+    def lengths_differ(self, body):
+        self.send_response(200)
+        for length in (len(body), len(body) + 1):
+            self.send_header("Content-Length", str(length))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def length_same_twice(self, body):
+        self.answer(body, f"{len(body)}, {len(body)}")
+
+    def length_huge(self, body):
+        self.answer(body, 10**30)
+
+    def length_too_long(self, body):
+        self.answer(body, 30_000)
 
     def log_message(self, *args):
         pass
@@ -143,7 +252,9 @@ def left(tmp_path):
 # -- what goes well ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", ["good", "moved", "labelled", "unmeasured"])
+@pytest.mark.parametrize(
+    "way", ["good", "moved", "moved_at_length", "labelled", "unmeasured", "small_chunks", "length_same_twice"]
+)
 def test_downloads_the_four_files(sources, cache, small, small_files, way):
     sources(way)
     assert same(load_mnist(full=True), small)
@@ -228,7 +339,21 @@ FAULTS = {
     "silent": "no answer within 0.5 seconds",
     "stalled": "no answer within 0.5 seconds",
     "refused": "the connection failed, .*refused",
+    "endless": r"wrong bytes: more came than the 10,457 that the file has at most",
+    "endless_chunks": r"wrong bytes: more came than the 10,457 that the file has at most",
+    "absent_at_length": "the server answered 404 Not Found",
+    "moving": "the server moves from address to address, 6 times and more",
+    "endless_heads": "the connection failed, .*got more than 100 headers",
+    "length_no_number": "the server gives the file the length 'abc', which is no number of bytes",
+    "length_negative": r"the server gives the file the length '-\d+', which is no number of bytes",
+    "length_twice": r"the head of the answer makes no sense: .*Content-Length|the length '\d+, \d+', which is no number",
+    "lengths_differ": r"the head of the answer makes no sense: .*Content-Length|the length '\d+, \d+', which is no number",
+    "length_huge": r"the server gives the file 100000000000000000 bytes, but it has at most 10,457",
+    "length_too_long": r"the server gives the file 30000 bytes, but it has at most 10,457",
 }
+LATE = r"the whole file, of at most 10,457 bytes, had not come after 0\.7 seconds"
+SLOW = ("dripping", "dripping_unmeasured", "endless_head", "endless_promises", "endless_chunk_head")
+FAULTS |= dict.fromkeys(SLOW, LATE)
 
 
 @pytest.fixture
@@ -244,6 +369,9 @@ def fault(request, refused, monkeypatch):
     """A source that fails, and the words of its reason."""
     if request.param in ("silent", "stalled"):
         monkeypatch.setattr(downloading, "TIMEOUT", 0.5)
+    if request.param in SLOW:
+        monkeypatch.setattr(downloading, "START", 0.7)
+        monkeypatch.setattr(downloading, "SLOWEST", 1e9)
     if request.param == "refused" and sys.platform == "win32":
         pytest.skip("Windows says it in the words of its language")
     return (refused if request.param == "refused" else request.param), FAULTS[request.param]
@@ -266,7 +394,7 @@ def test_after_a_source_that_fails_comes_the_next(sources, server, cache, small,
     assert same(load_mnist(full=True), small)
     assert len(list((cache / "mnist").iterdir())) == 4
     # the one that failed was asked for one file, not for all four
-    assert len([way for way, name in server.asked if way != "good"]) <= 1
+    assert len({name for way, name in server.asked if way != "good"}) <= 1
 
 
 def test_when_all_fail_each_is_listed_with_its_own_reason(sources, server, tmp_path):
@@ -350,7 +478,62 @@ def test_a_cache_folder_that_cannot_be_used(sources, cache):
 def test_without_pooch_the_pip_line_is_given(sources, server, monkeypatch):
     sources("good")
     monkeypatch.setitem(sys.modules, "pooch", None)
-    with pytest.raises(RuntimeError, match=r'pip install "portnn\[data\]".*folder=') as caught:
+    with pytest.raises(RuntimeError, match=r"python -m pip install pooch tqdm\..*folder=") as caught:
         load_mnist(full=True)
     assert isinstance(caught.value, downloading.DownloadError)
     assert server.asked == []
+
+
+# -- bounds ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_time_is_counted_for_each_source_and_all_are_listed(sources, monkeypatch, tmp_path):
+    monkeypatch.setattr(downloading, "START", 0.4)
+    monkeypatch.setattr(downloading, "SLOWEST", 1e9)
+    sources("dripping", "length_no_number", "endless_head")
+    began = time.monotonic()
+    with pytest.raises(downloading.DownloadError) as caught:
+        load_mnist(full=True)
+    assert 0.7 < time.monotonic() - began < 5
+    lines = str(caught.value).splitlines()[1:4]
+    assert [words in line for words, line in zip(("0.4 seconds", "'abc'", "0.4 seconds"), lines, strict=True)] == [
+        True
+    ] * 3
+    assert left(tmp_path) == []
+
+
+def test_a_long_file_may_take_longer(monkeypatch):
+    """At SLOWEST bytes a second every file comes in time."""
+    for source in SOURCES.values():
+        for name in source.sha256:
+            seconds = source.longest(name) / downloading.SLOWEST
+            assert 0 < seconds < downloading.START + seconds < 20 * 60
+
+
+@pytest.mark.parametrize("dataset", SOURCES)
+def test_the_sizes_of_all_files_are_known(dataset):
+    source = SOURCES[dataset]
+    assert set(source.bytes) == set(source.sha256)
+    bounds = Source(source.addresses, source.sha256, source.train, source.test)
+    for name, size in source.bytes.items():
+        assert size == source.longest(name) < bounds.longest(name)
+
+
+def test_a_file_that_cannot_be_packed_is_within_the_bound():
+    noise = np.random.default_rng(0).integers(0, 256, (60_000 // 100, 28, 28), dtype=np.uint8).tobytes()
+    source = Source((), {}, train=600, test=600)
+    for name in ("train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte.gz"):
+        assert len(noise) < len(gzip.compress(bytes(16) + noise)) <= source.longest(name)
+        assert len(gzip.compress(bytes(16) + noise, 0)) <= source.longest(name)
+    assert len(gzip.compress(bytes(8) + noise[:600], 0)) <= source.longest("train-labels-idx1-ubyte.gz")
+
+
+def test_no_thread_and_no_connection_is_left(sources, monkeypatch):
+    monkeypatch.setattr(downloading, "START", 0.3)
+    monkeypatch.setattr(downloading, "SLOWEST", 1e9)
+    before = {thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)}
+    sources("dripping", "good")
+    load_mnist(full=True)
+    gc.collect()
+    after = {thread for thread in threading.enumerate() if isinstance(thread, threading.Timer) and thread.is_alive()}
+    assert after <= before

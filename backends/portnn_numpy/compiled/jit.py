@@ -1,29 +1,120 @@
-"""How everything here is compiled, and how arrays are handed over."""
+"""How everything here is compiled and kept, and how arrays are handed over."""
 
+import contextlib
+import tempfile
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 
+from portnn_numpy.compiled import troubles
+
 Array = Any
 LEAST = 1 << 13  # numbers: with fewer, a call costs more than it saves
+ROOM = 1 << 16  # bytes: what Numba keeps of one loop
+
+
+class LoopError(RuntimeError):
+    """Numba could not compile a loop; the cause says why."""
 
 
 def _compiler(*fastmath: str) -> Callable[[Any], Any]:
     """A decorator. NaN and infinity stay what they are; what is compiled is kept on disk, where there is a place."""
 
     def decorate(function: Any) -> Any:
-        options = {"nogil": True, "error_model": "numpy", "fastmath": set(fastmath)}
+        loop = numba.njit(nogil=True, error_model="numpy", fastmath=set(fastmath))(function)
         try:
-            return numba.njit(**options, cache=True)(function)
-        except RuntimeError:  # neither the package's folder nor the user's can be written to
-            return numba.njit(**options)(function)
+            loop.enable_caching()
+        except Exception as error:  # neither the package's folder nor the user's can be written to
+            troubles.note(troubles.CACHE, _not_kept("on disk", error))
+        else:
+            loop._cache = Cache(loop._cache)
+            wanted, place = numba.config.CACHE_DIR, loop._cache.cache_path
+            if wanted and not Path(place).is_relative_to(wanted):
+                reason = f"NUMBA_CACHE_DIR={wanted} cannot be used"
+                troubles.note(troubles.CACHE, f"{reason}: what Numba compiles is kept in {place} instead")
+        # Numba calls this for arrays of types that it has not compiled the loop for: where it has, nothing is slower.
+        loop._compile_for_args = partial(_compile, loop._compile_for_args)
+        return loop
 
     return decorate
 
 
+def _compile(numbas_own: Any, *arguments: Any, **named: Any) -> Any:
+    try:
+        compiled = numbas_own(*arguments, **named)
+    except Exception as error:  # of whatever kind: what the loops are called with has been looked at before
+        raise LoopError(f"Numba could not compile a loop ({troubles.words(error)})") from error
+    troubles.say()
+    return compiled
+
+
+class Cache:
+    """Numba's cache of one loop. What it raises at a full disk or a damaged file only costs compiling again."""
+
+    def __init__(self, numbas_own: Any):
+        self.numbas_own = numbas_own
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.numbas_own, name)
+
+    def load_overload(self, signature: Any, context: Any) -> Any:
+        try:
+            return self.numbas_own.load_overload(signature, context)
+        except Exception as error:  # a damaged file can raise anything
+            place, reason = self.numbas_own.cache_path, troubles.words(error)
+            troubles.note(
+                troubles.CACHE, f"a file in which Numba kept a loop, in {place}, is damaged ({reason}): it is replaced"
+            )
+        with contextlib.suppress(Exception):  # told when the loop cannot be saved either
+            self.numbas_own.flush()
+        return None
+
+    def save_overload(self, signature: Any, compiled: Any) -> None:
+        try:
+            self.numbas_own.save_overload(signature, compiled)
+        except Exception as error:
+            troubles.note(troubles.CACHE, _not_kept(f"in {self.numbas_own.cache_path}", error))
+
+    def try_to_write(self) -> None:
+        try:
+            with tempfile.TemporaryFile(dir=self.numbas_own.cache_path) as file:
+                file.write(bytes(ROOM))
+        except OSError as error:
+            troubles.note(troubles.CACHE, _not_kept(f"in {self.numbas_own.cache_path}", error))
+
+
+def _not_kept(where: str, error: Exception) -> str:
+    return (
+        f"what Numba compiles cannot be kept {where} ({troubles.words(error)}): every process compiles it again, which "
+        "takes seconds. Set the environment variable NUMBA_CACHE_DIR to a folder that can be written to and has room"
+    )
+
+
 jit = _compiler("contract", "nsz")  # a*b + c may be one instruction
+
+
+@jit
+def _sum(x: Array) -> Any:
+    total = 0.0
+    for i in range(x.shape[0]):
+        total += x[i]
+    return total
+
+
+def describe() -> str:
+    """How compiling goes here, tried out with a loop that nobody needs; nothing is warned of."""
+    try:
+        _sum.compile((numba.float64[::1],))
+    except Exception as error:
+        return f"not used: Numba {numba.__version__} does not compile here ({troubles.words(error)})"
+    if isinstance(_sum._cache, Cache):
+        _sum._cache.try_to_write()
+    lost = troubles.found(troubles.LOOPS) + troubles.found(troubles.CACHE)[-1:]
+    return "; ".join((f"Numba {numba.__version__}", *lost))
 
 
 def flat(*arrays: Array) -> list[Array] | None:

@@ -1,0 +1,371 @@
+"""Numba's own troubles: none ends a training, none is passed over in silence, and hints name what pip finds."""
+
+import ast
+import inspect
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import portnn
+from portnn import ops
+from portnn_numpy import compiled, numpy_backend
+from portnn_numpy.compiled import troubles
+from portnn_numpy.numpy_backend import NumpyBackend
+
+ROOT = Path(__file__).parents[1]
+needs_numba = pytest.mark.skipif(
+    isinstance(compiled.load(), Exception), reason=f"Numba cannot be used: {compiled.load()!r}"
+)
+
+# One loop is compiled, in a process of its own; what is said, and what is calculated, comes back.
+PROGRAM = """
+import json, sys, warnings
+import numpy as np
+import portnn
+from portnn import ops
+{before}
+from portnn_numpy import compiled
+w, g = (np.random.default_rng(seed).standard_normal(9000).astype("float32") for seed in (0, 1))
+optimizer, cpu = portnn.AdaGrad(0.1), portnn.get_backend("cpu")
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for _ in range(3):
+        update = ops.twin(cpu, "auto", portnn.AdaGrad.update)
+        (found,), _ = update(optimizer, [w], [g], optimizer.slots([w]), (0.1,))
+(expected,), _ = optimizer.update([w], [g], optimizer.slots([w]), (0.1,))
+said = [str(c.message) for c in caught if issubclass(c.category, compiled.CompiledLoopsWarning)]
+print(json.dumps([said, compiled.describe(), float(abs(found - expected).max())]))
+"""
+
+
+def run(before="", **environment):
+    """What was warned of, and what info says, of the program in a process of its own."""
+    path = os.pathsep.join(p for p in sys.path if p)
+    program = [sys.executable, "-c", PROGRAM.replace("{before}", before)]
+    environment = {"PYTHONPATH": path} | environment
+    done = subprocess.run(program, capture_output=True, text=True, env=os.environ | environment)
+    assert done.returncode == 0, done.stderr
+    said, info, difference = json.loads(done.stdout.splitlines()[-1])
+    assert difference < 1e-6
+    return said, info
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A folder in which the loop is kept, as a process without troubles leaves it."""
+    folder = tmp_path_factory.mktemp("kept")
+    said, info = run(NUMBA_CACHE_DIR=str(folder))
+    assert said == []
+    assert re.fullmatch(r"Numba [\w.]+", info)
+    return folder
+
+
+@needs_numba
+def test_without_troubles_nothing_is_said(kept):
+    files = {path.suffix for path in kept.rglob("*.nb?")}
+    assert files == {".nbi", ".nbc"}
+
+
+FULL = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))"  # no file can grow longer than that
+
+
+@needs_numba
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_a_full_disk(tmp_path):
+    said, info = run(FULL, NUMBA_CACHE_DIR=str(tmp_path))
+    assert len(said) == 1
+    assert re.search(r"cannot be kept in .* \(OSError: .*every process compiles it again.*NUMBA_CACHE_DIR", said[0])
+    assert re.search(r"^Numba [\w.]+; what Numba compiles cannot be kept in", info)
+
+
+@needs_numba
+def test_info_finds_out_by_itself_that_the_disk_is_full(tmp_path):
+    """Also where what it tries out was kept when there was room yet."""
+    run(NUMBA_CACHE_DIR=str(tmp_path))
+    code = f"{FULL}\nfrom portnn_numpy import compiled\nprint(compiled.describe())"
+    path = os.pathsep.join(p for p in sys.path if p)
+    environment = os.environ | {"PYTHONPATH": path, "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, env=environment)
+    assert "cannot be kept in" in done.stdout, done.stderr
+
+
+def shorter(content):
+    return content[: len(content) // 2]
+
+
+def other(content):
+    return bytes(7 * i % 251 for i in range(500))
+
+
+DAMAGES = {
+    "cut data": (".nbc", shorter),
+    "other data": (".nbc", other),
+    "empty data": (".nbc", lambda content: b""),
+    "cut index": (".nbi", shorter),
+    "other index": (".nbi", other),
+    "empty index": (".nbi", lambda content: b""),
+    "right version, then nonsense": (
+        ".nbi",
+        lambda content: pickle.dumps(pickle.loads(content)) + pickle.dumps([1, 2, 3]),
+    ),
+}
+
+
+@needs_numba
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_replaced(kept, damage):
+    suffix, change = DAMAGES[damage]
+    for path in kept.rglob(f"*{suffix}"):
+        path.write_bytes(change(path.read_bytes()))
+    said, _ = run(NUMBA_CACHE_DIR=str(kept))
+    assert len(said) == 1
+    assert re.search(r"a file in which Numba kept a loop, in .*, is damaged \(\w+: .*\): it is replaced", said[0])
+    assert run(NUMBA_CACHE_DIR=str(kept))[0] == []
+
+
+@needs_numba
+def test_the_files_of_another_version_are_no_trouble(kept):
+    for path in kept.rglob("*.nbi"):
+        path.write_bytes(pickle.dumps("0.50.0") + b"whatever that version wrote")
+    assert run(NUMBA_CACHE_DIR=str(kept))[0] == []
+
+
+@needs_numba
+def test_a_folder_in_the_place_of_a_file(tmp_path):
+    run(NUMBA_CACHE_DIR=str(tmp_path))
+    for path in tmp_path.rglob("*.nbi"):
+        path.unlink()
+        path.mkdir()
+    said, info = run(NUMBA_CACHE_DIR=str(tmp_path))
+    assert len(said) == 1
+    assert "cannot be kept in" in said[0]
+    assert "cannot be kept in" in info
+
+
+@needs_numba
+def test_a_cache_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    said, info = run(NUMBA_CACHE_DIR=str(tmp_path / "file"))
+    assert len(said) == 1
+    assert re.search(r"NUMBA_CACHE_DIR=.*file cannot be used: what Numba compiles is kept in .* instead", said[0])
+    assert said[0] in info
+
+
+@needs_numba
+def test_no_place_for_a_cache_at_all():
+    said, info = run(NUMBA_CACHE_LOCATOR_CLASSES="Nowhere")
+    assert len(said) == 1
+    assert "what Numba compiles cannot be kept on disk (RuntimeError: " in said[0]
+    assert said[0] in info
+
+
+@needs_numba
+def test_numba_switched_off():
+    said, info = run(NUMBA_DISABLE_JIT="1")
+    assert said == [f"loops compiled by Numba, which are quicker, are {info}"]
+    assert (
+        info == "not used: Numba does not work here (RuntimeError: the environment variable NUMBA_DISABLE_JIT is set)"
+    )
+
+
+REFUSES = """
+import numba.core.dispatcher
+def refuse(self, signature):
+    raise ValueError("LLVM does\\nnot like it")
+numba.core.dispatcher.Dispatcher.compile = refuse
+"""
+
+
+@needs_numba
+def test_numba_compiles_nothing():
+    said, info = run(REFUSES)
+    assert said == [
+        "NumPy, which is slower, takes the place of adagrad_update: Numba could not compile a loop "
+        "(ValueError: LLVM does not like it)"
+    ]
+    assert re.fullmatch(r"not used: Numba [\w.]+ does not compile here \(ValueError: LLVM does not like it\)", info)
+
+
+def test_numba_does_not_import(tmp_path):
+    (tmp_path / "numba.py").write_text("raise SystemError('built for another NumPy')")
+    said, info = run(f"sys.path.insert(0, {str(tmp_path)!r})")
+    assert said == [f"loops compiled by Numba, which are quicker, are {info}"]
+    assert info == "not used: Numba does not work here (SystemError: built for another NumPy)"
+
+
+def test_numba_is_not_installed():
+    said, info = run("sys.modules['numba'] = None")
+    assert said == []
+    assert info == "not used: Numba is not installed; python -m pip install numba brings it"
+
+
+def test_numba_lacks_a_part_of_its_own(tmp_path):
+    """A half installed Numba is not a missing one."""
+    (tmp_path / "numba.py").write_text("import llvmlite_that_nobody_has")
+    said, _ = run(f"sys.path.insert(0, {str(tmp_path)!r})")
+    assert len(said) == 1
+
+
+# -- in this process ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def afresh(monkeypatch):
+    """Nothing was found, nothing was said."""
+    monkeypatch.setattr(troubles, "_found", {})
+    monkeypatch.setattr(troubles, "_said", set())
+
+
+MISSING = ModuleNotFoundError("No module named 'numba'", name="numba")
+
+
+def test_a_missing_numba_is_told_to_those_who_asked_for_it(monkeypatch, afresh):
+    monkeypatch.setattr(compiled, "load", lambda: MISSING)
+    assert dict(NumpyBackend().faster) == dict(NumpyBackend(compile=False).faster)
+    with pytest.warns(compiled.CompiledLoopsWarning, match="Numba is not installed; python -m pip install numba"):
+        assert dict(NumpyBackend(compile=True).faster) == dict(NumpyBackend(compile=False).faster)
+    NumpyBackend(compile=True).faster  # noqa: B018 - said once in a process
+
+
+def test_where_it_is_not_wanted_nothing_is_said(monkeypatch, afresh):
+    monkeypatch.setattr(compiled, "load", lambda: ImportError("Numba needs NumPy 2.0 or less"))
+    assert dict(NumpyBackend(compile=False).faster) == numpy_backend.TWINS
+    with pytest.warns(compiled.CompiledLoopsWarning, match="Numba needs NumPy 2.0 or less"):
+        NumpyBackend().faster  # noqa: B018
+
+
+def network(backend, optimizer):
+    """One that calls every compiled twin."""
+    chain = [
+        portnn.ConvLayer((12, 12, 4), (3, 3), 6),
+        portnn.ActivationLayer("tanh"),
+        portnn.MaxPoolLayer(2),
+        portnn.ConvLayer((5, 5, 6), (3, 3), 8, groups=2),
+        portnn.ActivationLayer("relu"),
+        portnn.AvgPoolLayer(3),
+        portnn.FlattenLayer(),
+        portnn.FCLayer(8, 1200),
+        portnn.ActivationLayer("relu"),
+        portnn.ScaleLayer(1.0),
+        portnn.ActivationLayer("tanh"),
+        portnn.FCLayer(1200, 4),
+    ]
+    net = portnn.Network(chain, seed=1, backend=backend)
+    net.use("mse", optimizer=optimizer)
+    return net
+
+
+OPTIMIZERS = {
+    "optimizers.SGD.update": portnn.SGD(0.01, momentum=0.9),
+    "optimizers.AdaGrad.update": portnn.AdaGrad(0.01),
+    "optimizers.RMSprop.update": portnn.RMSprop(0.01),
+    "optimizers.Adam.update": portnn.Adam(0.01),
+}
+TABLE = [] if isinstance(compiled.load(), Exception) else list(compiled.load())
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_the_numpy_twin_of_each_compiled_one_takes_its_place(monkeypatch, afresh, name):
+    from portnn_numpy.compiled.jit import LoopError
+
+    backend, calls = NumpyBackend(), []
+    twin = inspect.unwrap(backend.faster[name])
+
+    def broken(*arguments, **named):
+        calls.append(name)
+        raise LoopError("Numba could not compile a loop (of this test)")
+
+    broken.__signature__, broken.__name__ = inspect.signature(twin), twin.__name__
+    numpys = compiled.NUMPYS | {"ops.convolution_gradient": compiled._convolution_gradient}
+    guarded = compiled._guarded(name, broken, numpys.get(name))
+    monkeypatch.setattr(backend, "faster", {**backend.faster, name: guarded}, raising=False)
+    optimizer = OPTIMIZERS.get(name, OPTIMIZERS["optimizers.SGD.update"])
+    net, expected = network(backend, optimizer), network(NumpyBackend(compile=False), optimizer)
+    x = np.random.default_rng(0).standard_normal((64, 12, 12, 4)).astype("float32")
+    y = np.random.default_rng(1).standard_normal((64, 4)).astype("float32")
+    with pytest.warns(compiled.CompiledLoopsWarning, match=f"takes the place of {twin.__name__}: ") as caught:
+        net.fit(x, y, epochs=3, batch_size=32, verbose=0)
+    assert len(caught) == 1
+    assert calls == [name], "it is tried once"
+    expected.fit(x, y, epochs=3, batch_size=32, verbose=0)
+    assert np.abs(net.predict(x) - expected.predict(x)).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_guard_takes_what_its_twin_takes(name):
+    guard = compiled.load()[name]
+    twin = inspect.unwrap(guard)
+    assert guard is not twin
+    own = inspect.signature(guard, follow_wrapped=False).parameters
+    if not any(p.kind is p.VAR_POSITIONAL for p in own.values()):
+        defaults = {p: v.default for p, v in inspect.signature(twin).parameters.items()}
+        assert list({p: v.default for p, v in own.items()}.values()) == list(defaults.values())
+        assert len(own) == len(defaults)
+
+
+@needs_numba
+def test_a_users_own_error_is_not_taken_for_numbas(afresh):
+    biased = compiled.load()["ops.biased"]
+    with pytest.raises(ValueError, match="reshape"):
+        biased(np.ones((100, 100), np.float32), np.ones(7, np.float32))
+    assert troubles.found(troubles.LOOPS) == []
+
+
+@needs_numba
+def test_a_loop_that_is_compiled_is_called_without_a_detour(monkeypatch):
+    """What guards the compiling is not on the way of the calls after it."""
+    from portnn_numpy.compiled.jit import jit
+
+    loop = jit(lambda x: x + 1.0)
+    assert loop(1.0) == 2.0
+    monkeypatch.setattr(loop, "_compile_for_args", lambda *arguments: pytest.fail("compiled again"))
+    assert loop(2.0) == 3.0
+
+
+@needs_numba
+def test_a_warning_made_an_error_costs_no_more_than_the_step(monkeypatch, afresh):
+    from portnn_numpy.compiled.jit import LoopError
+
+    def update(sgd, parameters, gradients, slots, hyper):
+        raise LoopError("Numba could not compile a loop (of this test)")
+
+    backend, name = NumpyBackend(), "optimizers.SGD.update"
+    guarded = compiled._guarded(name, update, compiled.NUMPYS[name])
+    monkeypatch.setattr(backend, "faster", {**backend.faster, name: guarded}, raising=False)
+    net = portnn.Network([portnn.FCLayer(3, 3)], seed=1, backend=backend)
+    net.use("mse", optimizer=portnn.SGD(0.1))
+    x, before = np.ones((4, 3), np.float32), net.parameters["0.weights"].copy()
+    with pytest.raises(compiled.CompiledLoopsWarning):  # the tests make errors of warnings
+        net.fit(x, x, epochs=1, batch_size=4, verbose=0)
+    assert np.array_equal(net.parameters["0.weights"], before)
+    net.fit(x, x, epochs=1, batch_size=4, verbose=0)
+    assert net.step == 1
+
+
+# -- hints -------------------------------------------------------------------------------------------------------------
+
+SOURCES = [*(ROOT / "portnn").rglob("*.py"), *(ROOT / "backends").rglob("*.py"), *(ROOT / "docs").glob("*.md")]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_hints_name_no_package_that_pip_does_not_find(path):
+    """portnn is not on PyPI: its extras can be installed from a checkout only."""
+    text = path.read_text()
+    if path.suffix == ".py":
+        strings = (n.value for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Constant))
+        text = "\n".join(s for s in strings if isinstance(s, str))
+        hints = re.findall(r"(?:python -m )?pip (?:un)?install", text)
+        assert set(hints) <= {"python -m pip install", "python -m pip uninstall"}  # into the Python that runs it
+    assert "portnn[" not in text
+    assert not re.search(r"pip install [^.,;:\n]*\bportnn\b", text)
+
+
+def test_the_portable_twin_is_never_guarded():
+    assert ops.twin(NumpyBackend(), "portable", portnn.AdaGrad.update) is portnn.AdaGrad.update
