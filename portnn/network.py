@@ -8,8 +8,6 @@ from threading import get_ident
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
 from portnn import arguments, border, losses, ops, random, summary, training
 from portnn.backend import Array, Backend, device_dtype, get_backend, in_order
 from portnn.layers import article, chain, checks, joined
