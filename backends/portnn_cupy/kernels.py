@@ -302,15 +302,16 @@ KERNEL void add_parts(const real *sums, real *out, number C, number parts, real 
     EACH(c, C) out[c] = parts_of(sums, c, C, parts) / size;
 }
 
-/* From the sums of x - mean and of its square, where the mean was rounded: what is left of it, the variance, and
-   1 / sqrt(variance + epsilon). */
-KERNEL void add_squares(const real *sums, const real *others, real *rest, real *variance, real *scale,
-    number C, number parts, real size, real epsilon)
+/* From the sums of x - mean and of its square, where the mean was rounded: what is left of it, a better mean, the
+   variance, and 1 / sqrt(variance + epsilon). */
+KERNEL void add_squares(const real *sums, const real *others, const real *mean, real *rest, real *better,
+    real *variance, real *scale, number C, number parts, real size, real epsilon)
 {
     EACH(c, C) {
         real left = parts_of(sums, c, C, parts) / size;
         real square = parts_of(others, c, C, parts) / size - left * left;
         rest[c] = left;
+        better[c] = mean[c] + left;
         variance[c] = square < 0 ? (real)0 : square;
         scale[c] = (real)1 / SQRT(variance[c] + epsilon);
     }

@@ -303,16 +303,17 @@ def normalize(x: Array, axes: tuple[int, ...], epsilon: float, *, plain: Any) ->
         return plain(x, axes, epsilon)
     x, (R, C), real = in_order(x), _rows_and_channels(x), x.dtype.type
     shape = (1,) * (x.ndim - 1) + (C,)
-    mean, rest, variance, scale = (cupy.empty(shape, x.dtype) for _ in range(4))
+    rounded, rest, mean, variance, scale = (cupy.empty(shape, x.dtype) for _ in range(5))
     parts, size = _parts(R), real(max(1, R))
     sums, squares = (cupy.empty((parts, C), x.dtype) for _ in range(2))
     sizes = np.int64(R), np.int64(C), np.int64(parts)
     launch("channel_sums", x.dtype, sums.size, x, NULL, NULL, sums, NULL, *sizes)
-    launch("add_parts", x.dtype, C, sums, mean, *sizes[1:], size)
-    launch("channel_sums", x.dtype, sums.size, x, NULL, mean, sums, squares, *sizes)
-    launch("add_squares", x.dtype, C, sums, squares, rest, variance, scale, *sizes[1:], size, real(epsilon))
+    launch("add_parts", x.dtype, C, sums, rounded, *sizes[1:], size)
+    launch("channel_sums", x.dtype, sums.size, x, NULL, rounded, sums, squares, *sizes)
+    found = sums, squares, rounded, rest, mean, variance, scale
+    launch("add_squares", x.dtype, C, *found, *sizes[1:], size, real(epsilon))
     z = cupy.empty(x.shape, x.dtype)
-    launch("standardize", x.dtype, x.size, x, mean, rest, scale, z, np.int64(x.size), np.int64(C))
+    launch("standardize", x.dtype, x.size, x, rounded, rest, scale, z, np.int64(x.size), np.int64(C))
     return z, scale, mean, variance
 
 

@@ -114,11 +114,12 @@ def normalize(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array, A
     n = float(max(1, prod(x.shape[axis] for axis in axes)))
     mean = total(x, axes, True) / n
     z = x - mean
-    z -= total(z, axes, True) / n
+    rest = total(z, axes, True) / n
+    z -= rest
     variance = total(z * z, axes, True) / n
     scale = 1.0 / np.sqrt(variance + epsilon)
     z *= scale
-    return z, scale, mean, variance
+    return z, scale, mean + rest, variance
 
 
 def normalize_backward(dz: Array, z: Array, scale: Array, axes: tuple[int, ...]) -> Array:

@@ -212,10 +212,11 @@ def normalize(
     n = float(max(1, prod(x.shape[axis] for axis in axes)))
     mean = ops.total(x, axes, True) / n
     z = x - mean
-    z = z - ops.total(z, axes, True) / n
+    rest = ops.total(z, axes, True) / n
+    z = z - rest
     variance = ops.total(z * z, axes, True) / n
     scale = 1.0 / xp.sqrt(variance + epsilon)
-    return z * scale, scale, mean, variance
+    return z * scale, scale, mean + rest, variance
 
 
 def normalize_backward(dz: Array, z: Array, scale: Array, axes: tuple[int, ...], *, ops: Any) -> Array:
