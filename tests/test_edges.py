@@ -1,5 +1,7 @@
 """Numbers at the edge: infinite and huge ones, NaN, and ``numpy.seterr(all="raise")``."""
 
+from contextlib import suppress
+
 import array_api_strict
 import numpy as np
 import pytest
@@ -103,9 +105,7 @@ def test_softmax_with_classes_that_cannot_be(xp):
     y = xp.asarray(np.array([[-INF, 0.0, 0.0], [0.0, -INF, -INF]]))
     with np.errstate(all="raise"):
         assert np.allclose(np.asarray(activations.softmax(y)), [[0.0, 0.5, 0.5], [1.0, 0.0, 0.0]])
-        assert np.allclose(
-            np.asarray(activations.log_softmax(y)), [[-INF, -np.log(2), -np.log(2)], [0.0, -INF, -INF]]
-        )
+        assert np.allclose(np.asarray(activations.log_softmax(y)), [[-INF, -np.log(2), -np.log(2)], [0.0, -INF, -INF]])
     with np.errstate(invalid="ignore"):
         for row in ([-INF, -INF], [INF, 0.0], [NAN, 0.0]):  # as in PyTorch
             for f in (activations.softmax, activations.log_softmax):
@@ -249,7 +249,10 @@ def test_one_hot_of_every_kind_of_number(dtype):
 # -- pooling -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["numpy", "portable", "strict", "compiled", "host kernels", pytest.param("gpu", marks=pytest.mark.gpu)])  # fmt: skip # noqa: E501
+PLACES = ["numpy", "portable", "strict", "compiled", "host kernels", pytest.param("gpu", marks=pytest.mark.gpu)]
+
+
+@pytest.fixture(params=PLACES)
 def pooling(request, monkeypatch):
     """max_pool and max_pool_backward on NumPy arrays, and how often a batch is repeated."""
     name, copies = request.param, 1
@@ -332,9 +335,7 @@ def test_layers_that_pool_give_the_error_to_nan(layer):
 def test_means_of_infinite_pixels(kernels):
     x = np.array([[INF, 1.0, NAN, 1.0], [1.0, 1.0, 1.0, -INF]]).reshape(1, 2, 4, 1)
     table = ops.bind(CPU, kernels, "float64")
-    assert np.array_equal(
-        table.avg_pool(x, window_plan((2, 4), (2, 2), 2))[0, :, :, 0], [[INF, NAN]], equal_nan=True
-    )
+    assert np.array_equal(table.avg_pool(x, window_plan((2, 4), (2, 2), 2))[0, :, :, 0], [[INF, NAN]], equal_nan=True)
     assert np.array_equal(table.avg_pool(x, window_plan((2, 4), (1, 1), 1)), x, equal_nan=True)
 
 
@@ -408,10 +409,8 @@ def test_a_fit_that_diverges_says_so_and_numpy_does_not(backend, kernels, state)
         net.use("softmax_cross_entropy", optimizer=optimizer, metrics=["accuracy"])
         with np.errstate(**state):
             before = np.geterr()
-            try:
+            with suppress(DivergedError):
                 net.fit(x, labels, epochs=3, batch_size=8, verbose=0)
-            except DivergedError:
-                pass
             net.predict(x)
             net.evaluate(x, labels)
             net.fit(x, labels, epochs=1, batch_size=8, verbose=0, check_finite=False)
@@ -419,13 +418,21 @@ def test_a_fit_that_diverges_says_so_and_numpy_does_not(backend, kernels, state)
 
 
 @pytest.mark.parametrize("state", STATES, ids=str)
-@pytest.mark.parametrize("loss", ["mse", "mae", "hinge", "binary_cross_entropy", "softmax_cross_entropy", portnn.Huber()])
+@pytest.mark.parametrize(
+    "loss", ["mse", "mae", "hinge", "binary_cross_entropy", "softmax_cross_entropy", portnn.Huber()]
+)
 def test_diverged_error_comes_before_any_warning(loss, state):
     x = np.full((20, 4), 1e30)
     net = portnn.Network([portnn.FCLayer(4, 30), portnn.ActivationLayer("relu"), portnn.FCLayer(30, 2)], seed=3)
     net.use(loss, optimizer=portnn.SGD(1e10))
     with np.errstate(**state), pytest.raises(DivergedError):
-        net.fit(x, np.eye(2)[np.arange(20) % 2] * 2.0 - 1.0 if loss == "hinge" else np.eye(2)[[0, 1] * 10], epochs=5, batch_size=4, verbose=0)
+        net.fit(
+            x,
+            np.eye(2)[np.arange(20) % 2] * 2.0 - 1.0 if loss == "hinge" else np.eye(2)[[0, 1] * 10],
+            epochs=5,
+            batch_size=4,
+            verbose=0,
+        )
 
 
 @pytest.mark.parametrize("kernels", ["auto", "portable"])
@@ -446,7 +453,7 @@ def test_an_error_within_a_fit_leaves_the_users_setting():
     net.use("mse")
     with np.errstate(over="raise", under="warn"):
         before = np.geterr()
-        with pytest.raises(ValueError, match="y_true|shape|outputs"):
+        with pytest.raises(ValueError, match="shape"):
             net.fit(np.ones((3, 2)), np.ones((3, 5)), epochs=1, learning_rate=0.1, verbose=0)
         assert np.geterr() == before
 
