@@ -59,6 +59,28 @@ def test_limits_of_activations(name, dtype, xp):
 
 @dtypes
 @pytest.mark.parametrize("name", activations.PAIRS)
+def test_the_quick_ones_have_these_limits_too(name, dtype):
+    """Small arrays, and large ones in compiled loops."""
+    f, f_prime = activations.PAIRS[name]
+    edges = np.array([-INF, -1e38, -30.0, -1e-30, -0.0, 0.0, 0.5, 30.0, 1e38, INF, NAN], dtype)
+    chain = ops.twin(CPU, "auto", activations.chain)
+    table = ops.bind(CPU, "auto", dtype)
+    for copies in (1, 2000):
+        x = np.tile(edges, (copies, 1))
+        with CPU.scope():
+            y = ops.twin(CPU, "auto", f)(x)
+            assert np.allclose(y, f(x), rtol=1e-6, atol=1e-7, equal_nan=True)
+            d = np.full_like(x, 3.0)
+            if name != "relu":  # of Y = NaN, relu says 0 where relu_prime says so too
+                assert np.isnan(chain(f_prime, x, y, d)[:, -1]).all() == np.isnan(f_prime(edges)[-1])
+            assert np.allclose(chain(f_prime, x, y, d)[:, :-1], (f_prime(x) * 3.0)[:, :-1], rtol=1e-5, atol=1e-6)
+            if name in ("tanh", "relu"):
+                joined = table.biased(x.copy(), np.zeros(11, dtype), f)
+                assert np.allclose(joined, f(x), rtol=1e-6, atol=1e-7, equal_nan=True)
+
+
+@dtypes
+@pytest.mark.parametrize("name", activations.PAIRS)
 def test_what_is_cut_off_changes_no_other_value(name, dtype):
     """On both sides of where an activation cuts x off, and close to it, the true values, by more digits."""
     f, f_prime = activations.PAIRS[name]

@@ -340,8 +340,7 @@ def test_the_error_of_an_epoch_and_the_metrics(kernels):
 
 
 @pytest.fixture(params=[pytest.param("host"), pytest.param("gpu", marks=pytest.mark.gpu)])
-def fused(request, monkeypatch):
-    """The fused routines, and the way there and back."""
+def gpu(request, monkeypatch):
     if request.param == "gpu":
         backend = portnn.get_backend("gpu")
     elif host_kernels.COMPILER is None:
@@ -349,7 +348,13 @@ def fused(request, monkeypatch):
     else:
         backend = stand_in_cupy.install(monkeypatch).cupy_backend.CupyBackend()
     with backend.scope():
-        yield ops.bind(backend, "auto", "float32"), backend.asarray, backend.to_numpy
+        yield backend
+
+
+@pytest.fixture
+def fused(gpu):
+    """The fused routines, and the way there and back."""
+    return ops.bind(gpu, "auto", "float32"), gpu.asarray, gpu.to_numpy
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -394,3 +399,12 @@ def test_average_pooling_on_the_gpu(fused):
     x = numbers("constant", (2, 100, 100, 2))
     found = back(table.avg_pool(to(x), window_plan((100, 100), (100, 100), 1)))
     assert off(found[:, 0, 0], x, (1, 2), 10_000) < BOUND
+
+
+def test_cross_entropy_of_many_classes_on_the_gpu(gpu):
+    to, back = gpu.asarray, gpu.to_numpy
+    y, labels = np.full((3, 50_000), 0.3, np.float32), np.array([0, 7, 49_999])
+    loss, prime = (ops.twin(gpu, "auto", f) for f in (losses.softmax_cross_entropy, losses.softmax_cross_entropy_prime))
+    assert float(back(loss(to(labels), to(y)))) == pytest.approx(np.log(50_000.0), rel=BOUND)
+    share = back(prime(to(labels), to(y)))[:, 10:40_000] * (3 * 50_000)
+    assert np.abs(share - 1.0).max() < BOUND

@@ -27,6 +27,14 @@ typedef unsigned long long word;
 # -- activations and losses -------------------------------------------------------------------------------------------
 
 ELEMENTWISE = r"""
+/* sum += x, and what rounding takes from that, ``lost``, is taken from the next x (W. Kahan, 1965). */
+INSIDE void add(real *sum, real *lost, real x)
+{
+    real y = x - *lost, t = *sum + y, rounding = (t - *sum) - y;
+    *lost = rounding - rounding == 0 ? rounding : 0;  /* a sum that is infinite stays so */
+    *sum = t;
+}
+
 INSIDE real apply(int kind, real z)
 {
     if (kind == 1) return z < 0 ? (real)0 : z;  /* relu; NaN stays NaN */
@@ -73,8 +81,8 @@ KERNEL void cross_entropy(const real *y, const number *labels, real *lost, numbe
 {
     EACH(i, rows) {
         const real *row = y + i * classes;
-        real m = largest_of(row, classes), sum = 0;
-        for (number c = 0; c < classes; ++c) sum += EXP(row[c] - m);
+        real m = largest_of(row, classes), sum = 0, rest = 0;
+        for (number c = 0; c < classes; ++c) add(&sum, &rest, EXP(row[c] - m));
         lost[i] = (LOG(sum) - (row[labels[i]] - m)) * share;
     }
 }
@@ -84,8 +92,8 @@ KERNEL void cross_entropy_prime(const real *y, const number *labels, real *dy, n
 {
     EACH(i, rows) {
         const real *row = y + i * classes;
-        real m = largest_of(row, classes), sum = 0;
-        for (number c = 0; c < classes; ++c) sum += EXP(row[c] - m);
+        real m = largest_of(row, classes), sum = 0, rest = 0;
+        for (number c = 0; c < classes; ++c) add(&sum, &rest, EXP(row[c] - m));
         for (number c = 0; c < classes; ++c)
             dy[i * classes + c] = (EXP(row[c] - m) / sum - (real)(c == labels[i])) * share;
     }
@@ -142,14 +150,6 @@ KERNEL void copy_all(ARGUMENTS)
 # -- images -----------------------------------------------------------------------------------------------------------
 
 IMAGES = r"""
-/* sum += x, and what rounding takes from that, ``lost``, is taken from the next x (W. Kahan, 1965). */
-INSIDE void add(real *sum, real *lost, real x)
-{
-    real y = x - *lost, t = *sum + y, rounding = (t - *sum) - y;
-    *lost = rounding - rounding == 0 ? rounding : 0;  /* a sum that is infinite stays so */
-    *sum = t;
-}
-
 /* p[m, (u, v, c)] for m = (n, i, j): the pixel of channel c under (u, v) of window (i, j), 0 in the padding.
    ``first`` and ``size``: the channels of one group. */
 KERNEL void patches(const real *x, real *p, number n, WINDOW, number first, number size)

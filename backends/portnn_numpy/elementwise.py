@@ -48,7 +48,7 @@ def _chain_relu(y: Array, d: Array) -> Array:
 _CHAINS = {"tanh_prime": _chain_tanh, "sigmoid_prime": _chain_sigmoid, "relu_prime": _chain_relu}
 
 
-SHORT = 1 << 14  # numbers: BLAS adds those of a scalar product in few sums, each one number after the other
+SHORT = 1 << 12  # numbers: BLAS adds those of a scalar product in few sums, each one number after the other
 
 
 def mse(y_true: Array, y_pred: Array) -> Array:
