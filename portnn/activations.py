@@ -1,19 +1,21 @@
 """Activation functions, each with its derivative beside it.
 
 Every function takes a floating array of any shape and any array library and returns one of the same shape, library and
-dtype.
-``exp`` is only ever asked of numbers that are not positive, so nothing overflows.
+dtype. Each gives its limit at infinity too, and NaN for NaN alone: ``exp`` is only ever asked of numbers that are not
+positive, so nothing overflows, and where something that vanishes is multiplied by x, x is cut off (``_within``) where
+the product is 0, or 1, to the last bit.
 """
 
 from math import pi, sqrt
 from typing import Any
 
-from portnn.backend import namespace
+from portnn.backend import namespace, quiet
 from portnn.ops import _portable
 
 Array = Any
 
 
+@quiet
 def tanh(x: Array) -> Array:
     """Hyperbolic tangent, f(x) = tanh x, in (-1, 1).
 
@@ -23,21 +25,32 @@ def tanh(x: Array) -> Array:
     return namespace(x).tanh(x)
 
 
+@quiet
 def tanh_prime(x: Array) -> Array:
     """Derivative of ``tanh``: f'(x) = 1 - tanh(x)**2."""
     y = namespace(x).tanh(x)
     return 1.0 - y * y
 
 
+@quiet
 def sigmoid(x: Array) -> Array:
     """Logistic function, f(x) = 1 / (1 + exp(-x)), in (0, 1)."""
+    return _sigmoid(x)
+
+
+def _sigmoid(x: Array) -> Array:
     xp = namespace(x)
     z = xp.exp(-xp.abs(x))  # never more than 1, so it cannot overflow
     return xp.where(x >= 0, xp.ones_like(z), z) / (1.0 + z)
 
 
+@quiet
 def sigmoid_prime(x: Array) -> Array:
     """Derivative of ``sigmoid``: f'(x) = f(x) * (1 - f(x))."""
+    return _sigmoid_prime(x)
+
+
+def _sigmoid_prime(x: Array) -> Array:
     xp = namespace(x)
     z = xp.exp(-xp.abs(x))
     return z / ((1.0 + z) * (1.0 + z))  # the same with both factors written out: exact for large |x| too
@@ -58,17 +71,20 @@ def relu_prime(x: Array) -> Array:
 LEAK = 0.01
 
 
+@quiet
 def leaky_relu(x: Array) -> Array:
     """``relu`` that lets a hundredth of what is negative through, f(x) = max(x, 0.01 x). A. Maas et al., 2013."""
     return namespace(x).maximum(x, LEAK * x)
 
 
+@quiet
 def leaky_relu_prime(x: Array) -> Array:
     """Derivative of ``leaky_relu``: 1 where x > 0, else 0.01."""
     xp = namespace(x)
     return LEAK + (1.0 - LEAK) * xp.astype(x > 0, dtype_of(x))
 
 
+@quiet
 def elu(x: Array) -> Array:
     """Exponential linear unit, f(x) = x where x > 0, else exp(x) - 1. D.-A. Clevert et al., 2016."""
     xp = namespace(x)
@@ -76,6 +92,7 @@ def elu(x: Array) -> Array:
     return xp.maximum(x, zero) + xp.expm1(xp.minimum(x, zero))
 
 
+@quiet
 def elu_prime(x: Array) -> Array:
     """Derivative of ``elu``: 1 where x > 0, else exp(x)."""
     xp = namespace(x)
@@ -85,6 +102,7 @@ def elu_prime(x: Array) -> Array:
 SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
 
 
+@quiet
 def selu(x: Array) -> Array:
     """Self-normalizing unit, f(x) = s x where x > 0, else s a (exp(x) - 1); s, a keep mean 0 and variance 1.
 
@@ -95,6 +113,7 @@ def selu(x: Array) -> Array:
     return SELU_SCALE * xp.maximum(x, zero) + (SELU_SCALE * SELU_ALPHA) * xp.expm1(xp.minimum(x, zero))
 
 
+@quiet
 def selu_prime(x: Array) -> Array:
     """Derivative of ``selu``: s where x > 0, else s a exp(x)."""
     xp = namespace(x)
@@ -102,13 +121,16 @@ def selu_prime(x: Array) -> Array:
     return xp.where(x > 0, SELU_SCALE * xp.ones_like(x), negative)
 
 
+@quiet
 def gelu(x: Array) -> Array:
     """Gaussian error linear unit, f(x) = x P(x), P(x) = (1 + erf(x / sqrt 2)) / 2. D. Hendrycks, K. Gimpel, 2016."""
-    return x * _normal_below(x)
+    return _within(x, -40.0, None) * _normal_below(x)
 
 
+@quiet
 def gelu_prime(x: Array) -> Array:
     """Derivative of ``gelu``: P(x) + x p(x), where p(x) = exp(-x**2 / 2) / sqrt(2 pi) is P's derivative."""
+    x = _within(x, -40.0, 40.0)
     density = namespace(x).exp(-0.5 * x * x) * (1.0 / sqrt(2.0 * pi))
     return _normal_below(x) + x * density
 
@@ -121,13 +143,16 @@ def _normal_below(x: Array) -> Array:
 GELU_SLOPE, GELU_CUBE = sqrt(2.0 / pi), 0.044715
 
 
+@quiet
 def gelu_tanh(x: Array) -> Array:
     """``gelu`` with tanh in place of erf: f(x) = x (1 + tanh u) / 2, u = sqrt(2 / pi) (x + 0.044715 x**3)."""
-    return 0.5 * x * (1.0 + namespace(x).tanh(_gelu_inner(x)))
+    return 0.5 * _within(x, -40.0, None) * (1.0 + namespace(x).tanh(_gelu_inner(_within(x, -40.0, 40.0))))
 
 
+@quiet
 def gelu_tanh_prime(x: Array) -> Array:
     """Derivative of ``gelu_tanh``: (1 + tanh u) / 2 + x (1 - tanh(u)**2) u' / 2."""
+    x = _within(x, -40.0, 40.0)
     t = namespace(x).tanh(_gelu_inner(x))
     inner_prime = GELU_SLOPE * (1.0 + 3.0 * GELU_CUBE * x * x)
     return 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner_prime
@@ -137,38 +162,47 @@ def _gelu_inner(x: Array) -> Array:
     return GELU_SLOPE * (x + GELU_CUBE * x * x * x)
 
 
+@quiet
 def silu(x: Array) -> Array:
     """Sigmoid linear unit ("swish"), f(x) = x sigmoid(x). S. Elfwing et al., 2017."""
-    return x * sigmoid(x)
+    return _within(x, -1000.0, None) * _sigmoid(x)
 
 
+@quiet
 def silu_prime(x: Array) -> Array:
     """Derivative of ``silu``: s + x s', where s = sigmoid(x)."""
-    return sigmoid(x) + x * sigmoid_prime(x)
+    x = _within(x, -1000.0, 1000.0)
+    return _sigmoid(x) + x * _sigmoid_prime(x)
 
 
+@quiet
 def softplus(x: Array) -> Array:
     """Smooth relu, f(x) = log(1 + exp x) = max(x, 0) + log(1 + exp(-|x|))."""
     xp = namespace(x)
     return xp.maximum(x, xp.zeros_like(x)) + xp.log1p(xp.exp(-xp.abs(x)))
 
 
+@quiet
 def softplus_prime(x: Array) -> Array:
     """Derivative of ``softplus``: sigmoid(x)."""
-    return sigmoid(x)
+    return _sigmoid(x)
 
 
+@quiet
 def softsign(x: Array) -> Array:
     """f(x) = x / (1 + |x|), in (-1, 1)."""
+    x = _within(x, -1e30, 1e30)
     return x / (1.0 + namespace(x).abs(x))
 
 
+@quiet
 def softsign_prime(x: Array) -> Array:
     """Derivative of ``softsign``: 1 / (1 + |x|)**2."""
-    d = 1.0 + namespace(x).abs(x)
-    return 1.0 / (d * d)
+    d = 1.0 / (1.0 + namespace(x).abs(x))
+    return d * d  # the square of the other would overflow
 
 
+@quiet
 def hard_sigmoid(x: Array) -> Array:
     """Sigmoid of three straight lines, f(x) = x / 6 + 1/2, cut off at 0 and 1."""
     xp = namespace(x)
@@ -176,15 +210,25 @@ def hard_sigmoid(x: Array) -> Array:
     return xp.minimum(xp.maximum(x * (1.0 / 6.0) + 0.5, zero), zero + 1.0)
 
 
+@quiet
 def hard_sigmoid_prime(x: Array) -> Array:
     """Derivative of ``hard_sigmoid``: 1/6 where -3 < x < 3, else 0."""
     xp = namespace(x)
     return xp.astype(xp.abs(x) < 3.0, dtype_of(x)) * (1.0 / 6.0)
 
 
+def _within(x: Array, least: float, most: float | None) -> Array:
+    """x, cut off at ``least`` and, unless it is None, ``most``; NaN stays NaN."""
+    xp = namespace(x)
+    zero = xp.zeros_like(x)
+    x = xp.maximum(x, zero + least)
+    return x if most is None else xp.minimum(x, zero + most)
+
+
 # -- of the whole last axis: no ActivationLayer, since each output depends on every input -----------------------------
 
 
+@quiet
 def softmax(x: Array) -> Array:
     """Shares on the last axis, f(x)[i] = exp(x[i]) / sum over j of exp(x[j]). As a layer: SoftmaxLayer.
 
@@ -194,14 +238,15 @@ def softmax(x: Array) -> Array:
     """
     xp = namespace(x)
     z = xp.exp(x - xp.max(x, axis=-1, keepdims=True))  # the shares are the same for x less any number
-    return z / xp.sum(z, axis=-1, keepdims=True)
+    return z / _portable.total(z, -1, True, xp=xp)
 
 
+@quiet
 def log_softmax(x: Array) -> Array:
     """Logarithm of ``softmax``, finite where that is too small for a float: x[i] - log(sum over j of exp(x[j]))."""
     xp = namespace(x)
     z = x - xp.max(x, axis=-1, keepdims=True)
-    return z - xp.log(xp.sum(xp.exp(z), axis=-1, keepdims=True))
+    return z - xp.log(_portable.total(xp.exp(z), -1, True, xp=xp))
 
 
 def chain(prime: Any, x: Array, y: Array, output_error: Array) -> Array:

@@ -7,7 +7,7 @@ The layers never ask which one they run on: they call ``backend.xp`` and nothing
 
 import importlib
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -134,8 +134,12 @@ class Backend:
     # -- running -----------------------------------------------------------------------------------------------
 
     def scope(self) -> AbstractContextManager[Any]:
-        """Entered once per public call: makes this backend's device and stream the current ones."""
-        return nullcontext()
+        """Entered once per public call: makes this backend's device and stream the current ones.
+
+        Within it NumPy, and what is built on it, does not speak of overflow and underflow, whatever ``numpy.seterr``
+        says: portnn looks at what came of them, and says where.
+        """
+        return np.errstate(all="ignore")
 
     def synchronize(self) -> None:
         """Waits until the device has finished all work that was given to it."""
@@ -306,6 +310,14 @@ def namespace(x: Any) -> Any:
             pass
     kind = "a whole number too large for a float" if isinstance(x, int) else f"{type(x).__module__}.{type(x).__name__}"
     raise TypeError(f"an array is needed, got {kind.removeprefix('builtins.')}: make one first, such as np.asarray(x)")
+
+
+def quiet(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes a function of our own one that users call alone: a number too small for a float is no error there.
+
+    ``exp(-1000)`` is 0, and means to be. A network runs what is wrapped here (``__wrapped__``): it is in ``scope``.
+    """
+    return np.errstate(under="ignore")(function)
 
 
 def thin_namespace(library: Any, **replaced: Callable[..., Any]) -> SimpleNamespace:

@@ -10,13 +10,14 @@ from math import prod
 from typing import Any
 
 from portnn import activations
-from portnn.backend import namespace
+from portnn.backend import namespace, quiet
 from portnn.layers import checks
 from portnn.ops import _portable
 
 Array = Any
 
 
+@quiet
 def mse(y_true: Array, y_pred: Array) -> Array:
     """Mean squared error over all elements, E = mean((Y* - Y)**2).
 
@@ -29,17 +30,20 @@ def mse(y_true: Array, y_pred: Array) -> Array:
     return xp.mean(d * d)
 
 
+@quiet
 def mse_prime(y_true: Array, y_pred: Array) -> Array:
     """Derivative of ``mse``: dE/dY = 2 * (Y - Y*) / (number of elements)."""
     return (y_pred - matched(y_true, y_pred)) * (2.0 / max(1, prod(y_pred.shape)))
 
 
+@quiet
 def mae(y_true: Array, y_pred: Array) -> Array:
     """Mean absolute error over all elements, E = mean(|Y* - Y|)."""
     xp = namespace(y_pred)
     return xp.mean(xp.abs(matched(y_true, y_pred) - y_pred))
 
 
+@quiet
 def mae_prime(y_true: Array, y_pred: Array) -> Array:
     """Derivative of ``mae``: dE/dY = sign(Y - Y*) / (number of elements), 0 at the kink."""
     return namespace(y_pred).sign(y_pred - matched(y_true, y_pred)) * (1.0 / max(1, prod(y_pred.shape)))
@@ -63,12 +67,14 @@ class Huber:
         if self.delta <= 0.0:
             raise ValueError(f"delta must be more than 0, got {delta}")
 
+    @quiet
     def __call__(self, y_true: Array, y_pred: Array) -> Array:
         xp = namespace(y_pred)
         d = xp.abs(matched(y_true, y_pred) - y_pred)
         near = xp.minimum(d, xp.zeros_like(d) + self.delta)
         return xp.mean(near * (d - 0.5 * near))  # near is d, or delta: both formulas in one
 
+    @quiet
     def prime(self, y_true: Array, y_pred: Array) -> Array:
         """The derivative dE/dY."""
         xp = namespace(y_pred)
@@ -80,6 +86,7 @@ class Huber:
         return f"Huber(delta={self.delta:g})"
 
 
+@quiet
 def hinge(y_true: Array, y_pred: Array) -> Array:
     """Hinge loss over all elements, E = mean(max(0, 1 - Y* Y)), for targets Y* that are -1 or 1.
 
@@ -92,28 +99,37 @@ def hinge(y_true: Array, y_pred: Array) -> Array:
     return xp.mean(xp.maximum(margin, xp.zeros_like(margin)))
 
 
+@quiet
 def hinge_prime(y_true: Array, y_pred: Array) -> Array:
-    """Derivative of ``hinge``: dE/dY = -Y* / (number of elements) where Y* Y < 1, else 0."""
-    y_true = matched(y_true, y_pred)
-    within = namespace(y_pred).astype(y_true * y_pred < 1.0, y_pred.dtype)
+    """Derivative of ``hinge``: dE/dY = -Y* / (number of elements) where Y* Y < 1, else 0; NaN for NaN."""
+    xp, y_true = namespace(y_pred), matched(y_true, y_pred)
+    margin = y_true * y_pred
+    within = xp.where(margin == margin, xp.astype(margin < 1.0, y_pred.dtype), margin)
     return within * y_true * (-1.0 / max(1, prod(y_pred.shape)))
 
 
+@quiet
 def binary_cross_entropy(y_true: Array, y_pred: Array) -> Array:
     """Cross-entropy of yes-or-no questions, from logits Y: p = sigmoid(Y) is how likely the answer is yes.
 
-    E = mean over all elements of -(Y* log p + (1 - Y*) log(1 - p)) = max(Y, 0) - Y* Y + log(1 + exp(-|Y|)), for targets
-    in [0, 1]. Written so, it is finite for any logits.
+    E = mean over all elements of -(Y* log p + (1 - Y*) log(1 - p)) = R |Y| + log(1 + exp(-|Y|)), where R is what Y* is
+    away from the answer that Y says, 1 - Y* where Y >= 0, else Y*; for targets in [0, 1]. Written so, it is finite for
+    any finite logits, and for an infinite one that says the right answer.
     """
     xp = namespace(y_pred)
-    return xp.mean(activations.softplus(y_pred) - matched(y_true, y_pred) * y_pred)
+    y_true, size = matched(y_true, y_pred), xp.abs(y_pred)
+    away = xp.where(y_pred >= 0.0, 1.0 - y_true, xp.zeros_like(y_pred) + y_true)
+    counts = xp.where(away == 0.0, xp.zeros_like(size), size)
+    return xp.mean(away * counts + xp.log1p(xp.exp(-size)))
 
 
+@quiet
 def binary_cross_entropy_prime(y_true: Array, y_pred: Array) -> Array:
     """Derivative of ``binary_cross_entropy``: dE/dY = (sigmoid(Y) - Y*) / (number of elements)."""
     return (activations.sigmoid(y_pred) - matched(y_true, y_pred)) * (1.0 / max(1, prod(y_pred.shape)))
 
 
+@quiet
 def softmax_cross_entropy(y_true: Array, y_pred: Array) -> Array:
     """Cross-entropy of one class out of C, from logits Y (N, ..., C): p = softmax(Y) is how likely each class is.
 
@@ -127,6 +143,7 @@ def softmax_cross_entropy(y_true: Array, y_pred: Array) -> Array:
     return SoftmaxCrossEntropy()(y_true, y_pred)
 
 
+@quiet
 def softmax_cross_entropy_prime(y_true: Array, y_pred: Array) -> Array:
     """Derivative of ``softmax_cross_entropy``: dE/dY = (softmax(Y) - Y*) / N, with Y* as one-hot rows."""
     return SoftmaxCrossEntropy().prime(y_true, y_pred)
@@ -147,11 +164,14 @@ class SoftmaxCrossEntropy:
         if not 0.0 <= self.label_smoothing < 1.0:
             raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
 
+    @quiet
     def __call__(self, y_true: Array, y_pred: Array) -> Array:
         xp = namespace(y_pred)
-        lost = self._rows(y_true, y_pred) * activations.log_softmax(y_pred)
+        T, log_p = self._rows(y_true, y_pred), activations.log_softmax(y_pred)
+        lost = T * xp.where(T == 0.0, xp.zeros_like(log_p), log_p)  # what is not asked for may be infinite
         return xp.sum(lost) * (-1.0 / max(1, y_pred.shape[0]))
 
+    @quiet
     def prime(self, y_true: Array, y_pred: Array) -> Array:
         """The derivative dE/dY."""
         T, p = self._rows(y_true, y_pred), activations.softmax(y_pred)

@@ -14,7 +14,7 @@ def accuracy(y_true: Array, y_pred: Array) -> Array:
 
     ``y_pred`` (N, ..., classes); ``y_true`` class numbers (N, ...) or one-hot rows with as many elements as ``y_pred``.
     Rows of a single output have no largest one: there an output of more than 0.5 stands for 1, any other for 0.
-    Returns (N,) of ``y_pred``'s dtype.
+    A row that holds NaN answers nothing, and is not right. Returns (N,) of ``y_pred``'s dtype.
 
     >>> import numpy as np
     >>> accuracy(np.array([0, 1]), np.array([[0.9, 0.1], [0.8, 0.2]]))
@@ -25,18 +25,19 @@ def accuracy(y_true: Array, y_pred: Array) -> Array:
     if classes == 1:
         return _on_one_side(y_true, y_pred, 0.5)
     shape = (n, prod(rows), classes)
-    guess = xp.argmax(xp.reshape(y_pred, shape), axis=2)
+    y_pred = xp.reshape(y_pred, shape)
+    guess, largest = xp.argmax(y_pred, axis=2), xp.max(y_pred, axis=2)
     numbers = prod(y_true.shape) == n * prod(rows)
     truth = xp.reshape(y_true, shape[:2]) if numbers else xp.argmax(xp.reshape(y_true, shape), axis=2)
-    right = xp.astype(guess == xp.astype(truth, guess.dtype), y_pred.dtype)
-    return xp.mean(right, axis=1)
+    right = xp.logical_and(guess == xp.astype(truth, guess.dtype), largest == largest)  # NaN is not
+    return xp.mean(xp.astype(right, y_pred.dtype), axis=1)
 
 
 def logit_accuracy(y_true: Array, y_pred: Array) -> Array:
     """The share of each sample's outputs that are on the right side of zero.
 
     This is ``"accuracy"`` beside the losses binary_cross_entropy and hinge, where each output is an answer of its own.
-    ``y_pred`` (N, ...) logits; ``y_true`` of as many elements, more than 0.5 for yes. Returns (N,).
+    ``y_pred`` (N, ...) logits; ``y_true`` of as many elements, more than 0.5 for yes. NaN is not right. Returns (N,).
 
     >>> import numpy as np
     >>> logit_accuracy(np.array([[1.0, 0.0]]), np.array([[2.0, 3.0]]))
@@ -48,7 +49,8 @@ def logit_accuracy(y_true: Array, y_pred: Array) -> Array:
 def _on_one_side(y_true: Array, y_pred: Array, threshold: float) -> Array:
     xp = namespace(y_pred)
     shape = (y_pred.shape[0], prod(y_pred.shape[1:]))
-    right = (xp.reshape(y_pred, shape) > threshold) == (xp.reshape(y_true, shape) > 0.5)
+    y_pred = xp.reshape(y_pred, shape)
+    right = xp.logical_and((y_pred > threshold) == (xp.reshape(y_true, shape) > 0.5), y_pred == y_pred)
     return xp.mean(xp.astype(right, y_pred.dtype), axis=1)
 
 

@@ -237,6 +237,7 @@ OPS = [
     "avg_pool",
     "avg_pool_backward",
     "biased",
+    "total",
     "normalize",
     "normalize_backward",
     "one_hot",

@@ -214,6 +214,7 @@ def op_row(name):
         "convolution_backward": lambda table, backend: table.convolution_backward(
             backend.asarray(W), backend.asarray(D), plan
         ),
+        "total": lambda table, backend: table.total(backend.asarray(x), (0, 1, 2)),
         "normalize": lambda table, backend: table.normalize(backend.asarray(x), (0, 1, 2), 1e-5)[0],
         "normalize_backward": normalize_backward,
         "dropout": lambda table, backend: table.dropout(backend.asarray(x), (1, 2), 3, 2**30, 4 / 3)[0],
@@ -252,6 +253,7 @@ def op_row(name):
         "convolution": convolved,
         "convolution_gradient": gradient,
         "convolution_backward": input_error,
+        "total": t.sum((0, 1, 2)),
         "normalize": normal,
         "normalize_backward": back,
         "dropout": t * torch.tensor(kept) * (4 / 3),

@@ -74,7 +74,7 @@ class CupyBackend(Backend):
         The GPU waits for what the caller's stream and the default stream were given before, and makes them wait for
         what was done within: arrays go in and out without a thought, and the host waits for nothing.
         """
-        with self.lock, self.device:
+        with self.lock, self.device, np.errstate(all="ignore"):
             caller = cupy.cuda.get_current_stream()
             if caller == self.stream:  # already inside
                 yield

@@ -27,6 +27,14 @@ typedef unsigned long long word;
 # -- activations and losses -------------------------------------------------------------------------------------------
 
 ELEMENTWISE = r"""
+/* sum += x, and what rounding takes from that, ``lost``, is taken from the next x (W. Kahan, 1965). */
+INSIDE void add(real *sum, real *lost, real x)
+{
+    real y = x - *lost, t = *sum + y, rounding = (t - *sum) - y;
+    *lost = rounding - rounding == 0 ? rounding : 0;  /* a sum that is infinite stays so */
+    *sum = t;
+}
+
 INSIDE real apply(int kind, real z)
 {
     if (kind == 1) return z < 0 ? (real)0 : z;  /* relu; NaN stays NaN */
@@ -73,8 +81,8 @@ KERNEL void cross_entropy(const real *y, const number *labels, real *lost, numbe
 {
     EACH(i, rows) {
         const real *row = y + i * classes;
-        real m = largest_of(row, classes), sum = 0;
-        for (number c = 0; c < classes; ++c) sum += EXP(row[c] - m);
+        real m = largest_of(row, classes), sum = 0, rest = 0;
+        for (number c = 0; c < classes; ++c) add(&sum, &rest, EXP(row[c] - m));
         lost[i] = (LOG(sum) - (row[labels[i]] - m)) * share;
     }
 }
@@ -84,8 +92,8 @@ KERNEL void cross_entropy_prime(const real *y, const number *labels, real *dy, n
 {
     EACH(i, rows) {
         const real *row = y + i * classes;
-        real m = largest_of(row, classes), sum = 0;
-        for (number c = 0; c < classes; ++c) sum += EXP(row[c] - m);
+        real m = largest_of(row, classes), sum = 0, rest = 0;
+        for (number c = 0; c < classes; ++c) add(&sum, &rest, EXP(row[c] - m));
         for (number c = 0; c < classes; ++c)
             dy[i * classes + c] = (EXP(row[c] - m) / sum - (real)(c == labels[i])) * share;
     }
@@ -191,6 +199,8 @@ KERNEL void max_pool(const real *x, real *y, number n, WINDOW)
     }
 }
 
+#define IS_LARGEST(x, y) ((x) == (y) || (x) != (x))  /* where there is NaN, y is NaN */
+
 /* Each pixel asks every window that it stands in whether it is the first to hold the window's largest value. */
 KERNEL void max_pool_backward(const real *x, const real *y, const real *d, real *dx, number n, WINDOW)
 {
@@ -204,10 +214,11 @@ KERNEL void max_pool_backward(const real *x, const real *y, const real *d, real 
                 number j = b + pw - v * dw;
                 if (j < 0 || j % sw || j / sw >= ow) continue;
                 number window = ((s * oh + i / sh) * ow + j / sw) * C + c;
-                int first = x[t] == y[window];
+                int first = IS_LARGEST(x[t], y[window]);
                 for (number q = 0; first && q < u * kw + v; ++q) {
                     number a2 = i + q / kw * dh - ph, b2 = j + q % kw * dw - pw;
-                    if (a2 >= 0 && a2 < H && b2 >= 0 && b2 < W && x[((s * H + a2) * W + b2) * C + c] == y[window])
+                    if (a2 >= 0 && a2 < H && b2 >= 0 && b2 < W
+                        && IS_LARGEST(x[((s * H + a2) * W + b2) * C + c], y[window]))
                         first = 0;
                 }
                 if (first) sum += d[window];
@@ -228,10 +239,10 @@ KERNEL void avg_pool(const real *x, real *y, number n, WINDOW)
 {
     EACH(t, n * oh * ow * C) {
         number c = t % C, j = t / C % ow, i = t / C / ow % oh, s = t / C / ow / oh;
-        real sum = 0;
+        real sum = 0, lost = 0;
         for (number u = 0; u < kh; ++u) for (number v = 0; v < kw; ++v) {
             number a = i * sh + u - ph, b = j * sw + v - pw;
-            if (a >= 0 && a < H && b >= 0 && b < W) sum += x[((s * H + a) * W + b) * C + c];
+            if (a >= 0 && a < H && b >= 0 && b < W) add(&sum, &lost, x[((s * H + a) * W + b) * C + c]);
         }
         y[t] = sum / (real)(pixels(i * sh - ph, kh, H) * pixels(j * sw - pw, kw, W));
     }
@@ -260,38 +271,56 @@ KERNEL void avg_pool_backward(const real *d, real *dx, number n, WINDOW)
 # -- normalization of each channel ------------------------------------------------------------------------------------
 
 NORMALIZE = r"""
-/* Sums of each channel over part ``g`` of the rows (R, C): of x and, where z is given, of x z; or of (x - mean)**2. */
+/* Sums of each channel over part ``g`` of the rows (R, C), of x, less the mean where that is given; and, where
+   ``others`` is, of that times z, or times itself where z is not given. */
 KERNEL void channel_sums(const real *x, const real *z, const real *mean, real *sums, real *others,
     number R, number C, number parts)
 {
     EACH(t, parts * C) {
         number c = t % C, g = t / C;
-        real sum = 0, other = 0;
+        real sum = 0, lost = 0, other = 0, other_lost = 0;
         for (number r = g; r < R; r += parts) {
-            real seen = x[r * C + c];
-            if (mean) seen = (seen - mean[c]) * (seen - mean[c]);
-            sum += seen;
-            if (z) other += seen * z[r * C + c];
+            real seen = mean ? x[r * C + c] - mean[c] : x[r * C + c];
+            add(&sum, &lost, seen);
+            if (others) add(&other, &other_lost, seen * (z ? z[r * C + c] : seen));
         }
         sums[t] = sum;
-        if (z) others[t] = other;
+        if (others) others[t] = other;
     }
 }
 
-/* The parts of each channel added up, times share; where ``scale`` is given it becomes 1 / sqrt(that + epsilon). */
-KERNEL void add_parts(const real *sums, real *out, real *scale, number C, number parts, real share, real epsilon)
+INSIDE real parts_of(const real *sums, number c, number C, number parts)
+{
+    real sum = 0, lost = 0;
+    for (number g = 0; g < parts; ++g) add(&sum, &lost, sums[g * C + c]);
+    return sum;
+}
+
+/* The parts of each channel added up, over ``size``. */
+KERNEL void add_parts(const real *sums, real *out, number C, number parts, real size)
+{
+    EACH(c, C) out[c] = parts_of(sums, c, C, parts) / size;
+}
+
+/* From the sums of x - mean and of its square, where the mean was rounded: what is left of it, a better mean, the
+   variance, and 1 / sqrt(variance + epsilon). */
+KERNEL void add_squares(const real *sums, const real *others, const real *mean, real *rest, real *better,
+    real *variance, real *scale, number C, number parts, real size, real epsilon)
 {
     EACH(c, C) {
-        real sum = 0;
-        for (number g = 0; g < parts; ++g) sum += sums[g * C + c];
-        out[c] = sum * share;
-        if (scale) scale[c] = (real)1 / SQRT(sum * share + epsilon);
+        real left = parts_of(sums, c, C, parts) / size;
+        real square = parts_of(others, c, C, parts) / size - left * left;
+        rest[c] = left;
+        better[c] = mean[c] + left;
+        variance[c] = square < 0 ? (real)0 : square;
+        scale[c] = (real)1 / SQRT(variance[c] + epsilon);
     }
 }
 
-KERNEL void standardize(const real *x, const real *mean, const real *scale, real *z, number n, number C)
+KERNEL void standardize(const real *x, const real *mean, const real *rest, const real *scale, real *z,
+    number n, number C)
 {
-    EACH(i, n) z[i] = (x[i] - mean[i % C]) * scale[i % C];
+    EACH(i, n) z[i] = (x[i] - mean[i % C] - rest[i % C]) * scale[i % C];
 }
 
 KERNEL void standardize_backward(const real *d, const real *z, const real *mean, const real *along, const real *scale,

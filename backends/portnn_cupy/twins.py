@@ -269,9 +269,33 @@ def avg_pool_backward(output_error: Array, plan: Any) -> Array:
     return dx
 
 
-# -- normalization ----------------------------------------------------------------------------------------------------
+# -- sums and normalization -------------------------------------------------------------------------------------------
 
 ROWS_A_PART = 64  # each thread adds up so many rows of a channel, or more
+ONE_PART = 256  # rows: with fewer, a second launch would take longer than one thread for each channel
+FEW = 1024  # numbers: so many CuPy adds well by itself, whatever the axes
+
+
+def total(x: Array, axes: Any = None, keepdims: bool = False, *, plain: Any) -> Array:
+    """Over the rows of (R, C) by a kernel: CuPy would have one or two blocks do it, each thread number after number."""
+    if axes is None or x.dtype.name not in REALS or x.ndim == 0:
+        return x.sum(axis=axes, keepdims=keepdims)
+    axes = tuple(sorted(axis % x.ndim for axis in (axes if isinstance(axes, tuple) else (axes,))))
+    shape = tuple(1 if axis in axes else n for axis, n in enumerate(x.shape))
+    if x.ndim == 2 and axes == (1,) and x.T.flags.c_contiguous:  # columns of images
+        x, axes = x.T, (0,)
+    if x.size == 0 or axes[-1] == x.ndim - 1 or not _is_by_channel(x, axes):
+        few = prod(x.shape[axis] for axis in axes) <= FEW
+        return x.sum(axis=axes, keepdims=keepdims) if few else plain(x, axes, keepdims)
+    x, (R, C) = in_order(x), _rows_and_channels(x)
+    parts = 1 if R <= ONE_PART else _parts(R)
+    sums, nothing = cupy.empty((parts, C), x.dtype), (NULL, NULL)
+    launch("channel_sums", x.dtype, sums.size, x, *nothing, sums, NULL, np.int64(R), np.int64(C), np.int64(parts))
+    out = sums
+    if parts > 1:
+        out = cupy.empty(C, x.dtype)
+        launch("add_parts", x.dtype, C, sums, out, np.int64(C), np.int64(parts), x.dtype.type(1.0))
+    return out.reshape(shape if keepdims else (C,))
 
 
 def normalize(x: Array, axes: tuple[int, ...], epsilon: float, *, plain: Any) -> tuple[Array, Array, Array, Array]:
@@ -279,16 +303,17 @@ def normalize(x: Array, axes: tuple[int, ...], epsilon: float, *, plain: Any) ->
         return plain(x, axes, epsilon)
     x, (R, C), real = in_order(x), _rows_and_channels(x), x.dtype.type
     shape = (1,) * (x.ndim - 1) + (C,)
-    mean, variance, scale = (cupy.empty(shape, x.dtype) for _ in range(3))
-    parts, share = _parts(R), real(1.0 / max(1, R))
-    sums = cupy.empty((parts, C), x.dtype)
+    rounded, rest, mean, variance, scale = (cupy.empty(shape, x.dtype) for _ in range(5))
+    parts, size = _parts(R), real(max(1, R))
+    sums, squares = (cupy.empty((parts, C), x.dtype) for _ in range(2))
     sizes = np.int64(R), np.int64(C), np.int64(parts)
     launch("channel_sums", x.dtype, sums.size, x, NULL, NULL, sums, NULL, *sizes)
-    launch("add_parts", x.dtype, C, sums, mean, NULL, *sizes[1:], share, real(0.0))
-    launch("channel_sums", x.dtype, sums.size, x, NULL, mean, sums, NULL, *sizes)
-    launch("add_parts", x.dtype, C, sums, variance, scale, *sizes[1:], share, real(epsilon))
+    launch("add_parts", x.dtype, C, sums, rounded, *sizes[1:], size)
+    launch("channel_sums", x.dtype, sums.size, x, NULL, rounded, sums, squares, *sizes)
+    found = sums, squares, rounded, rest, mean, variance, scale
+    launch("add_squares", x.dtype, C, *found, *sizes[1:], size, real(epsilon))
     z = cupy.empty(x.shape, x.dtype)
-    launch("standardize", x.dtype, x.size, x, mean, scale, z, np.int64(x.size), np.int64(C))
+    launch("standardize", x.dtype, x.size, x, rounded, rest, scale, z, np.int64(x.size), np.int64(C))
     return z, scale, mean, variance
 
 
@@ -297,13 +322,13 @@ def normalize_backward(dz: Array, z: Array, scale: Array, axes: tuple[int, ...],
         return plain(dz, z, scale, axes)
     dz, z, scale = in_order(dz), in_order(z), in_order(scale)
     (R, C), real = _rows_and_channels(z), z.dtype.type
-    parts, share = _parts(R), real(1.0 / max(1, R))
+    parts, size = _parts(R), real(max(1, R))
     sums, others = (cupy.empty((parts, C), z.dtype) for _ in range(2))
     mean, along = (cupy.empty(C, z.dtype) for _ in range(2))
     sizes = np.int64(R), np.int64(C), np.int64(parts)
     launch("channel_sums", z.dtype, sums.size, dz, z, NULL, sums, others, *sizes)
-    launch("add_parts", z.dtype, C, sums, mean, NULL, *sizes[1:], share, real(0.0))
-    launch("add_parts", z.dtype, C, others, along, NULL, *sizes[1:], share, real(0.0))
+    launch("add_parts", z.dtype, C, sums, mean, *sizes[1:], size)
+    launch("add_parts", z.dtype, C, others, along, *sizes[1:], size)
     dx = cupy.empty(z.shape, z.dtype)
     launch("standardize_backward", z.dtype, z.size, dz, z, mean, along, scale, dx, np.int64(z.size), np.int64(C))
     return dx
@@ -380,6 +405,7 @@ TWINS: dict[str, Any] = {
     "ops.avg_pool": avg_pool,
     "ops.avg_pool_backward": avg_pool_backward,
     "ops.biased": biased,
+    "ops.total": total,
     "ops.normalize": normalize,
     "ops.normalize_backward": normalize_backward,
     "ops.convolution": convolution,

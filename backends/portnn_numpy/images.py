@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from portnn_numpy.namespace import FEW, PARTS
+
 Array = Any
 
 
@@ -56,11 +58,12 @@ def max_pool(x: Array, plan: Any) -> Array:
 
 
 def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Array:
-    """Each window's error goes to its largest pixel, to the first one of equals.
+    """Each window's error goes to its largest pixel, to the first one of equals; NaN counts as the largest.
 
     Where windows lie side by side, each pixel is written once. Products with a mask: ``numpy.where`` is far slower.
+    The padding, which is NaN here, equals nothing: its share would be lost.
     """
-    source, y, error = padded(channels_first(x), plan, -np.inf), channels_first(y), channels_first(output_error)
+    source, y, error = padded(channels_first(x), plan, np.nan), channels_first(y), channels_first(output_error)
     apart = all(s >= k for s, k in zip(plan.stride, plan.kernel, strict=True))
     input_error = np.zeros(source.shape, y.dtype)
     free = np.ones(y.shape, np.bool_)  # windows whose error is still to be given away
@@ -73,18 +76,32 @@ def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Arr
             np.multiply(error, largest, out=input_error[here])
         else:
             input_error[here] += error * largest
+    if free.any():  # windows with NaN
+        nan = padded(channels_first(x != x), plan, False)
+        for window in plan.windows:
+            here = (slice(None), *window)
+            largest = nan[here] & free
+            free ^= largest
+            input_error[here] += np.where(largest, error, 0.0)
     return channels_last(cropped(input_error, plan))
 
 
 def avg_pool(x: Array, plan: Any) -> Array:
     """Images (N, H, W, C) -> the mean of each window, summed up in one array."""
     source = padded(channels_first(x), plan, 0.0)
-    first, *others = ((slice(None), *window) for window in plan.windows)
-    y = np.array(source[first])
-    for window in others:
-        y += source[window]
+    y = _added([source[(slice(None), *window)] for window in plan.windows])
     y *= shares(plan, y.dtype)
     return channels_last(y)
+
+
+def _added(parts: list[Array]) -> Array:
+    """The sum of arrays, of many in blocks, in an array of its own."""
+    if len(parts) > FEW:
+        return _added([_added(parts[i : i + PARTS]) for i in range(0, len(parts), PARTS)])
+    y = np.array(parts[0])
+    for part in parts[1:]:
+        y += part
+    return y
 
 
 def avg_pool_backward(output_error: Array, plan: Any) -> Array:

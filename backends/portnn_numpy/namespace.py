@@ -1,5 +1,7 @@
 """Functions of the namespace in a quicker form, of the same meaning."""
 
+from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -7,6 +9,10 @@ import numpy as np
 Array = Any
 LEAST = 1 << 17  # numbers: of fewer, the order in memory does not matter
 BLOCK = 128  # columns
+FEW = 64  # numbers that may be added one after the other
+PARTS = 16
+A_BATCH = 256
+reduce: Any = np.add.reduce
 
 
 def matmul(a: Array, b: Array) -> Array:
@@ -44,6 +50,76 @@ def _turned(x: Array) -> Array:
 
 
 def sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Array:  # noqa: A001
-    """``numpy.sum`` without its wrapper."""
-    reduce: Any = np.add.reduce
+    """``numpy.sum`` without its wrapper, and ``total`` for floating arrays."""
+    if dtype is None and type(x) is np.ndarray and x.dtype.kind == "f":
+        return total(x, axis, keepdims)
     return reduce(x, axis=axis, dtype=dtype, keepdims=keepdims)
+
+
+def total(x: Array, axes: Any = None, keepdims: bool = False) -> Array:
+    """The sum over ``axes``; of many numbers in blocks.
+
+    NumPy adds pairs of pairs, and so on, where the numbers lie one after the other in memory, but elsewhere one number
+    after the other. There, 16 equally long parts of an axis are added up at a time, which is quicker too.
+    """
+    if x.size > FEW:
+        if type(axes) is int:
+            n, stride = x.shape[axes], x.strides[axes]
+            if axes == 0 and n <= A_BATCH and x.ndim == 2 and x.flags.c_contiguous and type(x) is np.ndarray:
+                y = _rows_added(x)
+                return y if keepdims else y[0]
+            if n > FEW and stride != x.itemsize:
+                x = _total_along(x, axes % x.ndim)
+        elif not (axes is None and x.flags.forc):
+            x = _shortened(x, axes)
+    return reduce(x, axis=axes, keepdims=keepdims)
+
+
+def _rows_added(x: Array) -> Array:
+    """The sum of the rows of a matrix in C order, (1, K): for BLAS a product, several times quicker than NumPy's."""
+    if x.shape[0] > FEW and x.shape[0] % PARTS == 0:
+        x = np.dot(_ones(PARTS, x.dtype), x.reshape(PARTS, -1)).reshape(-1, x.shape[1])
+    return np.dot(_ones(x.shape[0], x.dtype), x)
+
+
+@lru_cache(maxsize=64)
+def _ones(n: int, dtype: Any) -> Array:
+    ones = np.ones((1, n), dtype)
+    ones.flags.writeable = False
+    return ones
+
+
+def _shortened(x: Array, axes: Any) -> Array:
+    """The array summed over some of the axes, which stay, so that NumPy can do the others."""
+    axes = range(x.ndim) if axes is None else [axis % x.ndim for axis in axes]
+    while True:
+        count = prod(x.shape[axis] for axis in axes)
+        if count <= FEW or count <= FEW * _pairwise(x, axes):
+            return x
+        x = _total_along(x, max((axis for axis in axes if x.shape[axis] > 1), key=lambda axis: abs(x.strides[axis])))
+
+
+def _pairwise(x: Array, axes: Any) -> int:
+    """How many of the numbers to be summed lie one after the other, as far as the innermost axes go."""
+    run, step = 1, None
+    for axis in sorted((axis for axis in range(x.ndim) if x.shape[axis] > 1), key=lambda axis: abs(x.strides[axis])):
+        if axis not in axes or step not in (None, x.strides[axis]):
+            break
+        run, step = run * x.shape[axis], x.strides[axis] * x.shape[axis]
+    return run
+
+
+def _total_along(x: Array, axis: int) -> Array:
+    """The sum over one axis, which stays, with length 1."""
+    before, rest = (slice(None),) * axis, None
+    while (n := x.shape[axis]) > FEW:
+        whole = n - n % PARTS
+        if whole < n:  # what makes no whole part
+            left = reduce(x[(*before, slice(whole, n))], axis=axis, keepdims=True)
+            x, rest = x[(*before, slice(whole))], left if rest is None else rest + left
+        x = reduce(x.reshape(*x.shape[:axis], PARTS, whole // PARTS, *x.shape[axis + 1 :]), axis=axis)
+    y = reduce(x, axis=axis, keepdims=True)
+    return y if rest is None else y + rest
+
+
+TWINS: dict[str, Any] = {"ops.total": total}

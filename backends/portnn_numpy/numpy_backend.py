@@ -10,7 +10,7 @@ import numpy as np
 from portnn.backend import Backend, thin_namespace
 from portnn_numpy import blas, compiled, elementwise, images, memory, namespace, updates
 
-TWINS = images.TWINS | elementwise.TWINS | updates.TWINS
+TWINS = namespace.TWINS | images.TWINS | elementwise.TWINS | updates.TWINS
 
 
 class NumpyBackend(Backend):

@@ -121,7 +121,7 @@ class ConvLayer(Layer):
         shape = self.shapes["weights"]
         self.gradients["weights"] = self.ops.convolution_gradient(self.input_seen, D, self.plan, shape)
         if "bias" in self.shapes:
-            self.gradients["bias"] = self.xp.sum(self.ops.columns(D, self.plan), axis=1)
+            self.gradients["bias"] = self.ops.total(self.ops.columns(D, self.plan), 1)
         if not need_input_error:
             return None
         return self.ops.convolution_backward(self.parameters["weights"], D, self.plan, self.groups)

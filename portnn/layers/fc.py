@@ -95,7 +95,7 @@ class FCLayer(Layer):
             error = xp.reshape(error, (-1, self.output_size))
         self.gradients["weights"] = xp.matmul(self.input_rows.T, error)
         if "bias" in self.shapes:
-            self.gradients["bias"] = error if error.shape[0] == 1 else xp.sum(error, axis=0, keepdims=True)
+            self.gradients["bias"] = error if error.shape[0] == 1 else self.ops.total(error, 0, True)
         if not need_input_error:
             return None
         input_error = xp.matmul(error, self.parameters["weights"].T)

@@ -79,5 +79,5 @@ class NormLayer(Layer):
     def learn(self, D: Array, Z: Array) -> None:
         """Sets dE/dW and dE/dB."""
         axes = tuple(range(D.ndim - 1))
-        self.gradients["weights"] = self.xp.sum(D * Z, axis=axes)
-        self.gradients["bias"] = self.xp.sum(D, axis=axes)
+        self.gradients["weights"] = self.ops.total(D * Z, axes)
+        self.gradients["bias"] = self.ops.total(D, axes)

@@ -85,6 +85,7 @@ class MaxPoolLayer(PoolLayer):
         Y[n, i, j, c] = max over u, v of X[n, s i + u, s j + v, c]
         dE/dX: dE/dY[n, i, j, c] goes to the pixel that was the largest, to the first one of equals
 
+    NaN counts as the largest: Y is NaN, and the error goes to the first NaN of the window, never to the padding.
     ``window``: a number of pixels, or one an axis; ``stride`` s likewise, by default the window, so that windows lie
     side by side; ``padding`` as in ConvLayer, with minus infinity. X (N, H, W, C) or (N, L, C), Y (N, H', W', C).
 

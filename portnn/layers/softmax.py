@@ -36,4 +36,4 @@ class SoftmaxLayer(Layer):
 
     def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
         D, Y = self.accept_error(output_error), self.output
-        return Y * (D - self.xp.sum(D * Y, axis=-1, keepdims=True)) if need_input_error else None
+        return Y * (D - self.ops.total(D * Y, -1, True)) if need_input_error else None

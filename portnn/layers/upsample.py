@@ -53,7 +53,7 @@ class UpsampleLayer(Layer):
         factors = per_axis("factor", self.factor, len(image))
         pairs = tuple(size for pair in zip(image, factors, strict=True) for size in pair)
         D = self.xp.reshape(D, (n, *pairs, channels))  # (N, H, r, W, r, C)
-        return self.xp.sum(D, axis=tuple(range(2, 2 * len(image) + 1, 2)))
+        return self.ops.total(D, tuple(range(2, 2 * len(image) + 1, 2)))
 
     def __repr__(self) -> str:
         return f"UpsampleLayer({self.factor})"

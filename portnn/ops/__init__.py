@@ -8,7 +8,7 @@ quicker twin of the same name, signature and meaning (``backend.faster``).
 from collections.abc import Callable
 from functools import cache, partial
 from inspect import signature
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 from typing import Any, NamedTuple
 
 from portnn.ops import _convolution, _portable
@@ -26,6 +26,7 @@ class Ops(NamedTuple):
     avg_pool: Callable[..., Any]
     avg_pool_backward: Callable[..., Any]
     biased: Callable[..., Any]
+    total: Callable[..., Any]
     normalize: Callable[..., Any]
     normalize_backward: Callable[..., Any]
     one_hot: Callable[..., Any]
@@ -65,6 +66,8 @@ def twin(backend: Any, kernels: str, function: Callable[..., Any]) -> Callable[.
         return function
     name = f"{function.__module__.removeprefix('portnn.')}.{getattr(function, '__qualname__', '')}"
     quicker = backend.faster.get(name)
+    if isinstance(function, FunctionType):  # without what serves those who call it alone: see ``backend.quiet``
+        function = getattr(function, "__wrapped__", function)
     return function if quicker is None else _with(quicker, plain=function)
 
 

@@ -71,13 +71,17 @@ def max_pool(x: Array, plan: WindowPlan, *, xp: Any) -> Array:
 
 
 def max_pool_backward(x: Array, y: Array, output_error: Array, plan: WindowPlan, *, xp: Any) -> Array:
-    """dE/dX of ``max_pool``: each window's error goes to its largest pixel, to the first one of equals."""
-    x = padded(x, plan, -float("inf"), xp=xp)
+    """dE/dX of ``max_pool``: each window's error goes to its largest pixel, to the first one of equals.
+
+    NaN counts as the largest. The padding, which is NaN here, equals nothing: its share would be lost.
+    """
+    nan = padded(x != x, plan, False, xp=xp)
+    x = padded(x, plan, float("nan"), xp=xp)
     input_error = zeros_around(x.shape[0], plan, x.shape[-1], y, xp=xp)
     left, nothing = output_error, xp.zeros_like(output_error)
     for window in plan.windows:
         here = (slice(None), *window, ...)
-        largest = x[here] == y
+        largest = xp.logical_or(x[here] == y, nan[here])
         input_error[here] += xp.where(largest, left, nothing)
         left = xp.where(largest, nothing, left)  # given away once
     return cropped(input_error, plan)
@@ -86,10 +90,18 @@ def max_pool_backward(x: Array, y: Array, output_error: Array, plan: WindowPlan,
 def avg_pool(x: Array, plan: WindowPlan, *, xp: Any) -> Array:
     """Images (N, H, W, C) -> the mean of each window (N, H', W', C), of the pixels that are not padding."""
     x = padded(x, plan, 0.0, xp=xp)
-    y, *others = (x[(slice(None), *window, ...)] for window in plan.windows)
-    for seen in others:
-        y = y + seen
+    y = _added([x[(slice(None), *window, ...)] for window in plan.windows])
     return y * shares(plan, y, xp=xp)
+
+
+def _added(parts: list[Array]) -> Array:
+    """The sum of arrays: of many in blocks, as in ``total``."""
+    if len(parts) > FEW:
+        return _added([_added(parts[i : i + BLOCK]) for i in range(0, len(parts), BLOCK)])
+    y, *others = parts
+    for part in others:
+        y = y + part
+    return y
 
 
 def avg_pool_backward(output_error: Array, plan: WindowPlan, *, xp: Any) -> Array:
@@ -137,6 +149,46 @@ def cropped(x: Array, plan: WindowPlan) -> Array:
     return x[(slice(None), *plan.inside, ...)] if plan.is_padded else x
 
 
+# -- sums ------------------------------------------------------------------------------------------------------------
+
+FEW = 64  # numbers that may be added one after the other
+BLOCK = 16
+
+
+def total(x: Array, axes: int | tuple[int, ...] | None = None, keepdims: bool = False, *, xp: Any) -> Array:
+    """The sum over ``axes`` (one, several, or all), to some units in the last place however many numbers there are.
+
+    One after the other, a million float32 numbers would be summed with an error of up to some percent: each addition
+    rounds, the sum grows and so does its last place. Here 16 equally long parts of an axis are added up at a time, so
+    no number takes part in more than a few dozen additions. Some libraries do so by themselves, but only along the
+    axis that is innermost in memory.
+
+    Source: N. Higham, "The accuracy of floating point summation", SIAM J. Sci. Comput. 14, 1993 (pairwise summation).
+    """
+    if axes is None:
+        axes = tuple(range(x.ndim))
+    axes = tuple(axis % x.ndim for axis in (axes if isinstance(axes, tuple) else (axes,)))
+    if prod(x.shape[axis] for axis in axes) <= FEW:
+        return xp.sum(x, axis=axes, keepdims=keepdims)
+    for axis in axes:
+        x = _total_along(x, axis, xp=xp)
+    return x if keepdims else xp.squeeze(x, axis=axes)
+
+
+def _total_along(x: Array, axis: int, *, xp: Any) -> Array:
+    """The sum over one axis, which stays, with length 1."""
+    before, rest = (slice(None),) * axis, None
+    while (n := x.shape[axis]) > FEW:
+        whole = n - n % BLOCK
+        if whole < n:  # what makes no whole part
+            left = xp.sum(x[(*before, slice(whole, n), ...)], axis=axis, keepdims=True)
+            x, rest = x[(*before, slice(0, whole), ...)], left if rest is None else rest + left
+        parts = xp.reshape(x, (*x.shape[:axis], BLOCK, whole // BLOCK, *x.shape[axis + 1 :]))
+        x = xp.sum(parts, axis=axis)
+    y = xp.sum(x, axis=axis, keepdims=True)
+    return y if rest is None else y + rest
+
+
 # -- functions -------------------------------------------------------------------------------------------------------
 
 
@@ -149,24 +201,29 @@ def biased(product: Array, bias: Array, activation: Any = None, *, xp: Any) -> A
     return y if activation is None else activation(y)
 
 
-def normalize(x: Array, axes: tuple[int, ...], epsilon: float, *, xp: Any) -> tuple[Array, Array, Array, Array]:
+def normalize(
+    x: Array, axes: tuple[int, ...], epsilon: float, *, xp: Any, ops: Any
+) -> tuple[Array, Array, Array, Array]:
     """Z = S (X - mean), S = 1 / sqrt(variance + epsilon), mean and variance over ``axes``; all four.
 
-    The last three keep these axes, with length 1.
+    The last three keep these axes, with length 1. The mean is rounded, and where the numbers differ by less than its
+    last place, X - mean would be nothing but that: so the mean of X - mean is taken off as well.
     """
-    share = 1.0 / max(1, prod(x.shape[axis] for axis in axes))
-    mean = xp.sum(x, axis=axes, keepdims=True) * share
+    n = float(max(1, prod(x.shape[axis] for axis in axes)))
+    mean = ops.total(x, axes, True) / n
     z = x - mean
-    variance = xp.sum(z * z, axis=axes, keepdims=True) * share
+    rest = ops.total(z, axes, True) / n
+    z = z - rest
+    variance = ops.total(z * z, axes, True) / n
     scale = 1.0 / xp.sqrt(variance + epsilon)
-    return z * scale, scale, mean, variance
+    return z * scale, scale, mean + rest, variance
 
 
-def normalize_backward(dz: Array, z: Array, scale: Array, axes: tuple[int, ...], *, xp: Any) -> Array:
+def normalize_backward(dz: Array, z: Array, scale: Array, axes: tuple[int, ...], *, ops: Any) -> Array:
     """dE/dX for dE/dZ: what is left of it once its share along the mean and along Z is taken off, times S."""
-    share = 1.0 / max(1, prod(z.shape[axis] for axis in axes))
-    mean = xp.sum(dz, axis=axes, keepdims=True) * share
-    along = xp.sum(dz * z, axis=axes, keepdims=True) * share
+    n = float(max(1, prod(z.shape[axis] for axis in axes)))
+    mean = ops.total(dz, axes, True) / n
+    along = ops.total(dz * z, axes, True) / n
     return scale * (dz - mean - z * along)
 
 

@@ -37,8 +37,9 @@ def _tanh_all(x: Array, y: Array) -> None:
 
 @jit
 def _tanh_chain(y: Array, d: Array, out: Array) -> None:
+    one = y.dtype.type(1)
     for i in range(y.shape[0]):
-        out[i] = d[i] - d[i] * y[i] * y[i]
+        out[i] = d[i] * (one - y[i] * y[i])
 
 
 @jit

@@ -9,6 +9,7 @@ import numpy as np
 
 from portnn_numpy import images
 from portnn_numpy.compiled.jit import LEAST, Array, jit, writable
+from portnn_numpy.namespace import FEW
 
 LEAST_BATCH = 16
 Sizes = tuple[int, ...]
@@ -28,12 +29,15 @@ def _max(x: Array, y: Array, places: Array, offsets: Array) -> None:
 
 
 @jit
-def _max_backward(x: Array, y: Array, d: Array, dx: Array, places: Array, offsets: Array) -> None:
-    n, one, zero = y.shape[1], y.dtype.type(1), y.dtype.type(0)
+def _max_backward(x: Array, y: Array, d: Array, dx: Array, places: Array, offsets: Array) -> bool:
+    """Whether there was no NaN: its error is not given away here."""
+    n, one, zero, nan = y.shape[1], y.dtype.type(1), y.dtype.type(0), np.int32(0)
     free = np.empty(n, y.dtype)  # 1 for windows whose error is still to be given away
     for w in range(places.shape[0]):
         largest, error, first = y[w], d[w], places[w]
         free[:] = one
+        for t in range(n):
+            nan |= np.int32(largest[t] != largest[t])
         for offset in offsets:
             seen = x[first + offset : first + offset + n]
             into = dx[first + offset : first + offset + n]
@@ -41,6 +45,7 @@ def _max_backward(x: Array, y: Array, d: Array, dx: Array, places: Array, offset
                 hit = free[t] if seen[t] == largest[t] else zero
                 into[t] += error[t] * hit
                 free[t] -= hit
+    return nan == 0
 
 
 @jit
@@ -82,16 +87,17 @@ def max_pool(x: Array, plan: Any) -> Array:
 def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Array:
     if not (suits(x) and x.dtype == y.dtype == output_error.dtype):
         return images.max_pool_backward(x, y, output_error, plan)
-    source = images.padded(images.channels_first(x), plan, -np.inf)
+    source = images.padded(images.channels_first(x), plan, np.nan)  # equal to nothing: its share would be lost
     found, error = (writable(images.channels_first(a)) for a in (y, output_error))
     input_error = np.zeros(source.shape, x.dtype)
     parts = windows(source, plan)
-    _max_backward(writable(source).reshape(-1), lines(found), lines(error), input_error.reshape(-1), *parts)
+    if not _max_backward(writable(source).reshape(-1), lines(found), lines(error), input_error.reshape(-1), *parts):
+        return images.max_pool_backward(x, y, output_error, plan)
     return images.channels_last(images.cropped(input_error, plan))
 
 
 def avg_pool(x: Array, plan: Any) -> Array:
-    if not suits(x) or len(plan.windows) == 1:
+    if not suits(x) or len(plan.windows) == 1 or len(plan.windows) > FEW:
         return images.avg_pool(x, plan)
     source = images.padded(images.channels_first(x), plan, 0.0)
     y = np.empty((source.shape[0], *plan.output, source.shape[-1]), x.dtype)

@@ -1,0 +1,494 @@
+"""Numbers at the edge: infinite and huge ones, NaN, and ``numpy.seterr(all="raise")``."""
+
+from contextlib import suppress
+
+import array_api_strict
+import numpy as np
+import pytest
+
+import host_kernels
+import portnn
+import stand_in_cupy
+from portnn import activations, losses, metrics, ops
+from portnn.ops._plan import window_plan
+from portnn.training import DivergedError
+
+INF, NAN = np.inf, np.nan
+CPU = portnn.get_backend("cpu")
+namespaces = pytest.mark.parametrize("xp", [np, array_api_strict], ids=["numpy", "strict"])
+dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+# -- activations -------------------------------------------------------------------------------------------------------
+
+SELU_LOW = -activations.SELU_SCALE * activations.SELU_ALPHA
+# f(-inf), f(inf) and the same of f'; "x" stands for infinity itself
+LIMITS = {
+    "tanh": (-1.0, 1.0, 0.0, 0.0),
+    "sigmoid": (0.0, 1.0, 0.0, 0.0),
+    "relu": (0.0, "x", 0.0, 1.0),
+    "leaky_relu": ("0.01x", "x", 0.01, 1.0),
+    "elu": (-1.0, "x", 0.0, 1.0),
+    "selu": (SELU_LOW, "sx", 0.0, activations.SELU_SCALE),
+    "gelu": (0.0, "x", 0.0, 1.0),
+    "gelu_tanh": (0.0, "x", 0.0, 1.0),
+    "silu": (0.0, "x", 0.0, 1.0),
+    "softplus": (0.0, "x", 0.0, 1.0),
+    "softsign": (-1.0, 1.0, 0.0, 0.0),
+    "hard_sigmoid": (0.0, 1.0, 0.0, 0.0),
+}
+SLOPES = {"x": 1.0, "0.01x": 0.01, "sx": activations.SELU_SCALE}
+
+
+@namespaces
+@dtypes
+@pytest.mark.parametrize("name", activations.PAIRS)
+def test_limits_of_activations(name, dtype, xp):
+    f, f_prime = activations.PAIRS[name]
+    below, above, prime_below, prime_above = LIMITS[name]
+    real = np.dtype(dtype).type
+    for size in (1e4, 1e10, 1e19, 1e20, 1e30, 1e38, INF, *([1e200, 1e308] if dtype == "float64" else [])):
+        x = xp.asarray(np.array([-size, size], dtype))
+        with np.errstate(all="raise"):
+            values, primes = np.asarray(f(x)), np.asarray(f_prime(x))
+        for value, limit, edge in ((values[0], below, -size), (values[1], above, size)):
+            expected = real(SLOPES[limit]) * real(edge) if isinstance(limit, str) else limit
+            assert np.isclose(value, expected, rtol=1e-6, atol=2e-4 if name == "softsign" else 0.0), (size, value)
+        assert np.allclose(primes, [prime_below, prime_above], rtol=1e-6, atol=2e-8), (size, primes)
+    assert np.isnan(np.asarray(f(xp.asarray(np.array([NAN], dtype)))))
+
+
+@dtypes
+@pytest.mark.parametrize("name", activations.PAIRS)
+def test_the_quick_ones_have_these_limits_too(name, dtype):
+    """Small arrays, and large ones in compiled loops."""
+    f, f_prime = activations.PAIRS[name]
+    edges = np.array([-INF, -1e38, -30.0, -1e-30, -0.0, 0.0, 0.5, 30.0, 1e38, INF, NAN], dtype)
+    chain = ops.twin(CPU, "auto", activations.chain)
+    table = ops.bind(CPU, "auto", dtype)
+    for copies in (1, 2000):
+        x = np.tile(edges, (copies, 1))
+        with CPU.scope():
+            y = ops.twin(CPU, "auto", f)(x)
+            assert np.allclose(y, f(x), rtol=1e-6, atol=1e-7, equal_nan=True)
+            d = np.full_like(x, 3.0)
+            if name != "relu":  # of Y = NaN, relu says 0 where relu_prime says so too
+                assert np.isnan(chain(f_prime, x, y, d)[:, -1]).all() == np.isnan(f_prime(edges)[-1])
+            assert np.allclose(chain(f_prime, x, y, d)[:, :-1], (f_prime(x) * 3.0)[:, :-1], rtol=1e-5, atol=1e-6)
+            if name in ("tanh", "relu"):
+                joined = table.biased(x.copy(), np.zeros(11, dtype), f)
+                assert np.allclose(joined, f(x), rtol=1e-6, atol=1e-7, equal_nan=True)
+
+
+@dtypes
+@pytest.mark.parametrize("name", activations.PAIRS)
+def test_what_is_cut_off_changes_no_other_value(name, dtype):
+    """On both sides of where an activation cuts x off, and close to it, the true values, by more digits."""
+    f, f_prime = activations.PAIRS[name]
+    x = np.concatenate([np.linspace(-60, 60, 601), [-1001.0, -999.0, -800.0, -744.0, -100.0, 100.0, 800.0, 1001.0]])
+    wide = x.astype(np.longdouble)
+    true, slope = TRUE[name](wide) if name in TRUE else (None, None)
+    if true is None:
+        pytest.skip("nothing is cut off")
+    tiny = float(np.finfo(dtype).tiny)
+    rtol = 3e-5 if dtype == "float32" else 1e-11
+    at = 2e-6 if dtype == "float32" else 1e-13  # 1 + tanh and 1 + erf cancel far below zero
+    assert np.allclose(f(x.astype(dtype)), true.astype(np.float64), rtol=rtol, atol=at * (name != "silu") + tiny * 2000)
+    assert np.allclose(f_prime(x.astype(dtype)), slope.astype(np.float64), rtol=rtol, atol=at)
+
+
+def _true_silu(x):
+    s = 1.0 / (1.0 + np.exp(-x))
+    return x * s, s + x * s * (1.0 - s)
+
+
+def _true_gelu_tanh(x):
+    u = np.sqrt(np.longdouble(2.0) / np.longdouble(np.pi)) * (x + activations.GELU_CUBE * x**3)
+    inner = np.sqrt(2.0 / np.pi) * (1.0 + 3.0 * activations.GELU_CUBE * x * x)
+    t = np.tanh(u)
+    return 0.5 * x * (1.0 + t), 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner
+
+
+def _true_softsign(x):
+    return x / (1.0 + abs(x)), 1.0 / (1.0 + abs(x)) ** 2
+
+
+def _true_gelu(x):
+    from math import erfc, pi, sqrt
+
+    below = np.array([0.5 * erfc(-float(v) / sqrt(2.0)) for v in x], np.longdouble)
+    return x * below, below + x * np.exp(-x * x / 2.0) / sqrt(2.0 * pi)
+
+
+TRUE = {"silu": _true_silu, "gelu_tanh": _true_gelu_tanh, "softsign": _true_softsign, "gelu": _true_gelu}
+
+
+@namespaces
+def test_softmax_with_classes_that_cannot_be(xp):
+    y = xp.asarray(np.array([[-INF, 0.0, 0.0], [0.0, -INF, -INF]]))
+    with np.errstate(all="raise"):
+        assert np.allclose(np.asarray(activations.softmax(y)), [[0.0, 0.5, 0.5], [1.0, 0.0, 0.0]])
+        assert np.allclose(np.asarray(activations.log_softmax(y)), [[-INF, -np.log(2), -np.log(2)], [0.0, -INF, -INF]])
+    with np.errstate(invalid="ignore"):
+        for row in ([-INF, -INF], [INF, 0.0], [NAN, 0.0]):  # as in PyTorch
+            for f in (activations.softmax, activations.log_softmax):
+                assert np.isnan(np.asarray(f(xp.asarray(np.array([row]))))).all()
+
+
+# -- losses ------------------------------------------------------------------------------------------------------------
+
+LOG2, LOG3 = np.log(2.0), np.log(3.0)
+CROSS = [losses.softmax_cross_entropy, losses.SoftmaxCrossEntropy()]
+
+
+def _pair(loss):
+    return loss, losses.softmax_cross_entropy_prime if loss is losses.softmax_cross_entropy else loss.prime
+
+
+def both_ways(function):
+    """A loss as it is, and as the CPU runs it."""
+    return function, ops.twin(CPU, "auto", function)
+
+
+@dtypes
+@namespaces
+@pytest.mark.parametrize("loss", CROSS, ids=["function", "object"])
+def test_cross_entropy_with_classes_that_cannot_be(loss, xp, dtype):
+    Y = np.array([[-INF, 0.0, 0.0], [1.0, 1.0, 1.0], [0.0, -INF, -INF]], dtype)
+    numbers = np.array([1, 0, 0])
+    one_hot = np.eye(3, dtype=dtype)[numbers]
+    soft = np.array([[0.0, 0.25, 0.75], [0.5, 0.5, 0.0], [1.0, 0.0, 0.0]], dtype)
+    for T in (numbers, one_hot, one_hot.astype(np.int64), soft):
+        rows = one_hot if T.ndim == 1 else T
+        p = np.array([[0.0, 0.5, 0.5], [1 / 3, 1 / 3, 1 / 3], [1.0, 0.0, 0.0]])
+        f, prime = _pair(loss)
+        for E, dE in zip(both_ways(f), both_ways(prime), strict=True):
+            if xp is not np and E is not f:
+                continue
+            with np.errstate(all="raise") if E is f else CPU.scope():
+                assert float(E(xp.asarray(T), xp.asarray(Y))) == pytest.approx((LOG2 + LOG3) / 3, rel=1e-6)
+                assert np.allclose(np.asarray(dE(xp.asarray(T), xp.asarray(Y))), (p - rows) / 3, atol=1e-7)
+            wanted = np.array([0, 0, 0]) if T.ndim == 1 else np.eye(3, dtype=T.dtype)[[0, 0, 0]]
+            with np.errstate(all="raise") if E is f else CPU.scope():
+                assert float(E(xp.asarray(wanted), xp.asarray(Y))) == INF  # the class that cannot be is asked for
+            for bad in (NAN, INF):
+                worse = Y.copy()
+                worse[1, 1] = bad
+                with np.errstate(invalid="ignore"):
+                    assert np.isnan(float(E(xp.asarray(T), xp.asarray(worse))))
+            with np.errstate(invalid="ignore"):
+                assert np.isnan(float(E(xp.asarray(T), xp.asarray(np.full_like(Y, -INF)))))
+
+
+@namespaces
+def test_label_smoothing_asks_for_every_class(xp):
+    loss = losses.SoftmaxCrossEntropy(label_smoothing=0.3)
+    Y, T = xp.asarray(np.array([[-INF, 0.0, 0.0]])), xp.asarray(np.array([1]))
+    assert float(loss(T, Y)) == INF
+    assert np.allclose(np.asarray(loss.prime(T, Y)), [[-0.1, 0.5 - 0.8, 0.5 - 0.1]])
+
+
+@dtypes
+@namespaces
+def test_binary_cross_entropy_of_infinite_logits(xp, dtype):
+    def values(T, Y):
+        T, Y = (xp.asarray(np.array([v], dtype)) for v in (T, Y))
+        with np.errstate(all="raise"):
+            E, dE = losses.binary_cross_entropy(T, Y), losses.binary_cross_entropy_prime(T, Y)
+        return float(E), float(np.asarray(dE)[0])
+
+    for huge in (1e4, 1e38, INF):
+        assert values(1.0, huge) == (0.0, 0.0)
+        assert values(0.0, -huge) == (0.0, 0.0)
+        assert values(1.0, -huge) == (pytest.approx(huge, rel=1e-6), -1.0)
+        assert values(0.0, huge) == (pytest.approx(huge, rel=1e-6), 1.0)
+        assert values(0.25, huge) == (pytest.approx(0.75 * huge, rel=1e-6), 0.75)
+        assert values(0.25, -huge) == (pytest.approx(0.25 * huge, rel=1e-6), -0.25)
+    for T in (0.0, 0.5, 1.0):
+        assert np.isnan(values(T, NAN)).all()
+    for Y in (-3.0, -0.0, 0.0, 0.7, 30.0):
+        for T in (0.0, 0.3, 1.0):
+            p = 1.0 / (1.0 + np.exp(-Y))
+            E = -(T * np.log(p) + (1.0 - T) * (np.log(1.0 - p) if Y < 30 else -Y))
+            assert values(T, Y) == (pytest.approx(E, rel=1e-5, abs=1e-12), pytest.approx(p - T, rel=1e-5, abs=1e-7))
+
+
+@namespaces
+def test_other_losses_of_infinite_outputs(xp):
+    T = xp.asarray(np.array([1.0, -1.0]))
+    pairs = {**losses.PAIRS, "huber": (losses.Huber(), losses.Huber().prime)}
+    expected = {  # the error and dE/dY * 2 for Y = (inf, -inf) and (-inf, inf)
+        "mae": ((INF, [1.0, -1.0]), (INF, [-1.0, 1.0])),
+        "huber": ((INF, [1.0, -1.0]), (INF, [-1.0, 1.0])),
+        "hinge": ((0.0, [0.0, 0.0]), (INF, [-1.0, 1.0])),
+        "mse": ((INF, [INF, -INF]), (INF, [-INF, INF])),
+    }
+    for name, rows in expected.items():
+        loss, prime = pairs[name]
+        for Y, (error, slope) in zip(([INF, -INF], [-INF, INF]), rows, strict=True):
+            with np.errstate(all="raise"):
+                assert float(loss(T, xp.asarray(np.array(Y)))) == error, name
+                assert np.array_equal(np.asarray(prime(T, xp.asarray(np.array(Y)))) * 2, slope), name
+
+
+@namespaces
+@pytest.mark.parametrize("name", [*losses.PAIRS, "huber"])
+def test_nan_in_nan_out(name, xp):
+    loss, prime = {**losses.PAIRS, "huber": (losses.Huber(), losses.Huber().prime)}[name]
+    T, Y = xp.asarray(np.array([[1.0, 0.0], [0.0, 1.0]])), xp.asarray(np.array([[NAN, 0.5], [0.5, 0.25]]))
+    assert np.isnan(float(loss(T, Y)))
+    slopes = np.isnan(np.asarray(prime(T, Y)))
+    assert slopes[0, 0]
+    assert not slopes[1].any()
+    if xp is np:
+        assert np.isnan(ops.twin(CPU, "auto", loss)(T, Y))
+        assert np.isnan(ops.twin(CPU, "auto", prime)(T, Y)[0, 0])
+
+
+@namespaces
+def test_nan_is_no_right_answer(xp):
+    def accuracy(T, Y, metric=metrics.accuracy):
+        return np.asarray(metric(xp.asarray(np.array(T)), xp.asarray(np.array(Y)))).tolist()
+
+    Y = [[NAN, 0.0], [1.0, NAN], [NAN, NAN], [1.0, 0.0], [INF, 0.0], [-INF, 0.0]]
+    assert accuracy([0, 0, 0, 0, 0, 1], Y) == [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]
+    assert accuracy([1, 1, 1, 1, 1, 0], Y) == [0.0] * 6
+    assert accuracy(np.eye(2)[[0, 0, 0, 0, 0, 1]], Y) == [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]
+    assert accuracy([0.0, 1.0, 0.0], [[NAN], [NAN], [-INF]]) == [0.0, 0.0, 1.0]
+    assert accuracy([[0.0, 1.0]], [[NAN, 2.0]], metrics.logit_accuracy) == [0.5]
+
+
+@dtypes
+def test_one_hot_of_every_kind_of_number(dtype):
+    for kind in ("uint8", "int8", "int32", "uint64", "int64"):
+        for xp in (np, array_api_strict):
+            backend = portnn.get_backend(xp)
+            rows = ops.bind(backend, "portable", dtype).one_hot(
+                xp.asarray(np.array([2, 0], kind)), 3, getattr(xp, dtype)
+            )
+            assert np.array_equal(np.asarray(rows), [[0, 0, 1], [1, 0, 0]])
+
+
+# -- pooling -----------------------------------------------------------------------------------------------------------
+
+
+PLACES = ["numpy", "portable", "strict", "compiled", "host kernels", pytest.param("gpu", marks=pytest.mark.gpu)]
+
+
+@pytest.fixture(params=PLACES)
+def pooling(request, monkeypatch):
+    """max_pool and max_pool_backward on NumPy arrays, and how often a batch is repeated."""
+    name, copies = request.param, 1
+    if name == "compiled":
+        pytest.importorskip("numba")
+        backend, kernels, copies = CPU, "auto", 1200
+    elif name == "host kernels":
+        if host_kernels.COMPILER is None:
+            pytest.skip(host_kernels.REASON)
+        backend, kernels = stand_in_cupy.install(monkeypatch).cupy_backend.CupyBackend(), "auto"
+    elif name == "gpu":
+        backend, kernels = portnn.get_backend("gpu"), "auto"
+    else:
+        backend = portnn.get_backend(array_api_strict) if name == "strict" else CPU
+        kernels = "auto" if name == "numpy" else "portable"
+    with backend.scope():
+        table = ops.bind(backend, kernels, "float32")
+
+        def run(x, plan, d=None):
+            x = np.repeat(x.astype(np.float32), copies, axis=0)
+            y = table.max_pool(backend.asarray(x), plan)
+            if d is None:
+                d = np.arange(1.0, np.prod(y.shape[1:]) + 1).reshape(1, *y.shape[1:])
+                d = np.repeat(d, y.shape[0], axis=0)
+            dx = table.max_pool_backward(backend.asarray(x), y, backend.asarray(d.astype(np.float32)), plan)
+            y, dx = np.asarray(backend.to_numpy(y)), np.asarray(backend.to_numpy(dx))
+            assert np.array_equal(dx[:1], dx[-1:])
+            return y[::copies], dx[::copies]
+
+        yield run
+
+
+def largest_first(x, plan):
+    """Who gets which error, by the plain rule, for one image of one channel: the first NaN, else the first largest."""
+    x = x[0, :, :, 0]
+    dx, k = np.zeros(x.shape), 0
+    for i in range(plan.output[0]):
+        for j in range(plan.output[1]):
+            k += 1
+            pixels = [
+                (a, b)
+                for a in range(i * plan.stride[0] - plan.padding[0][0], i * plan.stride[0] - plan.padding[0][0] + 2)
+                for b in range(j * plan.stride[1] - plan.padding[1][0], j * plan.stride[1] - plan.padding[1][0] + 2)
+                if 0 <= a < x.shape[0] and 0 <= b < x.shape[1]
+            ]
+            nan = [p for p in pixels if np.isnan(x[p])]
+            top = max((x[p] for p in pixels if not np.isnan(x[p])), default=None)
+            dx[nan[0] if nan else next(p for p in pixels if x[p] == top)] += k
+    return dx
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("values", [[-INF], [-INF, 0.0], [NAN, 1.0, -INF], [NAN], [INF, NAN, 2.0], [0.0, 1.0]])
+def test_no_error_of_a_pooling_window_is_lost(pooling, values, padding, stride):
+    rng = np.random.default_rng(5)
+    plan = window_plan((4, 4), (2, 2), stride, padding)
+    for _ in range(2):
+        x = rng.choice(values, (1, 4, 4, 1))
+        y, dx = pooling(x, plan)
+        expected = largest_first(x, plan)
+        assert np.array_equal(dx[0, :, :, 0], expected)
+        count = np.prod(plan.output)
+        assert dx.sum() == count * (count + 1) / 2
+        if values == [-INF]:
+            assert np.all(y == -INF)
+
+
+@pytest.mark.parametrize("layer", [portnn.GlobalMaxPoolLayer(), portnn.MaxPoolLayer(2)])
+def test_layers_that_pool_give_the_error_to_nan(layer):
+    x = np.array([-INF, NAN, NAN, 5.0]).reshape(1, 2, 2, 1)
+    y = layer.forward(x, training=True)
+    assert np.isnan(y).all()
+    assert layer.backward(np.ones_like(y)).reshape(-1).tolist() == [0.0, 1.0, 0.0, 0.0]
+    y = layer.forward(np.full((1, 2, 2, 1), -INF), training=True)
+    assert layer.backward(np.ones_like(y)).reshape(-1).tolist() == [1.0, 0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("kernels", ["auto", "portable"])
+def test_means_of_infinite_pixels(kernels):
+    x = np.array([[INF, 1.0, NAN, 1.0], [1.0, 1.0, 1.0, -INF]]).reshape(1, 2, 4, 1)
+    table = ops.bind(CPU, kernels, "float64")
+    assert np.array_equal(table.avg_pool(x, window_plan((2, 4), (2, 2), 2))[0, :, :, 0], [[INF, NAN]], equal_nan=True)
+    assert np.array_equal(table.avg_pool(x, window_plan((2, 4), (1, 1), 1)), x, equal_nan=True)
+
+
+@dtypes
+def test_the_chain_rule_of_tanh_with_infinite_errors(dtype):
+    """A NaN would hide which way it went; small arrays and large ones alike."""
+    chain = ops.twin(CPU, "auto", activations.chain)
+    for copies in (1, 10_000):
+        y, d = (np.tile(np.array(v, dtype), copies) for v in ([0.5, 0.5, 0.0], [INF, -INF, 2.0]))
+        assert np.array_equal(chain(activations.tanh_prime, y, y, d)[:3], [INF, -INF, 2.0])
+
+
+# -- numpy.seterr --------------------------------------------------------------------------------------------------------
+
+
+@dtypes
+@pytest.mark.parametrize("state", ["raise", "warn"])
+def test_functions_alone_do_not_speak_of_underflow(dtype, state):
+    x = np.array([[-3000.0, -200.0, -104.0, -90.0, -30.0, 0.0, 30.0, 90.0, 104.0, 200.0, 3000.0]], dtype)
+    with np.errstate(all=state):
+        for f, prime in activations.PAIRS.values():
+            f(x), prime(x)
+        activations.softmax(x), activations.log_softmax(x)
+        T = np.zeros_like(x)
+        T[0, 3] = 1.0
+        for loss, prime in (*losses.PAIRS.values(), (losses.Huber(), losses.Huber().prime)):
+            loss(T, x), prime(T, x)
+        small = np.full((1, 11), 1e-30 if dtype == "float32" else 1e-200, dtype)
+        for loss, prime in (*losses.PAIRS.values(), (losses.Huber(), losses.Huber().prime)):
+            loss(np.zeros_like(small), small), prime(np.zeros_like(small), small)
+        smooth = losses.SoftmaxCrossEntropy(label_smoothing=0.1)
+        smooth(T, x), smooth.prime(T, x)
+        assert np.geterr() == dict.fromkeys(("divide", "over", "under", "invalid"), state)
+
+
+def network(backend="cpu", kernels="auto", dtype="float32"):
+    layers = [
+        portnn.ConvLayer((6, 6, 1), (3, 3), 2),
+        portnn.BatchNormLayer(),
+        portnn.ActivationLayer("gelu"),
+        portnn.MaxPoolLayer(2),
+        portnn.FlattenLayer(),
+        portnn.FCLayer(8, 5),
+        portnn.LayerNormLayer(),
+        portnn.ActivationLayer("sigmoid"),
+        portnn.DropoutLayer(0.2),
+        portnn.FCLayer(5, 3),
+    ]
+    return portnn.Network(layers, backend=backend, kernels=kernels, seed=1, dtype=dtype)
+
+
+OPTIMIZERS = [
+    portnn.SGD(1e10),
+    portnn.SGD(1e10, momentum=0.9),
+    portnn.Adam(1e30),
+    portnn.AdaGrad(1e30),
+    portnn.RMSprop(1e38),
+    portnn.SGD(1e10, clip_norm=1e30),
+]
+STATES = [{"all": "raise"}, {"all": "warn"}, {}]  # a warning is an error in these tests
+
+
+@pytest.mark.parametrize("state", STATES, ids=str)
+@pytest.mark.parametrize("kernels", ["auto", "portable"])
+@pytest.mark.parametrize("backend", ["cpu", np], ids=["cpu", "generic"])
+def test_a_fit_that_diverges_says_so_and_numpy_does_not(backend, kernels, state):
+    x = np.random.default_rng(0).standard_normal((40, 6, 6, 1)) * 1e30
+    labels = np.arange(40) % 3
+    for optimizer in OPTIMIZERS:
+        net = network(backend, kernels)
+        net.use("softmax_cross_entropy", optimizer=optimizer, metrics=["accuracy"])
+        with np.errstate(**state):
+            before = np.geterr()
+            with suppress(DivergedError):
+                net.fit(x, labels, epochs=3, batch_size=8, verbose=0)
+            net.predict(x)
+            net.evaluate(x, labels)
+            net.fit(x, labels, epochs=1, batch_size=8, verbose=0, check_finite=False)
+            assert np.geterr() == before
+
+
+@pytest.mark.parametrize("state", STATES, ids=str)
+@pytest.mark.parametrize(
+    "loss", ["mse", "mae", "hinge", "binary_cross_entropy", "softmax_cross_entropy", portnn.Huber()]
+)
+def test_diverged_error_comes_before_any_warning(loss, state):
+    x = np.full((20, 4), 1e30)
+    net = portnn.Network([portnn.FCLayer(4, 30), portnn.ActivationLayer("relu"), portnn.FCLayer(30, 2)], seed=3)
+    net.use(loss, optimizer=portnn.SGD(1e10))
+    with np.errstate(**state), pytest.raises(DivergedError):
+        net.fit(
+            x,
+            np.eye(2)[np.arange(20) % 2] * 2.0 - 1.0 if loss == "hinge" else np.eye(2)[[0, 1] * 10],
+            epochs=5,
+            batch_size=4,
+            verbose=0,
+        )
+
+
+@pytest.mark.parametrize("kernels", ["auto", "portable"])
+def test_a_usual_fit_under_seterr(kernels):
+    """exp of far negative numbers, squares of small gradients: nothing of it is an error."""
+    x = np.random.default_rng(0).standard_normal((64, 6, 6, 1)) * 100.0
+    for optimizer in (portnn.Adam(0.01), portnn.RMSprop(0.01), portnn.SGD(0.1, momentum=0.9)):
+        net = network("cpu", kernels)
+        net.use("softmax_cross_entropy", optimizer=optimizer)
+        with np.errstate(all="raise"):
+            net.fit(x * 1e-25, np.arange(64) % 3, epochs=2, batch_size=16, verbose=0)
+            net.fit(x, np.arange(64) % 3, epochs=2, batch_size=16, verbose=0)
+            net.predict(x)
+
+
+def test_an_error_within_a_fit_leaves_the_users_setting():
+    net = portnn.Network([portnn.FCLayer(2, 1)], seed=0)
+    net.use("mse")
+    with np.errstate(over="raise", under="warn"):
+        before = np.geterr()
+        with pytest.raises(ValueError, match="shape"):
+            net.fit(np.ones((3, 2)), np.ones((3, 5)), epochs=1, learning_rate=0.1, verbose=0)
+        assert np.geterr() == before
+
+
+def test_what_a_network_runs_is_not_wrapped():
+    """The setting is made once a call, in ``scope``, not once a function."""
+    for name, pair in activations.PAIRS.items():
+        layer = portnn.ActivationLayer(name)
+        layer.build((3,), CPU, "float32", 0, "0")
+        for run, function in zip((layer.f, layer.f_prime), pair, strict=True):
+            assert not hasattr(run, "__wrapped__")
+            assert function.__name__.startswith(name)
+            assert function.__doc__
+    net = portnn.Network([portnn.FCLayer(2, 1)])
+    net.use("mae")
+    assert not hasattr(net.bound_loss, "__wrapped__")
