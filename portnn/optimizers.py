@@ -180,16 +180,16 @@ def clipped_by_norm(gradients: list[Array], limit: float) -> list[Array]:
 
     Where the largest is more than 1e15 they are divided by it first, since their squares may be too large for them.
     """
-    xp = namespace(gradients[0])
-    limit = _representable(limit, gradients[0])
-    one = xp.ones_like(xp.sum(gradients[0]))
-    largest = one
-    for g in gradients:
-        if prod(g.shape):
-            largest = xp.maximum(largest, xp.max(xp.abs(g)))
+    sizes = [namespace(g).max(namespace(g).abs(g)) for g in gradients if prod(g.shape)]
+    if not sizes:
+        return gradients
+    xp, largest, limit = namespace(sizes[0]), sizes[0], _representable(limit, sizes[0])
+    for size in sizes[1:]:
+        largest = xp.maximum(largest, size)
+    one = xp.ones_like(largest)
     unit = xp.where(xp.isfinite(largest) & (largest > 1e15), largest, one)
     scaled = [g / unit for g in gradients]
-    squares = [xp.sum(g * g) for g in scaled]
+    squares = [xp.sum(xp.reshape(g * g, (-1,))) for g in scaled]  # in C order, whatever the order in memory
     norm = xp.sqrt(sum(squares[1:], squares[0]))
     scale = xp.minimum(limit / (norm + 1e-6 / unit), unit)
     return [g * scale for g in scaled]
