@@ -43,9 +43,11 @@ def sgd_step(sgd: Any, parameters: list[Array], gradients: list[Array], slots: S
     (lr,) = hyper
     if not sgd.momentum:
         return [_minus(w, lr * g) for w, g in zip(parameters, gradients, strict=True)], slots
-    new, velocity = [], []
+    new, velocity, dtype = [], [], None
     for w, g, old in zip(parameters, gradients, slots["velocity"], strict=True):
-        rate, momentum = _numbers(w, lr, sgd.momentum)
+        if w.dtype is not dtype:
+            dtype = w.dtype
+            rate, momentum = _numbers(w, lr, sgd.momentum)
         v = multiply(old, momentum)
         velocity.append(add(v, g, v))
         if sgd.nesterov:
@@ -105,9 +107,11 @@ def adagrad_update(adagrad: Any, parameters: list[Array], gradients: list[Array]
 
 def adagrad_step(adagrad: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
     """``adagrad_update`` of gradients that are clipped and decayed already."""
-    squares = []
+    squares, dtype = [], None
     for w, g, s in zip(parameters, gradients, slots["squares"], strict=True):
-        (most,) = _numbers(w, adagrad.largest(np.finfo(w.dtype)) ** 2)
+        if w.dtype is not dtype:
+            dtype = w.dtype
+            (most,) = _numbers(w, adagrad.largest(np.finfo(w.dtype)) ** 2)
         square = multiply(g, g)
         if np.maximum.reduce(square, axis=None, initial=0.0) > most:
             raise FloatingPointError("a square that leaves no room for sums")
@@ -122,9 +126,11 @@ def rmsprop_update(rmsprop: Any, parameters: list[Array], gradients: list[Array]
 
 def rmsprop_step(rmsprop: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
     """``rmsprop_update`` of gradients that are clipped and decayed already."""
-    squares = []
+    squares, dtype = [], None
     for w, g, s in zip(parameters, gradients, slots["squares"], strict=True):
-        old, new = _numbers(w, rmsprop.decay, 1.0 - rmsprop.decay)
+        if w.dtype is not dtype:
+            dtype = w.dtype
+            old, new = _numbers(w, rmsprop.decay, 1.0 - rmsprop.decay)
         square = multiply(g, g)
         multiply(square, new, square)
         squares.append(add(square, multiply(s, old), square))
@@ -135,9 +141,11 @@ def _by_root(
     parameters: list[Array], gradients: list[Array], squares: list[Array], lr: float, epsilon: float
 ) -> list[Array]:
     """w - lr * dE/dw / (sqrt(s) + epsilon)."""
-    new = []
+    new, dtype = [], None
     for w, g, s in zip(parameters, gradients, squares, strict=True):
-        rate, floor = _numbers(w, lr, epsilon)
+        if w.dtype is not dtype:
+            dtype = w.dtype
+            rate, floor = _numbers(w, lr, epsilon)
         root, d = sqrt(s), multiply(g, rate)
         add(root, floor, root)
         new.append(_minus(w, divide(d, root, d)))
@@ -167,6 +175,8 @@ def stepped(
     """A step on prepared gradients in C order; by the portable update where that will not do."""
     parameters, gradients, slots = in_order(optimizer, parameters, gradients, slots, kinds)
     try:
+        if step is sgd_step and optimizer.clip_norm is None:  # no squares
+            return step(optimizer, parameters, optimizer.prepared(parameters, gradients), slots, hyper)
         with np.errstate(over="raise", under="ignore"):
             return step(optimizer, parameters, _prepared(optimizer, parameters, gradients), slots, hyper)
     except (FloatingPointError, TypeError):  # too large for the dtype; or no array comes of arrays without axes
