@@ -111,6 +111,13 @@ class Optimizer(WithSettings):
         self.clip_norm = clip_norm
         self.clip_value = clip_value
 
+    def __init_subclass__(cls) -> None:
+        """A class whose own ``hyper`` takes no counts is told none, whatever it derives from."""
+        super().__init_subclass__()
+        code = getattr(vars(cls).get("hyper"), "__code__", None)
+        if code is not None and "counts" not in code.co_varnames and "uses_counts" not in vars(cls):
+            cls.uses_counts = False
+
     def slots(self, parameters: list[Array]) -> Slots:
         """What is remembered of each parameter, before the first step."""
         return {}
@@ -420,6 +427,7 @@ class Adam(Optimizer):
         return lr, *(corrected for count in counts for corrected in self._corrections(lr, count + 1))
 
     def _corrections(self, lr: float, t: int) -> tuple[float, float]:
+        t = int(t)  # with one of NumPy's the answers would be too
         return lr / (1.0 - self.beta1**t), 1.0 / sqrt(1.0 - self.beta2**t)
 
     def corrections(self, hyper: Sequence[Any], parameters: list[Array]) -> list[tuple[Any, Any]]:

@@ -299,6 +299,27 @@ def test_who_uses_counts():
     assert SGD(0.1).hyper(3, [1, 2]) == (0.1,)
 
 
+def test_counts_of_numpys_own_kind():
+    numbers = Adam(0.1).hyper(np.int64(3), np.array([1, 2]))
+    assert numbers == Adam(0.1).hyper(3, [1, 2])
+    assert all(type(h) is float for h in numbers)
+
+
+def test_a_users_hyper_without_counts_is_told_none():
+    class Plain(Adam):
+        def hyper(self, step):
+            return super().hyper(step)
+
+    class Counting(Adam):
+        def hyper(self, step, counts=None):
+            return super().hyper(step, counts)
+
+    class Same(Adam):
+        pass
+
+    assert [kind.uses_counts for kind in (Plain, Counting, Same)] == [False, True, True]
+
+
 @pytest.mark.parametrize("size", [5, N])
 @pytest.mark.parametrize("optimizer", [Adam(0.1), AdamW(0.1, weight_decay=0.1, clip_value=0.5)], ids=repr)
 def test_each_parameter_by_its_own_count(made, optimizer, size):
