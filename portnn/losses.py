@@ -11,8 +11,8 @@ from typing import Any
 
 from portnn import activations
 from portnn.backend import namespace, quiet
-from portnn.layers import checks
 from portnn.ops import _portable
+from portnn.settings import Setting, WithSettings, in_range, number
 
 Array = Any
 
@@ -49,7 +49,14 @@ def mae_prime(y_true: Array, y_pred: Array) -> Array:
     return namespace(y_pred).sign(y_pred - matched(y_true, y_pred)) * (1.0 / max(1, prod(y_pred.shape)))
 
 
-class Huber:
+def _more_than_zero(what: str, value: Any) -> float:
+    found = number(what, value)
+    if found <= 0.0:
+        raise ValueError(f"{what} must be more than 0, got {value}")
+    return found
+
+
+class Huber(WithSettings):
     """Huber's loss: quadratic for small d = Y - Y*, linear for large ones, so that outliers pull less.
 
         E     = mean over all elements of d**2 / 2 where |d| <= delta, else delta (|d| - delta / 2)
@@ -62,10 +69,10 @@ class Huber:
     1.5
     """
 
+    delta: Any = Setting(_more_than_zero)
+
     def __init__(self, delta: float = 1.0):
-        self.delta = checks.number("delta", delta)
-        if self.delta <= 0.0:
-            raise ValueError(f"delta must be more than 0, got {delta}")
+        self.delta = delta
 
     @quiet
     def __call__(self, y_true: Array, y_pred: Array) -> Array:
@@ -149,7 +156,7 @@ def softmax_cross_entropy_prime(y_true: Array, y_pred: Array) -> Array:
     return SoftmaxCrossEntropy().prime(y_true, y_pred)
 
 
-class SoftmaxCrossEntropy:
+class SoftmaxCrossEntropy(WithSettings):
     """``softmax_cross_entropy`` with softened targets: a share s of each target is spread over all C classes.
 
         E = 1/N * sum of -(T log softmax(Y)),  T = (1 - s) Y* + s / C         dE/dY = (softmax(Y) - T) / N
@@ -159,10 +166,10 @@ class SoftmaxCrossEntropy:
     Source: C. Szegedy et al., "Rethinking the inception architecture", CVPR 2016.
     """
 
+    label_smoothing: Any = Setting(in_range(0.0, 1.0))
+
     def __init__(self, label_smoothing: float = 0.0):
-        self.label_smoothing = checks.number("label_smoothing", label_smoothing)
-        if not 0.0 <= self.label_smoothing < 1.0:
-            raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
+        self.label_smoothing = label_smoothing
 
     @quiet
     def __call__(self, y_true: Array, y_pred: Array) -> Array:

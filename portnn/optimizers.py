@@ -3,20 +3,87 @@
 An optimizer has three methods. ``slots(parameters)`` makes what it remembers from step to step, a dict of lists;
 ``hyper(step)`` gives this step's numbers, computed on the host as Python floats; ``update`` calculates, without
 branching on any of those numbers, since a captured step reads them from device memory.
+
+Squares of numbers that are small enough themselves can be too large for their dtype. So where an optimizer squares, a
+finite gradient counts as no larger than ``Optimizer.largest`` says, and its square fits; infinity and NaN stay what
+they are, for training to notice. Squares of numbers below 1e-22 (float32) are zero, as everywhere.
 """
 
-from collections.abc import Callable
-from math import isfinite, sqrt
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from math import prod, sqrt
 from typing import Any
 
 from portnn.backend import namespace
+from portnn.settings import Setting, WithSettings, flag, in_range, number
 
 Array = Any
 Slots = dict[str, list[Array]]
 LearningRate = float | Callable[[int], float]
 
 
-class Optimizer:
+def check_learning_rate(what: str, learning_rate: Any) -> LearningRate:
+    """Returns the learning rate as a float, or the schedule as it is; ValueError or TypeError otherwise."""
+    if isinstance(learning_rate, type):
+        name = learning_rate.__name__
+        raise TypeError(f"learning_rate must be a number or a schedule, got the class {name}: write {name}(...)")
+    if callable(learning_rate):
+        return learning_rate
+    try:
+        return check_number(what, learning_rate)
+    except TypeError:
+        raise TypeError(
+            f"learning_rate must be a number, or a schedule (a function of the step), got {learning_rate!r:.60}"
+        ) from None
+
+
+def check_number(what: str, learning_rate: Any) -> float:
+    """Returns the learning rate as a Python float, if it is a number, finite and not negative."""
+    rate = number("learning_rate", learning_rate)
+    if rate < 0.0:
+        raise ValueError(f"learning_rate must be finite and not negative, got {learning_rate!r:.60}")
+    return rate
+
+
+def rate_at(learning_rate: LearningRate, step: int) -> float:
+    """The learning rate of update number ``step``, a Python float (a NumPy scalar would promote float32 arrays)."""
+    if type(learning_rate) is float:
+        return learning_rate
+    if not callable(learning_rate):
+        return check_number("learning_rate", learning_rate)
+    try:
+        rate = learning_rate(step)
+    except (LookupError, StopIteration) as error:
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise ValueError(
+            f"the schedule gave nothing for step {step} ({reason}): it must answer for every step k = 0, 1, 2, ..., "
+            "such as lambda k: rates[min(k, len(rates) - 1)]"
+        ) from error
+    except ArithmeticError as error:
+        raise ValueError(f"the schedule gave no finite number for step {step}: {error}") from error
+    except TypeError as error:
+        raise TypeError(f"the schedule failed at step {step}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"the schedule failed at step {step}: {error}") from error
+    except Exception as error:
+        error.add_note(f"The schedule was asked for step {step}.")
+        raise
+    try:
+        return check_number("learning_rate", rate)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"the schedule gave {rate!r:.60} for step {step}: {error}") from None
+
+
+def _positive(what: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    limit = in_range(0.0)(what, value)
+    if limit == 0.0:
+        raise ValueError(f"{what} must be more than 0, or None for no clipping, got {value!r:.60}")
+    return limit
+
+
+class Optimizer(WithSettings):
     """What all optimizers share: a learning rate, and what is done to the gradients before a step.
 
     ``learning_rate``: a number >= 0, or a schedule, any function of the number of updates made so far.
@@ -28,42 +95,147 @@ class Optimizer:
     """
 
     decoupled = False  # True: weight decay is none of the gradient's business
+    uses_counts = False  # True: the numbers of ``hyper`` depend on how many updates each parameter has had
+    ROOM = 0.5  # how far below the root of the largest number gradients are kept where they are squared
+
+    learning_rate: Any = Setting(check_learning_rate)
+    weight_decay: Any = Setting(in_range(0.0))
+    clip_norm: Any = Setting(_positive)
+    clip_value: Any = Setting(_positive)
 
     def __init__(
         self, learning_rate: LearningRate, weight_decay: float, clip_norm: float | None, clip_value: float | None
     ):
-        self.learning_rate = check_learning_rate(learning_rate)
-        self.weight_decay = _in_range("weight_decay", weight_decay, 0.0)
-        self.clip_norm = None if clip_norm is None else _positive("clip_norm", clip_norm)
-        self.clip_value = None if clip_value is None else _positive("clip_value", clip_value)
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.clip_norm = clip_norm
+        self.clip_value = clip_value
+
+    def __init_subclass__(cls) -> None:
+        """A class whose own ``hyper`` takes no counts is told none, whatever it derives from."""
+        super().__init_subclass__()
+        code = getattr(vars(cls).get("hyper"), "__code__", None)
+        if code is not None and "counts" not in code.co_varnames and "uses_counts" not in vars(cls):
+            cls.uses_counts = False
 
     def slots(self, parameters: list[Array]) -> Slots:
         """What is remembered of each parameter, before the first step."""
         return {}
 
-    def hyper(self, step: int) -> tuple[float, ...]:
-        """The numbers of update number ``step``, from 0; the first is the learning rate."""
+    def hyper(self, step: int, counts: Sequence[int] | None = None) -> tuple[float, ...]:
+        """The numbers of update number ``step``, from 0; the first is the learning rate.
+
+        ``counts``: how many updates each of the parameters to be updated has had; None: ``step``, all of them. Those
+        whose ``uses_counts`` is true are told.
+        """
         return (rate_at(self.learning_rate, step),)
 
-    def prepared(self, parameters: list[Array], gradients: list[Array]) -> list[Array]:
-        """The gradients, clipped and with weight decay."""
+    def prepared(
+        self,
+        parameters: list[Array],
+        gradients: list[Array],
+        by_norm: Callable[[list[Array], float], list[Array]] | None = None,
+    ) -> list[Array]:
+        """The gradients, clipped and with weight decay. ``by_norm``: a twin of ``clipped_by_norm``."""
         if self.clip_value is not None:
             gradients = [_clipped(g, self.clip_value) for g in gradients]
         if self.clip_norm is not None and gradients:
-            xp = namespace(gradients[0])
-            squares = [xp.sum(g * g) for g in gradients]
-            norm = xp.sqrt(sum(squares[1:], squares[0]))
-            scale = xp.minimum(self.clip_norm / (norm + 1e-6), xp.ones_like(norm))
-            gradients = [g * scale for g in gradients]
+            gradients = (by_norm or clipped_by_norm)(gradients, self.clip_norm)
         if self.weight_decay and not self.decoupled:
             gradients = [g + self.weight_decay * w for w, g in zip(parameters, gradients, strict=True)]
         return gradients
+
+    def largest(self, finfo: Any) -> float:
+        """What a finite gradient counts as at most where it is squared, in a dtype of that ``finfo``."""
+        return self.ROOM * sqrt(float(finfo.max))
+
+    def bounded(self, gradients: list[Array]) -> list[Array]:
+        """The gradients as they are squared: none but infinity is larger than ``largest``."""
+        return [_bounded(g, self.largest(namespace(g).finfo(g.dtype))) for g in gradients]
+
+    def check(self, parameters: list[Array], gradients: list[Array], slots: Slots, *kinds: str) -> None:
+        """Whether gradients and slots are arrays of each parameter's shape and dtype; ValueError if they are not."""
+        missing = [kind for kind in kinds if kind not in slots]
+        if missing:
+            raise ValueError(
+                f"{self!r} remembers {' and '.join(map(repr, kinds))} of each parameter, but the slots are "
+                f"{', '.join(map(repr, slots)) or 'empty'}: make them with slots(parameters), before training begins"
+            )
+        for what, arrays in [("gradients", gradients), *((f"slots[{kind!r}]", slots[kind]) for kind in kinds)]:
+            if len(arrays) != len(parameters):
+                raise ValueError(f"{what} holds {len(arrays)} arrays for {len(parameters)} parameters")
+            for i, (w, a) in enumerate(zip(parameters, arrays, strict=True)):
+                try:
+                    fits = a.shape == w.shape and (a.dtype is w.dtype or a.dtype == w.dtype)
+                except AttributeError:
+                    raise TypeError(f"{what}[{i}] must be an array like its parameter, got {a!r:.60}") from None
+                if not fits:
+                    raise ValueError(
+                        f"{what}[{i}] has shape {tuple(a.shape)} and dtype {a.dtype}, but its parameter "
+                        f"{tuple(w.shape)} and {w.dtype}"
+                    )
 
     def __repr__(self) -> str:
         usual = {"weight_decay": 0.01 if self.decoupled else 0.0}
         extras = {name: value for name, value in vars(self).items() if name != "learning_rate"}
         shown = "".join(f", {name}={value}" for name, value in extras.items() if value and value != usual.get(name))
         return f"{type(self).__name__}({self.learning_rate}{shown})"
+
+
+def clipped_by_norm(gradients: list[Array], limit: float) -> list[Array]:
+    """All gradients times limit / (norm + 1e-6), where their common norm is larger than that.
+
+    Where the largest is more than 1e15 they are divided by it first, since their squares may be too large for them.
+    """
+    sizes = [namespace(g).max(namespace(g).abs(g)) for g in gradients if prod(g.shape)]
+    if not sizes:
+        return gradients
+    xp, largest, limit = namespace(sizes[0]), sizes[0], _representable(limit, sizes[0])
+    for size in sizes[1:]:
+        largest = xp.maximum(largest, size)
+    one = xp.ones_like(largest)
+    unit = xp.where(xp.isfinite(largest) & (largest > 1e15), largest, one)
+    scaled = [g / unit for g in gradients]
+    squares = [xp.sum(xp.reshape(g * g, (-1,))) for g in scaled]  # in C order, whatever the order in memory
+    norm = xp.sqrt(sum(squares[1:], squares[0]))
+    scale = xp.minimum(limit / (norm + 1e-6 / unit), unit)
+    return [g * scale for g in scaled]
+
+
+def _clipped(g: Array, limit: float) -> Array:
+    xp = namespace(g)
+    bound = xp.zeros_like(g) + _representable(limit, g)
+    return xp.maximum(xp.minimum(g, bound), -bound)
+
+
+def _bounded(g: Array, limit: float) -> Array:
+    xp = namespace(g)
+    return xp.where(xp.isfinite(g), _clipped(g, limit), g)
+
+
+def _representable(limit: float, g: Array) -> float:
+    """A limit as a number of the kind of ``g``: one that is out of its reach is no limit."""
+    return limit if limit < 1e38 else min(limit, float(namespace(g).finfo(g.dtype).max))
+
+
+def _quiet(parameters: list[Array]) -> AbstractContextManager[Any]:
+    """Numbers that underflow are part of every update, whatever ``numpy.seterr`` was told."""
+    xp: Any = namespace(parameters[0]) if parameters else None
+    return xp.errstate(under="ignore") if getattr(xp, "__name__", "") == "numpy" else nullcontext()
+
+
+def _zeros(parameters: list[Array]) -> list[Array]:
+    return [namespace(w).zeros_like(w) for w in parameters]
+
+
+def _momentum_beside(sgd: Any, momentum: float) -> None:
+    if momentum == 0.0 and vars(sgd).get("nesterov"):
+        raise ValueError("momentum must be more than 0 beside nesterov=True: set nesterov to False first")
+
+
+def _nesterov_beside(sgd: Any, nesterov: bool) -> None:
+    if nesterov and not vars(sgd).get("momentum"):
+        raise ValueError("nesterov=True needs a momentum, such as SGD(0.1, momentum=0.9, nesterov=True)")
 
 
 class SGD(Optimizer):
@@ -78,6 +250,9 @@ class SGD(Optimizer):
     (0.1,)
     """
 
+    momentum: Any = Setting(in_range(0.0, 1.0), beside=_momentum_beside)
+    nesterov: Any = Setting(flag, beside=_nesterov_beside)
+
     def __init__(
         self,
         learning_rate: LearningRate = 1e-2,
@@ -89,12 +264,8 @@ class SGD(Optimizer):
         clip_value: float | None = None,
     ):
         super().__init__(learning_rate, weight_decay, clip_norm, clip_value)
-        self.momentum = _in_range("momentum", momentum, 0.0, 1.0)
-        if isinstance(nesterov, (str, bytes)):
-            raise TypeError(f"nesterov must be True or False, got {nesterov!r}")
-        if nesterov and self.momentum == 0.0:
-            raise ValueError("nesterov=True needs a momentum, such as SGD(0.1, momentum=0.9, nesterov=True)")
-        self.nesterov = bool(nesterov)
+        self.momentum = momentum
+        self.nesterov = nesterov
 
     def slots(self, parameters: list[Array]) -> Slots:
         return {"velocity": _zeros(parameters)} if self.momentum else {}  # so the first v is the first gradient
@@ -103,25 +274,32 @@ class SGD(Optimizer):
         self, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: tuple[Any, ...]
     ) -> tuple[list[Array], Slots]:
         (lr,) = hyper
-        gradients = self.prepared(parameters, gradients)
         if self.momentum == 0.0:
-            return [w - lr * g for w, g in zip(parameters, gradients, strict=True)], {}
-        velocity = [self.momentum * v + g for v, g in zip(slots["velocity"], gradients, strict=True)]
-        along = velocity
-        if self.nesterov:
-            along = [g + self.momentum * v for g, v in zip(gradients, velocity, strict=True)]
-        return [w - lr * d for w, d in zip(parameters, along, strict=True)], {"velocity": velocity}
+            self.check(parameters, gradients, slots)
+            with _quiet(parameters):
+                gradients = self.prepared(parameters, gradients)
+                return [w - lr * g for w, g in zip(parameters, gradients, strict=True)], slots
+        self.check(parameters, gradients, slots, "velocity")
+        with _quiet(parameters):
+            gradients = self.prepared(parameters, gradients)
+            velocity = [self.momentum * v + g for v, g in zip(slots["velocity"], gradients, strict=True)]
+            along = velocity
+            if self.nesterov:
+                along = [g + self.momentum * v for g, v in zip(gradients, velocity, strict=True)]
+            return [w - lr * d for w, d in zip(parameters, along, strict=True)], {"velocity": velocity}
 
 
 class AdaGrad(Optimizer):
     """Steps that shrink where gradients have been large: s <- s + (dE/dw)**2, w <- w - lr * dE/dw / (sqrt(s) + 1e-10).
 
+    A gradient counts as at most 2.8e14 in float32 (2e149 in float64): the sum of 2**32 such squares fits.
     The arguments are those of every optimizer: see ``Optimizer``.
 
     Source: J. Duchi et al., "Adaptive subgradient methods for online learning and stochastic optimization", 2011.
     """
 
     EPSILON = 1e-10
+    ROOM = 2.0**-16
 
     def __init__(
         self,
@@ -140,24 +318,25 @@ class AdaGrad(Optimizer):
         self, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: tuple[Any, ...]
     ) -> tuple[list[Array], Slots]:
         (lr,) = hyper
-        gradients = self.prepared(parameters, gradients)
-        squares = [s + g * g for s, g in zip(slots["squares"], gradients, strict=True)]
-        new = [
-            w - lr * g / (namespace(s).sqrt(s) + self.EPSILON)
-            for w, g, s in zip(parameters, gradients, squares, strict=True)
-        ]
-        return new, {"squares": squares}
+        self.check(parameters, gradients, slots, "squares")
+        with _quiet(parameters):
+            gradients = self.bounded(self.prepared(parameters, gradients))
+            squares = [s + g * g for s, g in zip(slots["squares"], gradients, strict=True)]
+            return _by_root(parameters, gradients, squares, lr, self.EPSILON), {"squares": squares}
 
 
 class RMSprop(Optimizer):
     """AdaGrad that forgets: s <- decay * s + (1 - decay) * (dE/dw)**2, w <- w - lr * dE/dw / (sqrt(s) + 1e-8).
 
-    ``decay`` in [0, 1). The other arguments are those of every optimizer: see ``Optimizer``.
+    ``decay`` in [0, 1). A gradient counts as at most 9.2e18 in float32 (6.7e153 in float64). The other arguments are
+    those of every optimizer: see ``Optimizer``.
 
     Source: T. Tieleman, G. Hinton, "Neural networks for machine learning", lecture 6.5, 2012.
     """
 
     EPSILON = 1e-8
+
+    decay: Any = Setting(in_range(0.0, 1.0))
 
     def __init__(
         self,
@@ -169,7 +348,7 @@ class RMSprop(Optimizer):
         clip_value: float | None = None,
     ):
         super().__init__(learning_rate, weight_decay, clip_norm, clip_value)
-        self.decay = _in_range("decay", decay, 0.0, 1.0)
+        self.decay = decay
 
     def slots(self, parameters: list[Array]) -> Slots:
         return {"squares": _zeros(parameters)}
@@ -178,14 +357,21 @@ class RMSprop(Optimizer):
         self, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: tuple[Any, ...]
     ) -> tuple[list[Array], Slots]:
         (lr,) = hyper
-        gradients = self.prepared(parameters, gradients)
+        self.check(parameters, gradients, slots, "squares")
         old, new = self.decay, 1.0 - self.decay
-        squares = [old * s + new * (g * g) for s, g in zip(slots["squares"], gradients, strict=True)]
-        moved = [
-            w - lr * g / (namespace(s).sqrt(s) + self.EPSILON)
-            for w, g, s in zip(parameters, gradients, squares, strict=True)
-        ]
-        return moved, {"squares": squares}
+        with _quiet(parameters):
+            gradients = self.bounded(self.prepared(parameters, gradients))
+            squares = [old * s + new * (g * g) for s, g in zip(slots["squares"], gradients, strict=True)]
+            return _by_root(parameters, gradients, squares, lr, self.EPSILON), {"squares": squares}
+
+
+def _by_root(
+    parameters: list[Array], gradients: list[Array], squares: list[Array], lr: Any, epsilon: float
+) -> list[Array]:
+    """w - lr * dE/dw / (sqrt(s) + epsilon)."""
+    return [
+        w - lr * g / (namespace(s).sqrt(s) + epsilon) for w, g, s in zip(parameters, gradients, squares, strict=True)
+    ]
 
 
 class Adam(Optimizer):
@@ -194,13 +380,22 @@ class Adam(Optimizer):
         m <- beta1 * m + (1 - beta1) * dE/dw             v <- beta2 * v + (1 - beta2) * (dE/dw)**2
         w <- w - lr * (m / (1 - beta1**t)) / (sqrt(v / (1 - beta2**t)) + epsilon),  t = 1 at the first update
 
-    ``beta1``, ``beta2`` in [0, 1). The other arguments are those of every optimizer: see ``Optimizer``.
+    t is each parameter's own: a layer that joins later begins at 1. ``beta1``, ``beta2`` in [0, 1). ``epsilon``
+    counts as at least 1e-22 in float32 (1.5e-157 in float64), so that where all gradients have been zero nothing moves.
+    A gradient counts as at most 9.2e18 in float32 (6.7e153 in float64). The other arguments are those of every
+    optimizer: see ``Optimizer``.
 
     Source: D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
 
     >>> [round(number, 6) for number in Adam(0.1).hyper(0)]  # lr, lr / (1 - beta1**t), 1 / sqrt(1 - beta2**t)
     [0.1, 1.0, 31.622777]
     """
+
+    uses_counts = True
+
+    beta1: Any = Setting(in_range(0.0, 1.0))
+    beta2: Any = Setting(in_range(0.0, 1.0))
+    epsilon: Any = Setting(in_range(0.0))
 
     def __init__(
         self,
@@ -214,31 +409,60 @@ class Adam(Optimizer):
         clip_value: float | None = None,
     ):
         super().__init__(learning_rate, weight_decay, clip_norm, clip_value)
-        self.beta1 = _in_range("beta1", beta1, 0.0, 1.0)
-        self.beta2 = _in_range("beta2", beta2, 0.0, 1.0)
-        self.epsilon = _in_range("epsilon", epsilon, 0.0)
+        self.beta1 = beta1
+        self.beta2 = beta2
+        self.epsilon = epsilon
 
     def slots(self, parameters: list[Array]) -> Slots:
         return {"mean": _zeros(parameters), "square": _zeros(parameters)}
 
-    def hyper(self, step: int) -> tuple[float, ...]:
+    def hyper(self, step: int, counts: Sequence[int] | None = None) -> tuple[float, ...]:
+        """The learning rate lr, then lr / (1 - beta1**t) and 1 / sqrt(1 - beta2**t): once, where all parameters have
+        had equally many updates, else for each in turn."""
         lr = rate_at(self.learning_rate, step)
-        return lr, lr / (1.0 - self.beta1 ** (step + 1)), 1.0 / sqrt(1.0 - self.beta2 ** (step + 1))
+        if counts is None or len(counts) == 0:
+            return lr, *self._corrections(lr, step + 1)
+        if all(count == counts[0] for count in counts):
+            return lr, *self._corrections(lr, counts[0] + 1)
+        return lr, *(corrected for count in counts for corrected in self._corrections(lr, count + 1))
+
+    def _corrections(self, lr: float, t: int) -> tuple[float, float]:
+        t = int(t)  # with one of NumPy's the answers would be too
+        return lr / (1.0 - self.beta1**t), 1.0 / sqrt(1.0 - self.beta2**t)
+
+    def corrections(self, hyper: Sequence[Any], parameters: list[Array]) -> list[tuple[Any, Any]]:
+        """The two numbers behind the learning rate, for each parameter, from the one pair or the many in ``hyper``."""
+        n = len(parameters)
+        if len(hyper) == 3:
+            return [(hyper[1], hyper[2])] * n
+        if len(hyper) != 1 + 2 * n:
+            raise ValueError(
+                f"{type(self).__name__} takes 3 numbers, or {1 + 2 * n} for {n} parameters of which each has its own "
+                f"count, got {len(hyper)}: take those of hyper(step, counts)"
+            )
+        return list(zip(hyper[1::2], hyper[2::2], strict=True))
+
+    def epsilon_in(self, finfo: Any) -> float:
+        """What epsilon counts as in a dtype of that ``finfo``, never zero: 0 / epsilon is 0."""
+        return max(self.epsilon, 1e-3 * sqrt(float(finfo.smallest_normal)))
 
     def update(
         self, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: tuple[Any, ...]
     ) -> tuple[list[Array], Slots]:
-        lr, lr_of_mean, root = hyper
-        gradients = self.prepared(parameters, gradients)
+        self.check(parameters, gradients, slots, "mean", "square")
+        lr, corrections = hyper[0], self.corrections(hyper, parameters)
         b1, b2 = self.beta1, self.beta2
-        mean = [b1 * m + (1.0 - b1) * g for m, g in zip(slots["mean"], gradients, strict=True)]
-        square = [b2 * v + (1.0 - b2) * (g * g) for v, g in zip(slots["square"], gradients, strict=True)]
-        if self.decoupled and self.weight_decay:
-            parameters = [w * (1.0 - lr * self.weight_decay) for w in parameters]
-        new = [
-            w - lr_of_mean * m / (namespace(v).sqrt(v) * root + self.epsilon)
-            for w, m, v in zip(parameters, mean, square, strict=True)
-        ]
+        with _quiet(parameters):
+            gradients = self.bounded(self.prepared(parameters, gradients))
+            mean = [b1 * m + (1.0 - b1) * g for m, g in zip(slots["mean"], gradients, strict=True)]
+            square = [b2 * v + (1.0 - b2) * (g * g) for v, g in zip(slots["square"], gradients, strict=True)]
+            if self.decoupled and self.weight_decay:
+                parameters = [w * (1.0 - lr * self.weight_decay) for w in parameters]
+            new = [
+                w - lr_of_mean * m / (xp.sqrt(v) * root + self.epsilon_in(xp.finfo(v.dtype)))
+                for (lr_of_mean, root), w, m, v in zip(corrections, parameters, mean, square, strict=True)
+                for xp in [namespace(v)]
+            ]
         return new, {"mean": mean, "square": square}
 
 
@@ -270,79 +494,3 @@ class AdamW(Adam):
             clip_norm=clip_norm,
             clip_value=clip_value,
         )
-
-
-def _zeros(parameters: list[Array]) -> list[Array]:
-    return [namespace(w).zeros_like(w) for w in parameters]
-
-
-def _clipped(g: Array, limit: float) -> Array:
-    xp = namespace(g)
-    bound = xp.zeros_like(g) + limit
-    return xp.maximum(xp.minimum(g, bound), -bound)
-
-
-def _in_range(what: str, value: Any, least: float, limit: float | None = None) -> float:
-    """A number in [least, limit), as a Python float."""
-    where = f"in [{least:g}, {limit:g})" if limit is not None else f"{least:g} or more, and finite"
-    if isinstance(value, (str, bytes, bool)) or not hasattr(value, "__float__"):
-        raise TypeError(f"{what} must be a number {where}, got {value!r:.60}")
-    try:
-        number = float(value)
-    except OverflowError:
-        raise ValueError(f"{what} must be {where}, got a number too large for a float") from None
-    if not (least <= number and number < (limit if limit is not None else float("inf"))):
-        raise ValueError(f"{what} must be {where}, got {value!r:.60}")
-    return number
-
-
-def _positive(what: str, value: Any) -> float:
-    number = _in_range(what, value, 0.0)
-    if number == 0.0:
-        raise ValueError(f"{what} must be more than 0, or None for no clipping, got {value!r:.60}")
-    return number
-
-
-def check_learning_rate(learning_rate: Any) -> LearningRate:
-    """Returns the learning rate as a float, or the schedule as it is; ValueError or TypeError otherwise."""
-    if isinstance(learning_rate, type):
-        name = learning_rate.__name__
-        raise TypeError(f"learning_rate must be a number or a schedule, got the class {name}: write {name}(...)")
-    if callable(learning_rate):
-        return learning_rate
-    return check_number(learning_rate)
-
-
-def check_number(learning_rate: Any) -> float:
-    """Returns the learning rate as a Python float, if it is a number, finite and not negative."""
-    if isinstance(learning_rate, (str, bytes, bool)):
-        raise TypeError(
-            f"learning_rate must be a number, or a schedule (a function of the step), got {learning_rate!r}"
-        )
-    try:
-        rate = float(learning_rate)
-    except OverflowError:
-        raise ValueError("learning_rate must be finite, got a number too large for a float") from None
-    except (TypeError, ValueError):
-        raise TypeError(
-            f"learning_rate must be a number, or a schedule (a function of the step), got {learning_rate!r}"
-        ) from None
-    if not (isfinite(rate) and rate >= 0.0):
-        raise ValueError(f"learning_rate must be finite and not negative, got {learning_rate!r}")
-    return rate
-
-
-def rate_at(learning_rate: LearningRate, step: int) -> float:
-    """The learning rate of update number ``step``, a Python float (a NumPy scalar would promote float32 arrays)."""
-    if type(learning_rate) is float:
-        return learning_rate
-    if not callable(learning_rate):  # set since the optimizer was made
-        return check_number(learning_rate)
-    rate: Any = None
-    try:
-        rate = learning_rate(step)
-        return check_number(rate)
-    except OverflowError as error:
-        raise ValueError(f"the schedule gave no finite number for step {step}: {error}") from None
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"the schedule gave {rate!r} for step {step}: {error}") from None

@@ -10,46 +10,61 @@ from typing import Any
 
 from portnn.layers import checks
 from portnn.optimizers import check_learning_rate, check_number, rate_at
+from portnn.settings import Setting, WithSettings, number
 
 
-class StepDecay:
+def _factor(what: str, value: Any) -> float:
+    factor = number(what, value)
+    if factor <= 0.0:
+        raise ValueError(f"{what} must be more than 0, got {value}")
+    return factor
+
+
+class StepDecay(WithSettings):
     """lr(k) = learning_rate * factor ** (k // every): multiplied by ``factor`` after every so many updates.
 
     >>> [StepDecay(1.0, 2, 0.5)(k) for k in range(5)]
     [1.0, 1.0, 0.5, 0.5, 0.25]
     """
 
+    learning_rate: Any = Setting(check_number)
+    every: Any = Setting(checks.size)
+    factor: Any = Setting(_factor)
+
     def __init__(self, learning_rate: float, every: int, factor: float):
-        self.learning_rate = check_number(learning_rate)
-        self.every = checks.size("every", every)
-        self.factor = _factor(factor)
+        self.learning_rate = learning_rate
+        self.every = every
+        self.factor = factor
 
     def __call__(self, k: int) -> float:
-        return self.learning_rate * _power(self.factor, k // self.every)
+        return _decayed(self.learning_rate, self.factor, k // self.every)
 
     def __repr__(self) -> str:
         return f"StepDecay({self.learning_rate:g}, {self.every}, {self.factor:g})"
 
 
-class ExponentialDecay:
+class ExponentialDecay(WithSettings):
     """lr(k) = learning_rate * factor ** k.
 
     >>> [ExponentialDecay(1.0, 0.5)(k) for k in range(3)]
     [1.0, 0.5, 0.25]
     """
 
+    learning_rate: Any = Setting(check_number)
+    factor: Any = Setting(_factor)
+
     def __init__(self, learning_rate: float, factor: float):
-        self.learning_rate = check_number(learning_rate)
-        self.factor = _factor(factor)
+        self.learning_rate = learning_rate
+        self.factor = factor
 
     def __call__(self, k: int) -> float:
-        return self.learning_rate * _power(self.factor, k)
+        return _decayed(self.learning_rate, self.factor, k)
 
     def __repr__(self) -> str:
         return f"ExponentialDecay({self.learning_rate:g}, {self.factor:g})"
 
 
-class CosineDecay:
+class CosineDecay(WithSettings):
     """lr(k) = learning_rate / 2 * (1 + cos(pi * min(k, steps) / steps)): half a wave down to zero; then zero.
 
     Source: I. Loshchilov, F. Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017 (one period).
@@ -58,9 +73,12 @@ class CosineDecay:
     [1.0, 0.854, 0.5, 0.146, 0.0, 0.0]
     """
 
+    learning_rate: Any = Setting(check_number)
+    steps: Any = Setting(checks.size)
+
     def __init__(self, learning_rate: float, steps: int):
-        self.learning_rate = check_number(learning_rate)
-        self.steps = checks.size("steps", steps)
+        self.learning_rate = learning_rate
+        self.steps = steps
 
     def __call__(self, k: int) -> float:
         return 0.5 * self.learning_rate * (1.0 + cos(pi * min(k, self.steps) / self.steps))
@@ -69,7 +87,7 @@ class CosineDecay:
         return f"CosineDecay({self.learning_rate:g}, {self.steps})"
 
 
-class WarmUp:
+class WarmUp(WithSettings):
     """Rises in a straight line to the first rate of another schedule, then follows it from its beginning.
 
     lr(k) = schedule(0) * (k + 1) / steps for k < steps, then schedule(k - steps). ``schedule`` may be a number.
@@ -78,20 +96,23 @@ class WarmUp:
     [0.2, 0.4, 0.6000000000000001, 0.8, 0.8]
     """
 
+    schedule: Any = Setting(check_learning_rate)
+    steps: Any = Setting(checks.size)
+
     def __init__(self, schedule: float | Callable[[int], float], steps: int):
-        self.schedule = check_learning_rate(schedule)
-        self.steps = checks.size("steps", steps)
+        self.schedule = schedule
+        self.steps = steps
 
     def __call__(self, k: int) -> float:
         if k < self.steps:
-            return rate_at(self.schedule, 0) * (k + 1) / self.steps
+            return rate_at(self.schedule, 0) * ((k + 1) / self.steps)
         return rate_at(self.schedule, k - self.steps)
 
     def __repr__(self) -> str:
         return f"WarmUp({self.schedule}, {self.steps})"
 
 
-class OneCycle:
+class OneCycle(WithSettings):
     """Up to ``peak`` and far down again, along half waves, within ``steps`` updates; the last rate from then on.
 
     From peak / 25 up to ``peak`` in the first 30 % of the updates, then down to a 250,000th of it: with
@@ -106,9 +127,12 @@ class OneCycle:
 
     START, END, UP = 25.0, 250_000.0, 0.3
 
+    peak: Any = Setting(check_number)
+    steps: Any = Setting(checks.size)
+
     def __init__(self, peak: float, steps: int):
-        self.peak = check_number(peak)
-        self.steps = checks.size("steps", steps)
+        self.peak = peak
+        self.steps = steps
 
     def __call__(self, k: int) -> float:
         top, end = self.UP * self.steps - 1.0, self.steps - 1.0
@@ -126,15 +150,17 @@ def _wave(a: float, b: float, p: float) -> float:
     return b + 0.5 * (a - b) * (1.0 + cos(pi * p))
 
 
+def _decayed(rate: float, factor: float, n: int) -> float:
+    """rate * factor**n."""
+    power = _power(factor, n)
+    if 0.0 < power < inf:
+        return rate * power
+    # Out of a float's reach alone; a tiny rate may grow further, and a huge one shrink.
+    return rate * _power(factor, n // 2) * _power(factor, n - n // 2) if rate else 0.0
+
+
 def _power(factor: float, n: int) -> float:
     try:
         return factor**n
-    except OverflowError:
-        return inf  # which the train step refuses, naming the step
-
-
-def _factor(value: Any) -> float:
-    factor = checks.number("factor", value)
-    if factor <= 0.0:
-        raise ValueError(f"factor must be more than 0, got {value}")
-    return factor
+    except OverflowError:  # the answer is too large for a float, or n is
+        return 1.0 if factor == 1.0 else inf if factor > 1.0 else 0.0  # the train step refuses inf, naming the step

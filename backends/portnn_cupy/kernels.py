@@ -358,13 +358,21 @@ _ARGUMENTS = (
     "real *new_w{0}, real *new_s{0}, real *new_t{0}"
 )
 _CASE = (
-    "case {0}: update(n{0}, w{0}, g{0}, s{0}, t{0}, new_w{0}, new_s{0}, new_t{0}, kind, lr, r, q, a, b, c, e); break;"
-)
+    "case {0}: update(n{0}, w{0}, g{0}, s{0}, t{0}, new_w{0}, new_s{0}, new_t{0}, kind, NUMBERS); break;"
+)  # fmt: skip
+_NUMBERS = "lr, r, q, a, a1, b, b1, c, e, top"
 
-# The numbers of the step come from the device, where it holds them, else as they are; a, b, c, e are the optimizer's.
+# The numbers of the step come from the device, where it holds them, else as they are; the others are the optimizer's.
 UPDATE = r"""
-CALLED void update(number n, const real *w, const real *g, const real *s, const real *t,
-    real *new_w, real *new_s, real *new_t, int kind, real lr, real r, real q, real a, real b, real c, real e)
+/* A gradient whose square fits: none but infinity is larger than ``top``; NaN stays NaN. */
+INSIDE real bounded(real g, real top)
+{
+    real size = g < 0 ? -g : g;
+    return size > top && size - size == 0 ? (g < 0 ? -top : top) : g;
+}
+
+CALLED void update(number n, const real *w, const real *g, const real *s, const real *t, real *new_w, real *new_s,
+    real *new_t, int kind, REALS)
 {
     EACH(i, n) {
         if (kind == 0) new_w[i] = w[i] - lr * g[i];
@@ -372,12 +380,14 @@ CALLED void update(number n, const real *w, const real *g, const real *s, const 
             real v = a * s[i] + g[i];
             new_s[i] = v;
             new_w[i] = w[i] - lr * (kind == 1 ? v : g[i] + a * v);
-        } else if (kind == 3) {  /* squares: a of the old ones, b of the new one */
-            real v = a * s[i] + b * (g[i] * g[i]);
+        } else if (kind == 3) {  /* squares: a of the old ones, a1 of the new one */
+            real d = bounded(g[i], top), v = a * s[i] + a1 * (d * d);
             new_s[i] = v;
-            new_w[i] = w[i] - lr * g[i] / (SQRT(v) + e);
-        } else {  /* Adam: betas a and b, decoupled weight decay c; r = lr / (1 - a**t), q = 1 / sqrt(1 - b**t) */
-            real m = a * s[i] + ((real)1 - a) * g[i], v = b * t[i] + ((real)1 - b) * (g[i] * g[i]);
+            new_w[i] = w[i] - lr * d / (SQRT(v) + e);
+        } else {  /* Adam: betas a and b, a1 and b1 what they leave of 1 (here it would be rounded), decoupled weight
+                    decay c; r = lr / (1 - a**t), q = 1 / sqrt(1 - b**t) */
+            real d = bounded(g[i], top);
+            real m = a * s[i] + a1 * d, v = b * t[i] + b1 * (d * d);
             new_s[i] = m;
             new_t[i] = v;
             new_w[i] = w[i] * ((real)1 - lr * c) - r * m / (SQRT(v) * q + e);
@@ -385,8 +395,7 @@ CALLED void update(number n, const real *w, const real *g, const real *s, const 
     }
 }
 
-KERNEL void update_all(int kind, const real *lr_at, const real *r_at, const real *q_at, real lr, real r, real q,
-    real a, real b, real c, real e, ARGUMENTS)
+KERNEL void update_all(int kind, const real *lr_at, const real *r_at, const real *q_at, REALS, ARGUMENTS)
 {
     if (lr_at) lr = *lr_at;
     if (r_at) r = *r_at;
@@ -398,6 +407,7 @@ KERNEL void update_all(int kind, const real *lr_at, const real *r_at, const real
 """.replace("ARGUMENTS", ",\n    ".join(map(_ARGUMENTS.format, range(PARAMETERS)))).replace(
     "CASES", "\n    ".join(map(_CASE.format, range(PARAMETERS)))
 )
+UPDATE = UPDATE.replace("NUMBERS", _NUMBERS).replace("REALS", ", ".join(f"real {x}" for x in _NUMBERS.split(", ")))
 
 FUNCTIONS = {"float": ("tanhf", "expf", "logf", "sqrtf"), "double": ("tanh", "exp", "log", "sqrt")}
 

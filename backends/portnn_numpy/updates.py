@@ -1,11 +1,16 @@
 """Optimizers for NumPy: each pass writes into an array that becomes a result.
 
-Those named ``_step`` take gradients that are clipped and decayed already.
+Results lie in C order, whatever the order of what is given. The formulas are the plain ones: where a square is too
+large for its dtype NumPy notices it, and the portable update does the step, which sees to that.
+
+Numbers are made arrays of the parameters' dtype first: to convert a Python float takes NumPy as long as a small array.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy import add, divide, multiply, sqrt, subtract
 
 Array = Any
 Slots = dict[str, list[Array]]
@@ -15,49 +20,81 @@ Update = tuple[list[Array], Slots]
 
 def sgd_update(sgd: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
     """``SGD.update`` with one temporary array a parameter instead of two: it becomes the result."""
-    return sgd_step(sgd, parameters, sgd.prepared(parameters, gradients), slots, hyper)
+    if sgd.momentum or sgd.weight_decay or sgd.clip_norm is not None or sgd.clip_value is not None or not parameters:
+        return stepped(sgd_step, sgd, parameters, gradients, slots, hyper, ("velocity",) if sgd.momentum else ())
+    new = []
+    try:
+        dtype = parameters[0].dtype
+        lr = np.array(hyper[0], dtype)
+        for w, g in zip(parameters, gradients, strict=True):
+            if g.shape != w.shape or g.dtype is not dtype or w.dtype is not dtype or not g.flags.c_contiguous:
+                break
+            d = multiply(g, lr)
+            new.append(subtract(w, d, d))
+        else:
+            return new, slots
+    except (FloatingPointError, ValueError, TypeError, AttributeError):  # ``stepped`` knows more, or has better words
+        pass
+    return stepped(sgd_step, sgd, parameters, gradients, slots, hyper, ())
 
 
 def sgd_step(sgd: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
     """``sgd_update`` of gradients that are clipped and decayed already."""
     (lr,) = hyper
-    along, new_slots = gradients, {}
-    if sgd.momentum:
-        along = [_sum_into_first(sgd.momentum * v, g) for v, g in zip(slots["velocity"], gradients, strict=True)]
-        new_slots = {"velocity": along}
+    if not sgd.momentum:
+        return [_minus(w, lr * g) for w, g in zip(parameters, gradients, strict=True)], slots
+    new, velocity, dtype = [], [], None
+    for w, g, old in zip(parameters, gradients, slots["velocity"], strict=True):
+        if w.dtype is not dtype:
+            dtype = w.dtype
+            rate, momentum = _numbers(w, lr, sgd.momentum)
+        v = multiply(old, momentum)
+        velocity.append(add(v, g, v))
         if sgd.nesterov:
-            along = [_sum_into_first(sgd.momentum * v, g) for v, g in zip(along, gradients, strict=True)]
-    return [_minus(w, lr * d) for w, d in zip(parameters, along, strict=True)], new_slots
+            d = multiply(v, momentum)
+            add(d, g, d)
+            multiply(d, rate, d)
+        else:
+            d = multiply(v, rate)
+        new.append(_minus(w, d))
+    return new, {"velocity": velocity}
 
 
 def adam_update(adam: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
     """``Adam.update`` in twelve passes, of which each writes into the array that becomes a result."""
-    return adam_step(adam, parameters, adam.prepared(parameters, gradients), slots, hyper)
+    return stepped(adam_step, adam, parameters, gradients, slots, hyper, ("mean", "square"))
 
 
 def adam_step(adam: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
     """``adam_update`` of gradients that are clipped and decayed already."""
-    lr, lr_of_mean, root = hyper
-    b1, b2 = adam.beta1, adam.beta2
-    decay = 1.0 - lr * adam.weight_decay if adam.decoupled else 1.0
+    corrections, dtype, last = adam.corrections(hyper, parameters), None, None
+    decay = 1.0 - hyper[0] * adam.weight_decay if adam.decoupled else 1.0
+    b1, b2, epsilon = adam.beta1, adam.beta2, adam.epsilon
     new: list[Array] = []
     means: list[Array] = []
     squares: list[Array] = []
-    for w, g, m, v in zip(parameters, gradients, slots["mean"], slots["square"], strict=True):
-        mean, square, d = m * b1, v * b2, g * (1.0 - b1)
-        mean += d
-        np.multiply(g, g, out=d)
-        d *= 1.0 - b2
-        square += d
-        np.sqrt(square, out=d)
-        if lr_of_mean:
-            d *= root / lr_of_mean
-            d += adam.epsilon / lr_of_mean
-            np.divide(mean, d, out=d)
-        else:  # a schedule's zero
-            d[...] = 0.0
-        np.subtract(w if decay == 1.0 else w * decay, d, out=d)
-        new.append(d)
+    arrays = zip(parameters, gradients, slots["mean"], slots["square"], corrections, strict=True)
+    for w, g, m, v, pair in arrays:
+        if pair is not last or w.dtype is not dtype:
+            dtype, last = w.dtype, pair
+            rate, root = pair
+            if epsilon < 1e-20:
+                epsilon = adam.epsilon_in(np.finfo(dtype))
+            in_one = 1e-12 < rate < 1e12 and epsilon < 1.0  # then nothing overflows where they are divided by the rate
+            scale, floor = (root / rate, epsilon / rate) if in_one else (root, epsilon)
+            scale, floor, rate, old1, new1, old2, new2 = _numbers(w, scale, floor, rate, b1, 1.0 - b1, b2, 1.0 - b2)
+        mean, square, d = multiply(m, old1), multiply(v, old2), multiply(g, new1)
+        add(mean, d, mean)
+        multiply(g, g, d)
+        multiply(d, new2, d)
+        add(square, d, square)
+        sqrt(square, d)
+        multiply(d, scale, d)
+        add(d, floor, d)
+        divide(mean, d, d)
+        if not in_one:
+            multiply(d, rate, d)
+        new.append(subtract(w if decay == 1.0 else w * decay, d, d))
         means.append(mean)
         squares.append(square)
     return new, {"mean": means, "square": squares}
@@ -65,28 +102,38 @@ def adam_step(adam: Any, parameters: list[Array], gradients: list[Array], slots:
 
 def adagrad_update(adagrad: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
     """``AdaGrad.update`` in seven passes."""
-    return adagrad_step(adagrad, parameters, adagrad.prepared(parameters, gradients), slots, hyper)
+    return stepped(adagrad_step, adagrad, parameters, gradients, slots, hyper, ("squares",))
 
 
 def adagrad_step(adagrad: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
     """``adagrad_update`` of gradients that are clipped and decayed already."""
-    squares = [_sum_into_first(g * g, s) for s, g in zip(slots["squares"], gradients, strict=True)]
+    squares, dtype = [], None
+    for w, g, s in zip(parameters, gradients, slots["squares"], strict=True):
+        if w.dtype is not dtype:
+            dtype = w.dtype
+            (most,) = _numbers(w, adagrad.largest(np.finfo(w.dtype)) ** 2)
+        square = multiply(g, g)
+        if np.maximum.reduce(square, axis=None, initial=0.0) > most:
+            raise FloatingPointError("a square that leaves no room for sums")
+        squares.append(add(square, s, square))
     return _by_root(parameters, gradients, squares, hyper[0], adagrad.EPSILON), {"squares": squares}
 
 
 def rmsprop_update(rmsprop: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
     """``RMSprop.update`` in nine passes."""
-    return rmsprop_step(rmsprop, parameters, rmsprop.prepared(parameters, gradients), slots, hyper)
+    return stepped(rmsprop_step, rmsprop, parameters, gradients, slots, hyper, ("squares",))
 
 
 def rmsprop_step(rmsprop: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
     """``rmsprop_update`` of gradients that are clipped and decayed already."""
-    squares = []
-    for s, g in zip(slots["squares"], gradients, strict=True):
-        square = g * g
-        square *= 1.0 - rmsprop.decay
-        square += rmsprop.decay * s
-        squares.append(square)
+    squares, dtype = [], None
+    for w, g, s in zip(parameters, gradients, slots["squares"], strict=True):
+        if w.dtype is not dtype:
+            dtype = w.dtype
+            old, new = _numbers(w, rmsprop.decay, 1.0 - rmsprop.decay)
+        square = multiply(g, g)
+        multiply(square, new, square)
+        squares.append(add(square, multiply(s, old), square))
     return _by_root(parameters, gradients, squares, hyper[0], rmsprop.EPSILON), {"squares": squares}
 
 
@@ -94,21 +141,95 @@ def _by_root(
     parameters: list[Array], gradients: list[Array], squares: list[Array], lr: float, epsilon: float
 ) -> list[Array]:
     """w - lr * dE/dw / (sqrt(s) + epsilon)."""
-    new = []
+    new, dtype = [], None
     for w, g, s in zip(parameters, gradients, squares, strict=True):
-        root, d = np.sqrt(s), lr * g
-        root += epsilon
-        d /= root
-        new.append(_minus(w, d))
+        if w.dtype is not dtype:
+            dtype = w.dtype
+            rate, floor = _numbers(w, lr, epsilon)
+        root, d = sqrt(s), multiply(g, rate)
+        add(root, floor, root)
+        new.append(_minus(w, divide(d, root, d)))
     return new
 
 
-def _sum_into_first(temporary: Array, b: Array) -> Array:
-    return np.add(temporary, b, out=temporary)
+def _numbers(w: Array, *numbers: float) -> list[Array]:
+    return [np.array(number, w.dtype) for number in numbers]
 
 
 def _minus(a: Array, temporary: Array) -> Array:
-    return np.subtract(a, temporary, out=temporary)
+    return subtract(a, temporary, temporary)
+
+
+# -- around a step -----------------------------------------------------------------------------------------------------
+
+
+def stepped(
+    step: Callable[..., Update],
+    optimizer: Any,
+    parameters: list[Array],
+    gradients: list[Array],
+    slots: Slots,
+    hyper: Hyper,
+    kinds: tuple[str, ...],
+) -> Update:
+    """A step on prepared gradients in C order; by the portable update where that will not do."""
+    parameters, gradients, slots = in_order(optimizer, parameters, gradients, slots, kinds)
+    try:
+        if step is sgd_step and optimizer.clip_norm is None:  # no squares
+            return step(optimizer, parameters, optimizer.prepared(parameters, gradients), slots, hyper)
+        with np.errstate(over="raise", under="ignore"):
+            return step(optimizer, parameters, _prepared(optimizer, parameters, gradients), slots, hyper)
+    except (FloatingPointError, TypeError):  # too large for the dtype; or no array comes of arrays without axes
+        return optimizer.update(parameters, gradients, slots, hyper)
+
+
+def in_order(
+    optimizer: Any, parameters: list[Array], gradients: list[Array], slots: Slots, kinds: tuple[str, ...]
+) -> tuple[list[Array], list[Array], Slots]:
+    """Parameters, gradients and those kinds of slots, known to be alike and in C order."""
+    if not _are_alike(parameters, gradients, slots, kinds):
+        optimizer.check(parameters, gradients, slots, *kinds)
+        slots = {kind: [np.asarray(a, order="C") for a in slots[kind]] for kind in kinds} if kinds else slots
+        parameters, gradients = ([np.asarray(a, order="C") for a in arrays] for arrays in (parameters, gradients))
+    return parameters, gradients, slots
+
+
+def _are_alike(parameters: list[Array], gradients: list[Array], slots: Slots, kinds: tuple[str, ...]) -> bool:
+    """Whether everything is as a network has it; if not, it is looked at again, more slowly."""
+    try:
+        for w, *others in zip(parameters, gradients, *[slots[kind] for kind in kinds], strict=True):
+            shape, dtype = w.shape, w.dtype
+            if not w.flags.c_contiguous:
+                return False
+            for a in others:
+                if a.shape != shape or a.dtype is not dtype or not a.flags.c_contiguous:
+                    return False
+    except (KeyError, ValueError, AttributeError):
+        return False
+    return True
+
+
+def prepared(optimizer: Any, parameters: list[Array], gradients: list[Array]) -> list[Array]:
+    """The gradients, clipped and with weight decay; what is given lies in C order."""
+    try:
+        with np.errstate(over="raise", under="ignore"):
+            return _prepared(optimizer, parameters, gradients)
+    except FloatingPointError:
+        with np.errstate(under="ignore"):
+            return optimizer.prepared(parameters, gradients)
+
+
+def _prepared(optimizer: Any, parameters: list[Array], gradients: list[Array]) -> list[Array]:
+    if optimizer.clip_norm is None:
+        return optimizer.prepared(parameters, gradients)
+    return optimizer.prepared(parameters, gradients, clipped_by_norm)
+
+
+def clipped_by_norm(gradients: list[Array], limit: float) -> list[Array]:
+    """The portable one's plain formula: the square of a gradient may overflow, which NumPy notices."""
+    squares = [add.reduce(g * g, axis=None) for g in gradients]
+    scale = limit / (float(sqrt(sum(squares[1:], squares[0]))) + 1e-6)
+    return gradients if scale >= 1.0 else [g * scale for g in gradients]
 
 
 TWINS: dict[str, Any] = {

@@ -1,15 +1,27 @@
-"""Optimizers: a parameter, its gradient and what is remembered of it are read once, and the new ones written once."""
+"""Optimizers: a parameter, its gradient and what is remembered of it are read once, and the new ones written once.
 
-from functools import partial
+A loop trusts that all its arrays have the size of the first: ``each`` sees to that.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from math import copysign, inf
 from typing import Any
 
 import numpy as np
 
 from portnn_numpy import updates as one_by_one
-from portnn_numpy.compiled.jit import LEAST, Array, jit, writable
+from portnn_numpy.compiled.jit import LEAST, Array, jit
 
 Slots = dict[str, list[Array]]
+Hyper = tuple[float, ...]
 Update = tuple[list[Array], Slots]
+
+
+@jit
+def _bounded(g: Any, most: Any) -> Any:
+    """A gradient whose square fits into its dtype; infinity and NaN stay what they are."""
+    return copysign(most, g) if most < abs(g) < inf else g
 
 
 @jit
@@ -29,82 +41,105 @@ def _nesterov(w: Array, g: Array, v: Array, new: Array, velocity: Array, lr: Any
 
 
 @jit
-def _squares(w: Array, g: Array, s: Array, new: Array, squares: Array, lr: Any, old: Any, part: Any, eps: Any) -> None:
+def _squares(
+    w: Array, g: Array, s: Array, new: Array, squares: Array, lr: Any, old: Any, part: Any, eps: Any, most: Any
+) -> None:
     for i in range(w.shape[0]):
-        square = old * s[i] + part * (g[i] * g[i])
+        gradient = _bounded(g[i], most)
+        square = old * s[i] + part * (gradient * gradient)
         squares[i] = square
-        new[i] = w[i] - lr * g[i] / (np.sqrt(square) + eps)
+        new[i] = w[i] - lr * gradient / (np.sqrt(square) + eps)
 
 
 @jit
 def _adam(
     w: Array, g: Array, m: Array, v: Array, new: Array, means: Array, squares: Array,
-    lr: Any, root: Any, b1: Any, c1: Any, b2: Any, c2: Any, eps: Any, decay: Any,
+    lr: Any, root: Any, b1: Any, c1: Any, b2: Any, c2: Any, eps: Any, decay: Any, most: Any,
 ) -> None:  # fmt: skip
     for i in range(w.shape[0]):
-        mean = b1 * m[i] + c1 * g[i]
-        square = b2 * v[i] + c2 * (g[i] * g[i])
+        gradient = _bounded(g[i], most)
+        mean = b1 * m[i] + c1 * gradient
+        square = b2 * v[i] + c2 * (gradient * gradient)
         means[i] = mean
         squares[i] = square
         new[i] = decay * w[i] - lr * mean / (np.sqrt(square) * root + eps)
 
 
-def sgd_update(
-    sgd: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: tuple[float, ...]
-) -> Update:
-    if not sgd.momentum:  # two passes over memory take no longer than one loop would
+def sgd_update(sgd: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
+    if not sgd.momentum or not _are_worth_it(parameters):  # two passes over memory take no longer than one loop would
         return one_by_one.sgd_update(sgd, parameters, gradients, slots, hyper)
     loop, numbers = _nesterov if sgd.nesterov else _momentum, (*hyper, sgd.momentum)
-    plain = partial(one_by_one.sgd_step, sgd, hyper=hyper)
-    return each(loop, numbers, plain, parameters, sgd.prepared(parameters, gradients), slots)
+    return each(loop, [numbers] * len(parameters), sgd, parameters, gradients, slots, ("velocity",))
 
 
-def adam_update(
-    adam: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: tuple[float, ...]
-) -> Update:
-    lr, lr_of_mean, root = hyper
-    decay = 1.0 - lr * adam.weight_decay if adam.decoupled else 1.0
-    b1, b2 = adam.beta1, adam.beta2
-    numbers = (lr_of_mean, root, b1, 1.0 - b1, b2, 1.0 - b2, adam.epsilon, decay)
-    plain = partial(one_by_one.adam_step, adam, hyper=hyper)
-    return each(_adam, numbers, plain, parameters, adam.prepared(parameters, gradients), slots)
+def adam_update(adam: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
+    if not _are_worth_it(parameters):
+        return one_by_one.adam_update(adam, parameters, gradients, slots, hyper)
+    decay = 1.0 - hyper[0] * adam.weight_decay if adam.decoupled else 1.0
+    b1, b2, info = adam.beta1, adam.beta2, _finfo(parameters[0].dtype)
+    same = b1, 1.0 - b1, b2, 1.0 - b2, adam.epsilon_in(info), decay, adam.largest(info)
+    numbers = [(*pair, *same) for pair in adam.corrections(hyper, parameters)]
+    return each(_adam, numbers, adam, parameters, gradients, slots, ("mean", "square"))
 
 
-def adagrad_update(
-    adagrad: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: tuple[float, ...]
-) -> Update:
-    numbers = (*hyper, 1.0, 1.0, adagrad.EPSILON)
-    plain = partial(one_by_one.adagrad_step, adagrad, hyper=hyper)
-    return each(_squares, numbers, plain, parameters, adagrad.prepared(parameters, gradients), slots)
+def adagrad_update(adagrad: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
+    if not _are_worth_it(parameters):
+        return one_by_one.adagrad_update(adagrad, parameters, gradients, slots, hyper)
+    numbers = (*hyper, 1.0, 1.0, adagrad.EPSILON, adagrad.largest(_finfo(parameters[0].dtype)))
+    return each(_squares, [numbers] * len(parameters), adagrad, parameters, gradients, slots, ("squares",))
 
 
-def rmsprop_update(
-    rmsprop: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: tuple[float, ...]
-) -> Update:
-    numbers = (*hyper, rmsprop.decay, 1.0 - rmsprop.decay, rmsprop.EPSILON)
-    plain = partial(one_by_one.rmsprop_step, rmsprop, hyper=hyper)
-    return each(_squares, numbers, plain, parameters, rmsprop.prepared(parameters, gradients), slots)
+def rmsprop_update(rmsprop: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
+    if not _are_worth_it(parameters):
+        return one_by_one.rmsprop_update(rmsprop, parameters, gradients, slots, hyper)
+    most = rmsprop.largest(_finfo(parameters[0].dtype))
+    numbers = (*hyper, rmsprop.decay, 1.0 - rmsprop.decay, rmsprop.EPSILON, most)
+    return each(_squares, [numbers] * len(parameters), rmsprop, parameters, gradients, slots, ("squares",))
+
+
+def _are_worth_it(parameters: list[Array]) -> bool:
+    """Whether one is large enough for a loop to pay (a small network compiles nothing) and all are alike in dtype."""
+    for w in parameters:
+        if w.size >= LEAST:
+            dtype = w.dtype
+            return dtype.char in "fd" and dtype.isnative and {other.dtype for other in parameters} == {dtype}
+    return False
+
+
+@cache
+def _finfo(dtype: Any) -> Any:
+    return np.finfo(dtype)
 
 
 def each(
-    loop: Any, numbers: tuple[float, ...], plain: Any, parameters: list[Array], gradients: list[Array], slots: Slots
+    loop: Any,
+    numbers: Sequence[tuple[float, ...]],
+    optimizer: Any,
+    parameters: list[Array],
+    gradients: list[Array],
+    slots: Slots,
+    kinds: tuple[str, ...],
 ) -> Update:
-    """Runs a loop over every parameter: it takes w, dE/dw, the slots, the new ones of all but dE/dw, and the numbers.
-
-    Where all are small a plain twin does it, so that a small network compiles nothing.
-    """
-    if all(w.size < LEAST for w in parameters):
-        return plain(parameters, gradients, slots)
+    """Runs a loop over every parameter: it takes w, dE/dw, the slots, the new ones of all but dE/dw, its numbers."""
+    parameters, gradients, slots = one_by_one.in_order(optimizer, parameters, gradients, slots, kinds)
+    gradients = one_by_one.prepared(optimizer, parameters, gradients)
     new: list[Array] = []
-    new_slots: Slots = {kind: [] for kind in slots}
-    for i, (w, g) in enumerate(zip(parameters, gradients, strict=True)):
-        made, *remembered = (np.empty(w.shape, w.dtype) for _ in range(1 + len(slots)))
-        old = (w, g, *(arrays[i] for arrays in slots.values()))
-        loop(*(writable(a).reshape(-1) for a in (*old, made, *remembered)), *map(w.dtype.type, numbers))
-        new.append(made)
-        for kind, array in zip(slots, remembered, strict=True):
+    new_slots: Slots = {kind: [] for kind in kinds}
+    for w, g, own, *remembered in zip(parameters, gradients, numbers, *[slots[kind] for kind in kinds], strict=True):
+        if g.shape != w.shape:
+            raise ValueError(f"{type(optimizer).__name__}.prepared made of a gradient {w.shape} one of {g.shape}")
+        shape, dtype, number = w.shape, w.dtype, w.dtype.type
+        made = [np.empty(shape, dtype) for _ in range(1 + len(kinds))]
+        loop(*[_flat(a) for a in (w, g, *remembered)], *[a.reshape(-1) for a in made], *map(number, own))
+        new.append(made[0])
+        for kind, array in zip(kinds, made[1:], strict=True):
             new_slots[kind].append(array)
     return new, new_slots
+
+
+def _flat(a: Array) -> Array:
+    """1-D, as the loops are compiled for: a plain array without gaps, aligned and writable; a copy where it must be."""
+    return (a if type(a) is np.ndarray and a.flags.carray else np.array(a, order="C")).reshape(-1)
 
 
 TWINS: dict[str, Any] = {

@@ -1,0 +1,665 @@
+"""Optimizers at their edges: numbers too large, too small or none at all, counts of their own, arrays in any order,
+settings that are set later, schedules that run dry. In every implementation, against the formulas in Python's floats.
+"""
+
+import copy
+import math
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+
+import host_kernels
+import portnn
+import stand_in_cupy
+from portnn import SGD, AdaGrad, Adam, AdamW, CosineDecay, ExponentialDecay, OneCycle, RMSprop, StepDecay, WarmUp, ops
+from portnn.optimizers import Optimizer, rate_at
+from portnn.settings import Fixed, Setting, WithSettings, flag, number
+from portnn_numpy.numpy_backend import NumpyBackend
+
+N = 8200  # compiled loops serve arrays of so many numbers
+CPU = NumpyBackend()
+
+
+class Implementation:
+    """``update`` of an optimizer, given NumPy arrays and giving them."""
+
+    def __init__(self, backend, kernels, places_on_device=False):
+        self.backend, self.kernels, self.on_device = backend, kernels, places_on_device
+
+    def update(self, optimizer, w, g, slots, hyper):
+        there = self.backend.asarray
+        if self.on_device:
+            hyper = [there(np.array(h, w[0].dtype)) for h in hyper]
+        update = ops.twin(self.backend, self.kernels, type(optimizer).update)
+        with self.backend.scope():
+            given = {kind: list(map(there, arrays)) for kind, arrays in slots.items()}
+            new, made = update(optimizer, list(map(there, w)), list(map(there, g)), given, hyper)
+        home = self.backend.to_numpy
+        return [home(a) for a in new], {kind: [home(a) for a in arrays] for kind, arrays in made.items()}
+
+    def run(self, optimizer, values, gradients, steps, dtype="float32"):
+        """One parameter whose first numbers are ``values``, moved by the same gradients in every step."""
+        w, g = ([spread(v, dtype)] for v in (values, gradients))
+        slots = optimizer.slots(w)
+        for k in range(steps):
+            w, slots = self.update(optimizer, w, g, slots, optimizer.hyper(k))
+        assert w[0].dtype == dtype
+        return w[0][: len(values)], {kind: arrays[0][: len(values)] for kind, arrays in slots.items()}
+
+
+def spread(values, dtype):
+    x = np.zeros(N, dtype)
+    x[: len(values)] = values
+    return x
+
+
+NAMES = ["portable", "NumPy", "compiled", "CUDA source", "CUDA source, numbers on the device"]
+
+
+@pytest.fixture(params=NAMES)
+def made(request, monkeypatch):
+    if request.param == "compiled":
+        pytest.importorskip("numba", reason="Numba is not installed")
+        return Implementation(CPU, "auto")
+    if request.param.startswith("CUDA"):
+        if host_kernels.COMPILER is None:
+            pytest.skip(host_kernels.REASON)
+        backend = stand_in_cupy.install(monkeypatch).cupy_backend.CupyBackend()
+        return Implementation(backend, "auto", "device" in request.param)
+    return Implementation(NumpyBackend(compile=False), "portable" if request.param == "portable" else "auto")
+
+
+@pytest.fixture(params=NAMES[:3])
+def on_host(request):
+    if request.param == "compiled":
+        pytest.importorskip("numba", reason="Numba is not installed")
+        return Implementation(CPU, "auto")
+    return Implementation(NumpyBackend(compile=False), "portable" if request.param == "portable" else "auto")
+
+
+# -- the formulas, of one number ---------------------------------------------------------------------------------------
+
+
+def exactly(optimizer, w, g, steps):
+    """What a number becomes under the same gradient in every step, in Python's floats."""
+    v = m = s = 0.0
+    for k in range(steps):
+        lr, d = rate_at(optimizer.learning_rate, k), g
+        if optimizer.weight_decay and not optimizer.decoupled:
+            d += optimizer.weight_decay * w
+        if isinstance(optimizer, Adam):
+            b1, b2, t = optimizer.beta1, optimizer.beta2, k + 1
+            m, v = b1 * m + (1 - b1) * d, b2 * v + (1 - b2) * d * d
+            if optimizer.decoupled:
+                w -= lr * optimizer.weight_decay * w
+            root = math.sqrt(v / (1 - b2**t)) + optimizer.epsilon
+            w -= lr * (m / (1 - b1**t)) / root if m else 0.0
+        elif isinstance(optimizer, RMSprop):
+            s = optimizer.decay * s + (1 - optimizer.decay) * d * d
+            w -= lr * d / (math.sqrt(s) + optimizer.EPSILON)
+        elif isinstance(optimizer, AdaGrad):
+            s += d * d
+            w -= lr * d / (math.sqrt(s) + optimizer.EPSILON)
+        else:
+            m = optimizer.momentum * m + d
+            w -= lr * (d + optimizer.momentum * m if optimizer.nesterov else m)
+    return w
+
+
+def assert_exact(made, optimizer, values, gradients, steps, dtype="float32", tolerance=1e-5):
+    found, slots = made.run(optimizer, values, gradients, steps, dtype)
+    expected = [exactly(optimizer, w, g, steps) for w, g in zip(values, gradients, strict=True)]
+    assert found == pytest.approx(expected, rel=tolerance, abs=1e-30)
+    assert all(np.isfinite(a).all() for a in slots.values())
+
+
+# -- numbers at the edge -----------------------------------------------------------------------------------------------
+
+MIXED = [0.0, 1.0, -2.0, 0.5, 0.0]
+LARGE = [1e20, -3e38, 1e18, 1.0, 0.0]
+SQUARING = [Adam(0.1), AdamW(0.1), RMSprop(0.1), AdaGrad(0.1), Adam(0.1, beta1=0.0, beta2=0.0)]
+
+
+@pytest.mark.parametrize("optimizer", SQUARING, ids=repr)
+def test_squares_of_huge_gradients(made, optimizer):
+    assert_exact(made, optimizer, MIXED, LARGE, 6)
+
+
+@pytest.mark.parametrize("optimizer", SQUARING, ids=repr)
+def test_squares_of_huge_gradients_in_float64(made, optimizer):
+    """1e120 squared is 1e240, which Python's floats hold as well; 1e160 squared is not."""
+    assert_exact(made, optimizer, [0.0, 1.0], [1e120, -1e120], 3, "float64", 1e-12)
+    far, _ = made.run(optimizer, [0.0, 1.0], [1e160, -1e300], 3, "float64")
+    near, _ = made.run(optimizer, [0.0, 1.0], [1e10, -1e10], 3, "float64")
+    assert far == pytest.approx(near, rel=1e-9)
+
+
+def test_adagrad_sums_many_huge_squares(made):
+    assert_exact(made, AdaGrad(0.1), [0.0, 0.0], [1e38, -1.0], 100, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", SQUARING[:4], ids=repr)
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_gradients_that_are_no_numbers_are_not_hidden(made, optimizer):
+    found, _ = made.run(optimizer, [1.0, 1.0, 1.0, 1.0], [np.nan, np.inf, -np.inf, 1.0], 1)
+    assert np.isnan(found).tolist() == [True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    "make", [Adam, lambda lr: AdamW(lr, weight_decay=0.0), RMSprop, AdaGrad, SGD, lambda lr: SGD(lr, momentum=0.9)]
+)
+def test_a_rate_that_underflows(made, make):
+    """The last rates are 1e-63: zero in float32. In float64 such a rate is what a schedule ends in."""
+    for factor, dtype in ((0.5, "float32"), (0.02, "float64")):
+        optimizer = make(ExponentialDecay(1e-3, factor))
+        found, _ = made.run(optimizer, [1.0, 0.0, 0.5], [0.0, 0.0, 1.0], 200, dtype)
+        assert found[:2].tolist() == [1.0, 0.0]
+        assert found[2] == pytest.approx(exactly(optimizer, 0.5, 1.0, 200), rel=1e-5)
+
+
+@pytest.mark.parametrize("make", [Adam, RMSprop, AdaGrad, SGD])
+@pytest.mark.parametrize("rate", [0.0, 5e-324, 1e-310, 1e-40, 1e-20, 1e-13])
+def test_single_tiny_rates(made, make, rate):
+    assert_exact(made, make(rate), [0.0, 1.0, 1.0], [1.0, 0.0, -3.0], 3, "float64", 1e-6)
+    found, _ = made.run(make(rate), [1.0, 1.0], [0.0, -3.0], 3)
+    assert found.tolist() == [1.0, 1.0]
+
+
+def test_a_rate_of_zero_does_not_hide_nan(made):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        for make in (Adam, RMSprop, AdaGrad, SGD):
+            assert np.isnan(made.run(make(0.0), [1.0], [np.nan], 1)[0]).all(), make
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("epsilon", [0.0, 1e-60])
+def test_without_epsilon_a_gradient_of_zero_moves_nothing(made, dtype, epsilon):
+    for make in (Adam, AdamW):
+        optimizer = make(0.1, epsilon=epsilon, weight_decay=0.0)
+        assert_exact(made, optimizer, [1.0, 2.0, 3.0], [0.0, 1e-12, -1e10], 3, dtype)
+
+
+def test_steps_of_tiny_gradients_stay_small(made):
+    found, _ = made.run(Adam(0.1, epsilon=0.0), [0.0], [1e-30], 1)
+    assert abs(found[0]) < 0.1
+
+
+@pytest.mark.parametrize("beta1", [0.0, 0.9])
+@pytest.mark.parametrize("beta2", [0.0, 0.999, 1 - 2**-53])
+def test_betas_at_their_ends(made, beta1, beta2):
+    if beta2 == 1 - 2**-53:  # a square that is counted with a share of 1e-16
+        found, _ = made.run(Adam(0.1, beta1=beta1, beta2=beta2), [0.0], [2.0], 1, "float64")
+        assert found[0] == pytest.approx(-0.1, rel=1e-6)
+    else:
+        assert_exact(made, Adam(0.1, beta1=beta1, beta2=beta2), MIXED, [1.0, -2.0, 3.0, 1e-3, 0.0], 4)
+
+
+@pytest.mark.parametrize("make", [Adam, RMSprop, AdaGrad, AdamW])
+def test_weight_decay_of_huge_weights(made, make):
+    assert_exact(made, make(0.1, weight_decay=0.1), [1e25, -1e30, 1.0], [1.0, 2.0, 0.5], 2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [1e20, 3e38])
+def test_the_norm_of_huge_gradients(made, size, dtype):
+    found, _ = made.run(SGD(1.0, clip_norm=1.0), [0.0, 0.0, 0.0], [0.6 * size, -0.8 * size, 0.0], 1, dtype)
+    assert found == pytest.approx([-0.6, 0.8, 0.0], rel=1e-5)
+
+
+def test_the_norm_of_gradients_whose_norm_is_out_of_reach(made):
+    """Each fits into float32, their norm does not."""
+    found, _ = made.run(SGD(1.0, clip_norm=10.0), [0.0] * 4, [3e38] * 4, 1)
+    assert found == pytest.approx([-5.0] * 4, rel=1e-5)
+
+
+def test_a_limit_out_of_reach_is_no_limit(made):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for limits in (dict(clip_norm=1e300), dict(clip_value=1e300)):
+            for g in (1.5, 1e15):
+                assert made.run(SGD(1.0, **limits), [0.0, 0.0], [g, 0.0], 1)[0].tolist() == [-np.float32(g), 0.0]
+
+
+def test_the_norm_of_nothing(made):
+    assert made.run(SGD(1.0, clip_norm=1.0), [1.0], [0.0], 1)[0].tolist() == [1.0]
+    optimizer = SGD(1.0, clip_norm=1.0)
+    w = [np.zeros((0, 3), np.float32), np.ones(N, np.float32)]
+    for g in ([w[0], 3 * w[1]], [w[0], np.zeros(N, np.float32)]):
+        (empty, full), _ = made.update(optimizer, w, g, {}, optimizer.hyper(0))
+        assert empty.shape == (0, 3)
+        assert np.isfinite(full).all()
+    (empty,), _ = made.update(optimizer, w[:1], w[:1], {}, optimizer.hyper(0))
+    assert empty.shape == (0, 3)
+
+
+def test_the_norm_of_gradients_that_are_no_numbers(made):
+    """As in PyTorch: infinity becomes NaN and the others zero; one NaN makes all NaN."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        infinite, _ = made.run(SGD(1.0, clip_norm=1.0), [1.0, 1.0], [np.inf, 1.0], 1)
+        nan, _ = made.run(SGD(1.0, clip_norm=1.0), [1.0, 1.0], [np.nan, 1.0], 1)
+    assert np.isnan(infinite).tolist() == [True, False]
+    assert infinite[1] == 1.0
+    assert np.isnan(nan).all()
+
+
+def test_small_norms_are_left_alone(made):
+    for g in (0.5, 1e-30):
+        assert made.run(SGD(1.0, clip_norm=1.0), [0.0, 0.0], [g, 0.0], 1)[0].tolist() == [-np.float32(g), 0.0]
+
+
+def test_clipped_values(made):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        found, _ = made.run(SGD(1.0, clip_value=2.0), [0.0] * 5, [3e38, -np.inf, 1.5, np.nan, -2.5], 1)
+    assert found[[0, 1, 2, 4]].tolist() == [-2.0, 2.0, -1.5, 2.0]
+    assert np.isnan(found[3])
+
+
+ALL = [
+    SGD(0.1),
+    SGD(0.1, momentum=0.9),
+    SGD(0.1, momentum=0.9, nesterov=True, weight_decay=1e-30),
+    SGD(0.1, clip_norm=1.0),
+    SGD(0.1, clip_value=1.0),
+    AdaGrad(0.1),
+    RMSprop(0.1, clip_norm=1e-30),
+    Adam(0.1),
+    AdamW(1e-40, weight_decay=1e-5),
+]
+
+
+@pytest.mark.parametrize("optimizer", ALL, ids=repr)
+def test_underflow_is_no_error(on_host, optimizer):
+    with np.errstate(all="raise"):
+        on_host.run(optimizer, [1.0, 1e-38, 1e-30], [1e-30, 1e-38, 1e-25], 3)
+
+
+# -- counts of their own -----------------------------------------------------------------------------------------------
+
+
+def test_numbers_of_equal_counts_are_three():
+    adam = Adam(lambda k: 0.1 / (1 + k))
+    assert adam.hyper(4) == adam.hyper(4, [4, 4, 4]) == adam.hyper(4, []) == adam.hyper(4, None)
+    assert adam.hyper(7, [2, 2]) == (0.1 / 8, 0.1 / 8 / (1 - 0.9**3), 1 / math.sqrt(1 - 0.999**3))
+    assert all(type(h) is float for h in adam.hyper(7, [2, 3]))
+
+
+def test_numbers_of_each_parameter():
+    adam = Adam(0.1)
+    pair = lambda t: [0.1 / (1 - 0.9**t), 1 / math.sqrt(1 - 0.999**t)]  # noqa: E731
+    assert adam.hyper(9, [9, 0, 3]) == (0.1, *pair(10), *pair(1), *pair(4))
+
+
+def test_who_uses_counts():
+    assert [kind.uses_counts for kind in (Optimizer, SGD, AdaGrad, RMSprop, Adam, AdamW)] == [False] * 4 + [True] * 2
+    assert SGD(0.1).hyper(3, [1, 2]) == (0.1,)
+
+
+def test_counts_of_numpys_own_kind():
+    numbers = Adam(0.1).hyper(np.int64(3), np.array([1, 2]))
+    assert numbers == Adam(0.1).hyper(3, [1, 2])
+    assert all(type(h) is float for h in numbers)
+
+
+def test_a_users_hyper_without_counts_is_told_none():
+    class Plain(Adam):
+        def hyper(self, step):
+            return super().hyper(step)
+
+    class Counting(Adam):
+        def hyper(self, step, counts=None):
+            return super().hyper(step, counts)
+
+    class Same(Adam):
+        pass
+
+    assert [kind.uses_counts for kind in (Plain, Counting, Same)] == [False, True, True]
+
+
+@pytest.mark.parametrize("size", [5, N])
+@pytest.mark.parametrize("optimizer", [Adam(0.1), AdamW(0.1, weight_decay=0.1, clip_value=0.5)], ids=repr)
+def test_each_parameter_by_its_own_count(made, optimizer, size):
+    rng = np.random.default_rng(0)
+    w = [rng.standard_normal(size).astype(np.float32) for _ in range(3)]
+    slots = optimizer.slots(w)
+    alone = [([a], {kind: [arrays[i]] for kind, arrays in slots.items()}) for i, a in enumerate(w)]
+    for k in range(4):
+        g = [rng.standard_normal(size).astype(np.float32) for _ in w]
+        counts = [k + 7, k, k]
+        w, slots = made.update(optimizer, w, g, slots, optimizer.hyper(k, counts))
+        for i, (one, its) in enumerate(alone):
+            alone[i] = made.update(optimizer, one, g[i : i + 1], its, optimizer.hyper(k, counts[i : i + 1]))
+    for i, (one, its) in enumerate(alone):
+        assert np.array_equal(w[i], one[0])
+        assert all(np.array_equal(slots[kind][i], its[kind][0]) for kind in its)
+
+
+def test_numbers_for_another_number_of_parameters(made):
+    adam, w = Adam(0.1), [np.ones(N, np.float32)] * 2
+    with pytest.raises(ValueError, match=r"Adam takes 3 numbers, or 5 for 2 parameters.*got 7: take those of hyper"):
+        made.update(adam, w, w, adam.slots(w), adam.hyper(0, [0, 1, 2]))
+
+
+# -- arrays that do not fit --------------------------------------------------------------------------------------------
+
+WITH_SLOTS = [SGD(0.1), SGD(0.1, momentum=0.9), AdaGrad(0.1), RMSprop(0.1), Adam(0.1)]
+
+
+@pytest.mark.parametrize("shape", [(100, 90), (2, 3)])
+@pytest.mark.parametrize("optimizer", WITH_SLOTS, ids=repr)
+def test_arrays_that_do_not_fit_are_refused(made, optimizer, shape):
+    w = [np.ones(shape, np.float32)]
+    wrong = [
+        np.ones(s, np.float32) for s in (shape[1:], (1, *shape), (shape[0], 1), shape[::-1], (shape[0] - 1, shape[1]))
+    ]
+    wrong.append(np.ones(shape, np.float64))
+    for bad in wrong:
+        with pytest.raises(ValueError, match=r"gradients\[0\] has shape .* and dtype .*, but its parameter \("):
+            made.update(optimizer, w, [bad], optimizer.slots(w), optimizer.hyper(0))
+        for kind in optimizer.slots(w):
+            with pytest.raises(ValueError, match=rf"slots\['{kind}'\]\[0\] has shape .*, but its parameter \("):
+                made.update(optimizer, w, w, optimizer.slots(w) | {kind: [bad]}, optimizer.hyper(0))
+    with pytest.raises(ValueError, match="gradients holds 2 arrays for 1 parameters"):
+        made.update(optimizer, w, [*w, *w], optimizer.slots(w), optimizer.hyper(0))
+    for kind in optimizer.slots(w):
+        with pytest.raises(ValueError, match=rf"remembers .*'{kind}'.* of each parameter.*make them with slots"):
+            made.update(optimizer, w, w, {}, optimizer.hyper(0))
+
+
+def test_something_that_is_no_array_is_refused(on_host):
+    update, w = ops.twin(on_host.backend, on_host.kernels, SGD.update), [np.ones(N, np.float32)]
+    for bad in (None, 1.0, [1.0] * N):
+        with pytest.raises(TypeError, match=r"gradients\[0\] must be an array like its parameter, got"):
+            update(SGD(0.1), w, [bad], {}, (0.1,))
+
+
+def test_slots_are_taken_by_name(made):
+    adam, w = Adam(0.1), [np.ones(N, np.float32)]
+    slots = {"mean": [np.full(N, 2.0, np.float32)], "square": [np.full(N, 3.0, np.float32)]}
+    turned = dict(reversed(slots.items()))
+    a, b = (made.update(adam, w, w, s, adam.hyper(5)) for s in (slots, turned))
+    assert np.array_equal(a[0][0], b[0][0])
+    assert all(np.array_equal(a[1][kind][0], b[1][kind][0]) for kind in slots)
+
+
+def test_without_momentum_what_is_remembered_stays(made):
+    w, velocity = [np.ones(N, np.float32)], [np.full(N, 5.0, np.float32)]
+    new, slots = made.update(SGD(0.1), w, w, {"velocity": velocity}, (0.1,))
+    assert np.array_equal(new[0], w[0] - np.float32(0.1))
+    assert np.array_equal(slots["velocity"][0], velocity[0])
+
+
+def layouts(x):
+    offset = np.zeros(x.nbytes + 1, np.uint8)[1:].view(x.dtype).reshape(x.shape)
+    offset[...] = x
+    read_only = x.copy()
+    read_only.flags.writeable = False
+    gaps = np.repeat(x, 2, axis=-1)[..., ::2]
+    return [np.asfortranarray(x), offset, read_only, gaps, np.flip(np.flip(x).copy()), x.view(np.memmap)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(100, 90), (3, 4), (5, 1, 40, 45), (N,)])
+@pytest.mark.parametrize("optimizer", [*ALL, Adam(0.1, weight_decay=0.1, clip_norm=1.0)], ids=repr)
+def test_the_same_bits_whatever_the_order(made, optimizer, shape, dtype):
+    rng = np.random.default_rng(3)
+    w, g = rng.standard_normal(shape).astype(dtype), rng.standard_normal(shape).astype(dtype)
+    slots = {kind: [np.abs(rng.standard_normal(shape)).astype(dtype)] for kind in optimizer.slots([w])}
+    expected, remembered = made.update(optimizer, [w], [g], slots, optimizer.hyper(3))
+    for which in ("w", "g", *slots, "all"):
+        for i in range(len(layouts(w))):
+            laid = lambda name, x: layouts(x)[i] if which in (name, "all") else x  # noqa: B023, E731
+            given = {kind: [laid(kind, a) for a in arrays] for kind, arrays in slots.items()}
+            held = [laid("w", w), laid("g", g)]
+            before = [a.tobytes() for a in held]
+            new, made_slots = made.update(optimizer, held[:1], held[1:], given, optimizer.hyper(3))
+            assert new[0].tobytes() == expected[0].tobytes(), (which, i)
+            assert [a.tobytes() for a in held] == before
+            for kind in slots:
+                assert made_slots[kind][0].tobytes() == remembered[kind][0].tobytes(), (which, kind, i)
+            if made.kernels != "portable":
+                assert all(a[0].flags.c_contiguous for a in (new, *made_slots.values())), (which, i)
+
+
+@pytest.mark.parametrize("optimizer", ALL, ids=repr)
+def test_parameters_without_axes(on_host, optimizer):
+    w, g = [np.array(1.0, np.float32), np.ones(3, np.float32)], [np.array(0.5, np.float32), np.full(3, 0.5, np.float32)]
+    slots = optimizer.slots(w)
+    for k in range(3):
+        w, slots = on_host.update(optimizer, w, g, slots, optimizer.hyper(k))
+    assert w[0].shape == ()
+    assert w[0] == pytest.approx(w[1][0], rel=1e-6)
+
+
+# -- settings ----------------------------------------------------------------------------------------------------------
+
+BAD_SETTINGS = [
+    (SGD(0.1), "learning_rate", [-1, float("nan"), "fast", None, 1j, [0.1], np.array([0.1]), SGD, np.True_]),
+    (SGD(0.1, momentum=0.5), "momentum", [1.5, 1.0, -0.1, float("nan"), "no", None, True, np.True_, np.array([0.5]), 10**400]),
+    (SGD(0.1, momentum=0.5), "nesterov", ["no", 1.5, None, float("nan"), 2, np.array([True])]),
+    (SGD(0.1), "weight_decay", [-1e-9, float("inf"), "0", None, np.complex64(1)]),
+    (SGD(0.1), "clip_norm", [0, -1, float("nan"), float("inf"), "1", False]),
+    (SGD(0.1), "clip_value", [0.0, -1, float("nan"), "1"]),
+    (Adam(), "beta1", [1.0, -0.1, float("nan"), "0.9", None]),
+    (Adam(), "beta2", [1, float("inf"), b"1"]),
+    (AdamW(), "epsilon", [-1e-8, float("nan"), None]),
+    (RMSprop(), "decay", [1.0, float("nan"), "0.9"]),
+    (StepDecay(1.0, 2, 0.5), "every", [0, 1.5, "2"]),
+    (StepDecay(1.0, 2, 0.5), "factor", [0.0, -1, "x", float("nan")]),
+    (ExponentialDecay(1.0, 0.5), "learning_rate", [-1.0, "x", None, lambda k: 0.1]),
+    (CosineDecay(1.0, 5), "steps", [0, 2.5, None]),
+    (WarmUp(1.0, 5), "schedule", [-1, "x", SGD]),
+    (OneCycle(1.0, 5), "peak", [float("nan"), None, -1]),
+    (portnn.Huber(), "delta", [0.0, -1, float("nan"), "x", np.True_]),
+    (portnn.SoftmaxCrossEntropy(), "label_smoothing", [1.0, -0.1, float("nan"), "x"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("thing", "name", "values"), BAD_SETTINGS)
+def test_bad_settings_are_refused_whenever_they_are_set(thing, name, values):
+    before = dict(vars(thing))
+    for value in values:
+        words = {"peak": "learning_rate", "schedule": "learning_rate"}.get(name, name)
+        with pytest.raises((TypeError, ValueError), match=rf"^{words}\b.* must be"):
+            setattr(thing, name, value)
+        assert vars(thing) == before
+
+
+def test_settings_are_kept_as_pythons_own():
+    sgd = SGD(np.float32(0.5), momentum=np.float64(0.9))
+    for value in (np.float32(0.25), np.int64(0), np.array(0.5), np.float16(0.5), 0):
+        sgd.momentum = value
+        assert type(sgd.momentum) is float
+        assert sgd.momentum == value
+    for name in ("learning_rate", "weight_decay", "clip_norm", "clip_value"):
+        setattr(sgd, name, np.array(2, np.int8))
+        assert type(getattr(sgd, name)) is float
+    sgd.clip_norm = None
+    sgd.momentum = 0.9
+    for value in (np.True_, True, 1, np.int64(1), np.array(True)):
+        sgd.nesterov = value
+        assert sgd.nesterov is True
+        sgd.nesterov = False
+    assert repr(sgd) == "SGD(2.0, weight_decay=2.0, clip_value=2.0, momentum=0.9)"
+    w = [np.ones(3, np.float32)]
+    assert sgd.update(w, w, sgd.slots(w), sgd.hyper(0))[0][0].dtype == np.float32
+
+
+def test_nesterov_and_momentum_go_together():
+    sgd = SGD(0.1)
+    with pytest.raises(ValueError, match="nesterov=True needs a momentum"):
+        sgd.nesterov = True
+    sgd.momentum = 0.9
+    sgd.nesterov = True
+    with pytest.raises(ValueError, match="momentum must be more than 0 beside nesterov=True: set nesterov to False"):
+        sgd.momentum = 0.0
+    assert (sgd.momentum, sgd.nesterov) == (0.9, True)
+    sgd.nesterov = False
+    sgd.momentum = 0.0
+
+
+@pytest.mark.parametrize(
+    ("thing", "name", "words"),
+    [
+        (
+            SGD(0.1),
+            "momentom",
+            r"SGD has no setting 'momentom': did you mean 'momentum'\? Its settings are: learning_rate, ",
+        ),
+        (AdamW(), "beta_1", r"AdamW has no setting 'beta_1': did you mean 'beta1'"),
+        (Adam(), "lr", r"Adam has no setting 'lr'\. Its settings are: learning_rate, .*beta1, beta2, epsilon"),
+        (OneCycle(0.1, 5), "step", r"OneCycle has no setting 'step': did you mean 'steps'"),
+        (portnn.Huber(), "detla", r"did you mean 'delta'"),
+        (portnn.SoftmaxCrossEntropy(), "smoothing", r"SoftmaxCrossEntropy has no setting 'smoothing'.*label_smoothing"),
+    ],
+)
+def test_misspelt_settings(thing, name, words):
+    with pytest.raises(TypeError, match=words):
+        setattr(thing, name, 0.5)
+    assert not hasattr(thing, name)
+
+
+class Mine(SGD):
+    def __init__(self, **options):
+        super().__init__(0.1, **options)
+        self.steps = 0
+
+
+def test_a_users_own_optimizer_may_have_attributes():
+    mine = Mine()
+    mine.anything = "x"
+    with pytest.raises(ValueError, match="momentum must be"):
+        mine.momentum = 2.0
+
+
+def test_settings_cannot_be_deleted():
+    with pytest.raises(TypeError, match="momentum of SGD cannot be deleted"):
+        del SGD(0.1).momentum
+
+
+@pytest.mark.parametrize(
+    "thing", [SGD(0.1, momentum=0.9, nesterov=True), AdamW(0.1), OneCycle(0.1, 5), portnn.Huber(2.0)]
+)
+def test_settings_in_copies_and_pickles(thing):
+    for other in (copy.copy(thing), copy.deepcopy(thing), pickle.loads(pickle.dumps(thing))):
+        assert repr(other) == repr(thing)
+        assert vars(other) == vars(thing)
+        with pytest.raises((TypeError, ValueError)):
+            setattr(other, next(iter(vars(other))), "x")
+
+
+class Box(WithSettings):
+    size: int = Fixed(number)
+    label = Fixed()
+    open: bool = Setting(flag)
+
+    def __init__(self, size, open=False):
+        self.size, self.open = size, open
+
+
+def test_fixed_settings_are_set_once():
+    box = Box(2)
+    for other in (box, copy.deepcopy(box), pickle.loads(pickle.dumps(box))):
+        with pytest.raises(ValueError, match=r"size of Box is fixed when it is made: make another one, Box\(\.\.\.\)"):
+            other.size = 2
+        other.open = True
+    with pytest.raises(TypeError, match="size must be a number"):
+        Box("x")
+
+
+# -- schedules ---------------------------------------------------------------------------------------------------------
+
+RATES = [0.3, 0.2]
+KEYED = {0: 0.3, 1: 0.2}
+ITERATOR = iter(RATES)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "step", "kind", "words"),
+    [
+        (
+            RATES.__getitem__,
+            2,
+            ValueError,
+            r"gave nothing for step 2 \(IndexError: .*\): it must answer for every step",
+        ),
+        (
+            KEYED.__getitem__,
+            5,
+            ValueError,
+            r"gave nothing for step 5 \(KeyError: 5\).*rates\[min\(k, len\(rates\) - 1\)\]",
+        ),
+        (lambda k: next(iter(())), 3, ValueError, r"gave nothing for step 3 \(StopIteration\): it must answer"),
+        (lambda k: 1 / (k - 4), 4, ValueError, "gave no finite number for step 4: division by zero"),
+        (lambda k: math.exp(k), 10**4, ValueError, "gave no finite number for step 10000"),
+        (lambda k: None, 1, TypeError, "gave None for step 1: learning_rate must be a number"),
+        (
+            lambda k: np.ones(2),
+            1,
+            TypeError,
+            r"for step 1: learning_rate must be a number, got an array of shape \(2,\)",
+        ),
+        (lambda k: 1j, 1, TypeError, r"gave 1j for step 1: learning_rate must be a number"),
+        (lambda k: np.complex128(1), 1, TypeError, r"for step 1: learning_rate must be a number"),
+        (lambda k: True, 1, TypeError, "gave True for step 1: learning_rate must be a number"),
+        (lambda k: float("nan"), 1, ValueError, "gave nan for step 1: learning_rate must be finite"),
+        (lambda k: -0.5, 1, ValueError, "gave -0.5 for step 1: learning_rate must be finite and not negative"),
+        (lambda: 0.1, 1, TypeError, "the schedule failed at step 1: .*takes 0 positional arguments"),
+        (lambda k: b"\xff".decode(), 1, ValueError, "the schedule failed at step 1: 'utf-8' codec"),
+        (WarmUp(RATES.__getitem__, 2), 4, ValueError, "failed at step 4: the schedule gave nothing for step 2"),
+    ],
+)
+def test_schedules_that_do_not_answer(schedule, step, kind, words):
+    for optimizer in (SGD(schedule), Adam(schedule)):
+        with pytest.raises(kind, match=words):
+            optimizer.hyper(step)
+
+
+def test_other_errors_of_a_schedule_say_the_step():
+    with pytest.raises(AttributeError) as caught:
+        rate_at(lambda k: k.rate, 6)
+    assert caught.value.__notes__ == ["The schedule was asked for step 6."]
+
+
+@pytest.mark.parametrize("rate", [np.float32(0.5), np.array(0.5), 1, np.int32(1)])
+def test_rates_of_schedules_are_pythons_floats(rate):
+    assert type(rate_at(lambda k: rate, 0)) is float
+
+
+EVERY = [
+    lambda rate, n: StepDecay(rate, n, 0.5),
+    lambda rate, n: ExponentialDecay(rate, 0.5),
+    lambda rate, n: ExponentialDecay(rate, 1.0),
+    lambda rate, n: CosineDecay(rate, n),
+    lambda rate, n: WarmUp(rate, n),
+    lambda rate, n: WarmUp(CosineDecay(rate, n), n),
+    lambda rate, n: OneCycle(rate, n),
+]
+
+
+@pytest.mark.parametrize("rate", [0.0, 5e-324, 1e-308, 0.1, 1e308, 1.7e308])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 10**9, 2**40])
+@pytest.mark.parametrize("make", EVERY)
+def test_schedules_are_finite_everywhere(make, n, rate):
+    schedule = make(rate, n)
+    for k in (0, 1, 2, n - 1, n, n + 1, 10**9, 10**18, 10**400):
+        found = rate_at(schedule, k)
+        assert 0.0 <= found <= rate * (1 + 1e-15)
+
+
+def test_schedules_are_right_far_out():
+    assert ExponentialDecay(1e-3, 0.5)(10**9) == 0.0
+    assert ExponentialDecay(0.0, 2.0)(5000) == 0.0
+    assert ExponentialDecay(1e-300, 10.0)(310) == pytest.approx(1e10, rel=1e-12)
+    assert ExponentialDecay(1e300, 0.5)(1100) == pytest.approx(1e300 * 2.0**-600 * 2.0**-500, rel=1e-12)
+    assert StepDecay(0.0, 1, 10.0)(10**6) == 0.0
+    assert OneCycle(1.0, 1)(0) == OneCycle(1.0, 1)(10**9) == pytest.approx(1 / 250_000)
+    assert OneCycle(1.0, 10)(10**9) == pytest.approx(1 / 250_000)
+    assert CosineDecay(1.0, 1)(0) == 1.0
+    assert CosineDecay(1.0, 1)(10**9) == 0.0
+    assert WarmUp(0.7, 1)(0) == 0.7
+    assert all(WarmUp(rate, n)(n - 1) == rate for rate in (0.1, 0.7, 1e308) for n in (1, 3, 7, 10))
