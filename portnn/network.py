@@ -288,20 +288,23 @@ class Network:
         batch_size = checks.size("batch_size", batch_size)
         if not self.layers:
             raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
-        if self.turns.held_elsewhere() is not None:
+        if self.turns.given is not None and self.turns.held_elsewhere() is not None:
             return copy.deepcopy(self).predict(x, batch_size=batch_size)  # as it was between two steps
-        self._arrange()
-        step = self.step
+        if self._composites or self.layers != self._known:
+            self._arrange()
+        progress = self.progress
+        step = progress["step"]
         with self.backend.scope():
             X = border.batch(x, self.backend, self.dtype, "x")
-            self._check_shapes(X, x)
+            if self._checked != X.shape[1:]:
+                self._check_shapes(X, x)
             if X.shape[0] <= batch_size:
                 Y = self._forward(X)
             else:
                 parts = border.slices(X.shape[0], batch_size)
                 Y = self.backend.xp.concat([self._forward(X[part, ...]) for part in parts])
             Y = border.answer(Y, X, x, self.backend, self.layers)
-        if self.step != step:  # another thread has begun to train in between
+        if progress["step"] != step:  # another thread has begun to train in between
             return copy.deepcopy(self).predict(x, batch_size=batch_size)
         return Y
 
@@ -398,7 +401,7 @@ class Network:
     def has_user_code(self) -> bool:
         """Whether something that is not portnn's own is given batches: it might write into them."""
         parts = [self.loss, *(metric for _, metric in self.metrics)]
-        return self._run().guarded or not all(ops.is_ours(part) or part is None for part in parts)
+        return (self._ready or self._run()).guarded or not all(ops.is_ours(part) or part is None for part in parts)
 
     @property
     def bound_loss(self) -> Callable[..., Any]:
@@ -485,12 +488,13 @@ class Network:
             self._checked = sample
 
     def _run(self) -> "Ready":
-        if self._ready is None or not self._ready.complete:
-            self._ready = Ready(self)
-        return self._ready
+        ready = Ready(self)
+        if all(layer.complete for layer in ready.all):  # else it holds for this once
+            self._ready = ready
+        return ready
 
     def _forward(self, X: Array) -> Array:
-        X, run = in_order(X), self._run()
+        X, run = in_order(X), self._ready or self._run()
         run.check_leaves()
         Y = X if X.dtype == run.dtype and not run.guarded else self.backend.xp.astype(X, run.dtype)
         for layer, own in run.layers:
@@ -529,7 +533,6 @@ class Ready:
         self.layers = [(layer, ops.is_ours(type(layer))) for layer in layers]
         self.dtype = device_dtype(network.backend, network.dtype)
         self.all = list(network.walk())
-        self.complete = all(layer.complete for layer in self.all)
         parts: list[Any] = [type(layer) for layer in self.all]
         parts += [layer.activation for layer in self.all if isinstance(layer, ActivationLayer)]
         self.guarded = not all(map(ops.is_ours, parts))  # a user's code is given the batches

@@ -104,12 +104,11 @@ class State:
 
     def commit(self, leaves: list[Array]) -> None:
         """Rebinds every place to its new leaf, and counts the step: one call into C, which no signal can cut in two."""
-        if self.mends:
-            leaves = list(map(in_order, leaves))
-        if self.skipped:
-            self._commit(self.places, leaves)
+        if self.mends or self.skipped:
+            self._commit(self.places, list(map(in_order, leaves)))
         else:
-            deque(map(setitem, self.homes, self.keys, [*leaves, self.progress["step"] + 1]), maxlen=0)
+            leaves.append(self.progress["step"] + 1)
+            deque(map(setitem, self.homes, self.keys, leaves), 0)
 
     def count_step(self) -> None:
         """Counts a step whose leaves the backend itself has put in their places, as a graph does."""
@@ -119,12 +118,12 @@ class State:
         step = self.progress["step"] + 1
         counts = [(layer._counts, name, (layer.updates(name, step - 1), step)) for layer, name in self.skipped]
         bound = [(home, key, leaf) for (home, key), leaf in zip(places, leaves, strict=True)]
-        deque(map(setitem, *zip(*bound, *counts, (self.progress, "step", step), strict=True)), maxlen=0)
+        deque(map(setitem, *zip(*bound, *counts, (self.progress, "step", step), strict=True)), 0)
 
     def finish_epoch(self, means: dict[str, float], *histories: dict[str, list[float]]) -> None:
         """Counts the epoch and notes its errors, in one call into C as well."""
         notes = [partial(history[name].append, value) for history in histories for name, value in means.items()]
-        deque(map(call, [*notes, partial(setitem, self.progress, "epoch", self.progress["epoch"] + 1)]), maxlen=0)
+        deque(map(call, [*notes, partial(setitem, self.progress, "epoch", self.progress["epoch"] + 1)]), 0)
 
     # -- before an epoch ---------------------------------------------------------------------------------------
 

@@ -84,23 +84,20 @@ class TrainStep:
                 if i > self.lowest:
                     checks.answer(self.layers[i], "backward", D, shape=inputs[i].shape)
 
-        for layer in state.frozen:
-            layer.gradients.clear()
+        if state.frozen:
+            for layer in state.frozen:
+                layer.gradients.clear()
         if first:
             _note_kept(state.layers, before)
         self.at = "the optimizer"
         parameters, slots = self._descend(hyper)
         old = (counters[name] for name in ("step", "position", "sum of error", "finite steps"))
         step, position, total, finite = self.tally(*old, error, self.size)
-        leaves = [
-            *parameters,
-            *[home[key] for home, key in state.left_alone],
-            *[layer.new_buffers.get(name, layer.buffers[name]) for layer, name in state.buffers],
-            *slots,
-            step,
-            position,
-            total,
-        ]
+        leaves = [*parameters]
+        if state.left_alone or state.buffers:
+            leaves += [home[key] for home, key in state.left_alone]
+            leaves += [layer.new_buffers.get(name, layer.buffers[name]) for layer, name in state.buffers]
+        leaves += [*slots, step, position, total]
         for name, metric in state.metrics:
             self.at = f"metric {name}"
             leaves.append(counters[sum_of(name)] + metric_sum(name, metric, Y_true, Y, self.backend))
@@ -143,7 +140,8 @@ class TrainStep:
         gradients = [layer.gradients.get(name) for layer, name in state.gradients]
         slots = {kind: [home[key] for home, key in places] for kind, places in state.slots.items()}
         has = [i for i, gradient in enumerate(gradients) if gradient is not None]
-        state.skipped = []
+        if state.skipped:
+            state.skipped = []
         if len(has) == len(old):
             parameters, slots = self._updated(old, gradients, slots, hyper)
             return parameters, [array for arrays in slots.values() for array in arrays]

@@ -15,8 +15,8 @@ class WindowPlan(NamedTuple):
 
     ``image`` (H, W), ``kernel`` (h, w), ``output`` (H', W'), ``stride`` and ``padding`` ((before, after), ...) are what
     the names say. Each offset (i, j) within the window sees the padded image through ``windows[i * w + j]``: the pixels
-    that stand at this offset in all the windows, one slice an axis, of the output's size. ``inside`` is where the image
-    lies in the padded one.
+    that stand at this offset in all the windows, one slice an axis, of the output's size, and ``starts`` is where these
+    slices begin. ``inside`` is where the image lies in the padded one, whose sizes are ``padded``.
     """
 
     image: Sizes
@@ -26,16 +26,9 @@ class WindowPlan(NamedTuple):
     padding: tuple[tuple[int, int], ...]
     windows: tuple[tuple[slice, ...], ...]
     inside: tuple[slice, ...]
-
-    @property
-    def padded(self) -> Sizes:
-        """The image's sizes with the padding."""
-        return tuple(n + sum(pad) for n, pad in zip(self.image, self.padding, strict=True))
-
-    @property
-    def is_padded(self) -> bool:
-        """Whether there is any padding."""
-        return self.padded != self.image
+    starts: tuple[Sizes, ...]
+    padded: Sizes
+    is_padded: bool
 
 
 def window_plan(image: Sizes, kernel: Sizes, stride: Any = 1, padding: Any = "valid", dilation: Any = 1) -> WindowPlan:
@@ -71,7 +64,8 @@ def window_plan(image: Sizes, kernel: Sizes, stride: Any = 1, padding: Any = "va
         for offset in product(*(range(k) for k in kernel))
     )
     inside = tuple(slice(before, before + n) for n, (before, _) in zip(image, pads, strict=True))
-    return WindowPlan(image, kernel, output, strides, pads, windows, inside)
+    starts = tuple(tuple(s.start for s in window) for window in windows)
+    return WindowPlan(image, kernel, output, strides, pads, windows, inside, starts, room, room != image)
 
 
 def per_axis(what: str, value: Any, axes: int, least: int = 1) -> Sizes:

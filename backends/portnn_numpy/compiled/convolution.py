@@ -140,8 +140,7 @@ class Shape(NamedTuple):
 
 
 def shape_of(plan: Any) -> Shape:
-    taps = tuple(tuple(s.start for s in window) for window in plan.windows)
-    return Shape(plan.image, plan.output, plan.stride, tuple(before for before, _ in plan.padding), taps)
+    return Shape(plan.image, plan.output, plan.stride, tuple(before for before, _ in plan.padding), plan.starts)
 
 
 @lru_cache(maxsize=64)

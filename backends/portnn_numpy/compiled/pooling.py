@@ -121,7 +121,7 @@ def suits(images: Array) -> bool:
 
 def windows(source: Array, plan: Any) -> tuple[Array, Array]:
     """Where in (C, H, W, N), as one line of numbers, each window (C, H', W') begins, and its pixels after that."""
-    return _windows(source.shape, plan.output, plan.stride, tuple(tuple(s.start for s in w) for w in plan.windows))
+    return _windows(source.shape, plan.output, plan.stride, plan.starts)
 
 
 @lru_cache(maxsize=64)
