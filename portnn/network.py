@@ -8,7 +8,7 @@ from threading import get_ident
 from types import MappingProxyType
 from typing import Any
 
-from portnn import arguments, border, losses, ops, random, summary, training
+from portnn import arguments, border, losses, ops, random, settings, summary, training
 from portnn.backend import Array, Backend, device_dtype, get_backend, in_order
 from portnn.layers import article, chain, checks, joined
 from portnn.layers.activation import ActivationLayer
@@ -142,16 +142,15 @@ class Network:
             fault = article.missing_method(part, Layer)
             if fault:
                 raise TypeError(fault)
+            if lacks := settings.missing(part):
+                raise TypeError(_not_ready(part, f"it has no {lacks[0]}"))
         try:
             shapes = chain.shapes(layers, None)
             for index, layer in enumerate(layers):
                 if any(layer is candidate for candidate in candidates):
                     self._build(layer, shapes[index], str(index))
         except AttributeError as error:
-            raise TypeError(
-                f"{type(layer).__name__} is not ready to be added: {error}. If it derives from a layer of portnn, its "
-                "__init__ must call super().__init__(...)"
-            ) from error
+            raise TypeError(_not_ready(layer, str(error))) from error
 
     def _build(self, layer: Layer, before: tuple[int, ...] | None, path: str) -> None:
         """A layer that is here already takes its place; a new one, or one with a new layer in it, is built for it."""
@@ -165,12 +164,18 @@ class Network:
             staying = [(part, part.drawn) for part in parts if all(part is not other for other in new)]
             for part, _ in staying:
                 part.drawn = {}  # its values are not drawn again for another place
-            layer.build(before, self.backend, self.dtype, self.seed, path)
-            for part, drawn in staying:
-                part.drawn = drawn
-            here = weakref.ref(self)
+            here, before_that = weakref.ref(self), [part._owner for part in new]
             for part in new:
                 part._owner = here
+            try:
+                layer.build(before, self.backend, self.dtype, self.seed, path)
+            except BaseException:
+                for part, owner in zip(new, before_that, strict=True):
+                    part._owner = owner
+                raise
+            finally:
+                for part, drawn in staying:
+                    part.drawn = drawn
         layer.place(path)
 
     def _note_layers(self) -> None:
@@ -449,6 +454,8 @@ class Network:
         here = weakref.ref(self)
         for layer in self.walk():
             layer._owner = here
+            if layer.backend is not None:
+                layer.bind(self.backend)
         self._note_layers()
 
     def __repr__(self) -> str:
@@ -550,6 +557,13 @@ class Ready:
                 for layer in self.all:
                     layer.check_leaves()
                 return
+
+
+def _not_ready(layer: Any, why: str) -> str:
+    return (
+        f"{type(layer).__name__} is not ready to be added: {why}. If it derives from a layer of portnn, its __init__ "
+        "must call super().__init__(...)"
+    )
 
 
 def _flat(layers: list[Any]) -> Iterator[Any]:

@@ -68,6 +68,12 @@ class WithSettings:
         super().__setattr__(name, value)
 
 
+def missing(thing: Any) -> list[str]:
+    """The settings that an object has not been given: its class's ``__init__`` did not call ``super().__init__``."""
+    settings = (key for base in type(thing).__mro__ for key, value in vars(base).items() if isinstance(value, Setting))
+    return [name for name in settings if name not in vars(thing)]
+
+
 def _unknown(made: type, name: str) -> str:
     from difflib import get_close_matches  # here: it is slow to import
 

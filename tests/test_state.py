@@ -1073,3 +1073,48 @@ def test_a_layer_alone_that_is_frozen_keeps_its_weights():
     before = np.array(layer.weights)
     assert layer.backward_propagation(Y, 0.5).shape == (4, 3)
     assert np.array_equal(layer.weights, before)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "value", "words"),
+    [
+        (
+            lambda: FCLayer(2, 3),
+            "input_size",
+            5,
+            r"input_size of FCLayer is fixed when it is made: make another one, FCLayer\(",
+        ),
+        (lambda: FCLayer(2, 3), "initializer", "zeros", "fixed when it is made"),
+        (lambda: ConvLayer((4, 4, 1), (2, 2), 1), "stride", 2, "fixed when it is made"),
+        (lambda: MaxPoolLayer(2), "window", 3, "fixed when it is made"),
+        (lambda: ReshapeLayer((2, 2)), "shape", (4,), "fixed when it is made"),
+        (lambda: ActivationLayer("tanh"), "activation", "relu", "fixed when it is made"),
+        (lambda: ParallelLayer(FCLayer(2, 2)), "merge", "add", "fixed when it is made"),
+        (lambda: portnn.GroupNormLayer(2), "groups", 3, "fixed when it is made"),
+        (lambda: portnn.UpsampleLayer(2), "factor", 3, "fixed when it is made"),
+        (lambda: DropoutLayer(0.5), "rate", 1.5, r"rate must be in \[0, 1\)"),
+        (lambda: DropoutLayer(0.5), "rate", "no", "rate must be a number"),
+        (lambda: BatchNormLayer(), "momentum", np.nan, "momentum must be finite"),
+        (lambda: BatchNormLayer(), "epsilon", -1, "epsilon must be more than 0"),
+        (lambda: ScaleLayer(2.0), "factor", [1, 2], "factor must be a number"),
+        (lambda: ScaleLayer(2.0), "offset", "1", "offset must be a number"),
+    ],
+)
+def test_settings_of_layers_are_checked_or_fixed(make, name, value, words):
+    layer = make()
+    before = dict(vars(layer))
+    with pytest.raises((ValueError, TypeError), match=words):
+        setattr(layer, name, value)
+    assert vars(layer) == before
+
+
+def test_settings_that_are_numbers_of_numpys_promote_nothing():
+    layers = [ScaleLayer(1.0), DropoutLayer(0.5), BatchNormLayer()]
+    layers[0].factor, layers[0].offset = np.float64(2.0), np.float64(1.0)
+    layers[1].rate, layers[2].momentum, layers[2].epsilon = np.float64(0.25), np.float64(0.3), np.float64(1e-3)
+    net = Network([*layers, FCLayer(4, 2)], seed=0)
+    net.use("mse")
+    net.fit(np.ones((6, 4)), np.ones((6, 2)), epochs=1, learning_rate=0.1, batch_size=3, verbose=0)
+    assert {a.dtype for a in leaves(net).values()} == {np.dtype(np.float32)}
+    assert net.predict(np.ones((2, 4))).dtype == np.float32
+    assert type(layers[1].rate) is float

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from portnn import activations, ops
-from portnn.backend import Backend
+from portnn.backend import Backend, quiet
 from portnn.layers.layer import Array, Layer
 from portnn.pairs import bound, find_pair, name_of
+from portnn.settings import Fixed
 
 
 class ActivationLayer(Layer):
@@ -24,6 +25,8 @@ class ActivationLayer(Layer):
     """
 
     last_axis_only = True
+    activation: Any = Fixed()
+    activation_prime: Any = Fixed()
 
     def __init__(
         self,
@@ -36,8 +39,11 @@ class ActivationLayer(Layer):
 
     def bind(self, backend: Backend) -> None:
         super().bind(backend)
-        self.f = bound(self.activation, backend, self.kernels, self.dtype)
-        self.f_prime = bound(self.activation_prime, backend, self.kernels, self.dtype)
+        f, f_prime = (
+            bound(function, backend, self.kernels, self.dtype) for function in (self.activation, self.activation_prime)
+        )
+        # In a network a number too small for a float is no error: here neither.
+        self.f, self.f_prime = (f, f_prime) if self._owner is not None else (quiet(f), quiet(f_prime))
         self.chain = ops.twin(backend, self.kernels, activations.chain)
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:

@@ -1,11 +1,19 @@
 """The batch normalization layer."""
 
 from math import prod
+from typing import Any
 
 from portnn.backend import Backend
-from portnn.layers import checks
 from portnn.layers.layer import Array
 from portnn.layers.normalization import NormLayer
+from portnn.settings import Setting, number
+
+
+def _weight(what: str, value: Any) -> float:
+    found = number(what, value)
+    if not 0.0 <= found <= 1.0:
+        raise ValueError(f"{what} must be in [0, 1], the weight of the newest batch, got {value}")
+    return found
 
 
 class BatchNormLayer(NormLayer):
@@ -30,11 +38,11 @@ class BatchNormLayer(NormLayer):
            [ 1.]])
     """
 
+    momentum: Any = Setting(_weight)
+
     def __init__(self, *, momentum: float = 0.1, epsilon: float = 1e-5):
         super().__init__(epsilon=epsilon)
-        self.momentum = checks.number("momentum", momentum)
-        if not 0.0 <= self.momentum <= 1.0:
-            raise ValueError(f"momentum must be in [0, 1], the weight of the newest batch, got {momentum}")
+        self.momentum = momentum
 
     def build(self, input_shape: tuple[int, ...] | None, backend: Backend, dtype: str, seed: int, path: str) -> None:
         if input_shape and not self.buffers:

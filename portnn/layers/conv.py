@@ -9,6 +9,7 @@ from portnn.layers import checks
 from portnn.layers.layer import Array, Layer, Parameter
 from portnn.ops._plan import window_plan
 from portnn.pairs import Function
+from portnn.settings import Fixed
 
 
 class ConvLayer(Layer):
@@ -38,6 +39,14 @@ class ConvLayer(Layer):
            [20., 24.]])
     """
 
+    input_shape: Any = Fixed()
+    kernel_shape: Any = Fixed()
+    layer_depth: Any = Fixed()
+    stride: Any = Fixed()
+    padding: Any = Fixed()
+    dilation: Any = Fixed()
+    groups: Any = Fixed()
+    initializer: Any = Fixed()
     weights = Parameter()
     bias = Parameter()
     _kept = (*Layer._kept, "input_seen")

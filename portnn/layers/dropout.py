@@ -1,8 +1,19 @@
 """The dropout layer."""
 
+from typing import Any
+
 from portnn import random
-from portnn.layers import checks
 from portnn.layers.layer import Array, Layer
+from portnn.settings import Setting, number
+
+WORDS = 2**32  # of 32 bits
+
+
+def _share(what: str, value: Any) -> float:
+    rate = number(what, value)
+    if not 0.0 <= rate < 1.0 or round(rate * WORDS) >= WORDS:
+        raise ValueError(f"{what} must be in [0, 1), the share that is dropped, got {value}")
+    return rate
 
 
 class DropoutLayer(Layer):
@@ -26,17 +37,16 @@ class DropoutLayer(Layer):
 
     last_axis_only = True
     _kept = (*Layer._kept, "mask")
+    rate: Any = Setting(_share)
     mask: Array = None  # M
 
     def __init__(self, rate: float):
-        self.rate = checks.number("rate", rate)
-        if not 0.0 <= self.rate < 1.0 or self.threshold >= 2**32:
-            raise ValueError(f"rate must be in [0, 1), the share that is dropped, got {rate}")
+        self.rate = rate
 
     @property
     def threshold(self) -> int:
         """Words of 32 bits from here on are kept."""
-        return round(self.rate * 2**32)
+        return round(self.rate * WORDS)
 
     def place(self, path: str) -> None:
         super().place(path)

@@ -1,12 +1,14 @@
 """The fully connected layer."""
 
 from math import prod
+from typing import Any
 
 from portnn import initializers
 from portnn.backend import Backend
 from portnn.layers import checks
 from portnn.layers.layer import Array, Layer, Parameter
 from portnn.pairs import Function
+from portnn.settings import Fixed
 
 
 class FCLayer(Layer):
@@ -27,6 +29,9 @@ class FCLayer(Layer):
     """
 
     last_axis_only = True
+    input_size: Any = Fixed()
+    output_size: Any = Fixed()
+    initializer: Any = Fixed()
     weights = Parameter()
     bias = Parameter()
     _kept = (*Layer._kept, "input_rows")

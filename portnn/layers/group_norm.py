@@ -1,10 +1,12 @@
 """The group normalization layer."""
 
 from math import prod
+from typing import Any
 
 from portnn.layers import checks
 from portnn.layers.layer import Array
 from portnn.layers.normalization import NormLayer
+from portnn.settings import Fixed
 
 
 class GroupNormLayer(NormLayer):
@@ -23,6 +25,8 @@ class GroupNormLayer(NormLayer):
     >>> GroupNormLayer(2).forward(np.array([[1.0, 3.0, 20.0, 10.0]])).round(3)
     array([[-1.,  1.,  1., -1.]])
     """
+
+    groups: Any = Fixed()
 
     def __init__(self, groups: int, *, epsilon: float = 1e-5):
         super().__init__(epsilon=epsilon)

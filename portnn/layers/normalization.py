@@ -1,8 +1,18 @@
 """What the layers that normalize share."""
 
+from typing import Any
+
 from portnn.backend import Backend
 from portnn.layers import checks
 from portnn.layers.layer import Array, Layer, Parameter
+from portnn.settings import Setting, number
+
+
+def _positive(what: str, value: Any) -> float:
+    found = number(what, value)
+    if found <= 0.0:
+        raise ValueError(f"{what} must be more than 0, got {value}")
+    return found
 
 
 class NormLayer(Layer):
@@ -17,6 +27,7 @@ class NormLayer(Layer):
     """
 
     last_axis_only = True
+    epsilon: Any = Setting(_positive)
     weights = Parameter()
     bias = Parameter()
     initializer = "ones"
@@ -25,9 +36,7 @@ class NormLayer(Layer):
     S: Array = None
 
     def __init__(self, *, epsilon: float = 1e-5):
-        self.epsilon = checks.number("epsilon", epsilon)
-        if self.epsilon <= 0.0:
-            raise ValueError(f"epsilon must be more than 0, got {epsilon}")
+        self.epsilon = epsilon
         self.complete = False
 
     def build(self, input_shape: tuple[int, ...] | None, backend: Backend, dtype: str, seed: int, path: str) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 from portnn import names
 from portnn.layers import chain, checks
 from portnn.layers.layer import Array, Layer
+from portnn.settings import Fixed
 
 Shape = tuple[int, ...] | None
 MERGES = ("concat", "add")
@@ -28,6 +29,7 @@ class ParallelLayer(Layer):
     array([[11., 22.]])
     """
 
+    merge: Any = Fixed()
     sizes: tuple[int, ...] = ()  # of each branch's output, along the last axis
 
     def __init__(self, *branches: Layer | list[Layer], merge: str = "concat"):

@@ -6,10 +6,15 @@ from typing import Any
 from portnn.layers import checks
 from portnn.layers.layer import Array, Layer
 from portnn.ops._plan import WindowPlan, by, pads_of, per_axis, window_plan
+from portnn.settings import Fixed
 
 
 class PoolLayer(Layer):
     """What both kinds of pooling share: where the windows lie, worked out for the first image of each size."""
+
+    window: Any = Fixed()
+    stride: Any = Fixed()
+    padding: Any = Fixed()
 
     def __init__(self, window: Any, *, stride: Any = None, padding: Any = "valid"):
         values = window if isinstance(window, (tuple, list)) else (window,)

@@ -1,9 +1,11 @@
 """The reshape layer."""
 
 from math import prod
+from typing import Any
 
 from portnn.layers import checks
 from portnn.layers.layer import Array, Layer
+from portnn.settings import Fixed
 
 
 class ReshapeLayer(Layer):
@@ -17,6 +19,8 @@ class ReshapeLayer(Layer):
     >>> ReshapeLayer((2, 3, 1)).forward(np.zeros((5, 6))).shape
     (5, 2, 3, 1)
     """
+
+    shape: Any = Fixed()
 
     def __init__(self, shape: tuple[int, ...]):
         self.shape = checks.shape("shape", shape)

@@ -1,7 +1,9 @@
 """The scale layer."""
 
-from portnn.layers import checks
+from typing import Any
+
 from portnn.layers.layer import Array, Layer
+from portnn.settings import Setting, number
 
 
 class ScaleLayer(Layer):
@@ -18,10 +20,11 @@ class ScaleLayer(Layer):
     """
 
     last_axis_only = True
+    factor: Any = Setting(number)
+    offset: Any = Setting(number)
 
     def __init__(self, factor: float, offset: float = 0.0):
-        self.factor = checks.number("factor", factor)
-        self.offset = checks.number("offset", offset)
+        self.factor, self.offset = factor, offset
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
         return input_shape

@@ -5,6 +5,7 @@ from typing import Any
 from portnn.layers import checks
 from portnn.layers.layer import Array, Layer
 from portnn.ops._plan import per_axis
+from portnn.settings import Fixed
 
 
 class UpsampleLayer(Layer):
@@ -19,6 +20,8 @@ class UpsampleLayer(Layer):
     >>> UpsampleLayer(2).forward(np.array([[[1.0], [2.0]]]))[0, :, 0]
     array([1., 1., 2., 2.])
     """
+
+    factor: Any = Fixed()
 
     def __init__(self, factor: Any):
         self.factor = factor

@@ -78,6 +78,7 @@ def _mean_backward(d: Array, dx: Array, places: Array, offsets: Array, shares: A
 def max_pool(x: Array, plan: Any) -> Array:
     if not suits(x):
         return images.max_pool(x, plan)
+    check_fit("X", x, x, plan.image)
     source = images.padded(images.channels_first(x), plan, -np.inf)
     y = np.empty((source.shape[0], *plan.output, source.shape[-1]), x.dtype)
     _max(writable(source).reshape(-1), lines(y), *windows(source, plan))
@@ -87,6 +88,9 @@ def max_pool(x: Array, plan: Any) -> Array:
 def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Array:
     if not (suits(x) and x.dtype == y.dtype == output_error.dtype):
         return images.max_pool_backward(x, y, output_error, plan)
+    check_fit("X", x, x, plan.image)
+    for what, a in (("Y", y), ("dE/dY", output_error)):
+        check_fit(what, a, x, plan.output)
     source = images.padded(images.channels_first(x), plan, np.nan)  # equal to nothing: its share would be lost
     found, error = (writable(images.channels_first(a)) for a in (y, output_error))
     input_error = np.zeros(source.shape, x.dtype)
@@ -99,6 +103,7 @@ def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Arr
 def avg_pool(x: Array, plan: Any) -> Array:
     if not suits(x) or len(plan.windows) == 1 or len(plan.windows) > FEW:
         return images.avg_pool(x, plan)
+    check_fit("X", x, x, plan.image)
     source = images.padded(images.channels_first(x), plan, 0.0)
     y = np.empty((source.shape[0], *plan.output, source.shape[-1]), x.dtype)
     _mean(writable(source).reshape(-1), lines(y), *windows(source, plan), shares(plan, x.dtype))
@@ -108,10 +113,18 @@ def avg_pool(x: Array, plan: Any) -> Array:
 def avg_pool_backward(output_error: Array, plan: Any) -> Array:
     if not suits(output_error):
         return images.avg_pool_backward(output_error, plan)
+    check_fit("dE/dY", output_error, output_error, plan.output)
     error = writable(images.channels_first(output_error))
     input_error = np.zeros((error.shape[0], *plan.padded, error.shape[-1]), error.dtype)
     _mean_backward(lines(error), input_error.reshape(-1), *windows(input_error, plan), shares(plan, error.dtype))
     return images.channels_last(images.cropped(input_error, plan))
+
+
+def check_fit(what: str, a: Array, x: Array, image: Sizes) -> None:
+    """The loops look at no shape: an array that does not fit would be read past its end."""
+    expected = (x.shape[0], *image, x.shape[-1])
+    if a.shape != expected:
+        raise ValueError(f"{what} has shape {a.shape}, but the pooling needs {expected}")
 
 
 def suits(images: Array) -> bool:
