@@ -138,6 +138,10 @@ class Layer:
         """Takes dE/dY, sets ``gradients``, returns dE/dX (None if not needed); changes no parameter."""
         return article.backward(self, output_error, article.nearest(self, Layer, "backward_propagation"))
 
+    def __call__(self, X: Array) -> Array:
+        """Returns Y for a batch X, as in use: nothing is kept, nothing written to the layer."""
+        return article.nearest(self, Layer, "forward")(in_order(self.accept(X)))
+
     def forward_propagation(self, input: Array) -> Array:
         """Returns Y for X, as in training, and keeps both as ``layer.input`` and ``layer.output``."""
         if self._owner is None:
@@ -147,21 +151,32 @@ class Layer:
         self.input, self.output = X, Y
         return Y
 
-    def backward_propagation(self, output_error: Array, learning_rate: float) -> Array:
-        """Returns dE/dX for dE/dY, and makes one step of gradient descent with this layer's parameters."""
+    def backward_propagation(
+        self, output_error: Array, learning_rate: float | None = None, *, need_input_error: bool = True
+    ) -> Array:
+        """Sets ``gradients`` for dE/dY, and returns dE/dX (None if not needed).
+
+        With a learning rate it also makes one step of gradient descent with this layer's parameters, and takes the new
+        buffers; without one it changes neither.
+        """
         output_error = in_order(output_error) if is_array(output_error) else output_error
-        input_error = article.nearest(self, Layer, "backward")(output_error)
-        lr = checks.number("learning_rate", learning_rate)
-        leaves: list[tuple[dict[str, Any], str, Any]] = []  # all of them are replaced at once, or none
+        input_error = article.nearest(self, Layer, "backward")(output_error, need_input_error=need_input_error)
         for layer in self.walk():
             checks.gradients(layer)
-            for name, gradient in () if layer._frozen else layer.gradients.items():
+            if layer._frozen:
+                layer.gradients.clear()
+        if learning_rate is not None:
+            self._descend(checks.number("learning_rate", learning_rate))
+        return input_error if need_input_error else None
+
+    def _descend(self, lr: float) -> None:
+        leaves: list[tuple[dict[str, Any], str, Any]] = []  # all of them are replaced at once, or none
+        for layer in self.walk():
+            for name, gradient in layer.gradients.items():
                 leaves.append((layer.parameters, name, in_order(layer.parameters[name] - lr * gradient)))
             leaves += [(layer.buffers, name, array) for name, array in layer.new_buffers.items()]
             leaves.append((layer.__dict__, "step", layer.step + 1))
-        if leaves:
-            deque(map(setitem, *zip(*leaves, strict=True)), maxlen=0)
-        return input_error
+        deque(map(setitem, *zip(*leaves, strict=True)), maxlen=0)
 
     # -- shapes and building -----------------------------------------------------------------------------------
 
@@ -235,7 +250,7 @@ class Layer:
 
     def accept(self, X: Array) -> Array:
         """Returns X as an array of the layer's backend and dtype; a layer that stands alone is built to suit X."""
-        if self.device_dtype is not None and getattr(X, "dtype", None) == self.device_dtype and X.shape:
+        if self.device_dtype is not None and getattr(X, "dtype", "none") == self.device_dtype and X.shape:
             return X if self._owner is not None else in_order(X)  # a network has seen to the order
         if self.backend is None:
             if not is_array(X):
