@@ -49,6 +49,7 @@ from portnn.layers import (
     ReshapeLayer,
     ResidualLayer,
     ScaleLayer,
+    SequentialLayer,
     SoftmaxLayer,
     UpsampleLayer,
 )
@@ -104,6 +105,7 @@ __all__ = [
     "ReshapeLayer",
     "ResidualLayer",
     "ScaleLayer",
+    "SequentialLayer",
     "SoftmaxCrossEntropy",
     "SoftmaxLayer",
     "StepDecay",

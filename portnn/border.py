@@ -7,7 +7,7 @@ import numpy as np
 
 from portnn import activations, losses, names, ops
 from portnn.backend import Array, Backend
-from portnn.layers import ActivationLayer, FlattenLayer, ReshapeLayer, SoftmaxLayer, chain
+from portnn.layers import ActivationLayer, FlattenLayer, ReshapeLayer, SoftmaxLayer, sequential
 from portnn.ops import is_ours
 from portnn.pairs import name_of
 from portnn.transfer import bring
@@ -55,13 +55,13 @@ def answer(Y: Array, X: Array, x: Any, backend: Backend, layers: list[Any]) -> A
 
 
 def shapes(layers: list[Any], x: Array, given: Any) -> list[Any]:
-    """The shape of one sample before each layer and behind the last, as ``chain.shapes`` finds them for samples of x.
+    """The shape of one sample before each layer and behind the last, for samples of x.
 
     Here the layers are made and fit each other: if they do not fit the samples, the error says what to do about the
     data, which was ``given`` as an array or a list.
     """
     try:
-        return chain.shapes(layers, tuple(x.shape[1:]))
+        return sequential.shapes(layers, tuple(x.shape[1:]))
     except ValueError as error:
         fault = error
     raise ValueError(_misfit(layers, tuple(x.shape), isinstance(given, (list, tuple)), fault))
@@ -105,7 +105,7 @@ def _stated(layers: list[Any]) -> _Stated | None:
     """What the first layers take; None where they take many shapes, or nobody knows."""
     flat = False
     for i, layer in enumerate(layers):
-        own = layer.shape if type(layer) is ReshapeLayer else chain.own_input_shape(layer)
+        own = layer.shape if type(layer) is ReshapeLayer else sequential.own_input_shape(layer)
         if own is not None:
             return _Stated(own, i, flat or type(layer) is ReshapeLayer, layer.last_axis_only)
         flat = flat or type(layer) is FlattenLayer
@@ -151,7 +151,7 @@ def _cure(layers: list[Any], shape: Shape, stated: _Stated | None, x: str) -> st
 
 def _fit(layers: list[Any], sample: Shape) -> bool:
     try:
-        chain.shapes(layers, sample)
+        sequential.shapes(layers, sample)
     except ValueError:
         return False
     return True
@@ -208,7 +208,7 @@ def check_batches(layers: list[Any], shapes: list[tuple[int, ...] | None], n: in
     """
     batch_size = min(batch_size, n)
     least = n % batch_size or batch_size
-    needed, layer = chain.smallest_batch(layers, shapes)
+    needed, layer = sequential.smallest_batch(layers, shapes)
     if least < needed:
         leave_out = f", or leave {least} sample{'s' * (least > 1)} out" if least != batch_size else ""
         last = f" and {n} samples leave a last batch of {least}" if least != batch_size else ""

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from portnn import random, training
+from portnn.article import adapted
 from portnn.backend import Array, get_backend
 from portnn.feed import Feed
-from portnn.layers import chain, checks
-from portnn.layers.joined import Joined
+from portnn.layers import checks, sequential
 from portnn.network import Network
 
 TOLERANCES = {"float32": 1e-4, "float64": 1e-9}
@@ -128,7 +128,7 @@ class _Run:
 
     def watch(self, step: training.TrainStep, layers: list[Any]) -> None:
         step.layers = [_Watched(layer, self) for layer in layers]
-        step.lowest = chain.lowest_that_learns(step.layers)
+        step.lowest = sequential.lowest_that_learns(step.layers)
 
     def stages(self) -> list[str]:
         return [layer.place for step in self.made.values() for layer in step.layers]
@@ -136,7 +136,7 @@ class _Run:
     def part(self) -> None:
         """Runs every layer by itself."""
         for step in self.made.values():
-            self.watch(step, self.network.layers)
+            self.watch(step, adapted(self.network.layers))
 
     def steps(self) -> Iterator[list[Tensor]]:
         """Makes one step after the other; of each, every tensor."""
@@ -178,20 +178,21 @@ class _Watched:
 
     def __init__(self, layer: Any, run: _Run):
         self.layer, self.run = layer, run
-        self.place = _place(layer.activation) if isinstance(layer, Joined) else _place(layer)
-        self.path, self.backend = getattr(layer, "path", ""), layer.backend
-        self.dtype, self.device_dtype = layer.dtype, layer.device_dtype
+        self.place = _place(
+            getattr(layer, "activation", getattr(layer, "layer", layer)) if not hasattr(layer, "forward") else layer
+        )
+        self.path, self.backend = layer.path, layer.backend
 
     def walk(self) -> Iterator[Any]:
         yield from self.layer.walk()
 
-    def forward(self, X: Array, *, training: bool = False) -> Array:
-        Y = self.layer.forward(X, training=training)
+    def compute(self, X: Array, training: bool) -> Array:
+        Y = self.layer.compute(X, training)
         self.run.see(self.place, "Y", Y)
         return Y
 
-    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
-        D = self.layer.backward(output_error, need_input_error=need_input_error)
+    def compute_backward(self, output_error: Array, need_input_error: bool) -> Array:
+        D = self.layer.compute_backward(output_error, need_input_error)
         for part in self.layer.walk():
             for name, gradient in part.gradients.items():
                 self.run.see(_place(part), f"dE/d{name}", gradient)

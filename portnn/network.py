@@ -8,9 +8,11 @@ from threading import get_ident
 from types import MappingProxyType
 from typing import Any
 
-from portnn import arguments, border, losses, ops, random, settings, summary, training
+from portnn import arguments, border, losses, ops, random, summary, training
+from portnn.arrangement import Arrangement, arrange, named, take_in
+from portnn.article import adapted
 from portnn.backend import Array, Backend, device_dtype, get_backend, in_order
-from portnn.layers import article, chain, checks, joined
+from portnn.layers import checks, joined
 from portnn.layers.activation import ActivationLayer
 from portnn.layers.layer import Layer
 from portnn.leaves import Leaves, parameters_of, slots_of
@@ -67,8 +69,7 @@ class Network:
         kernels = arguments.check_kernels(kernels)
         self._settle(backend=target, dtype=name, kernels=kernels, seed=random.check_seed(seed))
         self.layers: list[Layer] = []
-        self._known: list[Any] = []  # the layers when they were last put in their places
-        self._composites: list[tuple[Layer, list[Any]]] = []  # those with layers in them, and which these were
+        self._arrangement = Arrangement([])  # of the layers, when they were last put in their places
         self._settle(loss=None, loss_prime=None, optimizer=None, metrics=[], history=History())
         self._settle(progress={"step": 0, "epoch": 0})  # updates made, and epochs finished, since use()
         self._checked: tuple[int, ...] | None = None  # for what shape of samples it is known that the layers fit
@@ -103,89 +104,22 @@ class Network:
         arguments.check_layer(layer)
         with self.turns.take("add"):
             self._arrange()
-            self._take_in([*self.layers, layer], [layer], None)
+            take_in(self, [*self.layers, layer], [layer], None)
             self.layers.append(layer)
             self._note_layers()
 
     def _arrange(self, turn: Turn | None = None) -> None:
-        """Puts the layers in their places, if some were taken out, put in or replaced since it was done last.
-
-        Each has the path of its place then; those that stay keep their weights and all that training has gathered,
-        new ones are built. An error leaves everything as it was. ``turn`` is the caller's own.
-        """
-        if self.layers == self._known and all(layer.layers == inside for layer, inside in self._composites):
-            return
-        held = self.turns.held()
-        if held is not None and held is not turn and held.what == "fit":
-            raise RuntimeError("the layers were changed within fit: change them before, or after it has ended")
-        if not isinstance(self.layers, list):
-            raise TypeError(f"net.layers must be a list of layers, got {self.layers!r:.60}")
-        before = [part for layer in self._known for part in layer.walk()]
-        before += [part for _, inside in self._composites for child in _flat(inside) for part in child.walk()]
-        self._take_in(self.layers, self.layers, self)
-        now = {id(layer) for layer in self.walk()}
-        for part in before:
-            if id(part) not in now and part._owner is not None and part._owner() is self:
-                part.count_updates(self.step, learns=False)
-                part._owner = None
-        self._note_layers()
-
-    def _take_in(self, layers: list[Any], candidates: list[Any], home: Any) -> None:
-        """Checks ``candidates`` among all ``layers``, builds those that are new, and gives each its path.
-
-        ``home``: the network that they may be part of.
-        """
-        found: list[Any] = []
-        for layer in candidates:
-            found += chain.parts(layer, found, home)
-        for part in found:
-            fault = article.missing_method(part, Layer)
-            if fault:
-                raise TypeError(fault)
-            if lacks := settings.missing(part):
-                raise TypeError(_not_ready(part, f"it has no {lacks[0]}"))
-        try:
-            shapes = chain.shapes(layers, None)
-            for index, layer in enumerate(layers):
-                if any(layer is candidate for candidate in candidates):
-                    self._build(layer, shapes[index], str(index))
-        except AttributeError as error:
-            raise TypeError(_not_ready(layer, str(error))) from error
-
-    def _build(self, layer: Layer, before: tuple[int, ...] | None, path: str) -> None:
-        """A layer that is here already takes its place; a new one, or one with a new layer in it, is built for it."""
-        parts = list(layer.walk())
-        new = [part for part in parts if part._owner is None or part._owner() is not self]
-        if new:
-            for part in new:
-                if not part.written_as_in_the_article:  # it may have an array of that name
-                    part.kernels = self.kernels
-                part._slots, part._counts = {}, {}  # another network's optimizer made them
-            staying = [(part, part.drawn) for part in parts if all(part is not other for other in new)]
-            for part, _ in staying:
-                part.drawn = {}  # its values are not drawn again for another place
-            here, before_that = weakref.ref(self), [part._owner for part in new]
-            for part in new:
-                part._owner = here
-            try:
-                layer.build(before, self.backend, self.dtype, self.seed, path)
-            except BaseException:
-                for part, owner in zip(new, before_that, strict=True):
-                    part._owner = owner
-                raise
-            finally:
-                for part, drawn in staying:
-                    part.drawn = drawn
-        layer.place(path)
+        """Puts the layers in their places, if some were taken out, put in or replaced since it was done last."""
+        if not self._arrangement.holds(self.layers):
+            held = self.turns.held()
+            if held is not None and held is not turn and held.what == "fit":
+                raise RuntimeError("the layers were changed within fit: change them before, or after it has ended")
+            arrange(self, self._arrangement)
+            self._note_layers()
 
     def _note_layers(self) -> None:
+        self._arrangement = Arrangement(self.layers)
         self._checked = self._ready = None
-        self._known = list(self.layers)
-        self._composites = [
-            (part, [list(child) if isinstance(child, list) else child for child in part.layers])
-            for part in self.walk()
-            if part.layers
-        ]
 
     def use(
         self,
@@ -266,7 +200,7 @@ class Network:
         with self.turns.take("fit") as turn, self.backend.scope():
             self._arrange(turn)
             for layer in self.walk():
-                if batch_size > 1 and layer.written_as_in_the_article and not layer.batched:
+                if batch_size > 1 and layer.updates_itself and not layer.batched:
                     raise ValueError(
                         f"batch_size={batch_size}, but layer {layer.path} ({type(layer).__name__}) is written as in "
                         "the article: it takes one sample at a time. Use batch_size=1, or set batched = True in its "
@@ -295,7 +229,7 @@ class Network:
             raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
         if self.turns.given is not None and self.turns.held_elsewhere() is not None:
             return copy.deepcopy(self).predict(x, batch_size=batch_size)  # as it was between two steps
-        if self._composites or self.layers != self._known:
+        if self._arrangement.known != self.layers or self._arrangement.composites:
             self._arrange()
         progress = self.progress
         step = progress["step"]
@@ -385,7 +319,7 @@ class Network:
     @property
     def parameters(self) -> Leaves:
         """Every parameter by its dotted path: ``net.parameters["0.weights"]``; set, it is checked, cast and copied."""
-        return parameters_of(chain.named(self.layers))
+        return parameters_of(named(self.layers))
 
     @parameters.setter
     def parameters(self, value: Leaves) -> None:
@@ -394,12 +328,12 @@ class Network:
     @property
     def slots(self) -> dict[str, Leaves]:
         """What the optimizer remembers of each parameter: ``net.slots["velocity"]["0.weights"]``."""
-        return slots_of(chain.named(self.layers))
+        return slots_of(named(self.layers))
 
     @property
     def gradients(self) -> Mapping[str, Array]:
         """The gradients of the last backward pass, by the path of their parameter."""
-        layers = chain.named(self.layers)
+        layers = named(self.layers)
         return MappingProxyType({f"{path}.{name}": g for path, layer in layers for name, g in layer.gradients.items()})
 
     @property
@@ -441,7 +375,7 @@ class Network:
                 for home in then:
                     if isinstance(home, dict):
                         home.update({key: _apart(array, self.backend) for key, array in home.items()})
-            transient = ("_known", "_composites", "_checked", "_ready", "_copied_by")
+            transient = ("_arrangement", "_checked", "_ready", "_copied_by")
             state = {name: value for name, value in self.__dict__.copy().items() if name not in transient}
             self.__dict__["_copied_by"] = get_ident()
             try:
@@ -504,18 +438,16 @@ class Network:
         X, run = in_order(X), self._ready or self._run()
         run.check_leaves()
         Y = X if X.dtype == run.dtype and not run.guarded else self.backend.xp.astype(X, run.dtype)
-        for layer, own in run.layers:
-            Y = layer.forward(Y)
-            if not own:
-                checks.answer(layer, "forward", Y, samples=X.shape[0])
+        for layer in run.layers:
+            Y = layer.compute(Y, False)
         return Y
 
     def _passes(self, X: Array) -> Iterator[Array]:
         """X as the network takes it, and what each of the layers makes of it."""
         Y = self.backend.xp.astype(in_order(X), getattr(self.backend.xp, self.dtype))
         yield Y
-        for layer in self.layers:
-            Y = checks.answer(layer, "forward", layer.forward(Y), samples=X.shape[0])
+        for layer in adapted(self.layers):
+            Y = layer.compute(Y, False)
             yield Y
 
     def _optimizer(self, learning_rate: Any) -> Any:
@@ -536,8 +468,7 @@ class Ready:
     """A network's layers as ``predict`` runs them, for as long as they are the same: neighbours joined, and so on."""
 
     def __init__(self, network: Network):
-        layers = joined.join(network.layers, network.backend, network.kernels)
-        self.layers = [(layer, ops.is_ours(type(layer))) for layer in layers]
+        self.layers = joined.join(adapted(network.layers), network.backend, network.kernels)
         self.dtype = device_dtype(network.backend, network.dtype)
         self.all = list(network.walk())
         parts: list[Any] = [type(layer) for layer in self.all]
@@ -557,19 +488,6 @@ class Ready:
                 for layer in self.all:
                     layer.check_leaves()
                 return
-
-
-def _not_ready(layer: Any, why: str) -> str:
-    return (
-        f"{type(layer).__name__} is not ready to be added: {why}. If it derives from a layer of portnn, its __init__ "
-        "must call super().__init__(...)"
-    )
-
-
-def _flat(layers: list[Any]) -> Iterator[Any]:
-    """The layers of a list in which a branch may be a list itself."""
-    for child in layers:
-        yield from child if isinstance(child, (list, tuple)) else (child,)
 
 
 def _apart(array: Any, backend: Backend) -> Any:

@@ -26,8 +26,8 @@ class State:
         self.backend: Backend = network.backend
         self.feed, self.optimizer, self.progress = feed, optimizer, network.progress
         self.layers = list(network.walk())
-        self.article_layers = [layer for layer in self.layers if layer.written_as_in_the_article]
-        learning = [layer for layer in self.layers if not layer.written_as_in_the_article]  # the others step themselves
+        self.article_layers = [layer for layer in self.layers if layer.updates_itself]
+        learning = [layer for layer in self.layers if not layer.updates_itself]  # the others step themselves
         for layer in self.layers:
             layer.check_leaves()
         for layer in learning:

@@ -3,7 +3,7 @@
 from math import prod
 from typing import Any
 
-from portnn.layers import chain
+from portnn.layers import SequentialLayer, sequential
 
 Shape = tuple[int, ...] | None
 BYTES = {"float32": 4, "float64": 8}
@@ -28,7 +28,7 @@ def summary(layers: list[Any], input_shape: Shape, dtype: str) -> Summary:
     """
     rows: list[dict[str, Any]] = []
     if input_shape is None and layers:
-        input_shape = chain.own_input_shape(layers[0])
+        input_shape = sequential.own_input_shape(layers[0])
     _describe(layers, input_shape, dtype, "", rows)
     total = {head: sum(row["own"][head] for row in rows) for head in HEADS[2:]}
     cells = [HEADS, *(_cells(row) for row in rows), ("in all", "", *(f"{total[head]:,}" for head in HEADS[2:]))]
@@ -42,7 +42,7 @@ def summary(layers: list[Any], input_shape: Shape, dtype: str) -> Summary:
 
 
 def _describe(layers: list[Any], input_shape: Shape, dtype: str, above: str, rows: list[dict[str, Any]]) -> None:
-    shapes = chain.shapes(layers, input_shape)
+    shapes = sequential.shapes(layers, input_shape)
     for i, layer in enumerate(layers):
         _row(layer, shapes[i], shapes[i + 1], dtype, f"{above}{i}", rows)
 
@@ -51,20 +51,20 @@ def _row(layer: Any, before: Shape, after: Shape, dtype: str, path: str, rows: l
     """One row for a layer; of a composite one it counts all that is inside, and a row for each child follows."""
     place = len(rows)
     rows.append({})
-    if layer.layers and not layer.written_as_in_the_article:
+    if layer.layers and not layer.updates_itself:
         for i, (child, inside) in enumerate(zip(layer.layers, layer.shapes_inside(before), strict=True)):
-            if isinstance(child, (list, tuple)):
-                start = inside[0] if isinstance(inside, list) and inside else None
-                _describe(list(child), start, dtype, f"{path}.{i}.", rows)
+            if isinstance(child, (list, tuple)) or type(child) is SequentialLayer:
+                start = inside[0] if isinstance(inside, list) and inside else inside
+                _describe(list(getattr(child, "layers", child)), start, dtype, f"{path}.{i}.", rows)
             else:
-                (_, behind) = chain.shapes([child], inside)
+                (_, behind) = sequential.shapes([child], inside)
                 _row(child, inside, behind, dtype, f"{path}.{i}", rows)
     shapes = layer.parameter_shapes(before)
     numbers = sum(map(prod, shapes.values()))
     own = {
         "parameters": numbers,
         "bytes": numbers * BYTES[dtype],
-        "multiply-adds": 0 if layer.written_as_in_the_article else layer.multiply_adds(before),
+        "multiply-adds": 0 if layer.updates_itself else layer.multiply_adds(before),
     }
     below = [row["own"] for row in rows[place + 1 :]]
     counts = {head: own[head] + sum(numbers[head] for numbers in below) for head in own}

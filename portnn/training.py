@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from portnn import ops, random
+from portnn.article import adapted
 from portnn.backend import Array, Backend, is_array, namespace
 from portnn.feed import Feed
 from portnn.interrupts import Interrupts
-from portnn.layers import chain, checks, joined
+from portnn.layers import joined, sequential
 from portnn.state import State, sum_of
 
 
@@ -31,7 +32,7 @@ class TrainStep:
     """One step on a batch of ``size`` samples. Called, it returns the new leaves in the order of ``state.places``."""
 
     def __init__(self, network: Any, optimizer: Any, state: State, size: int):
-        self.layers = joined.join(network.layers, network.backend, network.kernels)
+        self.layers = joined.join(adapted(network.layers), network.backend, network.kernels)
         self.loss, self.loss_prime = network.bound_loss, network.bound_loss_prime
         update = getattr(type(optimizer), "update", None)
         self.update = (
@@ -43,53 +44,35 @@ class TrainStep:
         self.state, self.size = state, size
         self.backend = network.backend
         self.checked = False
-        self.at: Any = ""  # what is being run, for a word on what went wrong there
+        self.lowest = sequential.lowest_that_learns(self.layers)
+        self.at: list[Any] = [""]  # what is being run, for a word on what went wrong there
         self.offsets = network.backend.asarray(np.arange(size, dtype=np.int64))
-        self.lowest = chain.lowest_that_learns(self.layers)
 
     def __call__(self) -> list[Array]:
         state, counters = self.state, self.state.counters
-        self.at = ""
+        self.at[0] = ""
         X, Y_true, hyper = state.feed.batch(counters["position"], self.offsets)
         for layer in state.layers:
             layer.step = counters["step"]
             layer.gradients.clear()  # this step's take their memory
         for layer in state.article_layers:
-            layer.learning_rate_now = hyper[0]
+            layer._learning_rate = hyper[0]
 
-        first, self.checked = not self.checked, True  # what layers answer is looked at once
+        first, self.checked = not self.checked, True  # what layers keep is looked at once
         before = _arrays_in(state.layers) if first else {}
-        Y, inputs = X, []
-        for layer in self.layers:
-            if first:
-                inputs.append(Y)
-            self.at = layer
-            Y = layer.forward(Y, training=True)
-            if first:
-                checks.answer(layer, "forward", Y, samples=self.size)
+        Y = sequential.run(self.layers, X, True, self.at)
         if Y.shape != Y_true.shape and not state.feed.classes:
             raise ValueError(
                 f"the network's output has shape {tuple(Y.shape)}, but the targets of this batch {tuple(Y_true.shape)}"
             )
-        self.at = "the loss"
+        self.at[0] = "the loss"
         error = self.loss(Y_true, Y)
 
-        D = self.loss_prime(Y_true, Y)  # dE/dY, going down
-        for i in range(len(self.layers) - 1, self.lowest - 1, -1):
-            self.at = self.layers[i]
-            D = self.layers[i].backward(D, need_input_error=i > self.lowest)
-            if first:
-                for part in self.layers[i].walk():
-                    checks.gradients(part)
-                if i > self.lowest:
-                    checks.answer(self.layers[i], "backward", D, shape=inputs[i].shape)
-
-        if state.frozen:
-            for layer in state.frozen:
-                layer.gradients.clear()
+        D = self.loss_prime(Y_true, Y)
+        sequential.run_backward(self.layers, D, False, self.at, self.lowest)
         if first:
             _note_kept(state.layers, before)
-        self.at = "the optimizer"
+        self.at[0] = "the optimizer"
         parameters, slots = self._descend(hyper)
         old = (counters[name] for name in ("step", "position", "sum of error", "finite steps"))
         step, position, total, finite = self.tally(*old, error, self.size)
@@ -99,17 +82,18 @@ class TrainStep:
             leaves += [layer.new_buffers.get(name, layer.buffers[name]) for layer, name in state.buffers]
         leaves += [*slots, step, position, total]
         for name, metric in state.metrics:
-            self.at = f"metric {name}"
+            self.at[0] = f"metric {name}"
             leaves.append(counters[sum_of(name)] + metric_sum(name, metric, Y_true, Y, self.backend))
         leaves.append(finite)
-        self.at = ""
+        self.at[0] = ""
         return leaves
 
     def where(self) -> str:
         """What was being run when the step was left by an exception, ``"layer 2 (MyLayer)"``; empty if it was not."""
-        if not self.at or isinstance(self.at, str):
-            return self.at
-        layer = self.at.layer if isinstance(self.at, joined.Joined) else self.at
+        (layer,) = self.at
+        if isinstance(layer, str):
+            return layer
+        layer = getattr(layer, "layer", layer)  # of two that are joined, or of an adapter
         return f"layer {layer.path} ({type(layer).__name__})"
 
     def _updated(self, old: list[Array], gradients: list[Array], slots: Any, hyper: Any) -> tuple[list[Array], Any]:
@@ -292,7 +276,7 @@ def _closing(state: State) -> Iterator[None]:
         raise
     finally:
         for layer in state.article_layers:
-            layer.learning_rate_now = None
+            layer._learning_rate = None
 
 
 def _may_be_matrices(network: Any, x: Array, y: Array, classes: bool) -> bool:

@@ -75,7 +75,7 @@ def broken_rules(case: Case, leaves: Iterable[str]) -> list[str]:
     subject, learned = case.subject, [name for name in leaves if name != "X"]
     article = [name for name in learned if subject.by_step(name)]
     changed = [n for n in learned if n not in article and not np.array_equal(case.after[n], case.values[n])]
-    above = [path for path, layer in subject.parts if layer.written_as_in_the_article and children(layer)]
+    above = [path for path, layer in subject.parts if layer.updates_itself and children(layer)]
     if changed and all(any(n.startswith(f"{path}." if path else "") for path in above) for n in changed):
         twice = "its children step twice, in its backward_propagation and in the network, which descends with the "
         where = "hold them in an attribute of another name than layers"

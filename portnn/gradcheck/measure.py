@@ -9,7 +9,7 @@ import numpy as np
 from portnn.gradcheck.diagnosis import Budget, Case, broken_rules, explain, not_repeatable, raised
 from portnn.gradcheck.mistakes import STALE
 from portnn.gradcheck.subject import Subject, children, duplicate, scale_of, to_host
-from portnn.layers import chain, checks
+from portnn.layers import checks, sequential
 from portnn.layers.layer import Layer
 from portnn.network import Network
 from portnn.transfer import host_array, to_numpy
@@ -103,7 +103,7 @@ def gradcheck(
 def _given(x: Any, shape: Any, layer: Layer) -> tuple[Array | None, tuple[int, ...]]:
     """The caller's x as a batch in float64, and the shape of a sample."""
     if shape is None and (isinstance(layer.layers, (list, tuple)) or hasattr(layer, "input_shape")):
-        shape = chain.own_input_shape(layer)
+        shape = sequential.own_input_shape(layer)
     if shape is not None:
         shape = _sizes(shape)
     if x is None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from portnn.article import Adapter
 from portnn.backend import get_backend
 from portnn.layers.layer import Layer
 
@@ -16,14 +17,14 @@ Trail = tuple[tuple[bool, Any], ...]  # steps down to a value: (True, key) of a 
 MOST_LEAVES = 200
 PARAMETER_NAMES = ("weight", "bias", "kernel", "filter", "gamma", "beta", "w", "b")
 OF_THE_BASE = {"backend", "xp", "ops", "device_dtype", "gradients", "new_buffers", "buffers", "drawn"}
-OF_THE_BASE |= {"input", "output", "learning_rate_now", "_slots", "_counts", "_owner"}
+OF_THE_BASE |= {"input", "output", "_learning_rate", "_fits", "_shapes", "_slots", "_counts", "_owner"}
 NOT_LOOKED_INTO = ("builtins", "numpy", "portnn", "portnn_numpy", "portnn_cupy", "array_api_compat")
 
 
 def to_host(layers: list[Layer], sample: tuple[int, ...]) -> None:
     """Builds and moves the layers; attributes of the base that one uses for something else are as they were then."""
     parts = [part for layer in layers for _, part in below(layer, "")]
-    kept = [(part, _lent(part)) for part in parts if part.written_as_in_the_article]
+    kept = [(part, _lent(part)) for part in parts if part.updates_itself]
     for layer in layers:
         if layer.backend is None:
             layer.build(sample, get_backend("cpu"), "float64", 0, "")
@@ -44,7 +45,7 @@ def _give_back(layer: Layer, values: dict[str, Any]) -> None:
 
 def duplicate(layers: list[Layer]) -> list[Layer]:
     """A copy of layers, in one go: what two of them share stays shared."""
-    parts = [part for layer in layers for _, part in below(layer, "") if part.written_as_in_the_article]
+    parts = [part for layer in layers for _, part in below(layer, "") if part.updates_itself]
     kept = [(part, _lent(part)) for part in parts]
     copied: tuple[list[Layer], Any] = ([], [])
     try:
@@ -80,7 +81,7 @@ class Subject:
         self.layers, self.network = layers, network
         self.parts = [pair for i, layer in enumerate(layers) for pair in below(layer, str(i) if network else "")]
         self.at = dict(self.parts)
-        article = [layer for _, layer in self.parts if layer.written_as_in_the_article]
+        article = [layer for _, layer in self.parts if layer.updates_itself]
         self.one_by_one = any(not layer.batched for layer in article)
         self.learns_by_steps = bool(article)
         self.alone = len(layers) == 1 and bool(article) and article[0] is layers[0]  # call its own methods
@@ -118,7 +119,7 @@ class Subject:
                     name += " (parameter)"
                 self.places[name] = path, trail
                 values[name] = self.read(name)
-                if layer.written_as_in_the_article and not self.moves(name, values, Y):
+                if layer.updates_itself and not self.moves(name, values, Y):
                     del self.places[name], values[name]  # a note, or what is kept for backward
         return values
 
@@ -156,7 +157,7 @@ class Subject:
             layer.step = 0
         Y: Any = values["X"].copy()
         for layer in self.layers:
-            Y = layer.forward_propagation(Y) if self.alone else layer.forward(Y, training=True)
+            Y = layer.forward_propagation(Y) if self.alone else _forward(layer, Y)
         if Y is None:
             raise TypeError(f"{self.layers[-1]}: forward returned None: it must return an array (is a return missing?)")
         return np.array(Y)
@@ -166,9 +167,9 @@ class Subject:
         before = {name: self.read(name) for name in self.places}
         error: Any = D.copy()
         for _, layer in self.parts:
-            layer.learning_rate_now = learning_rate
+            layer._learning_rate = learning_rate
         for layer in reversed(self.layers):
-            error = layer.backward_propagation(error, learning_rate) if self.alone else layer.backward(error)
+            error = layer.backward_propagation(error, learning_rate) if self.alone else _backward(layer, error)
         found: dict[str, Any] = {"X": error}
         for name, (path, trail) in self.places.items():
             steps = self.by_step(name)
@@ -188,7 +189,7 @@ class Subject:
 
     def by_step(self, name: str) -> bool:
         """Whether a leaf's derivative shows by the step that its layer makes itself."""
-        return self.at[self.places[name][0]].written_as_in_the_article
+        return self.at[self.places[name][0]].updates_itself
 
     def word(self, name: str) -> str:
         return str(next((key for _, key in self.places[name][1][::-1] if isinstance(key, str)), "")).lower().strip("_")
@@ -200,9 +201,24 @@ class Subject:
         return not self.by_step(name) or (short and isinstance(follow(self.at[path], trail), np.ndarray))
 
 
+def _forward(layer: Any, X: Any) -> Any:
+    """Y in training by what the author wrote: what is wrong with it is to be found here, not refused at the door."""
+    if layer.updates_itself:
+        return Adapter(layer).compute(X, True)
+    if not layer.complete:
+        layer.build(tuple(X.shape[1:]), layer.backend, layer.dtype, layer.seed, layer.path)
+    Y = layer.forward(X, training=True) if layer._trains else layer.forward(X)
+    layer.input, layer.output = X, Y
+    return Y
+
+
+def _backward(layer: Any, output_error: Any) -> Any:
+    return Adapter(layer).compute_backward(output_error, True) if layer.updates_itself else layer.backward(output_error)
+
+
 def within(value: Any, shown: str, trail: Trail, seen: set[int]) -> Iterator[tuple[str, Trail, Any]]:
     """The floating arrays and numbers, and the layers, in a layer and in the lists, dicts and objects that it holds."""
-    ours = isinstance(value, Layer) and not value.written_as_in_the_article
+    ours = isinstance(value, Layer) and not value.updates_itself
     if isinstance(value, float) or (isinstance(value, np.ndarray) and value.dtype.kind == "f"):
         yield shown, trail, value
     if id(value) in seen or len(trail) > 8:

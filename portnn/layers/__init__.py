@@ -15,6 +15,7 @@ from portnn.layers.pooling import AvgPoolLayer, MaxPoolLayer
 from portnn.layers.reshape import ReshapeLayer
 from portnn.layers.residual import ResidualLayer
 from portnn.layers.scale import ScaleLayer
+from portnn.layers.sequential import SequentialLayer
 from portnn.layers.softmax import SoftmaxLayer
 from portnn.layers.upsample import UpsampleLayer
 
@@ -36,6 +37,7 @@ __all__ = [
     "ReshapeLayer",
     "ResidualLayer",
     "ScaleLayer",
+    "SequentialLayer",
     "SoftmaxLayer",
     "UpsampleLayer",
 ]

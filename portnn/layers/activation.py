@@ -20,9 +20,15 @@ class ActivationLayer(Layer):
     derivative ``activation_prime``. X and Y have the same shape, whichever it is.
 
     >>> import numpy as np
-    >>> ActivationLayer("relu").forward(np.array([[-1.0, 2.0]]))
+    >>> ActivationLayer("relu")(np.array([[-1.0, 2.0]]))
     array([[0., 2.]])
     """
+
+    def forward(self, X: Array) -> Array:
+        return self.f(X)
+
+    def backward(self, output_error: Array) -> Array:
+        return self.chain(self.f_prime, self.input, self.output, output_error)
 
     last_axis_only = True
     activation: Any = Fixed()
@@ -48,17 +54,6 @@ class ActivationLayer(Layer):
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
         return input_shape
-
-    def forward(self, X: Array, *, training: bool = False) -> Array:
-        X = self.accept(X)
-        Y = self.f(X)
-        if training:
-            self.input, self.output = X, Y
-        return Y
-
-    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
-        D = self.accept_error(output_error)
-        return self.chain(self.f_prime, self.input, self.output, D) if need_input_error else None
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__getstate__().items() if name not in ("f", "f_prime", "chain")}

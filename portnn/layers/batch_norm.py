@@ -33,16 +33,53 @@ class BatchNormLayer(NormLayer):
     Source: S. Ioffe, C. Szegedy, "Batch normalization", ICML 2015; running means as in PyTorch.
 
     >>> import numpy as np
-    >>> BatchNormLayer().forward(np.array([[1.0], [3.0]]), training=True).round(3)
+    >>> BatchNormLayer().forward_propagation(np.array([[1.0], [3.0]])).round(3)
     array([[-1.],
            [ 1.]])
     """
+
+    def forward(self, X: Array, *, training: bool = False) -> Array:
+        W, B = self.parameters["weights"], self.parameters["bias"]
+        if not training or self._frozen:
+            S = W / self.xp.sqrt(self.buffers["running_var"] + self.epsilon)
+            if training:
+                self.S = S
+            return X * S + (B - self.buffers["running_mean"] * S)
+        Z, S, mean, variance = self.ops.normalize(X, tuple(range(X.ndim - 1)), self.epsilon)
+        self.Z, self.S = Z, S
+        self.lead_on(X, mean, variance)
+        return Z * W + B
+
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+        D, Z, S = output_error, self.Z, self.S
+        if self._frozen:  # Y = S X + a constant
+            return D * S if need_input_error else None
+        self.learn(D, Z)
+        if not need_input_error:
+            return None
+        return self.ops.normalize_backward(D * self.parameters["weights"], Z, S, tuple(range(D.ndim - 1)))
 
     momentum: Any = Setting(_weight)
 
     def __init__(self, *, momentum: float = 0.1, epsilon: float = 1e-5):
         super().__init__(epsilon=epsilon)
         self.momentum = momentum
+
+    def lead_on(self, X: Array, mean: Array, variance: Array) -> None:
+        """Leaves the new running means of a batch X in ``new_buffers``."""
+        n, old, new = prod(X.shape[:-1]), 1.0 - self.momentum, self.momentum
+        if n == 1:
+            raise ValueError(
+                f"{self} was given one value a channel, X of shape {tuple(X.shape)}: in training it needs 2 at least, "
+                "to tell their variance. Use a larger batch_size, or one that leaves no last batch of one sample"
+            )
+        if n:
+            running_mean, running_var = self.buffers["running_mean"], self.buffers["running_var"]
+            batch_mean, batch_var = (self.xp.reshape(a, running_mean.shape) for a in (mean, variance))
+            self.new_buffers = {
+                "running_mean": old * running_mean + new * batch_mean,
+                "running_var": old * running_var + (new * n / (n - 1)) * batch_var,
+            }
 
     def build(self, input_shape: tuple[int, ...] | None, backend: Backend, dtype: str, seed: int, path: str) -> None:
         if input_shape and not self.buffers:
@@ -57,43 +94,6 @@ class BatchNormLayer(NormLayer):
 
     def smallest_batch(self, input_shape: tuple[int, ...] | None) -> int:
         return 2 if input_shape is not None and prod(input_shape[:-1]) == 1 and not self._frozen else 1
-
-    def forward(self, X: Array, *, training: bool = False) -> Array:
-        X, xp = self.accept(X), self.xp
-        self.output_shape(tuple(X.shape[1:] or X.shape))
-        W, B = self.parameters["weights"], self.parameters["bias"]
-        running_mean, running_var = self.buffers["running_mean"], self.buffers["running_var"]
-        if not training or self._frozen:
-            S = W / xp.sqrt(running_var + self.epsilon)
-            Y = X * S + (B - running_mean * S)
-            if training:
-                self.input, self.S, self.output = X, S, Y
-            return Y
-        n, axes = prod(X.shape[:-1]), tuple(range(X.ndim - 1))
-        if n == 1:
-            raise ValueError(
-                f"{self} was given one value a channel, X of shape {tuple(X.shape)}: in training it needs 2 at least, "
-                "to tell their variance. Use a larger batch_size, or one that leaves no last batch of one sample"
-            )
-        Z, S, mean, variance = self.ops.normalize(X, axes, self.epsilon)
-        Y = Z * W + B
-        if n:
-            old, new = 1.0 - self.momentum, self.momentum
-            self.new_buffers = {
-                "running_mean": old * running_mean + new * xp.reshape(mean, W.shape),
-                "running_var": old * running_var + (new * n / (n - 1)) * xp.reshape(variance, W.shape),
-            }
-        self.input, self.Z, self.S, self.output = X, Z, S, Y
-        return Y
-
-    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
-        D = self.accept_error(output_error)
-        if self._frozen:  # Y = S X + a constant
-            return D * self.S if need_input_error else None
-        self.learn(D, self.Z)
-        if not need_input_error:
-            return None
-        return self.ops.normalize_backward(D * self.parameters["weights"], self.Z, self.S, tuple(range(D.ndim - 1)))
 
     def __repr__(self) -> str:
         return "BatchNormLayer()" if self.momentum == 0.1 else f"BatchNormLayer(momentum={self.momentum:g})"

@@ -85,7 +85,7 @@ def branch(what: str, layers: Any) -> list[Any]:
     for layer in layers:
         if isinstance(layer, (list, tuple)):
             raise TypeError(f"{what} takes layers, got a list: write them one by one, or give them after a *")
-        if isinstance(layer, type) or not hasattr(layer, "written_as_in_the_article"):
+        if isinstance(layer, type) or not hasattr(layer, "updates_itself"):
             example = f"{layer.__name__}(...)" if isinstance(layer, type) else "FCLayer(4, 4)"
             raise TypeError(f"{what} takes Layer objects, such as {example}, got {layer!r:.60}")
     if len({id(layer) for layer in layers}) < len(layers):

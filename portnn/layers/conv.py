@@ -8,7 +8,6 @@ from portnn.backend import Backend
 from portnn.layers import checks
 from portnn.layers.layer import Array, Layer, Parameter
 from portnn.ops._plan import window_plan
-from portnn.pairs import Function
 from portnn.settings import Fixed
 
 
@@ -34,10 +33,23 @@ class ConvLayer(Layer):
     >>> import numpy as np
     >>> layer = ConvLayer((3, 3, 1), (2, 2), 1)
     >>> layer.weights = np.ones((2, 2, 1, 1))
-    >>> layer.forward(np.arange(9.0).reshape(1, 3, 3, 1))[0, :, :, 0]
+    >>> layer(np.arange(9.0).reshape(1, 3, 3, 1))[0, :, :, 0]
     array([[ 8., 12.],
            [20., 24.]])
     """
+
+    def forward(self, X: Array, *, training: bool = False) -> Array:
+        Y, seen = self.ops.convolution(X, self.parameters["weights"], self.plan, self.groups)
+        if training:
+            self.input_seen = seen
+        return self.ops.biased(Y, self.parameters["bias"]) if "bias" in self.parameters else Y
+
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+        W, D, ops = self.parameters["weights"], output_error, self.ops
+        self.gradients["weights"] = ops.convolution_gradient(self.input_seen, D, self.plan, W.shape)
+        if "bias" in self.parameters:
+            self.gradients["bias"] = ops.total(ops.columns(D, self.plan), 1)
+        return ops.convolution_backward(W, D, self.plan, self.groups) if need_input_error else None
 
     input_shape: Any = Fixed()
     kernel_shape: Any = Fixed()
@@ -62,7 +74,7 @@ class ConvLayer(Layer):
         padding: Any = "valid",
         dilation: Any = 1,
         groups: int = 1,
-        weights: str = "glorot_uniform",
+        initializer: str = "glorot_uniform",
         bias: bool = True,
     ):
         rows = all(isinstance(shape, (tuple, list)) for shape in (input_shape, kernel_shape)) and (
@@ -79,7 +91,7 @@ class ConvLayer(Layer):
                     f"groups={groups} does not divide the {number} {what}: groups must be a divisor of both, the "
                     f"{channels} channels of input_shape {self.input_shape} and layer_depth={self.layer_depth}"
                 )
-        self.initializer = initializers.check_name(weights)
+        self.initializer = initializers.check_name(initializer)
         self.plan = window_plan(tuple(image), self.kernel_shape, stride, padding, dilation)
         self.stride, self.padding, self.dilation = stride, padding, dilation
         self.shapes = {"weights": (*self.kernel_shape, channels // self.groups, self.layer_depth)}
@@ -113,27 +125,6 @@ class ConvLayer(Layer):
 
     def multiply_adds(self, input_shape: tuple[int, ...] | None) -> int:
         return prod(self.plan.output) * prod(self.shapes["weights"])
-
-    def forward(self, X: Array, *, training: bool = False, activation: Function | None = None) -> Array:
-        X = self.accept(X)
-        if X.shape[1:] != self.input_shape:
-            self.output_shape(tuple(X.shape[1:]))
-        Y, seen = self.ops.convolution(X, self.parameters["weights"], self.plan, self.groups)
-        if "bias" in self.shapes:
-            Y = self.ops.biased(Y, self.parameters["bias"], activation)
-        if training:
-            self.input, self.input_seen, self.output = X, seen, Y
-        return Y
-
-    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
-        D = self.accept_error(output_error)
-        shape = self.shapes["weights"]
-        self.gradients["weights"] = self.ops.convolution_gradient(self.input_seen, D, self.plan, shape)
-        if "bias" in self.shapes:
-            self.gradients["bias"] = self.ops.total(self.ops.columns(D, self.plan), 1)
-        if not need_input_error:
-            return None
-        return self.ops.convolution_backward(self.parameters["weights"], D, self.plan, self.groups)
 
     def _options(self) -> str:
         """The options that are not the usual ones, as they were given."""

@@ -29,11 +29,20 @@ class DropoutLayer(Layer):
 
     >>> import numpy as np
     >>> layer = DropoutLayer(0.5)
-    >>> layer.forward(np.ones((1, 6)), training=True)
+    >>> layer.forward_propagation(np.ones((1, 6)))
     array([[2., 2., 2., 2., 0., 0.]])
-    >>> layer.forward(np.ones((1, 6)))
+    >>> layer(np.ones((1, 6)))
     array([[1., 1., 1., 1., 1., 1.]])
     """
+
+    def forward(self, X: Array, *, training: bool = False) -> Array:
+        if not training:
+            return X
+        Y, self.mask = self.ops.dropout(X, self.key, self.step, self.threshold, 1.0 / (1.0 - self.rate))
+        return Y
+
+    def backward(self, output_error: Array) -> Array:
+        return output_error * self.mask
 
     last_axis_only = True
     _kept = (*Layer._kept, "mask")
@@ -54,18 +63,6 @@ class DropoutLayer(Layer):
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
         return input_shape
-
-    def forward(self, X: Array, *, training: bool = False) -> Array:
-        X = self.accept(X)
-        if not training:
-            return X
-        self.input = X
-        self.output, self.mask = self.ops.dropout(X, self.key, self.step, self.threshold, 1.0 / (1.0 - self.rate))
-        return self.output
-
-    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
-        D = self.accept_error(output_error)
-        return D * self.mask if need_input_error else None
 
     def __repr__(self) -> str:
         return f"DropoutLayer({self.rate:g})"

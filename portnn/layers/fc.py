@@ -7,7 +7,6 @@ from portnn import initializers
 from portnn.backend import Backend
 from portnn.layers import checks
 from portnn.layers.layer import Array, Layer, Parameter
-from portnn.pairs import Function
 from portnn.settings import Fixed
 
 
@@ -18,15 +17,25 @@ class FCLayer(Layer):
         dE/dX = dE/dY W^T        dE/dW = X^T dE/dY        dE/dB = sum of dE/dY over all axes but the last
 
     X (..., input_size), Y (..., output_size): it acts on the last axis. ``layer.weights`` (input_size, output_size),
-    drawn by the initializer named ``weights``; ``layer.bias`` (1, output_size), zero at first, absent with
+    drawn by the ``initializer``, a name; ``layer.bias`` (1, output_size), zero at first, absent with
     ``bias=False``.
 
     >>> import numpy as np
     >>> layer = FCLayer(2, 1)
     >>> layer.weights, layer.bias = [[1.0], [2.0]], [[0.5]]
-    >>> layer.forward(np.array([[3.0, 4.0]]))
+    >>> layer(np.array([[3.0, 4.0]]))
     array([[11.5]])
     """
+
+    def forward(self, X: Array) -> Array:
+        return self.ops.affine(X, self.parameters["weights"], self.parameters.get("bias"))
+
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+        W, X, D = self.parameters["weights"], self.ops.rows(self.input), self.ops.rows(output_error)
+        self.gradients["weights"] = self.xp.matmul(X.T, D)
+        if "bias" in self.parameters:
+            self.gradients["bias"] = self.ops.column_sums(D)
+        return self.ops.affine(output_error, W.T) if need_input_error else None
 
     last_axis_only = True
     input_size: Any = Fixed()
@@ -34,10 +43,8 @@ class FCLayer(Layer):
     initializer: Any = Fixed()
     weights = Parameter()
     bias = Parameter()
-    _kept = (*Layer._kept, "input_rows")
-    input_rows: Array = None  # X as a matrix, one row for each vector on the last axis
 
-    def __init__(self, input_size: int, output_size: int, *, weights: str = "glorot_uniform", bias: bool = True):
+    def __init__(self, input_size: int, output_size: int, *, initializer: str = "glorot_uniform", bias: bool = True):
         if isinstance(input_size, (tuple, list)) or isinstance(output_size, (tuple, list)):
             raise TypeError(
                 f"FCLayer takes two numbers, of inputs and of outputs, got ({input_size}, {output_size}): it acts on "
@@ -45,7 +52,7 @@ class FCLayer(Layer):
             )
         self.input_size = checks.size("input_size", input_size)
         self.output_size = checks.size("output_size", output_size)
-        self.initializer = initializers.check_name(weights)
+        self.initializer = initializers.check_name(initializer)
         self.shapes = {"weights": (self.input_size, self.output_size)}
         if checks.flag("bias", bias):
             self.shapes["bias"] = (1, self.output_size)
@@ -77,34 +84,6 @@ class FCLayer(Layer):
 
     def multiply_adds(self, input_shape: tuple[int, ...] | None) -> int:
         return prod(input_shape[:-1] if input_shape else ()) * self.input_size * self.output_size
-
-    def forward(self, X: Array, *, training: bool = False, activation: Function | None = None) -> Array:
-        X = self.accept(X)
-        if X.shape[-1] != self.input_size:
-            self.output_shape(tuple(X.shape[1:]) if X.ndim > 1 else tuple(X.shape))
-        xp = self.xp
-        rows = X if X.ndim == 2 else xp.reshape(X, (-1, self.input_size))
-        Y = xp.matmul(rows, self.parameters["weights"])
-        if "bias" in self.shapes:
-            Y = self.ops.biased(Y, self.parameters["bias"], activation)
-        if X.ndim != 2:
-            Y = xp.reshape(Y, (*X.shape[:-1], self.output_size))
-        if training:
-            self.input, self.input_rows, self.output = X, rows, Y
-        return Y
-
-    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
-        error = self.accept_error(output_error)
-        X, xp = self.input, self.xp
-        if X.ndim != 2:
-            error = xp.reshape(error, (-1, self.output_size))
-        self.gradients["weights"] = xp.matmul(self.input_rows.T, error)
-        if "bias" in self.shapes:
-            self.gradients["bias"] = error if error.shape[0] == 1 else self.ops.total(error, 0, True)
-        if not need_input_error:
-            return None
-        input_error = xp.matmul(error, self.parameters["weights"].T)
-        return input_error if X.ndim == 2 else xp.reshape(input_error, X.shape)
 
     def __repr__(self) -> str:
         return f"FCLayer({self.input_size}, {self.output_size}{'' if 'bias' in self.shapes else ', bias=False'})"

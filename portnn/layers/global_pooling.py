@@ -35,24 +35,17 @@ class GlobalAvgPoolLayer(GlobalPoolLayer):
     X (N, H, W, C) or (N, L, C), Y (N, C).
 
     >>> import numpy as np
-    >>> GlobalAvgPoolLayer().forward(np.arange(4.0).reshape(1, 2, 2, 1))
+    >>> GlobalAvgPoolLayer()(np.arange(4.0).reshape(1, 2, 2, 1))
     array([[1.5]])
     """
 
-    def forward(self, X: Array, *, training: bool = False) -> Array:
-        X = self.accept(X)
+    def forward(self, X: Array) -> Array:
         pixels = self.pixels(X)
-        Y = self.ops.total(pixels, 1) / float(pixels.shape[1])
-        if training:
-            self.input, self.output = X, Y
-        return Y
+        return self.ops.total(pixels, 1) / float(pixels.shape[1])
 
-    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
-        D = self.accept_error(output_error)
-        if not need_input_error:
-            return None
+    def backward(self, output_error: Array) -> Array:
         n, *image, channels = self.input.shape
-        share = self.xp.reshape(D * (1.0 / prod(image)), (n, *(1 for _ in image), channels))  # (N, 1, 1, C)
+        share = self.xp.reshape(output_error * (1.0 / prod(image)), (n, *(1 for _ in image), channels))  # (N, 1, 1, C)
         return share + self.xp.zeros_like(self.input)  # in the memory order of X
 
 
@@ -65,22 +58,15 @@ class GlobalMaxPoolLayer(GlobalPoolLayer):
     X (N, H, W, C) or (N, L, C), Y (N, C).
 
     >>> import numpy as np
-    >>> GlobalMaxPoolLayer().forward(np.arange(4.0).reshape(1, 2, 2, 1))
+    >>> GlobalMaxPoolLayer()(np.arange(4.0).reshape(1, 2, 2, 1))
     array([[3.]])
     """
 
-    def forward(self, X: Array, *, training: bool = False) -> Array:
-        X = self.accept(X)
-        Y = self.xp.max(self.pixels(X), axis=1)
-        if training:
-            self.input, self.output = X, Y
-        return Y
+    def forward(self, X: Array) -> Array:
+        return self.xp.max(self.pixels(X), axis=1)
 
-    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
-        D, xp = self.accept_error(output_error), self.xp
-        if not need_input_error:
-            return None
-        pixels = self.pixels(self.input)  # (N, H*W, C)
+    def backward(self, output_error: Array) -> Array:
+        xp, D, pixels = self.xp, output_error, self.pixels(self.input)  # (N, H*W, C)
         chosen = self.ops.one_hot(xp.argmax(pixels, axis=1), pixels.shape[1], D.dtype)  # (N, C, H*W)
         errors = xp.permute_dims(chosen * xp.expand_dims(D, axis=-1), (0, 2, 1))
         return xp.reshape(errors, self.input.shape)

@@ -22,9 +22,24 @@ class GroupNormLayer(NormLayer):
     Source: Y. Wu, K. He, "Group normalization", ECCV 2018.
 
     >>> import numpy as np
-    >>> GroupNormLayer(2).forward(np.array([[1.0, 3.0, 20.0, 10.0]])).round(3)
+    >>> GroupNormLayer(2)(np.array([[1.0, 3.0, 20.0, 10.0]])).round(3)
     array([[-1.,  1.,  1., -1.]])
     """
+
+    def forward(self, X: Array, *, training: bool = False) -> Array:
+        Z, S, _, _ = self.ops.normalize(self.grouped(X), (1, 3), self.epsilon)
+        Z = self.xp.reshape(Z, X.shape)
+        if training:
+            self.Z, self.S = Z, S
+        return Z * self.parameters["weights"] + self.parameters["bias"]
+
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+        D, Z, S = output_error, self.Z, self.S
+        self.learn(D, Z)
+        if not need_input_error:
+            return None
+        dZ = self.grouped(D * self.parameters["weights"])
+        return self.xp.reshape(self.ops.normalize_backward(dZ, self.grouped(Z), S, (1, 3)), D.shape)
 
     groups: Any = Fixed()
 
@@ -43,28 +58,7 @@ class GroupNormLayer(NormLayer):
             )
         return shape
 
-    def forward(self, X: Array, *, training: bool = False) -> Array:
-        X = self.accept(X)
-        if X.ndim < 2:
-            fault = f"{self} takes samples (N, ..., C), but X has shape {tuple(X.shape)}"
-            raise checks.misfit(fault, "give it an axis of samples with X[None]")
-        self.output_shape(tuple(X.shape[1:] or X.shape))
-        Z, S, _, _ = self.ops.normalize(self._grouped(X), (1, 3), self.epsilon)
-        Z = self.xp.reshape(Z, X.shape)
-        Y = Z * self.parameters["weights"] + self.parameters["bias"]
-        if training:
-            self.input, self.Z, self.S, self.output = X, Z, S, Y
-        return Y
-
-    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
-        D = self.accept_error(output_error)
-        self.learn(D, self.Z)
-        if not need_input_error:
-            return None
-        dZ = self._grouped(D * self.parameters["weights"])
-        return self.xp.reshape(self.ops.normalize_backward(dZ, self._grouped(self.Z), self.S, (1, 3)), D.shape)
-
-    def _grouped(self, X: Array) -> Array:
+    def grouped(self, X: Array) -> Array:
         """(N, H, W, C) -> (N, H*W, groups, C / groups)."""
         n, *image, channels = X.shape
         return self.xp.reshape(X, (n, prod(image), self.groups, channels // self.groups))

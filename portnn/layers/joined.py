@@ -15,24 +15,34 @@ TWINS = ("ops.biased", "activations.chain")
 
 
 class Joined:
-    """Y = f(X W + B) in one pass over the products, by the backend's twin of ``ops.biased``.
+    """Y = f(X W + B) in one pass over the products, by the backend's fast version of ``ops.biased``.
 
     It stands in a network's chain for as long as that runs; ``network.layers`` are the two layers, as ever.
     """
 
     def __init__(self, layer: Any, activation: Any):
-        self.layer, self.activation = layer, activation
-        self.backend, self.dtype, self.device_dtype = layer.backend, layer.dtype, layer.device_dtype
+        self.layer, self.activation, self.f = layer, activation, activation.activation
+        self.is_convolution = isinstance(layer, ConvLayer)
+        self.path, self.backend = layer.path, layer.backend
 
-    def forward(self, X: Array, *, training: bool = False) -> Array:
-        Y = self.layer.forward(X, training=training, activation=self.activation.activation)
+    def compute(self, X: Array, training: bool) -> Array:
+        layer = self.layer
+        if X.shape[1:] != layer._fits:
+            layer.output_shape(tuple(X.shape[1:]))
+        if self.is_convolution:
+            product, seen = layer.ops.convolution(X, layer.parameters["weights"], layer.plan, layer.groups)
+            Y = layer.ops.biased(product, layer.parameters["bias"], self.f)
+        else:
+            seen, Y = None, layer.ops.affine(X, layer.parameters["weights"], layer.parameters["bias"], self.f)
         if training:
+            layer.input, layer.output, layer._fits = X, Y, X.shape[1:]
             self.activation.input, self.activation.output = None, Y
+            if self.is_convolution:
+                layer.input_seen = seen
         return Y
 
-    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
-        D = self.activation.backward(output_error)
-        return self.layer.backward(D, need_input_error=need_input_error)
+    def compute_backward(self, output_error: Array, need_input_error: bool) -> Array:
+        return self.layer.compute_backward(self.activation.backward(output_error), need_input_error)
 
     def walk(self) -> Iterator[Any]:
         yield from (self.layer, self.activation)

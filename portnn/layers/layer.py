@@ -2,12 +2,15 @@
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from inspect import signature
 from operator import setitem
 from typing import Any
 
-from portnn import initializers, ops
+from portnn import article, initializers, ops
 from portnn.backend import Backend, device_dtype, get_backend, in_order
-from portnn.layers import article, checks
+from portnn.layers import checks
+from portnn.ops import is_ours
 from portnn.transfer import backend_of, bring, is_array
 
 Array = Any
@@ -35,32 +38,44 @@ class Trainable:
 
     def __set__(self, layer: Any, value: Any) -> None:  # and no __get__: the value is read from the layer itself
         value = checks.flag("trainable", value)
-        if layer.written_as_in_the_article and not value:
+        if layer.updates_itself and not value:
             raise ValueError(
-                f"{layer} is written as in the article and updates its own weights: portnn cannot freeze it. Leave the "
-                "update out of its backward_propagation"
+                f"{layer} updates its own weights, so portnn cannot freeze it: leave the update out of its "
+                "backward_propagation"
             )
         layer.__dict__["trainable"] = value
+
+
+DOORS = ("forward_propagation", "backward_propagation")
+PAGE = ("forward", "backward")
 
 
 class Layer:
     """A layer: it computes Y from X, and dE/dX and the derivatives of its parameters from dE/dY.
 
-    Write ``forward`` and ``backward``, and let the network descend; or write ``forward_propagation`` and
-    ``backward_propagation`` as in the article, where a layer sees one sample at a time and updates its own weights.
-    Each pair is defined by the other here, so a layer overrides one pair and has both.
+    An author writes ``forward(self, X)``, which returns Y, and ``backward(self, output_error)``, which sets
+    ``gradients`` and returns dE/dX; in ``backward`` ``self.input`` is X and ``self.output`` is Y. A ``forward`` that
+    differs in training, or keeps more than these two, takes the keyword ``training``, and writes to ``self`` only if
+    that is true; a ``backward`` that can save work takes the keyword ``need_input_error``.
 
-    ``parameters``, ``gradients`` and ``buffers`` are dicts of arrays; ``layers`` are the children of a composite layer.
-    ``xp`` is the array namespace to write with, ``ops`` the routines it has no word for, ``step`` the number of updates
-    made so far, ``path`` the layer's place in the network, such as ``"2"`` or ``"2.0"``. ``trainable = False`` freezes
-    the layer and all layers in it from the next ``fit`` on.
+    Everybody else goes through the doors: ``layer(X)``, ``layer.forward_propagation(X)`` in training, and
+    ``layer.backward_propagation(output_error)``. They convert, check, and call what the author wrote. A layer may also
+    override these two, as in the article: then it sees one sample at a time and updates its own weights.
+
+    ``parameters``, ``gradients`` and ``buffers`` are dicts of arrays; new values of buffers are left in
+    ``new_buffers``. ``layers`` are the children of a composite layer. ``xp`` is the array namespace to write with,
+    ``ops`` the routines it has no word for, ``step`` the number of updates made so far, ``path`` the layer's place in
+    the network, such as ``"2"`` or ``"2.0"``. ``trainable = False`` freezes the layer and all layers in it from the
+    next ``fit`` on.
     """
 
-    written_as_in_the_article = False
     last_axis_only = False  # True: acts on the last axis, whatever axes stand before it
-    batched = False  # True: forward_propagation and backward_propagation take whole batches
+    updates_itself = False  # True: overrides the doors, and so makes its own steps
+    batched = False  # True: a layer that overrides the doors takes whole batches
     complete = True  # False: parameters are still to be made, at the first data
     _kept: tuple[str, ...] = ("input", "output")  # attributes that only carry something from forward to backward
+    _own = True  # False: written by a user, whose answers are checked
+    _trains = _spares = False  # whether ``forward`` takes ``training``, and ``backward`` ``need_input_error``
     trainable = Trainable()
 
     def __new__(cls, /, *args: Any, **kwargs: Any) -> "Layer":
@@ -84,9 +99,10 @@ class Layer:
         layer.seed = 0
         layer.path = ""
         layer.step = 0
-        layer.learning_rate_now = None
         layer.__dict__["trainable"] = True
         layer._frozen = False
+        layer._fits = None
+        layer._learning_rate = None
         layer._owner = None
         layer._slots = {}
         layer._counts = {}
@@ -111,8 +127,9 @@ class Layer:
     seed: int
     path: str
     step: Any
-    learning_rate_now: float | None  # what the train step hands to a layer written as in the article
     _frozen: bool  # not trainable, or in a layer that is not, since the last fit began
+    _fits: Any  # the shape of samples that is known to fit
+    _learning_rate: float | None  # for a layer that updates itself, within fit
     _owner: Any  # a weak reference to the network that the layer is part of
     _slots: dict[str, dict[str, Array]]  # what the optimizer remembers: kind -> parameter's name -> array
     _counts: dict[str, tuple[int, int | None]]  # a parameter's updates up to which step of the network; None: for good
@@ -122,34 +139,40 @@ class Layer:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls.written_as_in_the_article = article.is_written_so(cls, Layer)
-        # The other pair may be inherited from further up (one of our layers, say): it no longer counts.
-        for name in article.OURS if cls.written_as_in_the_article else article.ARTICLES:
-            if name not in cls.__dict__:
-                setattr(cls, name, Layer.__dict__[name])
+        cls._own = is_ours(cls)
+        # Of the doors and the page what is defined nearest to the class counts; with both equally near, the page.
+        cls.updates_itself = _steps_up(cls, DOORS) < _steps_up(cls, PAGE)
+        if not cls.updates_itself:
+            for name in DOORS:  # one may be inherited from a layer that overrides them
+                setattr(cls, name, cls.__dict__.get(name, Layer.__dict__[name]))
+        cls._trains = "training" in signature(cls.forward).parameters
+        cls._spares = "need_input_error" in signature(cls.backward).parameters
 
-    # -- the two pairs -----------------------------------------------------------------------------------------
+    # -- the page: what an author writes -----------------------------------------------------------------------
 
-    def forward(self, X: Array, *, training: bool = False) -> Array:
-        """Returns Y for a batch X (N, ...). In training it also keeps what ``backward`` needs."""
-        return article.forward(self, self.accept(X), article.nearest(self, Layer, "forward_propagation"))
+    def forward(self, X: Array) -> Array:
+        """Returns Y for a batch X (N, ...)."""
+        raise TypeError(f"{type(self).__name__} defines no forward")
 
-    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
-        """Takes dE/dY, sets ``gradients``, returns dE/dX (None if not needed); changes no parameter."""
-        return article.backward(self, output_error, article.nearest(self, Layer, "backward_propagation"))
+    def backward(self, output_error: Array) -> Array:
+        """Sets ``gradients`` for dE/dY, the derivatives of each parameter; returns dE/dX."""
+        raise TypeError(f"{type(self).__name__} defines no backward")
+
+    # -- the doors: what everybody calls -----------------------------------------------------------------------
 
     def __call__(self, X: Array) -> Array:
-        """Returns Y for a batch X, as in use: nothing is kept, nothing written to the layer."""
-        return article.nearest(self, Layer, "forward")(in_order(self.accept(X)))
+        """Returns Y for a batch X (N, ...), as in use: nothing is kept, nothing is written to the layer."""
+        X = self.accept(X)
+        with self._alone():
+            return article.Adapter(self).compute(X, False) if self.updates_itself else self.compute(X, False)
 
     def forward_propagation(self, input: Array) -> Array:
-        """Returns Y for X, as in training, and keeps both as ``layer.input`` and ``layer.output``."""
+        """Returns Y for a batch X (N, ...), as in training: ``layer.input`` and ``layer.output`` are kept."""
+        X = self.accept(input)
         if self._owner is None:
             self.freeze()
-        X = in_order(self.accept(input))
-        Y = article.nearest(self, Layer, "forward")(X, training=True)
-        self.input, self.output = X, Y
-        return Y
+        with self._alone():
+            return self.compute(X, True)
 
     def backward_propagation(
         self, output_error: Array, learning_rate: float | None = None, *, need_input_error: bool = True
@@ -159,15 +182,50 @@ class Layer:
         With a learning rate it also makes one step of gradient descent with this layer's parameters, and takes the new
         buffers; without one it changes neither.
         """
-        output_error = in_order(output_error) if is_array(output_error) else output_error
-        input_error = article.nearest(self, Layer, "backward")(output_error, need_input_error=need_input_error)
-        for layer in self.walk():
-            checks.gradients(layer)
-            if layer._frozen:
-                layer.gradients.clear()
-        if learning_rate is not None:
-            self._descend(checks.number("learning_rate", learning_rate))
+        D = self.accept_error(output_error)
+        lr = None if learning_rate is None else checks.number("learning_rate", learning_rate)
+        with self._alone():
+            input_error = self.compute_backward(D, need_input_error)
+            if lr is not None:
+                self._descend(lr)
+        return input_error
+
+    def compute(self, X: Array, training: bool) -> Array:
+        """``forward`` for an array of the layer's backend, dtype and order: the inner side of the first two doors."""
+        if not self.complete or X.shape[1:] != self._fits:
+            self._fit(tuple(X.shape[1:] if X.ndim > 1 else X.shape))
+        Y = self.forward(X, training=training) if self._trains else self.forward(X)  # type: ignore[call-arg]
+        if not self._own:
+            checks.answer(self, "forward", Y, samples=X.shape[0])
+        if training:
+            self.input, self.output = X, Y
+            self._fits = X.shape[1:]
+        return Y
+
+    def compute_backward(self, output_error: Array, need_input_error: bool) -> Array:
+        """``backward`` for an array as ``self.output``: the inner side of the last door."""
+        if self._spares:
+            input_error = self.backward(output_error, need_input_error=need_input_error)  # type: ignore[call-arg]
+        else:
+            input_error = self.backward(output_error)
+        if not self._own:
+            checks.gradients(self)
+            if need_input_error:
+                checks.answer(self, "backward", input_error, shape=self.input.shape)
+        if self._frozen:
+            self.gradients.clear()
         return input_error if need_input_error else None
+
+    def _alone(self) -> AbstractContextManager[Any]:
+        """What a network enters once for all its layers, its backend's scope, a layer enters for itself."""
+        return self.backend.scope() if self.backend is not None and self._owner is None else nullcontext()
+
+    def _fit(self, sample: tuple[int, ...]) -> None:
+        """Sees to it that samples of this shape fit: ValueError where they do not."""
+        if not self.complete:
+            assert self.backend is not None
+            self.build(sample, self.backend, self.dtype, self.seed, self.path)
+        self.output_shape(sample)
 
     def _descend(self, lr: float) -> None:
         leaves: list[tuple[dict[str, Any], str, Any]] = []  # all of them are replaced at once, or none
@@ -193,7 +251,7 @@ class Layer:
         self.dtype, self.seed = dtype, seed
         self.move(backend)
         self.place(path)
-        inside = [None] * len(self.layers) if self.written_as_in_the_article else self.shapes_inside(input_shape)
+        inside = [None] * len(self.layers) if self.updates_itself else self.shapes_inside(input_shape)
         for i, j, layer in self.children():
             shapes: Any = inside[i]
             shape = shapes[j] if isinstance(shapes, list) and j is not None else shapes
@@ -231,7 +289,7 @@ class Layer:
 
     def move(self, backend: Backend) -> None:
         """Puts parameters and buffers on ``backend`` and calculates there from now on."""
-        if self.written_as_in_the_article:
+        if self.updates_itself:
             article.move_attributes(self, backend)
         for arrays in (self.parameters, self.buffers, *self._slots.values()):
             for name, array in arrays.items():
@@ -239,7 +297,7 @@ class Layer:
                     array = self.backend.to_numpy(array)
                 arrays[name] = bring(array, backend, self.dtype, f"{self.leaf(name)}", copy=True)
         self.gradients, self.new_buffers = {}, {}
-        if not self.written_as_in_the_article:
+        if not self.updates_itself:
             self.input = self.output = None  # what was kept lies where the layer was
         self.bind(backend)
 
@@ -251,7 +309,7 @@ class Layer:
     def accept(self, X: Array) -> Array:
         """Returns X as an array of the layer's backend and dtype; a layer that stands alone is built to suit X."""
         if self.device_dtype is not None and getattr(X, "dtype", "none") == self.device_dtype and X.shape:
-            return X if self._owner is not None else in_order(X)  # a network has seen to the order
+            return in_order(X)
         if self.backend is None:
             if not is_array(X):
                 X = bring(X, get_backend("cpu"), self.dtype, "X")
@@ -326,10 +384,11 @@ class Layer:
         """
         Y = self.output
         if type(output_error) is type(Y) and output_error.dtype == Y.dtype and output_error.shape == Y.shape:
-            return output_error if self._owner is not None else in_order(output_error)
+            return in_order(output_error)
         if Y is None or self.backend is None:
             raise RuntimeError(
-                f"backward of {self} was called before a forward in training: call forward(X, training=True) first"
+                f"backward_propagation of {self} was called before a pass in training: call forward_propagation(X) "
+                "first"
             )
         D = bring(output_error, self.backend, self.dtype, "output_error")
         D = self.xp.astype(D, self.device_dtype, copy=False)
@@ -339,7 +398,7 @@ class Layer:
 
     def check_leaves(self) -> None:
         """Refuses parameters and buffers that no step could have made: loops that are compiled trust their shapes."""
-        if self.written_as_in_the_article or self.backend is None:
+        if self.updates_itself or self.backend is None:
             return
         for kind, home, shapes in (("parameters", self.parameters, self.shapes), ("buffers", self.buffers, {})):
             for name, array in home.items():
@@ -410,7 +469,7 @@ class Layer:
             network.refuse_beside_fit("copying a layer", "copy the whole network, copy.deepcopy(network)")
         state = {name: value for name, value in self.__dict__.items() if name not in ("xp", "ops", "device_dtype")}
         passing: dict[str, Any] = dict.fromkeys(name for name in self._kept if name in state)
-        if not self.written_as_in_the_article:
+        if not self.updates_itself:
             passing |= {"gradients": {}, "new_buffers": {}}
         return state | passing | {"_owner": None}
 
@@ -423,3 +482,14 @@ class Layer:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+def _steps_up(cls: type, names: tuple[str, ...]) -> int:
+    """How many classes up from ``cls`` the nearest of these methods is defined; ``Layer``'s own do not count."""
+    line = cls.__mro__[: cls.__mro__.index(Layer)]
+    return next((i for i, c in enumerate(line) if any(_defines(c, name) for name in names)), len(line))
+
+
+def _defines(cls: type, name: str) -> bool:
+    method = cls.__dict__.get(name)
+    return method is not None and method is not Layer.__dict__[name]

@@ -17,22 +17,19 @@ class LayerNormLayer(NormLayer):
     Source: J. L. Ba et al., "Layer normalization", 2016.
 
     >>> import numpy as np
-    >>> LayerNormLayer().forward(np.array([[1.0, 3.0]])).round(3)
+    >>> LayerNormLayer()(np.array([[1.0, 3.0]])).round(3)
     array([[-1.,  1.]])
     """
 
     def forward(self, X: Array, *, training: bool = False) -> Array:
-        X = self.accept(X)
-        self.output_shape(tuple(X.shape[1:] or X.shape))
         Z, S, _, _ = self.ops.normalize(X, (X.ndim - 1,), self.epsilon)
-        Y = Z * self.parameters["weights"] + self.parameters["bias"]
         if training:
-            self.input, self.Z, self.S, self.output = X, Z, S, Y
-        return Y
+            self.Z, self.S = Z, S
+        return Z * self.parameters["weights"] + self.parameters["bias"]
 
     def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
-        D = self.accept_error(output_error)
-        self.learn(D, self.Z)
-        if not need_input_error:
-            return None
-        return self.ops.normalize_backward(D * self.parameters["weights"], self.Z, self.S, (D.ndim - 1,))
+        D, Z, S = output_error, self.Z, self.S
+        self.learn(D, Z)
+        if need_input_error:
+            return self.ops.normalize_backward(D * self.parameters["weights"], Z, S, (D.ndim - 1,))
+        return None

@@ -53,13 +53,6 @@ class NormLayer(Layer):
             self.complete = True
         super().build(input_shape, backend, dtype, seed, path)
 
-    def accept(self, X: Array) -> Array:
-        X = super().accept(X)
-        if not self.complete:
-            assert self.backend is not None
-            self.build(tuple(X.shape[1:] or X.shape), self.backend, self.dtype, self.seed, self.path)
-        return X
-
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if input_shape is None:
             return None

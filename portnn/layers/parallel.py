@@ -1,10 +1,12 @@
 """The parallel layer."""
 
+from itertools import accumulate, pairwise
 from typing import Any
 
-from portnn import names
-from portnn.layers import chain, checks
+from portnn import article, names
+from portnn.layers import checks
 from portnn.layers.layer import Array, Layer
+from portnn.layers.sequential import SequentialLayer, run, run_backward, shapes, smallest_batch
 from portnn.settings import Fixed
 
 Shape = tuple[int, ...] | None
@@ -23,11 +25,25 @@ class ParallelLayer(Layer):
 
     >>> import numpy as np
     >>> from portnn import ScaleLayer
-    >>> ParallelLayer([], ScaleLayer(10.0)).forward(np.array([[1.0, 2.0]]))
+    >>> ParallelLayer([], ScaleLayer(10.0))(np.array([[1.0, 2.0]]))
     array([[ 1.,  2., 10., 20.]])
-    >>> ParallelLayer([], ScaleLayer(10.0), merge="add").forward(np.array([[1.0, 2.0]]))
+    >>> ParallelLayer([], ScaleLayer(10.0), merge="add")(np.array([[1.0, 2.0]]))
     array([[11., 22.]])
     """
+
+    def forward(self, X: Array, *, training: bool = False) -> Array:
+        outputs = [run([branch], X, training) for branch in article.adapted(self.layers)]
+        self.check_outputs(outputs)
+        if training:
+            self.sizes = tuple(output.shape[-1] for output in outputs)
+        return self.xp.concat(outputs, axis=-1) if self.merge == "concat" else sum(outputs[1:], outputs[0])
+
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+        D, ends = output_error, list(accumulate(self.sizes))
+        errors = [D[..., a:b] for a, b in pairwise([0, *ends])] if self.merge == "concat" else [D] * len(ends)
+        branches = article.adapted(self.layers)
+        found = [run_backward([b], d, need_input_error) for b, d in zip(branches, errors, strict=True)]
+        return sum(found[1:], found[0]) if need_input_error else None
 
     merge: Any = Fixed()
     sizes: tuple[int, ...] = ()  # of each branch's output, along the last axis
@@ -37,23 +53,20 @@ class ParallelLayer(Layer):
             raise ValueError(f"merge must be 'concat' or 'add', got {merge!r:.60}{names.meant('merge', merge, MERGES)}")
         if not branches:
             raise ValueError("ParallelLayer needs one branch at least: ParallelLayer(FCLayer(4, 2), [])")
-        self.layers = [
-            checks.branch("a branch of ParallelLayer", b) if isinstance(b, (list, tuple)) else b for b in branches
-        ]
-        checks.branch("ParallelLayer", [b for b in self.layers if not isinstance(b, list)])
+        for branch in branches:
+            if isinstance(branch, (list, tuple)):
+                checks.branch("a branch of ParallelLayer", branch)
+        alone = [branch for branch in branches if not isinstance(branch, (list, tuple))]
+        checks.branch("ParallelLayer", alone)
+        self.layers = [SequentialLayer(*b) if isinstance(b, (list, tuple)) else b for b in branches]
         self.merge = merge
 
     @property
     def last_axis_only(self) -> bool:  # type: ignore[override]
-        return all(layer.last_axis_only for branch in self.branches for layer in branch)
-
-    @property
-    def branches(self) -> list[list[Layer]]:
-        """The layers of each branch."""
-        return [b if isinstance(b, list) else [b] for b in self.layers]
+        return all(layer.last_axis_only for layer in self.layers)
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        outputs = [self._shapes(k, input_shape)[-1] for k in range(len(self.branches))]
+        outputs = [self._shapes(k, input_shape)[-1] for k in range(len(self.layers))]
         known = [output for output in outputs if output is not None]
         kept = -1 if self.merge == "concat" else None
         for output in known[1:]:
@@ -69,56 +82,26 @@ class ParallelLayer(Layer):
         return known[0] if self.merge == "add" else (*known[0][:-1], sum(output[-1] for output in known))
 
     def shapes_inside(self, input_shape: Shape) -> list[Any]:
-        return [
-            self._shapes(k, input_shape)[:-1] if isinstance(child, list) else input_shape
-            for k, child in enumerate(self.layers)
-        ]
+        return [input_shape] * len(self.layers)
 
     def _shapes(self, k: int, input_shape: Shape) -> list[Shape]:
+        branch = self.layers[k]
         try:
-            return chain.shapes(self.branches[k], input_shape)
+            return shapes(branch.layers if type(branch) is SequentialLayer else [branch], input_shape)
         except ValueError as error:
             raise checks.within(f"in ParallelLayer, branch {k}, ", error) from error
 
     def smallest_batch(self, input_shape: Shape) -> int:
-        return max(chain.smallest_batch(b, self._shapes(k, input_shape))[0] for k, b in enumerate(self.branches))
+        return max(smallest_batch([branch], [input_shape])[0] for branch in self.layers)
 
-    def forward(self, X: Array, *, training: bool = False) -> Array:
-        X, xp = self.accept(X), self.xp
-        outputs = [chain.forward(branch, X, training) for branch in self.branches]
+    def check_outputs(self, outputs: list[Array]) -> None:
+        """The outputs of a user's layers may have shapes that nobody knew before."""
         kept = -1 if self.merge == "concat" else None
         if any(output.shape[:kept] != outputs[0].shape[:kept] for output in outputs):
-            shapes = " and ".join(str(tuple(output.shape)) for output in outputs)
-            raise ValueError(f"the branches of ParallelLayer made {shapes}: merge={self.merge!r} cannot join them")
-        if self.merge == "concat":
-            Y = xp.concat(outputs, axis=-1)
-        else:
-            Y = outputs[0]
-            for output in outputs[1:]:
-                Y = Y + output
-        if training:
-            self.input, self.output = X, Y
-            self.sizes = tuple(output.shape[-1] for output in outputs)
-        return Y
-
-    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
-        D = self.accept_error(output_error)
-        input_error = None
-        for branch, error in zip(self.branches, self._parts(D), strict=True):
-            d = chain.backward(branch, error, need_input_error)
-            input_error = d if input_error is None else input_error + d
-        return input_error
-
-    def _parts(self, D: Array) -> list[Array]:
-        """dE/dY of each branch."""
-        if self.merge == "add":
-            return [D] * len(self.branches)
-        parts, start = [], 0
-        for size in self.sizes:
-            parts.append(D[..., start : start + size])
-            start += size
-        return parts
+            found = " and ".join(str(tuple(output.shape)) for output in outputs)
+            raise ValueError(f"the branches of ParallelLayer made {found}: merge={self.merge!r} cannot join them")
 
     def __repr__(self) -> str:
         extras = "" if self.merge == "concat" else f", merge={self.merge!r}"
-        return f"ParallelLayer({', '.join(map(repr, self.layers))}{extras})"
+        shown = (repr(b.layers) if type(b) is SequentialLayer else repr(b) for b in self.layers)
+        return f"ParallelLayer({', '.join(shown)}{extras})"

@@ -28,8 +28,11 @@ class PoolLayer(Layer):
         options = {"stride": (stride, None), "padding": (padding, "valid")}
         self.options = "".join(f", {name}={value!r}" for name, (value, usual) in options.items() if value != usual)
 
-    def plan(self, image: tuple[int, ...]) -> WindowPlan:
-        """Where the windows lie on an image (H, W)."""
+    def plan(self, X: Array) -> WindowPlan:
+        """Where the windows lie on the images X (N, H, W, C)."""
+        return self._plan(tuple(X.shape[1:-1]))
+
+    def _plan(self, image: tuple[int, ...]) -> WindowPlan:
         return _plan(image, self._sizes(len(image)), _hashable(self.stride), _hashable(self.padding))
 
     def _sizes(self, axes: int) -> tuple[int, ...]:
@@ -62,14 +65,9 @@ class PoolLayer(Layer):
                 "put a ReshapeLayer in front of it",
             )
         try:
-            return (*self.plan(input_shape[:-1]).output, input_shape[-1])
+            return (*self._plan(input_shape[:-1]).output, input_shape[-1])
         except ValueError as error:
             raise checks.misfit(f"{self}, for a sample of shape {input_shape}: {error}") from error
-
-    def planned(self, X: Array) -> WindowPlan:
-        """The plan for a batch X."""
-        self.output_shape(tuple(X.shape[1:]))
-        return self.plan(tuple(X.shape[1:-1]))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.window}{self.options})"
@@ -95,23 +93,16 @@ class MaxPoolLayer(PoolLayer):
     side by side; ``padding`` as in ConvLayer, with minus infinity. X (N, H, W, C) or (N, L, C), Y (N, H', W', C).
 
     >>> import numpy as np
-    >>> MaxPoolLayer(2).forward(np.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0]
+    >>> MaxPoolLayer(2)(np.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0]
     array([[ 5.,  7.],
            [13., 15.]])
     """
 
-    def forward(self, X: Array, *, training: bool = False) -> Array:
-        X = self.accept(X)
-        Y = self.ops.max_pool(X, self.planned(X))
-        if training:
-            self.input, self.output = X, Y
-        return Y
+    def forward(self, X: Array) -> Array:
+        return self.ops.max_pool(X, self.plan(X))
 
-    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
-        D = self.accept_error(output_error)
-        if not need_input_error:
-            return None
-        return self.ops.max_pool_backward(self.input, self.output, D, self.planned(self.input))
+    def backward(self, output_error: Array) -> Array:
+        return self.ops.max_pool_backward(self.input, self.output, output_error, self.plan(self.input))
 
 
 class AvgPoolLayer(PoolLayer):
@@ -124,18 +115,13 @@ class AvgPoolLayer(PoolLayer):
     pixels it really covers.
 
     >>> import numpy as np
-    >>> AvgPoolLayer(2).forward(np.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0]
+    >>> AvgPoolLayer(2)(np.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0]
     array([[ 2.5,  4.5],
            [10.5, 12.5]])
     """
 
-    def forward(self, X: Array, *, training: bool = False) -> Array:
-        X = self.accept(X)
-        Y = self.ops.avg_pool(X, self.planned(X))
-        if training:
-            self.input, self.output = X, Y
-        return Y
+    def forward(self, X: Array) -> Array:
+        return self.ops.avg_pool(X, self.plan(X))
 
-    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
-        D = self.accept_error(output_error)
-        return self.ops.avg_pool_backward(D, self.planned(self.input)) if need_input_error else None
+    def backward(self, output_error: Array) -> Array:
+        return self.ops.avg_pool_backward(output_error, self.plan(self.input))

@@ -16,9 +16,15 @@ class ReshapeLayer(Layer):
     ``shape``: that of one sample of Y, such as (28, 28, 1). X (N, ...), Y (N, *shape), with as many numbers a sample.
 
     >>> import numpy as np
-    >>> ReshapeLayer((2, 3, 1)).forward(np.zeros((5, 6))).shape
+    >>> ReshapeLayer((2, 3, 1))(np.zeros((5, 6))).shape
     (5, 2, 3, 1)
     """
+
+    def forward(self, X: Array) -> Array:
+        return self.xp.reshape(X, (X.shape[0], *self.shape))
+
+    def backward(self, output_error: Array) -> Array:
+        return self.xp.reshape(output_error, self.input.shape)
 
     shape: Any = Fixed()
 
@@ -35,18 +41,6 @@ class ReshapeLayer(Layer):
                 "choose a shape with as many",
             )
         return self.shape
-
-    def forward(self, X: Array, *, training: bool = False) -> Array:
-        X = self.accept(X)
-        self.output_shape(tuple(X.shape[1:]))
-        Y = self.xp.reshape(X, (X.shape[0], *self.shape))
-        if training:
-            self.input, self.output = X, Y
-        return Y
-
-    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
-        D = self.accept_error(output_error)
-        return self.xp.reshape(D, self.input.shape) if need_input_error else None
 
     def __repr__(self) -> str:
         return f"ReshapeLayer({self.shape})"

@@ -1,10 +1,11 @@
 """The residual layer."""
 
-from portnn.layers import chain, checks
+from portnn.layers import checks
 from portnn.layers.layer import Array, Layer
+from portnn.layers.sequential import SequentialLayer
 
 
-class ResidualLayer(Layer):
+class ResidualLayer(SequentialLayer):
     """Adds what comes in to what its layers make of it.
 
         Y     = X + F(X),  F: the layers one after the other
@@ -17,21 +18,25 @@ class ResidualLayer(Layer):
 
     >>> import numpy as np
     >>> from portnn import ScaleLayer
-    >>> ResidualLayer(ScaleLayer(10.0)).forward(np.array([[1.0, 2.0]]))
+    >>> ResidualLayer(ScaleLayer(10.0))(np.array([[1.0, 2.0]]))
     array([[11., 22.]])
     """
 
+    def forward(self, X: Array, *, training: bool = False) -> Array:
+        F = super().forward(X, training=training)
+        return X + self.like(X, F)
+
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+        dF = super().backward(output_error, need_input_error=need_input_error)
+        return output_error + dF if need_input_error else None
+
     def __init__(self, *layers: Layer):
-        self.layers = checks.branch("ResidualLayer", layers)
+        super().__init__(*layers)
         if not self.layers:
             raise ValueError("ResidualLayer needs one layer at least: ResidualLayer(FCLayer(10, 10))")
 
-    @property
-    def last_axis_only(self) -> bool:  # type: ignore[override]
-        return all(layer.last_axis_only for layer in self.layers)
-
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        output = self.shapes_inside(input_shape, ends=True)[-1]
+        output = super().output_shape(input_shape)
         if None not in (input_shape, output) and output != input_shape:
             raise checks.misfit(
                 f"ResidualLayer adds its input to its layers' output, but a sample comes in with shape {input_shape} "
@@ -40,30 +45,8 @@ class ResidualLayer(Layer):
             )
         return output or input_shape
 
-    def shapes_inside(self, input_shape: tuple[int, ...] | None, ends: bool = False) -> list[tuple[int, ...] | None]:
-        try:
-            shapes = chain.shapes(self.layers, input_shape)
-        except ValueError as error:
-            raise checks.within("in ResidualLayer, ", error) from error
-        return shapes if ends else shapes[:-1]
-
-    def smallest_batch(self, input_shape: tuple[int, ...] | None) -> int:
-        return chain.smallest_batch(self.layers, self.shapes_inside(input_shape))[0]
-
-    def forward(self, X: Array, *, training: bool = False) -> Array:
-        X = self.accept(X)
-        F = chain.forward(self.layers, X, training)
+    def like(self, X: Array, F: Array) -> Array:
+        """F(X), if it has the shape of X: a user's layer may not have told it before."""
         if F.shape != X.shape:
             raise ValueError(f"ResidualLayer adds shapes {tuple(X.shape)} and {tuple(F.shape)}: they must be equal")
-        Y = X + F
-        if training:
-            self.input, self.output = X, Y
-        return Y
-
-    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
-        D = self.accept_error(output_error)
-        dF = chain.backward(self.layers, D, need_input_error)
-        return D + dF if need_input_error else None
-
-    def __repr__(self) -> str:
-        return f"ResidualLayer({', '.join(map(repr, self.layers))})"
+        return F

@@ -15,9 +15,15 @@ class ScaleLayer(Layer):
     Both numbers are fixed, not learned. X and Y have the same shape, whichever it is.
 
     >>> import numpy as np
-    >>> ScaleLayer(2.0, offset=-1.0).forward(np.array([[0.0, 0.5, 1.0]]))
+    >>> ScaleLayer(2.0, offset=-1.0)(np.array([[0.0, 0.5, 1.0]]))
     array([[-1.,  0.,  1.]])
     """
+
+    def forward(self, X: Array) -> Array:
+        return self.factor * X + self.offset
+
+    def backward(self, output_error: Array) -> Array:
+        return self.factor * output_error
 
     last_axis_only = True
     factor: Any = Setting(number)
@@ -28,17 +34,6 @@ class ScaleLayer(Layer):
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
         return input_shape
-
-    def forward(self, X: Array, *, training: bool = False) -> Array:
-        X = self.accept(X)
-        Y = self.factor * X + self.offset
-        if training:
-            self.input, self.output = X, Y
-        return Y
-
-    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
-        D = self.accept_error(output_error)
-        return self.factor * D if need_input_error else None
 
     def __repr__(self) -> str:
         return f"ScaleLayer({self.factor:g}{f', offset={self.offset:g}' if self.offset else ''})"

@@ -15,9 +15,16 @@ class SoftmaxLayer(Layer):
     same shape, whichever it is.
 
     >>> import numpy as np
-    >>> SoftmaxLayer().forward(np.log([[1.0, 3.0]]))
+    >>> SoftmaxLayer()(np.log([[1.0, 3.0]]))
     array([[0.25, 0.75]])
     """
+
+    def forward(self, X: Array) -> Array:
+        return activations.softmax(X)
+
+    def backward(self, output_error: Array) -> Array:
+        D, Y = output_error, self.output
+        return Y * (D - self.ops.total(D * Y, -1, True))
 
     last_axis_only = True
 
@@ -26,14 +33,3 @@ class SoftmaxLayer(Layer):
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
         return input_shape
-
-    def forward(self, X: Array, *, training: bool = False) -> Array:
-        X = self.accept(X)
-        Y = activations.softmax(X)
-        if training:
-            self.input, self.output = X, Y
-        return Y
-
-    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
-        D, Y = self.accept_error(output_error), self.output
-        return Y * (D - self.ops.total(D * Y, -1, True)) if need_input_error else None

@@ -17,15 +17,30 @@ class UpsampleLayer(Layer):
     ``factor`` r: a number, or one an axis. X (N, H, W, C) or (N, L, C), Y (N, r H, r W, C).
 
     >>> import numpy as np
-    >>> UpsampleLayer(2).forward(np.array([[[1.0], [2.0]]]))[0, :, 0]
+    >>> UpsampleLayer(2)(np.array([[[1.0], [2.0]]]))[0, :, 0]
     array([1., 1., 2., 2.])
     """
+
+    def forward(self, X: Array) -> Array:
+        for axis, r in enumerate(self.factors(X.ndim - 2), start=1):
+            X = self.xp.repeat(X, r, axis=axis) if r > 1 else X
+        return X
+
+    def backward(self, output_error: Array) -> Array:
+        n, *image, channels = self.input.shape
+        pairs = (size for pair in zip(image, self.factors(len(image)), strict=True) for size in pair)
+        D = self.xp.reshape(output_error, (n, *pairs, channels))  # (N, H, r, W, r, C)
+        return self.ops.total(D, tuple(range(2, 2 * len(image) + 1, 2)))
 
     factor: Any = Fixed()
 
     def __init__(self, factor: Any):
         self.factor = factor
         per_axis("factor", factor, len(factor) if isinstance(factor, (tuple, list)) else 1)
+
+    def factors(self, axes: int) -> tuple[int, ...]:
+        """r for each axis of the image."""
+        return per_axis("factor", self.factor, axes)
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if input_shape is None:
@@ -36,27 +51,7 @@ class UpsampleLayer(Layer):
                 f"{self} takes images (H, W, C) or rows (L, C), but a sample comes in with shape {input_shape}",
                 "put a ReshapeLayer in front of it",
             )
-        return (*(n * r for n, r in zip(image, per_axis("factor", self.factor, len(image)), strict=True)), channels)
-
-    def forward(self, X: Array, *, training: bool = False) -> Array:
-        X, xp = self.accept(X), self.xp
-        self.output_shape(tuple(X.shape[1:]))
-        Y = X
-        for axis, r in enumerate(per_axis("factor", self.factor, X.ndim - 2), start=1):
-            Y = xp.repeat(Y, r, axis=axis) if r > 1 else Y
-        if training:
-            self.input, self.output = X, Y
-        return Y
-
-    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
-        D = self.accept_error(output_error)
-        if not need_input_error:
-            return None
-        n, *image, channels = self.input.shape
-        factors = per_axis("factor", self.factor, len(image))
-        pairs = tuple(size for pair in zip(image, factors, strict=True) for size in pair)
-        D = self.xp.reshape(D, (n, *pairs, channels))  # (N, H, r, W, r, C)
-        return self.ops.total(D, tuple(range(2, 2 * len(image) + 1, 2)))
+        return (*(n * r for n, r in zip(image, self.factors(len(image)), strict=True)), channels)
 
     def __repr__(self) -> str:
         return f"UpsampleLayer({self.factor})"

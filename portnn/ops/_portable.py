@@ -192,6 +192,24 @@ def _total_along(x: Array, axis: int, *, xp: Any) -> Array:
 # -- functions -------------------------------------------------------------------------------------------------------
 
 
+def affine(x: Array, weights: Array, bias: Array | None = None, activation: Any = None, *, xp: Any, ops: Any) -> Array:
+    """Y = f(X W + B) on the last axis of X (..., n), with W (n, m) and B (1, m) or None; f as in ``biased``."""
+    y = xp.matmul(x if x.ndim == 2 else rows(x, xp=xp), weights)
+    if bias is not None:
+        y = ops.biased(y, bias, activation)
+    return y if x.ndim == 2 else xp.reshape(y, (*x.shape[:-1], weights.shape[-1]))
+
+
+def rows(x: Array, *, xp: Any) -> Array:
+    """The vectors on the last axis of (..., n) as the rows of a matrix (M, n)."""
+    return x if x.ndim == 2 else xp.reshape(x, (-1, x.shape[-1]))
+
+
+def column_sums(x: Array, *, xp: Any, ops: Any) -> Array:
+    """The sum of the rows of a matrix (M, n), (1, n)."""
+    return x if x.shape[0] == 1 else ops.total(x, 0, True)
+
+
 def biased(product: Array, bias: Array, activation: Any = None, *, xp: Any) -> Array:
     """Y = f(product + bias), f an elementwise function or None. ``product`` is the caller's to give away.
 

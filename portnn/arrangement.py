@@ -1,0 +1,158 @@
+"""Which layer stands where in a network: layers that come, go and change their places."""
+
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from portnn import article, settings
+from portnn.layers.layer import Layer
+from portnn.layers.sequential import shapes
+
+
+class Arrangement:
+    """The layers of a network, and of its composite layers, as they stood at some time."""
+
+    def __init__(self, layers: list[Any]):
+        self.known = list(layers)
+        self.composites = [
+            (part, [list(child) if isinstance(child, list) else child for child in part.layers])
+            for layer in layers
+            for part in layer.walk()
+            if part.layers
+        ]
+
+    def holds(self, layers: Any) -> bool:
+        """Whether they stand so still."""
+        return layers == self.known and all(layer.layers == inside for layer, inside in self.composites)
+
+    def all(self) -> Iterator[Any]:
+        """Every layer that stood somewhere."""
+        for layer in self.known:
+            yield from layer.walk()
+        for _, inside in self.composites:
+            for layer in _flat(inside):
+                yield from layer.walk()
+
+
+def arrange(network: Any, before: Arrangement) -> None:
+    """Gives each layer the path of its place now: those that stay keep all that they have, new ones are built.
+
+    Those that are gone are free for another network; what they remember of their training stops where it is. An error
+    leaves everything as it was.
+    """
+    if not isinstance(network.layers, list):
+        raise TypeError(f"net.layers must be a list of layers, got {network.layers!r:.60}")
+    take_in(network, network.layers, network.layers, network)
+    now = {id(layer) for layer in network.walk()}
+    for part in before.all():
+        if id(part) not in now and part._owner is not None and part._owner() is network:
+            part.count_updates(network.step, learns=False)
+            part._owner = None
+
+
+def take_in(network: Any, layers: list[Any], candidates: list[Any], home: Any) -> None:
+    """Checks ``candidates`` among all ``layers``, builds those that are new, and gives each its path.
+
+    ``home``: the network that they may be part of.
+    """
+    found: list[Any] = []
+    for layer in candidates:
+        found += parts(layer, found, home)
+    for part in found:
+        fault = article.missing_method(part)
+        if fault:
+            raise TypeError(fault)
+        if lacks := settings.missing(part):
+            raise TypeError(_not_ready(part, f"it has no {lacks[0]}"))
+    try:
+        through = shapes(layers, None)
+        for index, layer in enumerate(layers):
+            if any(layer is candidate for candidate in candidates):
+                _build(network, layer, through[index], str(index))
+    except AttributeError as error:
+        raise TypeError(_not_ready(layer, str(error))) from error
+
+
+def _build(network: Any, layer: Layer, before: tuple[int, ...] | None, path: str) -> None:
+    """A layer that is here already takes its place; a new one, or one with a new layer in it, is built for it."""
+    inside = list(layer.walk())
+    new = [part for part in inside if part._owner is None or part._owner() is not network]
+    if new:
+        for part in new:
+            if not part.updates_itself:  # it may have an array of that name
+                part.kernels = network.kernels
+            part._slots, part._counts = {}, {}  # another network's optimizer made them
+        staying = [(part, part.drawn) for part in inside if all(part is not other for other in new)]
+        for part, _ in staying:
+            part.drawn = {}  # its values are not drawn again for another place
+        here, before_that = weakref.ref(network), [part._owner for part in new]
+        for part in new:
+            part._owner = here
+        try:
+            layer.build(before, network.backend, network.dtype, network.seed, path)
+        except BaseException:
+            for part, owner_then in zip(new, before_that, strict=True):
+                part._owner = owner_then
+            raise
+        finally:
+            for part, drawn in staying:
+                part.drawn = drawn
+    layer.place(path)
+
+
+def owner(layer: Any) -> Any:
+    """The network that a layer is part of; None if there is none, or it has been taken out."""
+    network = None if layer._owner is None else layer._owner()
+    return network if network is not None and any(layer is part for part in network.walk()) else None
+
+
+def named(layers: Sequence[Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """All layers with the path of the place where they stand now, each followed by its children."""
+    for i, layer in enumerate(layers):
+        yield from _named(layer, f"{above}{i}")
+
+
+def _named(layer: Any, path: str) -> Iterator[tuple[str, Any]]:
+    yield path, layer
+    for i, j, child in layer.children():
+        yield from _named(child, f"{path}.{i}" if j is None else f"{path}.{i}.{j}")
+
+
+def parts(layer: Any, above: list[Any], network: Any = None) -> list[Any]:
+    """A layer and all layers below it; refuses what is no layer, or stands in two places.
+
+    ``network``: the one that it may be part of.
+    """
+    if not isinstance(layer, Layer):
+        raise TypeError(f"{type(above[-1]).__name__}.layers must hold layers, or lists of layers, got {layer!r:.60}")
+    if owner(layer) not in (None, network):
+        raise ValueError(
+            f"{layer} is already in a network, and a layer keeps the state of one place: give this one a copy, "
+            "copy.deepcopy(layer), weights and all, or make another"
+        )
+    if any(layer is other for other in above):
+        raise ValueError(
+            f"one {type(layer).__name__} stands twice in a network: make two, or put in a copy, copy.deepcopy(layer); "
+            "each keeps the state of one place"
+        )
+    for kind in ("parameters", "buffers"):
+        if not isinstance(getattr(layer, kind), dict):
+            raise TypeError(f"{type(layer).__name__}.{kind} must be a dict of arrays, got {getattr(layer, kind)!r:.60}")
+    found: list[Any] = [layer]
+    for child in layer.layers if isinstance(layer.layers, (list, tuple)) else [layer.layers]:
+        for below in child if isinstance(child, (list, tuple)) else [child]:
+            found += parts(below, [*above, *found], network)
+    return found
+
+
+def _not_ready(layer: Any, why: str) -> str:
+    return (
+        f"{type(layer).__name__} is not ready to be added: {why}. If it derives from a layer of portnn, its __init__ "
+        "must call super().__init__(...)"
+    )
+
+
+def _flat(layers: list[Any]) -> Iterator[Any]:
+    """The layers of a list in which a branch may be a list itself."""
+    for child in layers:
+        yield from child if isinstance(child, (list, tuple)) else (child,)

@@ -1,0 +1,121 @@
+"""Layers written as in the article, inside a network that works on batches.
+
+Such a layer overrides the doors, ``forward_propagation(input)`` and ``backward_propagation(output_error,
+learning_rate)``: it sees one sample at a time without a batch axis, and updates its own weights. It need not call
+``super().__init__()``, and may be written with NumPy's functions or with ``self.xp``. A chain of layers runs it through
+an ``Adapter``; elsewhere only ``layer.updates_itself`` and ``layer.batched`` tell it from the others.
+"""
+
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import Any
+
+from portnn.backend import is_array
+from portnn.layers import checks
+from portnn.transfer import bring
+
+Array = Any
+
+
+def adapted(layers: Sequence[Any]) -> list[Any]:
+    """The layers as a chain runs them: those that update themselves each in an adapter."""
+    return [Adapter(layer) if layer.updates_itself else layer for layer in layers]
+
+
+class Adapter:
+    """A layer of the article's as a chain enters any layer: with whole batches.
+
+    A sample that is 1-D goes in, and comes out, as (1, n): the article's samples have two axes at least.
+    """
+
+    def __init__(self, layer: Any):
+        self.layer, self.path, self.backend = layer, layer.path, layer.backend
+
+    def walk(self) -> Iterator[Any]:
+        yield self.layer
+
+    def compute(self, X: Array, training: bool) -> Array:
+        """Y for a batch X: ``forward_propagation``, sample by sample unless the layer is ``batched``."""
+        layer, xp = self.layer, self.layer.xp
+        if layer.batched:
+            return self._answer(layer.forward_propagation(X), "forward_propagation")
+        if X.shape[0] == 0:
+            raise ValueError(
+                f"{layer} is written as in the article and takes one sample at a time: there are no samples"
+            )
+        outputs = []
+        for i in range(X.shape[0]):
+            sample = X[i, ...]
+            row = sample.ndim == 1
+            Y = layer.forward_propagation(xp.reshape(sample, (1, -1)) if row else sample)
+            Y = self._answer(Y, "forward_propagation")
+            layer._shapes = tuple(X.shape[1:]), Y.shape
+            outputs.append(xp.reshape(Y, (Y.shape[1],)) if row and Y.ndim == 2 and Y.shape[0] == 1 else Y)
+        return xp.stack(outputs)
+
+    def compute_backward(self, output_error: Array, need_input_error: bool) -> Array:
+        """dE/dX for dE/dY of one sample: ``backward_propagation``, which also updates the layer's weights."""
+        layer = self.layer
+        if layer._learning_rate is None:
+            raise RuntimeError(
+                f"{layer} updates its own weights: call its backward_propagation(output_error, learning_rate)"
+            )
+        if not layer.batched:
+            output_error = layer.xp.reshape(output_error, layer._shapes[1])
+        name = "backward_propagation"
+        dX = self._answer(layer.backward_propagation(output_error, layer._learning_rate), name)
+        if layer.batched:
+            return dX
+        shape = layer._shapes[0]
+        if prod(dX.shape) != prod(shape):
+            raise ValueError(
+                f"{type(layer).__name__}.{name} returned dE/dX of shape {tuple(dX.shape)}, but its input had shape "
+                f"{shape}: dE/dX has a number for each number of X"
+            )
+        return layer.xp.reshape(dX, (1, *shape))
+
+    def _answer(self, value: Any, method: str) -> Array:
+        """What a method returned, on the layer's backend and in the network's dtype."""
+        layer = self.layer
+        if value is None:
+            checks.answer(layer, method, value)
+        value = bring(value, layer.backend, layer.dtype, f"what {type(layer).__name__}.{method} returned")
+        dtype = getattr(layer.xp, layer.dtype)
+        return value if value.dtype == dtype else layer.xp.astype(value, dtype)
+
+
+def move_attributes(layer: Any, backend: Any) -> None:
+    """Moves every array attribute to ``backend``; floating ones are cast to the network's dtype."""
+    for name, value in list(vars(layer).items()):
+        if not is_array(value):
+            continue
+        if layer.backend is not None and layer.backend.owns(value):
+            value = layer.backend.to_numpy(value)
+        if getattr(value.dtype, "kind", "f") not in "buif":  # names, say: not for calculating
+            continue
+        if hasattr(value, "copy"):  # the layer will write into it: it must not be the caller's
+            value = value.copy()
+        setattr(layer, name, bring(value, backend, layer.dtype, f"{type(layer).__name__}.{name}"))
+
+
+def missing_method(layer: Any) -> str | None:
+    """Says what is wrong with a layer that defines only one of two methods that belong together, or neither pair."""
+    cls = type(layer)
+    doors, page = ("forward_propagation", "backward_propagation"), ("forward", "backward")
+    base = next(c for c in cls.__mro__ if c.__module__ == "portnn.layers.layer")
+    line = cls.__mro__[: cls.__mro__.index(base)]
+
+    def defined(name: str) -> bool:
+        return any(c.__dict__.get(name) not in (None, base.__dict__[name]) for c in line)
+
+    pair = doors if layer.updates_itself else page
+    missing = [name for name in pair if not defined(name)]
+    if not missing:
+        return None
+    if len(missing) == 2:
+        return (
+            f"{cls.__name__} defines neither forward and backward nor forward_propagation and backward_propagation: "
+            "a layer needs one of the two pairs"
+        )
+    (found,) = set(pair) - set(missing)
+    return f"{cls.__name__} defines {found} but not {missing[0]}: a layer needs both methods of a pair"

@@ -1,0 +1,140 @@
+"""The sequential layer: a chain is a layer. How a chain runs, and what shapes go through it, stands here once."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from portnn import article
+from portnn.layers import checks
+from portnn.layers.layer import Array, Layer
+
+Shape = tuple[int, ...] | None
+
+
+class SequentialLayer(Layer):
+    """Layers one after the other; with none it hands on what comes in.
+
+        Y     = Fn(... F2(F1(X)))
+        dE/dX = what comes out of the first layer, when dE/dY goes into the last and each hands on its own dE/dX
+
+    ``layers``: any layers. X and Y are those of the first and the last.
+
+    >>> import numpy as np
+    >>> from portnn import ScaleLayer
+    >>> SequentialLayer(ScaleLayer(2.0), ScaleLayer(10.0))(np.array([[1.0, 2.0]]))
+    array([[20., 40.]])
+    """
+
+    def forward(self, X: Array, *, training: bool = False) -> Array:
+        return run(article.adapted(self.layers), X, training)
+
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+        return run_backward(article.adapted(self.layers), output_error, need_input_error)
+
+    def __init__(self, *layers: Layer):
+        self.layers = checks.branch(type(self).__name__, layers)
+
+    @property
+    def last_axis_only(self) -> bool:  # type: ignore[override]
+        return all(layer.last_axis_only for layer in self.layers)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return self._shapes_through(input_shape)[-1]
+
+    def shapes_inside(self, input_shape: Shape) -> list[Any]:
+        return self._shapes_through(input_shape)[:-1]
+
+    def smallest_batch(self, input_shape: Shape) -> int:
+        return smallest_batch(self.layers, self.shapes_inside(input_shape))[0]
+
+    def _shapes_through(self, input_shape: Shape) -> list[Shape]:
+        try:
+            return shapes(self.layers, input_shape)
+        except ValueError as error:
+            raise checks.within(f"in {type(self).__name__}, ", error) from error
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self.layers))})"
+
+
+def run(layers: Sequence[Any], X: Array, training: bool, at: list[Any] | None = None) -> Array:
+    """Y of the last layer for X into the first; ``at[0]`` is the layer that runs, for a word on what went wrong."""
+    for layer in layers:
+        if at is not None:
+            at[0] = layer
+        X = layer.compute(X, training)
+    return X
+
+
+def run_backward(
+    layers: Sequence[Any],
+    output_error: Array,
+    need_input_error: bool,
+    at: list[Any] | None = None,
+    lowest: int | None = None,
+) -> Array:
+    """dE/dX of the first layer for dE/dY of the last, setting every layer's gradients; None if it is not needed.
+
+    Then ``lowest`` is the first layer that learns, if that is known already.
+    """
+    D = output_error
+    if lowest is None:
+        lowest = 0 if need_input_error else lowest_that_learns(layers)
+    for i in range(len(layers) - 1, lowest - 1, -1):
+        if at is not None:
+            at[0] = layers[i]
+        D = layers[i].compute_backward(D, need_input_error or i > lowest)
+    return D if need_input_error else None
+
+
+def lowest_that_learns(layers: Sequence[Any]) -> int:
+    """The first layer with something to learn; below it, nobody needs dE/dX. With none, the number of layers."""
+    for i, layer in enumerate(layers):
+        if any((below.parameters and not below._frozen) or below.updates_itself for below in layer.walk()):
+            return i
+    return len(layers)
+
+
+def shapes(layers: Sequence[Any], input_shape: Shape) -> list[Shape]:
+    """The shape of one sample before each layer and behind the last; None where it is not known."""
+    found, shape, whole = [input_shape], input_shape, True
+    for i, layer in enumerate(layers):
+        # Behind FCLayer(2, 3) and an unknown input a sample is (3,), or (1, 3), or (5, 5, 3).
+        known = shape if whole or layer.last_axis_only else None
+        if not whole and known is None:
+            found[-1] = None
+        try:
+            shape = None if layer.updates_itself else layer.output_shape(known)
+            if not (shape is None or isinstance(shape, tuple)):
+                raise TypeError(f"{layer}.output_shape must return a tuple or None, got {shape!r:.60}")
+        except ValueError as error:
+            raise checks.within(f"layer {i}: ", error) from error
+        whole = not layer.last_axis_only or (whole and known is not None)
+        found.append(shape)
+    if not whole:
+        found[-1] = None
+    return found
+
+
+def smallest_batch(layers: Sequence[Any], shapes: Sequence[Shape]) -> tuple[int, Any]:
+    """The fewest samples that all layers can be trained with, and the layer that asks for so many.
+
+    ``shapes`` of one sample before each layer.
+    """
+    needs = [(1, None)]
+    for layer, shape in zip(layers, shapes, strict=False):
+        if not layer.updates_itself:
+            needs.append((layer.smallest_batch(shape), layer))
+    return max(needs, key=lambda need: need[0])
+
+
+def own_input_shape(layer: Any) -> Shape:
+    """The shape of one sample as a layer, or the first one in it, states it itself; None where none does.
+
+    It is the attribute ``input_shape``, or ``input_size``, as the article's layers have them too.
+    """
+    shape, size = getattr(layer, "input_shape", None), getattr(layer, "input_size", None)
+    if isinstance(shape, (tuple, list)) and all(hasattr(n, "__index__") for n in shape):
+        return tuple(int(n) for n in shape)
+    if size is not None and hasattr(size, "__index__") and not isinstance(size, bool):
+        return (int(size),)
+    return next((own_input_shape(child) for _, _, child in layer.children()), None)
