@@ -1,10 +1,10 @@
-"""Writes tests/recorded/pytorch.npz: what PyTorch makes of every row of the table of cases.
+"""Writes tests/support/recorded/pytorch.npz: what PyTorch makes of every row of the table of cases.
 
     python tools/record_pytorch.py
 
 Inputs, outputs, all gradients and new buffers of each layer and loss, twenty steps of each optimizer, the rates of each
 schedule; in float64. The test suite compares with the file, and so needs no PyTorch. Run it again when the table in
-tests/cases.py changes.
+tests/support/cases.py changes.
 """
 
 import sys
@@ -14,13 +14,13 @@ import numpy as np
 import torch
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "backends"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "backends"), str(ROOT / "tests" / "support")]
 
 import parity  # noqa: E402
 import pytorch_twin  # noqa: E402
 from cases import ACTIVATIONS, FUNCTIONS_ONLY, LAYERS, LOSSES, OPTIMIZERS, SCHEDULES  # noqa: E402
 
-TARGET = ROOT / "tests" / "recorded" / "pytorch.npz"
+TARGET = ROOT / "tests" / "support" / "recorded" / "pytorch.npz"
 STEPS = 20
 
 

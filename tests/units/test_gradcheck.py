@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import portnn
+from array_libraries import strict_backend
 from cases import LAYERS, OwnLayer
-from conftest import strict_backend
 from portnn import ActivationLayer, ConvLayer, FCLayer, FlattenLayer, Layer, Network, ScaleLayer
 from portnn.gradcheck import GradcheckReport, gradcheck
 from portnn.layers import chain

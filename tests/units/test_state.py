@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import portnn
+from array_libraries import strict_backend
 from cases import LAYERS, OwnLayer
-from conftest import strict_backend
 from portnn import (
     SGD,
     ActivationLayer,

@@ -4,7 +4,7 @@ import array_api_strict
 import numpy as np
 import pytest
 
-from conftest import strict_backend
+from array_libraries import strict_backend
 from portnn import (
     SGD,
     ActivationLayer,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import portnn
-from conftest import strict_backend
+from array_libraries import strict_backend
 from portnn import (
     SGD,
     ActivationLayer,
