@@ -28,7 +28,7 @@ def layers():
     for case in LAYERS:
         layer = parity.made(case)
         X = parity.draw(parity.N, *case.sample)
-        D = parity.draw(*layer.forward(X).shape, seed=1)
+        D = parity.draw(*layer(X).shape, seed=1)
         given = parity.parameters(layer)
         yield case.name, {"X": X, "D": D} | {f"given {path}": array for path, array in given.items()}
         yield case.name, pytorch_twin.reference(layer, X, D, given)

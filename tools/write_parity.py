@@ -70,7 +70,7 @@ def layer_row(case):
     for dtype in DTYPES:
         layer = parity.made(case, dtype)
         X = parity.draw(parity.N, *case.sample).astype(dtype)
-        D = parity.draw(*layer.forward(X).shape, seed=1).astype(dtype)
+        D = parity.draw(*layer(X).shape, seed=1).astype(dtype)
         exact = {path: a.astype(np.float64) for path, a in parity.parameters(layer).items()}
         theirs = pytorch_twin.reference(layer, X.astype(np.float64), D.astype(np.float64), exact)
         apart.append(parity.difference(parity.results(layer, X, D), theirs))
@@ -92,8 +92,8 @@ def on(case, backend):
     for path, part, name in parity.paths(layer, "parameters"):
         part.assign(name, given[path])
     X = backend.asarray(parity.draw(parity.N, *case.sample))
-    Y = layer.forward(X, training=True)
-    found = {"Y": Y, "dE/dX": layer.backward(backend.asarray(parity.draw(*tuple(Y.shape), seed=1)))}
+    Y = layer.forward_propagation(X)
+    found = {"Y": Y, "dE/dX": layer.backward_propagation(backend.asarray(parity.draw(*tuple(Y.shape), seed=1)))}
     for kind in ("gradients", "new_buffers"):
         found |= {f"{kind} {path}": getattr(part, kind)[name] for path, part, name in parity.paths(layer, kind)}
     return {name: backend.to_numpy(array) for name, array in found.items()}

@@ -20,7 +20,7 @@ class ActivationLayer(Layer):
     derivative ``activation_prime``. X and Y have the same shape, whichever it is.
 
     >>> import numpy as np
-    >>> ActivationLayer("relu").forward(np.array([[-1.0, 2.0]]))
+    >>> ActivationLayer("relu")(np.array([[-1.0, 2.0]]))
     array([[0., 2.]])
     """
 

@@ -33,7 +33,7 @@ class BatchNormLayer(NormLayer):
     Source: S. Ioffe, C. Szegedy, "Batch normalization", ICML 2015; running means as in PyTorch.
 
     >>> import numpy as np
-    >>> BatchNormLayer().forward(np.array([[1.0], [3.0]]), training=True).round(3)
+    >>> BatchNormLayer().forward_propagation(np.array([[1.0], [3.0]])).round(3)
     array([[-1.],
            [ 1.]])
     """

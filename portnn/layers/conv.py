@@ -34,7 +34,7 @@ class ConvLayer(Layer):
     >>> import numpy as np
     >>> layer = ConvLayer((3, 3, 1), (2, 2), 1)
     >>> layer.weights = np.ones((2, 2, 1, 1))
-    >>> layer.forward(np.arange(9.0).reshape(1, 3, 3, 1))[0, :, :, 0]
+    >>> layer(np.arange(9.0).reshape(1, 3, 3, 1))[0, :, :, 0]
     array([[ 8., 12.],
            [20., 24.]])
     """

@@ -29,9 +29,9 @@ class DropoutLayer(Layer):
 
     >>> import numpy as np
     >>> layer = DropoutLayer(0.5)
-    >>> layer.forward(np.ones((1, 6)), training=True)
+    >>> layer.forward_propagation(np.ones((1, 6)))
     array([[2., 2., 2., 2., 0., 0.]])
-    >>> layer.forward(np.ones((1, 6)))
+    >>> layer(np.ones((1, 6)))
     array([[1., 1., 1., 1., 1., 1.]])
     """
 

@@ -24,7 +24,7 @@ class FCLayer(Layer):
     >>> import numpy as np
     >>> layer = FCLayer(2, 1)
     >>> layer.weights, layer.bias = [[1.0], [2.0]], [[0.5]]
-    >>> layer.forward(np.array([[3.0, 4.0]]))
+    >>> layer(np.array([[3.0, 4.0]]))
     array([[11.5]])
     """
 

@@ -13,7 +13,7 @@ class FlattenLayer(Layer):
     X (N, ...), Y (N, product of the rest).
 
     >>> import numpy as np
-    >>> FlattenLayer().forward(np.zeros((5, 4, 3, 2))).shape
+    >>> FlattenLayer()(np.zeros((5, 4, 3, 2))).shape
     (5, 24)
     """
 

@@ -35,7 +35,7 @@ class GlobalAvgPoolLayer(GlobalPoolLayer):
     X (N, H, W, C) or (N, L, C), Y (N, C).
 
     >>> import numpy as np
-    >>> GlobalAvgPoolLayer().forward(np.arange(4.0).reshape(1, 2, 2, 1))
+    >>> GlobalAvgPoolLayer()(np.arange(4.0).reshape(1, 2, 2, 1))
     array([[1.5]])
     """
 
@@ -65,7 +65,7 @@ class GlobalMaxPoolLayer(GlobalPoolLayer):
     X (N, H, W, C) or (N, L, C), Y (N, C).
 
     >>> import numpy as np
-    >>> GlobalMaxPoolLayer().forward(np.arange(4.0).reshape(1, 2, 2, 1))
+    >>> GlobalMaxPoolLayer()(np.arange(4.0).reshape(1, 2, 2, 1))
     array([[3.]])
     """
 

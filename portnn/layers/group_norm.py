@@ -22,7 +22,7 @@ class GroupNormLayer(NormLayer):
     Source: Y. Wu, K. He, "Group normalization", ECCV 2018.
 
     >>> import numpy as np
-    >>> GroupNormLayer(2).forward(np.array([[1.0, 3.0, 20.0, 10.0]])).round(3)
+    >>> GroupNormLayer(2)(np.array([[1.0, 3.0, 20.0, 10.0]])).round(3)
     array([[-1.,  1.,  1., -1.]])
     """
 

@@ -17,7 +17,7 @@ class LayerNormLayer(NormLayer):
     Source: J. L. Ba et al., "Layer normalization", 2016.
 
     >>> import numpy as np
-    >>> LayerNormLayer().forward(np.array([[1.0, 3.0]])).round(3)
+    >>> LayerNormLayer()(np.array([[1.0, 3.0]])).round(3)
     array([[-1.,  1.]])
     """
 

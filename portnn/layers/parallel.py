@@ -23,9 +23,9 @@ class ParallelLayer(Layer):
 
     >>> import numpy as np
     >>> from portnn import ScaleLayer
-    >>> ParallelLayer([], ScaleLayer(10.0)).forward(np.array([[1.0, 2.0]]))
+    >>> ParallelLayer([], ScaleLayer(10.0))(np.array([[1.0, 2.0]]))
     array([[ 1.,  2., 10., 20.]])
-    >>> ParallelLayer([], ScaleLayer(10.0), merge="add").forward(np.array([[1.0, 2.0]]))
+    >>> ParallelLayer([], ScaleLayer(10.0), merge="add")(np.array([[1.0, 2.0]]))
     array([[11., 22.]])
     """
 

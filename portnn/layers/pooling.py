@@ -95,7 +95,7 @@ class MaxPoolLayer(PoolLayer):
     side by side; ``padding`` as in ConvLayer, with minus infinity. X (N, H, W, C) or (N, L, C), Y (N, H', W', C).
 
     >>> import numpy as np
-    >>> MaxPoolLayer(2).forward(np.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0]
+    >>> MaxPoolLayer(2)(np.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0]
     array([[ 5.,  7.],
            [13., 15.]])
     """
@@ -124,7 +124,7 @@ class AvgPoolLayer(PoolLayer):
     pixels it really covers.
 
     >>> import numpy as np
-    >>> AvgPoolLayer(2).forward(np.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0]
+    >>> AvgPoolLayer(2)(np.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0]
     array([[ 2.5,  4.5],
            [10.5, 12.5]])
     """

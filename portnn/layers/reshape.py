@@ -16,7 +16,7 @@ class ReshapeLayer(Layer):
     ``shape``: that of one sample of Y, such as (28, 28, 1). X (N, ...), Y (N, *shape), with as many numbers a sample.
 
     >>> import numpy as np
-    >>> ReshapeLayer((2, 3, 1)).forward(np.zeros((5, 6))).shape
+    >>> ReshapeLayer((2, 3, 1))(np.zeros((5, 6))).shape
     (5, 2, 3, 1)
     """
 

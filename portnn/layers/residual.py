@@ -17,7 +17,7 @@ class ResidualLayer(Layer):
 
     >>> import numpy as np
     >>> from portnn import ScaleLayer
-    >>> ResidualLayer(ScaleLayer(10.0)).forward(np.array([[1.0, 2.0]]))
+    >>> ResidualLayer(ScaleLayer(10.0))(np.array([[1.0, 2.0]]))
     array([[11., 22.]])
     """
 

@@ -15,7 +15,7 @@ class ScaleLayer(Layer):
     Both numbers are fixed, not learned. X and Y have the same shape, whichever it is.
 
     >>> import numpy as np
-    >>> ScaleLayer(2.0, offset=-1.0).forward(np.array([[0.0, 0.5, 1.0]]))
+    >>> ScaleLayer(2.0, offset=-1.0)(np.array([[0.0, 0.5, 1.0]]))
     array([[-1.,  0.,  1.]])
     """
 

@@ -15,7 +15,7 @@ class SoftmaxLayer(Layer):
     same shape, whichever it is.
 
     >>> import numpy as np
-    >>> SoftmaxLayer().forward(np.log([[1.0, 3.0]]))
+    >>> SoftmaxLayer()(np.log([[1.0, 3.0]]))
     array([[0.25, 0.75]])
     """
 

@@ -17,7 +17,7 @@ class UpsampleLayer(Layer):
     ``factor`` r: a number, or one an axis. X (N, H, W, C) or (N, L, C), Y (N, r H, r W, C).
 
     >>> import numpy as np
-    >>> UpsampleLayer(2).forward(np.array([[[1.0], [2.0]]]))[0, :, 0]
+    >>> UpsampleLayer(2)(np.array([[[1.0], [2.0]]]))[0, :, 0]
     array([1., 1., 2., 2.])
     """
 
