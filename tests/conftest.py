@@ -1,27 +1,16 @@
-"""Fixtures: the array libraries that every contract is tested on."""
+"""Fixtures of all tests: the array libraries, and what makes a hidden read of a device array an error."""
 
 from importlib.util import find_spec
 
 import array_api_strict
-import numpy as np
 import pytest
 
+from array_libraries import DEVICE, LIBRARIES, Library, pytorch_backend, strict_backend
 from portnn.backend import availability, get_backend
 
-collect_ignore = [] if find_spec("torch") else ["pytorch_twin.py"]  # doctests are looked for in every file
-DEVICE = array_api_strict.Device("device1")
+# doctests are looked for in every file
+collect_ignore = [] if find_spec("torch") else ["support/pytorch_twin.py"]
 HOST_READS = ("__bool__", "__int__", "__float__", "__index__", "__iter__", "__complex__")
-
-
-def strict_backend():
-    """array-api-strict's second device: nothing but the standard, and no mixing with host arrays."""
-    return get_backend(array_api_strict, device=DEVICE)
-
-
-def pytorch_backend():
-    """PyTorch's tensors on the CPU, through array-api-compat."""
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    return get_backend(torch)
 
 
 @pytest.fixture
@@ -37,31 +26,6 @@ def no_hidden_reads(monkeypatch):
             return _original(self, *args)
 
         monkeypatch.setattr(array, name, guarded, raising=False)
-
-
-class Library:
-    """An array library under test: ``backend``, and ``array(host)``, which makes its input arrays."""
-
-    def __init__(self, name, backend, read_only=False):
-        self.name, self.backend, self.read_only = name, backend, read_only
-
-    def array(self, host):
-        x = self.backend.asarray(np.array(host))
-        if self.read_only:
-            x.flags.writeable = False
-        return x
-
-    def numpy(self, x):
-        return self.backend.to_numpy(x)
-
-
-LIBRARIES = [
-    "numpy",
-    "numpy, read-only",
-    "array-api-strict, device1",
-    "pytorch",
-    pytest.param("cupy", marks=pytest.mark.gpu),
-]
 
 
 @pytest.fixture(params=LIBRARIES)

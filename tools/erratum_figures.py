@@ -90,8 +90,8 @@ def bias_values() -> Iterator[tuple[int, int, float, float, float, float, float]
 
         ours = portnn.ConvLayer((3, 3, C), (2, 2), F)
         ours.weights, ours.bias = W, B
-        our_Y = ours.forward(X[None], training=True)
-        ours.backward(dY[None])
+        our_Y = ours.forward_propagation(X[None])
+        ours.backward_propagation(dY[None])
         yield (
             *(C, F),
             float(Y[0, 0, 0]),
@@ -118,15 +118,15 @@ def batch_axis() -> list[str]:
     fc.forward_propagation(X)
     published = message(lambda: fc.backward_propagation(dY, 0.1))
     ours = portnn.FCLayer(2, 3)
-    ours.forward(X, training=True)
-    ours.backward(dY)
+    ours.forward_propagation(X)
+    ours.backward_propagation(dY)
     images = np.zeros((4, 3, 3, 2))
     return [
         "4 samples at once",
         f"published FCLayer, backward: {published}",
         f"portnn FCLayer, dE/dB: shape {ours.gradients['bias'].shape}, values {ours.gradients['bias'].tolist()}",
         f"published FlattenLayer: {images.shape} -> {PublishedFlattenLayer().forward_propagation(images).shape}",
-        f"portnn FlattenLayer: {images.shape} -> {portnn.FlattenLayer().forward(images).shape}",
+        f"portnn FlattenLayer: {images.shape} -> {portnn.FlattenLayer()(images).shape}",
     ]
 
 
@@ -139,8 +139,8 @@ def update_inside_backward() -> list[str]:
     twice = [published.backward_propagation(dY, 0.5).tolist() for _ in range(2)]
     ours = portnn.FCLayer(2, 3)
     ours.weights = weights
-    ours.forward(X, training=True)
-    ours_twice = [ours.backward(dY).tolist() for _ in range(2)]
+    ours.forward_propagation(X)
+    ours_twice = [ours.backward_propagation(dY).tolist() for _ in range(2)]
     return [
         "dE/dX of the same dE/dY, asked for twice",
         f"published: {twice[0]}, then {twice[1]}",

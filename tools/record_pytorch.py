@@ -1,10 +1,10 @@
-"""Writes tests/recorded/pytorch.npz: what PyTorch makes of every row of the table of cases.
+"""Writes tests/support/recorded/pytorch.npz: what PyTorch makes of every row of the table of cases.
 
     python tools/record_pytorch.py
 
 Inputs, outputs, all gradients and new buffers of each layer and loss, twenty steps of each optimizer, the rates of each
 schedule; in float64. The test suite compares with the file, and so needs no PyTorch. Run it again when the table in
-tests/cases.py changes.
+tests/support/cases.py changes.
 """
 
 import sys
@@ -14,13 +14,13 @@ import numpy as np
 import torch
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "backends"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "backends"), str(ROOT / "tests" / "support")]
 
 import parity  # noqa: E402
 import pytorch_twin  # noqa: E402
 from cases import ACTIVATIONS, FUNCTIONS_ONLY, LAYERS, LOSSES, OPTIMIZERS, SCHEDULES  # noqa: E402
 
-TARGET = ROOT / "tests" / "recorded" / "pytorch.npz"
+TARGET = ROOT / "tests" / "support" / "recorded" / "pytorch.npz"
 STEPS = 20
 
 
@@ -28,7 +28,7 @@ def layers():
     for case in LAYERS:
         layer = parity.made(case)
         X = parity.draw(parity.N, *case.sample)
-        D = parity.draw(*layer.forward(X).shape, seed=1)
+        D = parity.draw(*layer(X).shape, seed=1)
         given = parity.parameters(layer)
         yield case.name, {"X": X, "D": D} | {f"given {path}": array for path, array in given.items()}
         yield case.name, pytorch_twin.reference(layer, X, D, given)

@@ -3,8 +3,8 @@ derivatives, and the array libraries it passed on.
 
     python tools/write_parity.py            (needs PyTorch and array-api-strict)
 
-Every figure on the page is calculated here, nothing is copied. Run it again when the table in tests/cases.py changes;
-a test holds the page's rows against the table.
+Every figure on the page is calculated here, nothing is copied. Run it again when the table in
+tests/support/cases.py changes; a test holds the page's rows against the table.
 """
 
 import platform
@@ -17,14 +17,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "backends"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "backends"), str(ROOT / "tests" / "support"), str(ROOT / "tests" / "contracts")]
+
+import test_replay  # noqa: E402
 
 import parity  # noqa: E402
 import portnn  # noqa: E402
 import pytorch_twin  # noqa: E402
-import test_replay  # noqa: E402
+from array_libraries import strict_backend  # noqa: E402
 from cases import ACTIVATIONS, FUNCTIONS_ONLY, LAYERS, LOSSES, OPS, OPTIMIZERS, SCHEDULES  # noqa: E402
-from conftest import strict_backend  # noqa: E402
 from portnn.ops._plan import window_plan  # noqa: E402
 
 TARGET = ROOT / "docs" / "parity.md"
@@ -69,7 +70,7 @@ def layer_row(case):
     for dtype in DTYPES:
         layer = parity.made(case, dtype)
         X = parity.draw(parity.N, *case.sample).astype(dtype)
-        D = parity.draw(*layer.forward(X).shape, seed=1).astype(dtype)
+        D = parity.draw(*layer(X).shape, seed=1).astype(dtype)
         exact = {path: a.astype(np.float64) for path, a in parity.parameters(layer).items()}
         theirs = pytorch_twin.reference(layer, X.astype(np.float64), D.astype(np.float64), exact)
         apart.append(parity.difference(parity.results(layer, X, D), theirs))
@@ -91,8 +92,8 @@ def on(case, backend):
     for path, part, name in parity.paths(layer, "parameters"):
         part.assign(name, given[path])
     X = backend.asarray(parity.draw(parity.N, *case.sample))
-    Y = layer.forward(X, training=True)
-    found = {"Y": Y, "dE/dX": layer.backward(backend.asarray(parity.draw(*tuple(Y.shape), seed=1)))}
+    Y = layer.forward_propagation(X)
+    found = {"Y": Y, "dE/dX": layer.backward_propagation(backend.asarray(parity.draw(*tuple(Y.shape), seed=1)))}
     for kind in ("gradients", "new_buffers"):
         found |= {f"{kind} {path}": getattr(part, kind)[name] for path, part, name in parity.paths(layer, kind)}
     return {name: backend.to_numpy(array) for name, array in found.items()}
@@ -297,8 +298,8 @@ repeats the comparisons on recorded values, and on freshly drawn shapes where Py
 - **gradient**: how far derivatives are from measured ones, relative (`portnn.gradcheck`).
 - **libraries**: those whose numbers are within {small:g} of NumPy's. *portable* is NumPy without fast twins, *strict*
   array-api-strict's second device, *PyTorch* its tensors through array-api-compat, *replay* a train step recorded once
-  and replayed, bit for bit the same as steps made one by one (`tests/replay.py`). Not on the page: CuPy, for want of a
-  GPU where it was written; `pytest -m gpu` compares it."""
+  and replayed, bit for bit the same as steps made one by one (`tests/support/replay.py`). Not on the page: CuPy, for
+  want of a GPU where it was written; `pytest -m gpu` compares it."""
 TABLE_HEAD = "| | float64 | float32 | gradient | libraries |\n|---|---|---|---|---|"
 LAYER_NOTE = (
     "Outputs, dE/dX, the gradients of all parameters, new running means. PyTorch's masks differ: dropout is given ours."

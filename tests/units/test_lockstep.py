@@ -5,7 +5,7 @@ import pytest
 
 import portnn
 import stand_in_cupy
-from conftest import strict_backend
+from array_libraries import strict_backend
 from portnn_numpy.numpy_backend import NumpyBackend
 
 X = np.random.default_rng(0).standard_normal((22, 6, 6, 1))

@@ -19,7 +19,7 @@ from portnn_numpy import compiled, numpy_backend
 from portnn_numpy.compiled import troubles
 from portnn_numpy.numpy_backend import NumpyBackend
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 needs_numba = pytest.mark.skipif(
     isinstance(compiled.load(), Exception), reason=f"Numba cannot be used: {compiled.load()!r}"
 )

@@ -41,9 +41,9 @@ def parameters(layer):
 
 def results(layer, X, D=None):
     """Y, dE/dX, each dE/d(parameter) and each new buffer. E = sum(D * Y); D is drawn if it is not given."""
-    Y = layer.forward(X, training=True)
+    Y = layer.forward_propagation(X)
     D = draw(*Y.shape, seed=1).astype(X.dtype) if D is None else D.astype(X.dtype)
-    found = {"Y": Y, "dE/dX": layer.backward(D)}
+    found = {"Y": Y, "dE/dX": layer.backward_propagation(D)}
     found |= {f"dE/d{path}": part.gradients[name] for path, part, name in paths(layer, "gradients")}
     found |= {path: part.new_buffers[name] for path, part, name in paths(layer, "new_buffers")}
     return {name: np.array(array) for name, array in found.items()}

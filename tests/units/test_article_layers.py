@@ -800,7 +800,7 @@ def test_super_ends_in_the_class_above():
     assert np.array_equal(portnn.Network([Back()]).predict(x), 2.0 * x)
 
 
-def test_an_article_layer_alone_takes_a_batch():
+def test_an_article_layer_in_a_layer_that_stands_alone_takes_a_batch():
     class Double(portnn.Layer):
         def forward_propagation(self, input):
             return 2.0 * input
@@ -808,11 +808,13 @@ def test_an_article_layer_alone_takes_a_batch():
         def backward_propagation(self, output_error, learning_rate):
             return 2.0 * output_error
 
-    assert np.array_equal(Double().forward(np.ones((3, 2))), 2.0 * np.ones((3, 2)))
+    inside = portnn.ResidualLayer(Double())
+    assert np.array_equal(inside(np.ones((3, 2))), 3.0 * np.ones((3, 2)))
     with pytest.raises(ValueError, match="there are no samples"):
-        Double().forward(np.ones((0, 2)))
+        inside(np.ones((0, 2)))
+    inside.forward_propagation(np.ones((1, 2)))
     with pytest.raises(RuntimeError, match="updates its own weights"):
-        Double().backward(np.ones((1, 2)))
+        inside.backward_propagation(np.ones((1, 2)))
 
 
 def test_an_input_error_of_another_shape():

@@ -16,7 +16,7 @@ import portnn
 from article_reference import assert_all_close, assert_close
 from portnn import ActivationLayer, ConvLayer, FCLayer, FlattenLayer, Network
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 LEARNING_RATE = 0.1
 EPOCHS = 3
 SAMPLES = 10

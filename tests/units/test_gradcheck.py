@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import portnn
+from array_libraries import strict_backend
 from cases import LAYERS, OwnLayer
-from conftest import strict_backend
 from portnn import ActivationLayer, ConvLayer, FCLayer, FlattenLayer, Layer, Network, ScaleLayer
 from portnn.gradcheck import GradcheckReport, gradcheck
-from portnn.layers import chain
+from portnn import arrangement
 from wrong_layers import (
     FC,
     WRONG,
@@ -457,7 +457,7 @@ def test_the_callers_network_is_unchanged_and_may_be_float32():
     assert gradcheck(net)
     np.testing.assert_equal(state(net.walk()), before)
     assert net.dtype == "float32"
-    assert all(chain.owner(layer) is net for layer in net.walk())
+    assert all(arrangement.owner(layer) is net for layer in net.walk())
 
 
 def test_a_layer_on_another_backend():

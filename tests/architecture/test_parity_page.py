@@ -7,7 +7,7 @@ import pytest
 
 from cases import ACTIVATIONS, FUNCTIONS_ONLY, LAYERS, LOSSES, OPS, OPTIMIZERS, SCHEDULES
 
-PAGE = (Path(__file__).parents[1] / "docs" / "parity.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "parity.md").read_text()
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\| \w.*\|$", PAGE, re.MULTILINE)
 ]

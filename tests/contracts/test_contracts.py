@@ -34,10 +34,10 @@ def passes(case, library, dtype="float64", seed=0):
     """A forward in training and a backward: Y, dE/dX and the gradients, as NumPy arrays."""
     layer = build(case, library.backend, dtype)
     X = draw(N, *case.sample, seed=seed).astype(dtype)
-    Y = layer.forward(library.array(X), training=True)
+    Y = layer.forward_propagation(library.array(X))
     D = draw(*Y.shape, seed=1).astype(dtype)
-    dX = layer.backward(library.array(D))
-    arrays = {"Y": Y, "dE/dX": dX, "Y in use": layer.forward(library.array(X))}
+    dX = layer.backward_propagation(library.array(D))
+    arrays = {"Y": Y, "dE/dX": dX, "Y in use": layer(library.array(X))}
     for part in layer.walk():
         arrays |= {f"dE/d{part.path}.{name}": g for name, g in part.gradients.items()}
         arrays |= {f"{part.path}.{name}": new for name, new in part.new_buffers.items()}
@@ -67,19 +67,19 @@ def test_backward_is_the_derivative_of_forward(case):
         for name, shape in part.shapes.items():
             part.assign(name, draw(*shape, seed=5))  # a bias of zero would hide mistakes
     X, D = draw(N, *case.sample), None
-    Y = layer.forward(X, training=True)
+    Y = layer.forward_propagation(X)
     D = draw(*Y.shape, seed=1)  # E = sum(D * Y), so dE/dY = D
-    dX = layer.backward(D)
+    dX = layer.backward_propagation(D)
 
     direction = draw(*X.shape, seed=2)
-    numeric = slope(lambda x: np.sum(D * layer.forward(x, training=True)), X, direction)
+    numeric = slope(lambda x: np.sum(D * layer.forward_propagation(x)), X, direction)
     assert numeric == pytest.approx(np.sum(dX * direction), rel=1e-7, abs=1e-9)
     for part, name, W in [(p, name, W) for p in layer.walk() for name, W in p.parameters.items()]:
         direction, gradient = draw(*W.shape, seed=3), part.gradients[name]
 
         def error(w, part=part, name=name):
             part.parameters[name] = w
-            return np.sum(D * layer.forward(X, training=True))
+            return np.sum(D * layer.forward_propagation(X))
 
         assert slope(error, W, direction) == pytest.approx(np.sum(gradient * direction), rel=1e-7, abs=1e-8)
         part.parameters[name] = W
@@ -142,10 +142,10 @@ def test_layer_changes_no_input_and_no_parameter(case):
     leaves = [
         (home, name, a) for part in layer.walk() for home in (part.parameters, part.buffers) for name, a in home.items()
     ]
-    Y = layer.forward(X, training=True)
+    Y = layer.forward_propagation(X)
     D = draw(*Y.shape, seed=1)
     D_before = D.copy()
-    layer.backward(D)
+    layer.backward_propagation(D)
     assert np.array_equal(X, before)
     assert np.array_equal(D, D_before)
     assert all(home[name] is array for home, name, array in leaves)
@@ -159,12 +159,12 @@ def test_layer_takes_arrays_of_any_memory_order(case):
     for order in itertools.islice(itertools.permutations(axes), 6):
         layer, straight = build(case, backend), build(case, backend)
         shuffled = np.ascontiguousarray(X.transpose(order)).transpose(np.argsort(order))
-        Y = layer.forward(shuffled, training=True)
-        Y_straight = straight.forward(X, training=True)
+        Y = layer.forward_propagation(shuffled)
+        Y_straight = straight.forward_propagation(X)
         D = draw(*Y.shape, seed=1)
         D_shuffled = np.asfortranarray(D)
         assert np.allclose(Y, Y_straight, rtol=1e-13)
-        assert np.allclose(layer.backward(D_shuffled), straight.backward(D), rtol=1e-13)
+        assert np.allclose(layer.backward_propagation(D_shuffled), straight.backward_propagation(D), rtol=1e-13)
 
 
 @layers
@@ -173,10 +173,10 @@ def test_layer_takes_arrays_with_gaps_and_backwards(case):
     layer, straight = build(case, backend), build(case, backend)
     wide = draw(2 * N, *case.sample, 2)
     X = wide[::-2, ..., 1]
-    Y, Y_straight = layer.forward(X, training=True), straight.forward(X.copy(), training=True)
+    Y, Y_straight = layer.forward_propagation(X), straight.forward_propagation(X.copy())
     assert np.allclose(Y, Y_straight, rtol=1e-13)
     D = draw(2 * N, *Y.shape[1:], 2, seed=1)[::-2, ..., 0]
-    assert np.allclose(layer.backward(D), straight.backward(D.copy()), rtol=1e-13, atol=1e-14)
+    assert np.allclose(layer.backward_propagation(D), straight.backward_propagation(D.copy()), rtol=1e-13, atol=1e-14)
     for part, other in zip(layer.walk(), straight.walk(), strict=True):
         for name, gradient in part.gradients.items():
             assert np.allclose(gradient, other.gradients[name], rtol=1e-12, atol=1e-13), name
@@ -186,9 +186,9 @@ def test_layer_takes_arrays_with_gaps_and_backwards(case):
 def test_layer_takes_no_samples(case, library):
     layer = build(case, library.backend)
     X = library.array(np.zeros((0, *case.sample)))
-    Y = layer.forward(X, training=True)
+    Y = layer.forward_propagation(X)
     assert Y.shape[0] == 0
-    assert layer.backward(library.array(np.zeros(Y.shape))).shape == X.shape
+    assert layer.backward_propagation(library.array(np.zeros(Y.shape))).shape == X.shape
     for part in layer.walk():
         for name, gradient in part.gradients.items():
             assert not library.numpy(gradient).any(), name
@@ -198,15 +198,15 @@ def test_layer_takes_no_samples(case, library):
 def test_a_batch_is_its_samples_one_by_one(case):
     layer = build(case, portnn.get_backend("cpu"))
     X = draw(N, *case.sample)
-    together = layer.forward(X)
-    alone = np.concatenate([layer.forward(X[i : i + 1]) for i in range(N)])
+    together = layer(X)
+    alone = np.concatenate([layer(X[i : i + 1]) for i in range(N)])
     assert np.allclose(together, alone, rtol=1e-13)
 
 
 @layers
 def test_output_shape_is_known_beforehand(case):
     layer = build(case, portnn.get_backend("cpu"))
-    Y = layer.forward(draw(N, *case.sample))
+    Y = layer(draw(N, *case.sample))
     assert layer.output_shape(case.sample) in (None, Y.shape[1:])
     if not case.name.startswith("OwnLayer"):
         assert layer.output_shape(case.sample) == Y.shape[1:]
@@ -216,10 +216,10 @@ def test_output_shape_is_known_beforehand(case):
 def test_backward_without_need_of_the_input_error(case):
     layer, whole = (build(case, portnn.get_backend("cpu")) for _ in range(2))
     X = draw(N, *case.sample)
-    D = draw(*layer.forward(X, training=True).shape, seed=1)
-    whole.forward(X, training=True)
-    whole.backward(D)
-    assert layer.backward(D, need_input_error=False) is None
+    D = draw(*layer.forward_propagation(X).shape, seed=1)
+    whole.forward_propagation(X)
+    whole.backward_propagation(D)
+    assert layer.backward_propagation(D, need_input_error=False) is None
     for part, other in zip(whole.walk(), layer.walk(), strict=True):
         for name, gradient in part.gradients.items():
             assert np.array_equal(other.gradients[name], gradient)
@@ -230,9 +230,9 @@ def test_backward_before_forward_says_so(case):
     layer = build(case, portnn.get_backend("cpu"))
     if case.name.startswith("OwnLayer"):
         pytest.skip("a user's layer makes its own checks")
-    layer.forward(draw(N, *case.sample))  # not in training: nothing is kept
+    layer(draw(N, *case.sample))  # not in training: nothing is kept
     with pytest.raises(RuntimeError, match=r"forward\(X, training=True\) first"):
-        layer.backward(np.zeros(1))
+        layer.backward_propagation(np.zeros(1))
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

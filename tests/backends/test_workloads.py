@@ -9,7 +9,7 @@ import pytest
 
 import portnn
 
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import workloads
 
 # (batch, samples, epochs): as much as a test may cost, and batches large enough for the compiled loops

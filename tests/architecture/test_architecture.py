@@ -9,7 +9,7 @@ import pytest
 
 import portnn
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "portnn").rglob("*.py"))
 BACKENDS = sorted((ROOT / "backends").rglob("*.py"))
 

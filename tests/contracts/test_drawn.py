@@ -7,7 +7,7 @@ import pytest
 
 from drawn import NETWORKS, drawn
 
-RECORDED = json.loads((Path(__file__).parent / "recorded" / "drawn.json").read_text())
+RECORDED = json.loads((Path(__file__).parents[1] / "support" / "recorded" / "drawn.json").read_text())
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -137,7 +137,7 @@ def test_a_users_layer_has_such_sums_too():
             raise NotImplementedError
 
     x = numbers("constant", (2, 200, 300, 3))
-    assert off(Sums().forward(x), x, (1, 2)) < BOUND
+    assert off(Sums()(x), x, (1, 2)) < BOUND
     assert Sums().xp.sum(np.ones(3, np.float32), dtype=np.float64).dtype == np.float64
     assert Sums().xp.sum(np.array([True, True])) == 2
 
@@ -150,7 +150,7 @@ def test_a_users_layer_has_such_sums_too():
 def test_batch_norm_of_a_constant_image(where, order):
     x = laid(numbers("constant", (64, 32, 32, 3)), order)
     layer = built(portnn.BatchNormLayer(momentum=1.0), (32, 32, 3), where)
-    assert np.abs(back(where, layer.forward(there(where, x), training=True))).max() < 1e-3
+    assert np.abs(back(where, layer.forward_propagation(there(where, x)))).max() < 1e-3
     assert np.allclose(back(where, layer.new_buffers["running_mean"]), x[0, 0, 0], rtol=2e-7)
     assert np.abs(back(where, layer.new_buffers["running_var"])).max() < 1e-9
 
@@ -172,11 +172,11 @@ def test_batch_norm_far_from_zero(where, order):
     d = numbers("far from zero", x.shape, seed=2)
     z, dx = reference(x, d, (0, 1, 2))
     layer = built(portnn.BatchNormLayer(momentum=1.0), (14, 14, 4), where)
-    found = back(where, layer.forward(there(where, laid(x, order)), training=True))
+    found = back(where, layer.forward_propagation(there(where, laid(x, order))))
     assert np.abs(found - z).max() < 1e-5
     variance = x.astype(np.float64).var(axis=(0, 1, 2), ddof=1)
     assert np.allclose(back(where, layer.new_buffers["running_var"]), variance, rtol=1e-5)
-    error = back(where, layer.backward(there(where, laid(d, order))))
+    error = back(where, layer.backward_propagation(there(where, laid(d, order))))
     assert np.abs(error - dx).max() < 4e-4  # dE/dY is a thousand, and its last place 6e-5
     assert off(back(where, layer.gradients["bias"]), d, (0, 1, 2)) < BOUND
     assert off(back(where, layer.gradients["weights"]), d * z, (0, 1, 2)) < BOUND
@@ -197,25 +197,25 @@ def test_batch_norm_far_from_zero(where, order):
 def test_normalization_within_a_sample(where, order, make, shape):
     layer = built(make(), shape[1:], where)
     x = np.full(shape, 12345.0, np.float32)
-    assert np.abs(back(where, layer.forward(there(where, laid(x, order)), training=True))).max() < 1e-3
+    assert np.abs(back(where, layer.forward_propagation(there(where, laid(x, order))))).max() < 1e-3
     x = (500.0 + np.random.default_rng(1).standard_normal(shape)).astype(np.float32)
     groups = getattr(layer, "groups", None)
     grouped = (shape[0], -1, groups, shape[-1] // groups) if groups else shape
     axes = (1, 3) if groups else (len(shape) - 1,)
     d = numbers("uniform", shape, seed=3)
     z, dx = reference(x.reshape(grouped), d.reshape(grouped), axes)
+    assert np.abs(back(where, layer.forward_propagation(there(where, laid(x, order)))) - z.reshape(shape)).max() < 1e-5
     assert (
-        np.abs(back(where, layer.forward(there(where, laid(x, order)), training=True)) - z.reshape(shape)).max() < 1e-5
+        np.abs(back(where, layer.backward_propagation(there(where, laid(d, order)))) - dx.reshape(shape)).max() < 2e-6
     )
-    assert np.abs(back(where, layer.backward(there(where, laid(d, order)))) - dx.reshape(shape)).max() < 2e-6
 
 
 @tables
 def test_normalization_of_one_number_and_of_nothing(where):
     layer = built(portnn.BatchNormLayer(), (4,), where)
-    assert back(where, layer.forward(there(where, np.zeros((0, 4), np.float32)), training=True)).shape == (0, 4)
+    assert back(where, layer.forward_propagation(there(where, np.zeros((0, 4), np.float32)))).shape == (0, 4)
     layer = built(portnn.LayerNormLayer(), (1,), where)
-    assert np.all(back(where, layer.forward(there(where, np.full((3, 1), 7e4, np.float32)), training=True)) == 0.0)
+    assert np.all(back(where, layer.forward_propagation(there(where, np.full((3, 1), 7e4, np.float32)))) == 0.0)
 
 
 # -- gradients of biases, pooling --------------------------------------------------------------------------------------
@@ -225,10 +225,10 @@ def test_normalization_of_one_number_and_of_nothing(where):
 @pytest.mark.parametrize("rows", [128, 250, 200_001])
 def test_bias_gradient_of_a_fully_connected_layer(where, rows):
     layer = built(portnn.FCLayer(1, 3), (1,), where)
-    layer.forward(there(where, np.zeros((rows, 1), np.float32)), training=True)
+    layer.forward_propagation(there(where, np.zeros((rows, 1), np.float32)))
     for kind in KINDS:
         d = numbers(kind, (rows, 3))
-        layer.backward(there(where, d))
+        layer.backward_propagation(there(where, d))
         assert off(back(where, layer.gradients["bias"]), d, 0, keepdims=True) < BOUND
 
 
@@ -236,9 +236,9 @@ def test_bias_gradient_of_a_fully_connected_layer(where, rows):
 @orders
 def test_bias_gradient_of_a_convolution(where, order):
     layer = built(portnn.ConvLayer((30, 30, 1), (1, 1), 3), (30, 30, 1), where)
-    layer.forward(there(where, np.zeros((70, 30, 30, 1), np.float32)), training=True)
+    layer.forward_propagation(there(where, np.zeros((70, 30, 30, 1), np.float32)))
     d = numbers("constant", (70, 30, 30, 3))
-    layer.backward(there(where, laid(d, order)))
+    layer.backward_propagation(there(where, laid(d, order)))
     assert off(back(where, layer.gradients["bias"]), d, (0, 1, 2)) < BOUND
 
 
@@ -248,19 +248,19 @@ def test_bias_gradient_of_a_convolution(where, order):
 def test_means_of_images(where, order, kind):
     x = numbers(kind, (2, 512, 512, 2))
     layer = built(portnn.GlobalAvgPoolLayer(), x.shape[1:], where)
-    assert off(back(where, layer.forward(there(where, laid(x, order)))), x, (1, 2), 512 * 512) < BOUND
+    assert off(back(where, layer(there(where, laid(x, order)))), x, (1, 2), 512 * 512) < BOUND
     x = numbers(kind, (17, 64, 64, 2))
     layer = built(portnn.AvgPoolLayer(64), x.shape[1:], where)
-    assert off(back(where, layer.forward(there(where, laid(x, order))))[:, 0, 0], x, (1, 2), 64 * 64) < BOUND
+    assert off(back(where, layer(there(where, laid(x, order))))[:, 0, 0], x, (1, 2), 64 * 64) < BOUND
 
 
 @tables
 @orders
 def test_upsample_backward(where, order):
     layer = built(portnn.UpsampleLayer(100), (2, 2, 3), where)
-    layer.forward(there(where, np.zeros((2, 2, 2, 3), np.float32)), training=True)
+    layer.forward_propagation(there(where, np.zeros((2, 2, 2, 3), np.float32)))
     d = numbers("constant", (2, 200, 200, 3))
-    found = back(where, layer.backward(there(where, laid(d, order))))
+    found = back(where, layer.backward_propagation(there(where, laid(d, order))))
     assert off(found, d.reshape(2, 2, 100, 2, 100, 3), (2, 4)) < BOUND
 
 
@@ -283,8 +283,8 @@ def test_softmax_over_a_long_axis(order, namespace):
 def test_softmax_layer_over_a_long_axis(where, order):
     x, d = numbers("uniform", (2, 100_000)), numbers("constant", (2, 100_000), seed=1)
     layer = built(portnn.SoftmaxLayer(), x.shape[1:], where)
-    layer.forward(there(where, laid(x, order)), training=True)
-    dx = back(where, layer.backward(there(where, laid(d, order))))
+    layer.forward_propagation(there(where, laid(x, order)))
+    dx = back(where, layer.backward_propagation(there(where, laid(d, order))))
     y = back(where, layer.output)
     assert np.abs(dx / y).max() < 123.456 * 2e-6  # the true one is 0: all outputs pull alike
 

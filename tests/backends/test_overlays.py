@@ -21,7 +21,7 @@ from portnn_cupy.graph import Driver
 from portnn_cupy.kernels import source
 from portnn_cupy.philox import PHILOX
 
-BACKENDS = Path(__file__).parents[1] / "backends"
+BACKENDS = Path(__file__).parents[2] / "backends"
 FILES = sorted(BACKENDS.rglob("*.py"))
 GIVEN = {"xp", "ops", "plain"}  # parameters that ``ops.bind`` fills in
 EXTRAS = {"memory", "release"}  # what a backend offers beyond the contract

@@ -88,7 +88,8 @@ class Node:
                 layer.buffers[name] = array
             elif array is not None:
                 setattr(layer, name, array)
-        return layer.forward(np.ascontiguousarray(X), training=training)
+        X = np.ascontiguousarray(X)
+        return layer.forward_propagation(X) if training else layer(X)
 
     def call(self, function, *arguments):
         """What one of our functions gives, or its twin on the backend."""

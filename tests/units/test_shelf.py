@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import portnn
-from conftest import strict_backend
+from array_libraries import strict_backend
 from portnn import (
     SGD,
     ActivationLayer,
@@ -354,7 +354,7 @@ def test_weights_masks_and_shuffles_are_the_same_everywhere(backend):
                 if isinstance(layer, DropoutLayer):
                     for step in (0, 1, 12345):
                         layer.step = step
-                        layer.forward(layer.backend.asarray(np.ones((3, 8), np.float32)), training=True)
+                        layer.forward_propagation(layer.backend.asarray(np.ones((3, 8), np.float32)))
                         parts.append(layer.mask)
             parts += [portnn.random.permutation(net.seed, epoch, 50) for epoch in (0, 3)]
             digests.append(digest(parts))
@@ -366,7 +366,7 @@ def test_masks_are_those_of_the_documentation():
     net = Network([FCLayer(4, 3), ResidualLayer(FCLayer(3, 3), DropoutLayer(0.25))], seed=5)
     layer = net.layers[1].layers[1]
     layer.step = 7
-    layer.forward(np.ones((2, 3)), training=True)
+    layer.forward_propagation(np.ones((2, 3)))
     key = np.array([5, int.from_bytes(hashlib.sha256(b"1.1.mask").digest()[:8], "big")], np.uint64)
     raw = np.random.Philox(key=key, counter=np.array([0, 0, 7, 0], np.uint64)).random_raw(3)
     words = raw.view("<u4").astype(np.int64)  # the low half of each first
@@ -379,7 +379,7 @@ def test_masks_change_with_step_seed_and_path_but_not_with_dtype():
         layer = DropoutLayer(0.5)
         layer.build(None, get_backend("cpu"), dtype, seed, path)
         layer.step = step
-        layer.forward(np.ones((8, 8)), training=True)
+        layer.forward_propagation(np.ones((8, 8)))
         return (layer.mask > 0).tolist()
 
     assert mask() == mask(dtype="float64")
@@ -393,7 +393,7 @@ def test_masks_change_with_step_seed_and_path_but_not_with_dtype():
 def test_recorded_masks_have_not_changed():
     layer = DropoutLayer(0.5)
     layer.build(None, get_backend("cpu"), "float32", 0, "5")
-    layer.forward(np.ones((4, 16)), training=True)
+    layer.forward_propagation(np.ones((4, 16)))
     bits = "".join("1" if m else "0" for m in layer.mask.reshape(-1))
     assert hashlib.sha256(bits.encode()).hexdigest()[:16] == RECORDED_MASK
 
@@ -543,12 +543,12 @@ def test_weights_once_changed_are_never_drawn_again():
         copied = Network([copy.deepcopy(net.layers[0])], seed=9, backend=backend)
         assert np.array_equal(*(portnn.to_numpy(n.backend.to_numpy(n.layers[0].weights)) for n in (net, copied)))
     layer = FCLayer(2, 1)
-    layer.forward(np.ones((1, 2)))
+    layer(np.ones((1, 2)))
     drawn = layer.weights.copy()
     layer.weights[:] = 5.0  # in place
     assert Network([layer], seed=1).layers[0].weights.tolist() == [[5.0], [5.0]]
     fresh = FCLayer(2, 1)
-    fresh.forward(np.ones((1, 2)))
+    fresh(np.ones((1, 2)))
     assert not np.array_equal(Network([fresh], seed=1).layers[0].weights, drawn)  # nobody changed it: drawn for seed 1
 
 
@@ -631,7 +631,7 @@ def test_backward_before_forward_of_an_unbuilt_layer():
         SoftmaxLayer(),
     ):
         with pytest.raises(RuntimeError, match="before a forward in training"):
-            layer.backward(np.ones((1, 3, 3, 1)))
+            layer.backward_propagation(np.ones((1, 3, 3, 1)))
 
 
 def test_pooling_of_large_windows_is_made_at_once():
@@ -658,8 +658,8 @@ REFUSED = [
     (lambda: ConvLayer((4, 4, 1), (2, 2), 1, padding=10**9), r"padding must be 2\*\*20 at most"),
     (lambda: SGD(0.1, momentum=10**400), r"momentum must be in \[0, 1\), got a number too large"),
     (lambda: Network([FCLayer(2, 2)]).use("huber"), r"unknown loss 'huber'.*Huber\(\)"),
-    (lambda: UpsampleLayer(2).forward(np.ones(2)), r"takes images \(H, W, C\) or rows \(L, C\)"),
-    (lambda: GlobalAvgPoolLayer().forward(np.ones((2, 0, 4, 2))), r"needs axes to pool over"),
+    (lambda: UpsampleLayer(2)(np.ones(2)), r"takes images \(H, W, C\) or rows \(L, C\)"),
+    (lambda: GlobalAvgPoolLayer()(np.ones((2, 0, 4, 2))), r"needs axes to pool over"),
     (lambda: ConvLayer((4, 4, 3), (3, 3), 4, groups=2), r"groups=2 does not divide the 3 channels"),
     (lambda: ConvLayer((4, 4, 4), (3, 3), 3, groups=2), r"groups=2 does not divide the 3 filters"),
     (lambda: ConvLayer((4, 4, 3), (5, 3), 4), r"kernel of 5 x 3 does not fit on an image of 4 x 4.*padding='same'"),

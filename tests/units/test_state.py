@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import portnn
+from array_libraries import strict_backend
 from cases import LAYERS, OwnLayer
-from conftest import strict_backend
 from portnn import (
     SGD,
     ActivationLayer,
@@ -198,7 +198,7 @@ def test_the_order_of_data_changes_no_bit_of_any_layer(case):
         net = Network([case.make(), FlattenLayer(), FCLayer(int(np.prod(Y.shape[1:])), 2)], seed=3)
         net.use("mse", optimizer=SGD(0.01, momentum=0.9))
         net.fit(f(X), f(np.ones((6, 2))), epochs=2, batch_size=3, verbose=0)
-        arrays = {"Y": Y, "dX": dX, "predict": net.predict(f(X)), "alone": layer.forward(f(X)), **leaves(net)}
+        arrays = {"Y": Y, "dX": dX, "predict": net.predict(f(X)), "alone": layer(f(X)), **leaves(net)}
         for part in layer.walk():
             arrays |= {f"{part.path}.{name}": a for name, a in part.parameters.items()}
         results.append({name: np.array(a) for name, a in arrays.items()})
@@ -378,7 +378,7 @@ def test_masks_follow_the_path():
     moved, made = Network([DropoutLayer(0.5)], seed=1), Network([ScaleLayer(1.0), DropoutLayer(0.5)], seed=1)
     moved.layers.insert(0, ScaleLayer(1.0))
     moved.predict(x)
-    masks = [net.layers[1].forward(x.astype(np.float32), training=True) for net in (moved, made)]
+    masks = [net.layers[1].forward_propagation(x.astype(np.float32)) for net in (moved, made)]
     assert np.array_equal(*masks)
 
 
@@ -864,7 +864,7 @@ def test_plans_of_pooling_do_not_pile_up():
     layer = MaxPoolLayer(2)
     before = set(vars(layer))
     for n in range(2, 400):
-        layer.forward(np.zeros((1, n, 2, 1)))
+        layer(np.zeros((1, n, 2, 1)))
     assert set(vars(layer)) - before <= {"backend", "xp", "ops", "device_dtype"}
     assert not any(isinstance(value, (dict, list)) and len(value) > 10 for value in vars(layer).values())
     assert portnn.layers.pooling._plan.cache_info().currsize <= 256

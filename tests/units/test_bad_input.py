@@ -4,7 +4,7 @@ import array_api_strict
 import numpy as np
 import pytest
 
-from conftest import strict_backend
+from array_libraries import strict_backend
 from portnn import (
     SGD,
     ActivationLayer,
@@ -463,16 +463,16 @@ def test_masked_arrays_and_samples_without_numbers():
 
 def test_backward_takes_an_error_of_the_outputs_shape():
     layer = ActivationLayer("tanh")
-    layer.forward(X, training=True)
+    layer.forward_propagation(X)
     with pytest.raises(ValueError, match=r"output_error of .* has shape \(4,\), but Y has \(6, 4\)"):
-        layer.backward(np.ones(4))
-    assert layer.backward(X.tolist()).shape == (6, 4)
+        layer.backward_propagation(np.ones(4))
+    assert layer.backward_propagation(X.tolist()).shape == (6, 4)
 
 
 def test_a_layer_takes_no_single_number():
     for layer in (FCLayer(2, 3), FlattenLayer()):
         with pytest.raises(ValueError, match="takes an array with one axis at least"):
-            layer.forward(np.array(3.0))
+            layer(np.array(3.0))
 
 
 def test_layers_within_a_layer_are_layers_and_each_stands_once():
@@ -511,7 +511,7 @@ def test_a_layer_that_was_refused_draws_for_the_network_it_goes_to():
         Network([layer], seed=7).layers[0].weights, Network([FCLayer(2, 3)], seed=7).layers[0].weights
     )
     alone = FCLayer(2, 3)
-    alone.forward(np.ones((1, 2), np.float32))
+    alone(np.ones((1, 2), np.float32))
     assert np.array_equal(
         Network([alone], seed=7).layers[0].weights, Network([FCLayer(2, 3)], seed=7).layers[0].weights
     )

@@ -16,7 +16,7 @@ from portnn.datasets import mnist
 from portnn.datasets.idx import IDXError
 from portnn.datasets.sources import SOURCES
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 # SHA-256 of the sample's files, unpacked.
 SAMPLE = {

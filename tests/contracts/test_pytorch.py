@@ -121,7 +121,7 @@ def compare(make, sample, dtype, kernels, seed, n):
         reject()
     layer = parity.built(layer, sample, dtype, kernels)
     X = parity.draw(n, *sample, seed=seed).astype(dtype)
-    D = parity.draw(*layer.forward(X).shape, seed=seed + 1).astype(dtype)
+    D = parity.draw(*layer(X).shape, seed=seed + 1).astype(dtype)
     ours = parity.results(layer, X, D)
     exact = {path: array.astype(np.float64) for path, array in parity.parameters(layer).items()}
     theirs = pytorch_twin.reference(layer, X.astype(np.float64), D.astype(np.float64), exact)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import portnn
-from conftest import DEVICE, strict_backend
+from array_libraries import DEVICE, strict_backend
 from portnn import available_backends, backend_of, get_backend, to_device, to_numpy
 from portnn.backend import BUILT_IN, ENTRY_POINTS, Availability, BackendUnavailableError, availability
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 REASON = Availability("gpu", "device count", "no CUDA device is visible", "nvidia-smi")
 
 

@@ -10,7 +10,7 @@ import portnn
 from cases import ACTIVATIONS, FUNCTIONS_ONLY, LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
 from portnn import activations
 
-RECORDED = Path(__file__).parent / "recorded" / "pytorch.npz"
+RECORDED = Path(__file__).parents[1] / "support" / "recorded" / "pytorch.npz"
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
 dtypes = pytest.mark.parametrize("dtype", TOLERANCE)
 

@@ -10,7 +10,7 @@ import array_api_strict
 import numpy as np
 import pytest
 
-from conftest import strict_backend
+from array_libraries import strict_backend
 from portnn import (
     SGD,
     ActivationLayer,
@@ -367,9 +367,9 @@ def test_weights_assigned_before_the_layer_is_added_are_kept():
 def test_a_layer_alone_uses_what_it_is_given():
     x = array_api_strict.asarray([[1.0, 2.0]], dtype=array_api_strict.float64)
     layer = FCLayer(2, 3)
-    assert layer.forward(x).dtype == array_api_strict.float64
-    assert np.asarray(FCLayer(2, 3).forward([[1.0, 2.0]])).shape == (1, 3)
-    assert FCLayer(2, 3).forward(np.ones(2, np.float32)).shape == (3,)
+    assert layer(x).dtype == array_api_strict.float64
+    assert np.asarray(FCLayer(2, 3)([[1.0, 2.0]])).shape == (1, 3)
+    assert FCLayer(2, 3)(np.ones(2, np.float32)).shape == (3,)
 
 
 def test_forward_and_backward_propagation_of_our_layers():
@@ -490,15 +490,15 @@ class Both(Layer):
         straight, chain = self.layers
         Y = X
         for layer in chain:
-            Y = layer.forward(Y, training=training)
-        return straight.forward(X, training=training) + Y
+            Y = layer.forward_propagation(Y) if training else layer(Y)
+        return (straight.forward_propagation(X) if training else straight(X)) + Y
 
     def backward(self, output_error, *, need_input_error=True):
         straight, chain = self.layers
         D = output_error
         for layer in reversed(chain):
-            D = layer.backward(D)
-        return straight.backward(output_error) + D
+            D = layer.backward_propagation(D)
+        return straight.backward_propagation(output_error) + D
 
 
 def test_a_layer_of_layers():

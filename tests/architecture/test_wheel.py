@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 WHEEL = os.environ.get("PORTNN_WHEEL")
 pytestmark = pytest.mark.skipif(not WHEEL, reason="set PORTNN_WHEEL to a built wheel (bash .ci/run does)")
 

@@ -1,0 +1,43 @@
+"""The array libraries that every contract is tested on: the table of them, and a backend of each."""
+
+import array_api_strict
+import numpy as np
+import pytest
+
+from portnn.backend import get_backend
+
+DEVICE = array_api_strict.Device("device1")
+LIBRARIES = [
+    "numpy",
+    "numpy, read-only",
+    "array-api-strict, device1",
+    "pytorch",
+    pytest.param("cupy", marks=pytest.mark.gpu),
+]
+
+
+def strict_backend():
+    """array-api-strict's second device: nothing but the standard, and no mixing with host arrays."""
+    return get_backend(array_api_strict, device=DEVICE)
+
+
+def pytorch_backend():
+    """PyTorch's tensors on the CPU, through array-api-compat."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    return get_backend(torch)
+
+
+class Library:
+    """An array library under test: ``backend``, and ``array(host)``, which makes its input arrays."""
+
+    def __init__(self, name, backend, read_only=False):
+        self.name, self.backend, self.read_only = name, backend, read_only
+
+    def array(self, host):
+        x = self.backend.asarray(np.array(host))
+        if self.read_only:
+            x.flags.writeable = False
+        return x
+
+    def numpy(self, x):
+        return self.backend.to_numpy(x)
