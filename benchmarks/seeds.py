@@ -18,7 +18,7 @@ from portnn import ActivationLayer, FCLayer, Network, load_mnist, to_categorical
 def network(sizes, seed, initializer):
     net = Network(seed=seed)
     for n_in, n_out in pairwise(sizes):
-        net.add(FCLayer(n_in, n_out, weights=initializer))
+        net.add(FCLayer(n_in, n_out, initializer=initializer))
         net.add(ActivationLayer("tanh"))
     net.use("mse")
     return net

@@ -30,7 +30,9 @@ options = parser.parse_args()
 
 def convolution(size, channels, filters, **more):
     """A 3x3 convolution; batch normalization behind it brings its own bias."""
-    return ConvLayer((size, size, channels), (3, 3), filters, padding="same", weights="he_normal", bias=False, **more)
+    return ConvLayer(
+        (size, size, channels), (3, 3), filters, padding="same", initializer="he_normal", bias=False, **more
+    )
 
 
 def block(size, channels):

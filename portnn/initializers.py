@@ -30,8 +30,7 @@ def check_name(name: str) -> str:
     if not isinstance(name, str) or name not in NAMES:
         raise ValueError(
             names.sentences(
-                f"weights={name!r:.60} is no initializer; known: {', '.join(NAMES)}"
-                f"{names.meant('initializer', name, NAMES)}",
+                f"initializer={name!r:.60} is none; known: {', '.join(NAMES)}{names.meant('initializer', name, NAMES)}",
                 "To give the values themselves assign them: layer.weights = array",
             )
         )

@@ -231,7 +231,7 @@ def test_backward_before_forward_says_so(case):
     if case.name.startswith("OwnLayer"):
         pytest.skip("a user's layer makes its own checks")
     layer(draw(N, *case.sample))  # not in training: nothing is kept
-    with pytest.raises(RuntimeError, match=r"forward\(X, training=True\) first"):
+    with pytest.raises(RuntimeError, match=r"forward_propagation\(X\) first"):
         layer.backward_propagation(np.zeros(1))
 
 

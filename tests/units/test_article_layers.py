@@ -792,7 +792,7 @@ def test_super_ends_in_the_class_above():
 
     class Back(Article):
         def forward(self, X, *, training=False):
-            return super().forward(X, training=training)
+            return super().forward_propagation(X)
 
         def backward(self, output_error, *, need_input_error=True):
             return 2.0 * output_error

@@ -268,7 +268,7 @@ def test_norms_behind_a_layer_that_says_nothing():
     net = classifier(Doubled(), ParallelLayer([BatchNormLayer(), FCLayer(12, 4)], FCLayer(12, 4), merge="add"))
     net.fit(X10, LABELS, epochs=2, batch_size=5, verbose=0)
     assert net.parameters["1.0.0.weights"].shape == (12,)
-    assert net.layers[1].layers[0][0].buffers["running_mean"].any()
+    assert net.layers[1].layers[0].layers[0].buffers["running_mean"].any()
 
 
 def test_running_means_are_those_of_the_data_and_predict_uses_them():
@@ -317,11 +317,11 @@ def digest(arrays):
 
 def noisy(seed, backend, dtype="float32"):
     layers = [
-        FCLayer(6, 8, weights="he_normal"),
+        FCLayer(6, 8, initializer="he_normal"),
         DropoutLayer(0.3),
-        ResidualLayer(FCLayer(8, 8, weights="orthogonal"), DropoutLayer(0.5)),
+        ResidualLayer(FCLayer(8, 8, initializer="orthogonal"), DropoutLayer(0.5)),
         ReshapeLayer((4, 2)),
-        ConvLayer((4, 2), (3,), 5, weights="lecun_uniform"),
+        ConvLayer((4, 2), (3,), 5, initializer="lecun_uniform"),
     ]
     return Network(layers, seed=seed, backend=backend, dtype=dtype)
 
@@ -630,7 +630,7 @@ def test_backward_before_forward_of_an_unbuilt_layer():
         DropoutLayer(0.5),
         SoftmaxLayer(),
     ):
-        with pytest.raises(RuntimeError, match="before a forward in training"):
+        with pytest.raises(RuntimeError, match="before a pass in training"):
             layer.backward_propagation(np.ones((1, 3, 3, 1)))
 
 

@@ -388,7 +388,7 @@ def test_layers_in_layers_come_and_go_too():
     )
     inner = net.layers[0].layers[0]
     net.layers[0].layers[1] = ActivationLayer("relu")
-    net.layers[1].layers[0].append(FCLayer(3, 4))
+    net.layers[1].layers[0].layers.append(FCLayer(3, 4))
     net.layers[1].layers[1] = FCLayer(20, 5)
     velocity = np.array(inner._slots["mean"]["weights"])
     assert net.predict(x).shape == (4, 9)
@@ -565,7 +565,7 @@ def slow_network(action, at=3):
                 self.count += 1
                 if self.count == at:
                     action()
-            return super().forward(X, training=training)
+            return super().forward(X)
 
     net = Network([FCLayer(3, 3), Acts(1.0)], seed=0)
     net.use("mse")
