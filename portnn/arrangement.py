@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from portnn import article, settings
+from portnn.backend import in_order
 from portnn.layers.layer import Layer
 from portnn.layers.sequential import shapes
 
@@ -15,7 +16,7 @@ class Arrangement:
     def __init__(self, layers: list[Any]):
         self.known = list(layers)
         self.composites = [
-            (part, [list(child) if isinstance(child, list) else child for child in part.layers])
+            (part, [list(child) if isinstance(child, (list, tuple)) else child for child in part.layers])
             for layer in layers
             for part in layer.walk()
             if part.layers
@@ -23,7 +24,7 @@ class Arrangement:
 
     def holds(self, layers: Any) -> bool:
         """Whether they stand so still."""
-        return layers == self.known and all(layer.layers == inside for layer, inside in self.composites)
+        return same(layers, self.known) and all(same(layer.layers, inside) for layer, inside in self.composites)
 
     def all(self) -> Iterator[Any]:
         """Every layer that stood somewhere."""
@@ -32,6 +33,13 @@ class Arrangement:
         for _, inside in self.composites:
             for layer in _flat(inside):
                 yield from layer.walk()
+
+
+def same(layers: Any, known: Any) -> bool:
+    """Whether these are the very same layers, in lists of the same form; what they call equal does not count."""
+    if not isinstance(known, list):
+        return layers is known
+    return isinstance(layers, (list, tuple)) and len(layers) == len(known) and all(map(same, layers, known))
 
 
 def arrange(network: Any, before: Arrangement) -> None:
@@ -45,9 +53,8 @@ def arrange(network: Any, before: Arrangement) -> None:
     take_in(network, network.layers, network.layers, network)
     now = {id(layer) for layer in network.walk()}
     for part in before.all():
-        if id(part) not in now and part._owner is not None and part._owner() is network:
-            part.count_updates(network.step, learns=False)
-            part._owner = None
+        if id(part) not in now and part._network_ref is not None and part._network_ref() is network:
+            part._count_updates(network.step, learns=False)  # and what it remembers stays with it, should it return
 
 
 def take_in(network: Any, layers: list[Any], candidates: list[Any], home: Any) -> None:
@@ -76,33 +83,36 @@ def take_in(network: Any, layers: list[Any], candidates: list[Any], home: Any) -
 def _build(network: Any, layer: Layer, before: tuple[int, ...] | None, path: str) -> None:
     """A layer that is here already takes its place; a new one, or one with a new layer in it, is built for it."""
     inside = list(layer.walk())
-    new = [part for part in inside if part._owner is None or part._owner() is not network]
+    new = [part for part in inside if part._network_ref is None or part._network_ref() is not network]
     if new:
         for part in new:
             if not part.updates_itself:  # it may have an array of that name
-                part.kernels = network.kernels
-            part._slots, part._counts = {}, {}  # another network's optimizer made them
+                vars(part)["kernels"] = network.kernels
+            part._slots_by_kind, part._update_counts = {}, {}  # another network's optimizer made them
         staying = [(part, part.drawn) for part in inside if all(part is not other for other in new)]
         for part, _ in staying:
             part.drawn = {}  # its values are not drawn again for another place
-        here, before_that = weakref.ref(network), [part._owner for part in new]
+        here, before_that = weakref.ref(network), [part._network_ref for part in new]
         for part in new:
-            part._owner = here
+            part._network_ref = here
         try:
             layer.build(before, network.backend, network.dtype, network.seed, path)
+            for part in new:  # whatever order its author left them in
+                for home in (part.parameters, part.buffers):
+                    home.update({name: in_order(array) for name, array in home.items()})
         except BaseException:
             for part, owner_then in zip(new, before_that, strict=True):
-                part._owner = owner_then
+                part._network_ref = owner_then
             raise
         finally:
             for part, drawn in staying:
                 part.drawn = drawn
-    layer.place(path)
+    layer._place(path)
 
 
 def owner(layer: Any) -> Any:
     """The network that a layer is part of; None if there is none, or it has been taken out."""
-    network = None if layer._owner is None else layer._owner()
+    network = None if layer._network_ref is None else layer._network_ref()
     return network if network is not None and any(layer is part for part in network.walk()) else None
 
 
@@ -113,8 +123,10 @@ def named(layers: Sequence[Any], above: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _named(layer: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if not isinstance(layer, Layer):
+        raise TypeError(f"layer {path} must be a layer, got {layer!r:.60}: net.layers holds layers only")
     yield path, layer
-    for i, j, child in layer.children():
+    for i, j, child in layer._children():
         yield from _named(child, f"{path}.{i}" if j is None else f"{path}.{i}.{j}")
 
 
@@ -124,7 +136,8 @@ def parts(layer: Any, above: list[Any], network: Any = None) -> list[Any]:
     ``network``: the one that it may be part of.
     """
     if not isinstance(layer, Layer):
-        raise TypeError(f"{type(above[-1]).__name__}.layers must hold layers, or lists of layers, got {layer!r:.60}")
+        where = type(above[-1]).__name__ if above else "net"
+        raise TypeError(f"{where}.layers must hold layers, or lists of layers, got {layer!r:.60}")
     if owner(layer) not in (None, network):
         raise ValueError(
             f"{layer} is already in a network, and a layer keeps the state of one place: give this one a copy, "

@@ -84,8 +84,8 @@ class Adapter:
         return value if value.dtype == dtype else layer.xp.astype(value, dtype)
 
 
-def move_attributes(layer: Any, backend: Any) -> None:
-    """Moves every array attribute to ``backend``; floating ones are cast to the network's dtype."""
+def moved_attributes(layer: Any, backend: Any) -> Iterator[tuple[dict[str, Any], str, Array]]:
+    """Every array attribute as it is to be on ``backend``; floating ones are cast to the network's dtype."""
     for name, value in list(vars(layer).items()):
         if not is_array(value):
             continue
@@ -95,7 +95,7 @@ def move_attributes(layer: Any, backend: Any) -> None:
             continue
         if hasattr(value, "copy"):  # the layer will write into it: it must not be the caller's
             value = value.copy()
-        setattr(layer, name, bring(value, backend, layer.dtype, f"{type(layer).__name__}.{name}"))
+        yield vars(layer), name, bring(value, backend, layer.dtype, f"{type(layer).__name__}.{name}")
 
 
 def missing_method(layer: Any) -> str | None:

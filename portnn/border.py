@@ -8,7 +8,6 @@ import numpy as np
 from portnn import activations, losses, names, ops
 from portnn.backend import Array, Backend
 from portnn.layers import ActivationLayer, FlattenLayer, ReshapeLayer, SoftmaxLayer, sequential
-from portnn.ops import is_ours
 from portnn.pairs import name_of
 from portnn.transfer import bring
 
@@ -41,16 +40,17 @@ def batch(x: Any, backend: Backend, dtype: str, what: str) -> Array:
     return array
 
 
-def answer(Y: Array, X: Array, x: Any, backend: Backend, layers: list[Any]) -> Any:
-    """What a network's outputs Y for X leave as: NumPy unless ``x`` was an array of the backend; never X's own memory.
+def answer(Y: Array, X: Array, x: Any, backend: Backend, run: Any) -> Any:
+    """What a network's outputs Y for X leave as: NumPy unless ``x`` was an array of the backend, and nobody else's.
 
-    Layers that change nothing but the shape hand X on, and X may be what the caller gave: an array, a file's memory.
+    Layers that change nothing but the shape hand X on, and X may be what the caller gave: an array, a file's memory. A
+    user's layer may hand out an array that it keeps. ``run``: the layers as they run.
     """
     if type(Y) is np.ndarray:
-        return Y.copy() if np.may_share_memory(Y, X) else Y
+        return np.array(Y) if not run.own or np.may_share_memory(Y, X) else Y
     if not backend.owns(x):
         return backend.to_numpy(Y)
-    calculated = any(layer.parameters and is_ours(type(layer)) for layer in layers)
+    calculated = run.own and any(layer.parameters for layer in run.all)
     return Y if calculated else backend.xp.asarray(Y, copy=True)
 
 

@@ -21,15 +21,12 @@ class Feed:
         dtype: str,
         classes: bool,
         kernels: str = "auto",
-        *,
-        guarded: bool = False,
     ):
         self.x, self.y, self.batch_size, self.backend = x, y, batch_size, backend
         self.classes = classes  # the targets are class numbers, which stay whole numbers
         self.dtype = dtype
         self.device_dtype = device_dtype(backend, dtype)
         self.rows = ops.twin(backend, kernels, rows)
-        self.guarded = guarded  # a user's code is given the batches, and may write into them: they are copies
         self.on_device = False
         self.hyper: list[tuple[float, ...]] = []
         self.inputs: dict[str, Any] = {}  # "order": the permutation, "hyper": the table (steps, k), on the device
@@ -57,8 +54,6 @@ class Feed:
             x, y = self.x[some, ...], self.y[some, ...]
         else:
             x, y = (self.backend.xp.take(data, order[some], axis=0) for data in (self.x, self.y))
-        if self.guarded:
-            x, y = (self.backend.xp.asarray(data, copy=True) for data in (x, y))
         return self._cast(x), y if self.classes else self._cast(y), self.hyper[position]
 
     def _cast(self, a: Array) -> Array:

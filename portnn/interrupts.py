@@ -1,6 +1,7 @@
 """Ctrl-C between two steps, never within one."""
 
 import signal
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -18,8 +19,10 @@ class Interrupts:
         self.noted = False
         self.previous: Any = None
         self.handler: Any = None
+        self.frame: Any = None
 
     def __enter__(self) -> "Interrupts":
+        self.frame = sys._getframe(1)
         if threading.current_thread() is threading.main_thread():  # only there may handlers be set
             previous = signal.getsignal(signal.SIGINT)
             if callable(previous):
@@ -27,11 +30,20 @@ class Interrupts:
                 signal.signal(signal.SIGINT, self.handler)
         return self
 
-    def note(self) -> None:
-        if self.noted:  # and no step has come to an end since
-            self.noted = False
+    def note(self, frame: Any) -> None:
+        if not self.noted:
+            self.noted = True
+        elif self.previous is signal.default_int_handler or getattr(self.previous, "only_notes", False):
+            self.noted = False  # no step has come to an end since
             raise KeyboardInterrupt(f"Ctrl-C was pressed twice within one step, which was given up. {self.state()}")
-        self.noted = True
+        else:  # a user's own handler knows what is to be done
+            self.previous(signal.SIGINT, frame)
+
+    def runs(self, frame: Any) -> bool:
+        """Whether the fit that is interrupted at ``frame`` is this one: it may have been left without an exit."""
+        while frame is not None and frame is not self.frame:
+            frame = frame.f_back
+        return frame is not None
 
     def act(self) -> None:
         """Answers the Ctrl-C that was noted: Python's own handler raises KeyboardInterrupt."""
@@ -45,6 +57,7 @@ class Interrupts:
         if self.previous is not None:
             if signal.getsignal(signal.SIGINT) is self.handler:  # else somebody has set another meanwhile: it stays
                 signal.signal(signal.SIGINT, self.previous)
+            self.frame = None
             if self.noted:  # also where the step itself has failed
                 self.act()
 
@@ -52,8 +65,8 @@ class Interrupts:
 def _handler(interrupts: "weakref.ref[Interrupts]", previous: Any) -> Any:
     def note(number: int, frame: Any) -> None:
         running = interrupts()
-        if running is not None:
-            running.note()
+        if running is not None and running.runs(frame):
+            running.note(frame)
         else:  # another signal's exception came in just as the fit ended, and this handler was left behind
             signal.signal(number, previous)
             previous(number, frame)

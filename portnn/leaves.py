@@ -21,9 +21,11 @@ class Place(NamedTuple):
 class Leaves(dict[str, Array]):
     """A view: read, an array is the one of now; set, it is checked, moved to the device, cast and copied.
 
-    All of them together (``items``, ``values``, ``copy``, ``dict(view)``) are those of one step, also while another
-    thread trains the network.
+    All of them together (``items``, ``values``, ``copy``) are those of one step, also while another thread trains the
+    network.
     """
+
+    is_set = False  # by ``net.parameters |= {...}``, which then assigns the view itself
 
     def __init__(self, kind: str, places: Callable[[], list[Place]]):
         self._kind, self._places = kind, places
@@ -61,6 +63,7 @@ class Leaves(dict[str, Array]):
 
     def __ior__(self, other: Any) -> "Leaves":  # type: ignore[override, misc]
         self.update(other)
+        self.is_set = True
         return self
 
     def get(self, path: str, default: Any = None) -> Any:
@@ -90,18 +93,30 @@ class Leaves(dict[str, Array]):
         return self[path] if path in self else self._refuse()
 
 
+class Kinds(dict[str, Leaves]):
+    """The slots of each kind; the kinds are the optimizer's business."""
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError("slots are set one by one, net.slots[kind][path] = array; their kinds are the optimizer's")
+
+    __setitem__ = __delitem__ = update = pop = popitem = clear = setdefault = __ior__ = _refuse
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return dict, ({kind: leaves.copy() for kind, leaves in self.items()},)
+
+
 def slots_of(layers: Iterable[tuple[str, Any]]) -> dict[str, Leaves]:
     """What the optimizer remembers, by kind and path, of layers and their paths."""
     layers = list(layers)
-    kinds = dict.fromkeys(kind for _, layer in layers for kind in layer._slots)
-    return {kind: Leaves(f"slot {kind}", partial(_slot_places, layers, kind)) for kind in kinds}
+    kinds = dict.fromkeys(kind for _, layer in layers for kind in layer._slots_by_kind)
+    return Kinds((kind, Leaves(f"slot {kind}", partial(_slot_places, layers, kind))) for kind in kinds)
 
 
 def _slot_places(layers: list[tuple[str, Any]], kind: str) -> list[Place]:
     return [
-        Place(f"{path}.{name}", layer._slots[kind], name, partial(layer.assign_slot, kind, name))
+        Place(f"{path}.{name}", layer._slots_by_kind[kind], name, partial(layer._assign_slot, kind, name))
         for path, layer in layers
-        for name in layer._slots.get(kind, ())
+        for name in layer._slots_by_kind.get(kind, ())
     ]
 
 

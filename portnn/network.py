@@ -3,18 +3,18 @@
 import copy
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from operator import methodcaller
+from difflib import get_close_matches
+from operator import is_, methodcaller
 from threading import get_ident
 from types import MappingProxyType
 from typing import Any
 
-from portnn import arguments, border, losses, ops, random, summary, training
+from portnn import arguments, border, losses, random, summary, training
 from portnn.arrangement import Arrangement, arrange, named, take_in
 from portnn.article import adapted
 from portnn.backend import Array, Backend, device_dtype, get_backend, in_order
 from portnn.layers import checks, joined
-from portnn.layers.activation import ActivationLayer
-from portnn.layers.layer import Layer
+from portnn.layers.layer import Layer, move
 from portnn.leaves import Leaves, parameters_of, slots_of
 from portnn.optimizers import SGD
 from portnn.pairs import bound, find_pair
@@ -36,6 +36,14 @@ SETTLED = {
     "slots": "are set one by one, net.slots[kind][path] = array",
     "gradients": "are what the last step has left",
     "progress": "counts what fit has done",
+}
+FOREIGN = {
+    "learning_rate": "it belongs to the optimizer, net.optimizer.learning_rate, or to fit(..., learning_rate=...)",
+    "lr": "it belongs to the optimizer, net.optimizer.learning_rate, or to fit(..., learning_rate=...)",
+    "batch_size": "it is an argument of fit, predict and evaluate",
+    "epochs": "it is an argument of fit",
+    "verbose": "it is an argument of fit",
+    "trainable": "freeze its layers, layer.trainable = False",
 }
 
 
@@ -89,8 +97,14 @@ class Network:
     progress: dict[str, int]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in SETTLED and not (name == "parameters" and isinstance(value, Leaves)):  # net.parameters |= {...}
+        if name in SETTLED and not (name == "parameters" and isinstance(value, Leaves) and value.is_set):
             raise ValueError(f"net.{name} {SETTLED[name].format(name)}")
+        if name not in ("layers", "turns", *self.__dict__) and name[0] != "_" and not hasattr(type(self), name):
+            if name in FOREIGN:
+                raise ValueError(f"a network has no {name}: {FOREIGN[name]}")
+            near = get_close_matches(name, [*SETTLED, "layers", "step", "epoch"], 1, 0.8)
+            if near:
+                raise ValueError(f"a network has no {name!r}: did you mean {near[0]!r}?")
         super().__setattr__(name, value)
 
     def _settle(self, **settings: Any) -> None:
@@ -110,7 +124,11 @@ class Network:
 
     def _arrange(self, turn: Turn | None = None) -> None:
         """Puts the layers in their places, if some were taken out, put in or replaced since it was done last."""
-        if not self._arrangement.holds(self.layers):
+        if self._arrangement.holds(self.layers):
+            return
+        with self.turns.arranging:
+            if self._arrangement.holds(self.layers):  # another thread has done it meanwhile
+                return
             held = self.turns.held()
             if held is not None and held is not turn and held.what == "fit":
                 raise RuntimeError("the layers were changed within fit: change them before, or after it has ended")
@@ -142,7 +160,7 @@ class Network:
             self._arrange()
             border.check_ending(self.layers, pair[0])
             for layer in self.walk():
-                layer._slots, layer._counts = {}, {}
+                layer._slots_by_kind, layer._update_counts = {}, {}
             self._settle(loss=pair[0], loss_prime=pair[1], optimizer=made, metrics=found)
             names = ["error", *(name for name, _ in found)]
             self._settle(progress={"step": 0, "epoch": 0}, history=History({name: [] for name in names}))
@@ -152,13 +170,7 @@ class Network:
         target = get_backend(backend)
         with self.turns.take("to"):
             self._arrange()
-            try:
-                for layer in self.walk():
-                    layer.move(target)
-            except BaseException:  # out of memory, say: nothing stays half moved
-                for layer in self.walk():
-                    layer.move(self.backend)
-                raise
+            move(list(self.walk()), target)
             self._settle(backend=target, _ready=None)
         return self
 
@@ -207,7 +219,7 @@ class Network:
                         "class if it takes batches"
                     )
             for layer in self.layers:
-                layer.freeze()
+                layer._freeze()
             X, Y, classes = self._data(x, y, check_finite, batch_size)
             return training.train(
                 self,
@@ -229,7 +241,12 @@ class Network:
             raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
         if self.turns.given is not None and self.turns.held_elsewhere() is not None:
             return copy.deepcopy(self).predict(x, batch_size=batch_size)  # as it was between two steps
-        if self._arrangement.known != self.layers or self._arrangement.composites:
+        arrangement = self._arrangement
+        if (
+            len(self.layers) != len(arrangement.known)
+            or arrangement.composites
+            or not all(map(is_, self.layers, arrangement.known))
+        ):
             self._arrange()
         progress = self.progress
         step = progress["step"]
@@ -242,7 +259,7 @@ class Network:
             else:
                 parts = border.slices(X.shape[0], batch_size)
                 Y = self.backend.xp.concat([self._forward(X[part, ...]) for part in parts])
-            Y = border.answer(Y, X, x, self.backend, self.layers)
+            Y = border.answer(Y, X, x, self.backend, self._ready or self._run())
         if progress["step"] != step:  # another thread has begun to train in between
             return copy.deepcopy(self).predict(x, batch_size=batch_size)
         return Y
@@ -263,11 +280,10 @@ class Network:
             X, Y, classes = self._data(x, y, False)
             n, xp = X.shape[0], self.backend.xp
             sums = dict.fromkeys(("error", *(name for name, _ in self.metrics)), 0.0)
-            guarded = self.has_user_code
             for part in border.slices(n, batch_size):
                 Y_pred = self._forward(X[part, ...])
-                Y_true = Y[part, ...] if classes else xp.astype(Y[part, ...], Y_pred.dtype, copy=guarded)
-                Y_true = in_order(xp.asarray(Y_true, copy=True) if classes and guarded else Y_true)
+                Y_true = Y[part, ...] if classes else xp.astype(Y[part, ...], Y_pred.dtype, copy=False)
+                Y_true = in_order(Y_true)
                 error = self.bound_loss(Y_true, Y_pred)
                 sums["error"] += float(self.backend.to_numpy(error)) * Y_pred.shape[0]
                 for name, metric in self.metrics:
@@ -305,7 +321,14 @@ class Network:
 
     @step.setter
     def step(self, value: int) -> None:
-        self.progress["step"] = checks.size("step", value, least=0)
+        value = checks.size("step", value, least=0)
+        with self.turns.take("setting net.step"):
+            for layer in self.walk():  # what a parameter has had it has had
+                layer._update_counts = {
+                    name: (layer._updates(name, self.step), None if since is None else value)
+                    for name, (_, since) in layer._update_counts.items()
+                }
+            self.progress["step"] = value
 
     @property
     def epoch(self) -> int:
@@ -314,7 +337,9 @@ class Network:
 
     @epoch.setter
     def epoch(self, value: int) -> None:
-        self.progress["epoch"] = checks.size("epoch", value, least=0)
+        value = checks.size("epoch", value, least=0)
+        with self.turns.take("setting net.epoch"):
+            self.progress["epoch"] = value
 
     @property
     def parameters(self) -> Leaves:
@@ -337,12 +362,6 @@ class Network:
         return MappingProxyType({f"{path}.{name}": g for path, layer in layers for name, g in layer.gradients.items()})
 
     @property
-    def has_user_code(self) -> bool:
-        """Whether something that is not portnn's own is given batches: it might write into them."""
-        parts = [self.loss, *(metric for _, metric in self.metrics)]
-        return (self._ready or self._run()).guarded or not all(ops.is_ours(part) or part is None for part in parts)
-
-    @property
     def bound_loss(self) -> Callable[..., Any]:
         """The loss as this backend runs it."""
         return bound(self.loss, self.backend, self.kernels, self.dtype, scalar=True)
@@ -357,10 +376,13 @@ class Network:
         for layer in self.layers:
             yield from layer.walk()
 
-    def refuse_beside_fit(self, what: str, instead: str = "do it when fit has ended") -> None:
-        """RuntimeError while another thread trains the network."""
+    def refuse_beside_fit(self, what: str, instead: str, within_step: bool = False) -> None:
+        """RuntimeError while another thread trains the network; ``within_step``: also within a step of this one."""
+        held = self.turns.held() if within_step else None
+        if held is not None and held.in_step:
+            raise RuntimeError(f"{what} within a step, whose end would undo it: do it between two steps, or after fit")
         turn = self.turns.held_elsewhere()
-        if turn is not None and self.__dict__.get("_copied_by") != get_ident():
+        if turn is not None and get_ident() not in self.turns.copying:
             raise RuntimeError(f"{what} while another thread is in {turn.what} of the network: {instead}")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -369,27 +391,27 @@ class Network:
             layers = list(self.walk())
             homes: list[Any] = [self.progress, *self.history.values()]
             for layer in layers:
-                homes += [layer.parameters, layer.buffers, layer._counts, *layer._slots.values()]
+                homes += [layer.parameters, layer.buffers, layer._update_counts, *layer._slots_by_kind.values()]
             then = list(map(methodcaller("copy"), homes))  # one call into C
             if self.turns.held_elsewhere() is not None and self.backend.name != "cpu":  # a graph writes into its arrays
                 for home in then:
                     if isinstance(home, dict):
                         home.update({key: _apart(array, self.backend) for key, array in home.items()})
-            transient = ("_arrangement", "_checked", "_ready", "_copied_by")
+            transient = ("_arrangement", "_checked", "_ready")
             state = {name: value for name, value in self.__dict__.copy().items() if name not in transient}
-            self.__dict__["_copied_by"] = get_ident()
+            self.turns.copying.add(get_ident())
             try:
                 return copy.deepcopy(state, {id(home): as_then for home, as_then in zip(homes, then, strict=True)})
             finally:
-                self.__dict__["_copied_by"] = None
+                self.turns.copying.discard(get_ident())
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         here = weakref.ref(self)
         for layer in self.walk():
-            layer._owner = here
+            layer._network_ref = here
             if layer.backend is not None:
-                layer.bind(self.backend)
+                layer._bind(self.backend)
         self._note_layers()
 
     def __repr__(self) -> str:
@@ -437,7 +459,7 @@ class Network:
     def _forward(self, X: Array) -> Array:
         X, run = in_order(X), self._ready or self._run()
         run.check_leaves()
-        Y = X if X.dtype == run.dtype and not run.guarded else self.backend.xp.astype(X, run.dtype)
+        Y = X if X.dtype == run.dtype else self.backend.xp.astype(X, run.dtype)
         for layer in run.layers:
             Y = layer.compute(Y, False)
         return Y
@@ -471,23 +493,22 @@ class Ready:
         self.layers = joined.join(adapted(network.layers), network.backend, network.kernels)
         self.dtype = device_dtype(network.backend, network.dtype)
         self.all = list(network.walk())
-        parts: list[Any] = [type(layer) for layer in self.all]
-        parts += [layer.activation for layer in self.all if isinstance(layer, ActivationLayer)]
-        self.guarded = not all(map(ops.is_ours, parts))  # a user's code is given the batches
+        self.own = all(layer._own for layer in self.all)  # none is a user's
         for layer in self.all:
-            layer.check_leaves()
-        self.leaves = [(layer.parameters, name, shape) for layer in self.all for name, shape in layer.shapes.items()]
-        buffers = [(layer.buffers, name) for layer in self.all for name in layer.buffers]
-        self.leaves += [(home, name, home[name].shape) for home, name in buffers]
+            layer._check_leaves()
+        self.leaves = [(layer, "parameters", name, shape) for layer in self.all for name, shape in layer.shapes.items()]
+        buffers = [(layer, name) for layer in self.all for name in layer.buffers]
+        self.leaves += [(layer, "buffers", name, layer.buffers[name].shape) for layer, name in buffers]
 
     def check_leaves(self) -> None:
         """That every parameter is what it must be: a look at each, and only where one is not a closer one."""
-        for home, name, shape in self.leaves:
-            array: Any = home.get(name)
-            if getattr(array, "shape", None) != shape or array.dtype is not self.dtype:
-                for layer in self.all:
-                    layer.check_leaves()
-                return
+        for layer, kind, name, shape in self.leaves:
+            array: Any = getattr(layer, kind).get(name)
+            if getattr(array, "shape", None) != shape or array.dtype is not self.dtype or in_order(array) is not array:
+                for part in self.all:
+                    part._check_leaves()
+                home = getattr(layer, kind)
+                home[name] = in_order(home[name])
 
 
 def _apart(array: Any, backend: Backend) -> Any:

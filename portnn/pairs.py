@@ -62,7 +62,7 @@ def bound(function: Function, backend: Backend, kernels: str, dtype: str, scalar
     target = device_dtype(backend, dtype)
 
     def call(*arrays: Any) -> Any:
-        answer = function(*arrays)
+        answer = function(*(backend.xp.asarray(a, copy=True) for a in arrays))  # it may write into them
         if not backend.owns(answer):
             raise TypeError(
                 f"{name_of(function)} returned {type(answer).__module__}.{type(answer).__name__}, but the network runs "

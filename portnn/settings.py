@@ -50,6 +50,8 @@ class Fixed(Setting):
 
     def __set__(self, thing: Any, value: Any) -> None:
         if self.name in vars(thing):
+            if vars(thing)[self.name] == value:
+                return
             made = type(thing).__name__
             raise ValueError(f"{self.name} of {made} is fixed when it is made: make another one, {made}(...)")
         super().__set__(thing, value)
@@ -70,8 +72,8 @@ class WithSettings:
 
 def missing(thing: Any) -> list[str]:
     """The settings that an object has not been given: its class's ``__init__`` did not call ``super().__init__``."""
-    settings = (key for base in type(thing).__mro__ for key, value in vars(base).items() if isinstance(value, Setting))
-    return [name for name in settings if name not in vars(thing)]
+    names = (key for base in type(thing).__mro__ for key, value in vars(base).items() if isinstance(value, Setting))
+    return [name for name in names if name not in vars(thing) and isinstance(getattr(type(thing), name), Setting)]
 
 
 def _unknown(made: type, name: str) -> str:

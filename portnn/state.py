@@ -12,6 +12,7 @@ import numpy as np
 from portnn.backend import Array, Backend, in_order
 from portnn.feed import Feed
 from portnn.ops import is_ours
+from portnn.turns import Turn
 
 Place = tuple[dict[str, Any], str]  # where a leaf lives: places[i] = (home, key), the leaf is home[key]
 
@@ -25,22 +26,23 @@ class State:
     def __init__(self, network: Any, optimizer: Any, feed: Feed):
         self.backend: Backend = network.backend
         self.feed, self.optimizer, self.progress = feed, optimizer, network.progress
+        self.turn = network.turns.held() or Turn("")
         self.layers = list(network.walk())
         self.article_layers = [layer for layer in self.layers if layer.updates_itself]
         learning = [layer for layer in self.layers if not layer.updates_itself]  # the others step themselves
         for layer in self.layers:
-            layer.check_leaves()
+            layer._check_leaves()
         for layer in learning:
             layer.new_buffers = {}
-        self.frozen = [layer for layer in learning if layer._frozen]
-        self.gradients = [(layer, name) for layer in learning if not layer._frozen for name in layer.parameters]
+        self.frozen = [layer for layer in learning if layer._is_frozen]
+        self.gradients = [(layer, name) for layer in learning if not layer._is_frozen for name in layer.parameters]
         self.parameters = [(layer.parameters, name) for layer, name in self.gradients]
         self.left_alone = [(layer.parameters, name) for layer in self.frozen for name in layer.parameters]
         self.buffers = [(layer, name) for layer in self.layers for name in layer.buffers]
         self.slots = self._slot_places(optimizer)
         self.skipped: list[tuple[Any, str]] = []  # parameters that got no gradient in the step run last
         for layer in learning:
-            layer.count_updates(network.step, not layer._frozen)
+            layer._count_updates(network.step, not layer._is_frozen)
         self.counters: dict[str, Any] = {"step": network.step, "position": 0}
         self.metrics = list(network.metrics)
         self.sums_dtype = self._sums_dtype(network.dtype)
@@ -77,7 +79,7 @@ class State:
         for kind, arrays in fresh.items():
             places[kind] = []
             for (layer, name), array in zip(self.gradients, arrays, strict=True):
-                home = layer._slots.setdefault(kind, {})
+                home = layer._slots_by_kind.setdefault(kind, {})
                 old = home.setdefault(name, array)
                 if (old.shape, old.dtype) != (array.shape, array.dtype):
                     raise ValueError(
@@ -116,7 +118,7 @@ class State:
 
     def _commit(self, places: Sequence[Place], leaves: Sequence[Any]) -> None:
         step = self.progress["step"] + 1
-        counts = [(layer._counts, name, (layer.updates(name, step - 1), step)) for layer, name in self.skipped]
+        counts = [(layer._update_counts, name, (layer._updates(name, step - 1), step)) for layer, name in self.skipped]
         bound = [(home, key, leaf) for (home, key), leaf in zip(places, leaves, strict=True)]
         deque(map(setitem, *zip(*bound, *counts, (self.progress, "step", step), strict=True)), 0)
 
@@ -146,7 +148,7 @@ class State:
             return None
         step = self.progress["step"]
         skipped = self.skipped if self.feed.on_device else ()  # a graph's table has no use for theirs
-        counts = [step if (layer, name) in skipped else layer.updates(name, step) for layer, name in self.gradients]
+        counts = [step if (layer, name) in skipped else layer._updates(name, step) for layer, name in self.gradients]
         return None if all(count == step for count in counts) else counts
 
     def start_epoch(self) -> None:

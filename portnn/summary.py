@@ -55,7 +55,8 @@ def _row(layer: Any, before: Shape, after: Shape, dtype: str, path: str, rows: l
         for i, (child, inside) in enumerate(zip(layer.layers, layer.shapes_inside(before), strict=True)):
             if isinstance(child, (list, tuple)) or type(child) is SequentialLayer:
                 start = inside[0] if isinstance(inside, list) and inside else inside
-                _describe(list(getattr(child, "layers", child)), start, dtype, f"{path}.{i}.", rows)
+                inner = child.layers if isinstance(child, SequentialLayer) else child
+                _describe(list(inner), start, dtype, f"{path}.{i}.", rows)
             else:
                 (_, behind) = sequential.shapes([child], inside)
                 _row(child, inside, behind, dtype, f"{path}.{i}", rows)

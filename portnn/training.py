@@ -51,6 +51,7 @@ class TrainStep:
     def __call__(self) -> list[Array]:
         state, counters = self.state, self.state.counters
         self.at[0] = ""
+        state.turn.in_step = True
         X, Y_true, hyper = state.feed.batch(counters["position"], self.offsets)
         for layer in state.layers:
             layer.step = counters["step"]
@@ -86,6 +87,7 @@ class TrainStep:
             leaves.append(counters[sum_of(name)] + metric_sum(name, metric, Y_true, Y, self.backend))
         leaves.append(finite)
         self.at[0] = ""
+        state.turn.in_step = False
         return leaves
 
     def where(self) -> str:
@@ -143,7 +145,11 @@ class TrainStep:
 
 def metric_sum(name: str, metric: Any, Y_true: Array, Y: Array, backend: Backend) -> Array:
     """The sum of a metric over a batch: one number a sample, (N,)."""
-    values = metric(Y_true, Y)
+    if not ops.is_ours(metric):  # it may write into what it is given
+        Y_true, Y_given = (backend.xp.asarray(a, copy=True) for a in (Y_true, Y))
+        values = metric(Y_true, Y_given)
+    else:
+        values = metric(Y_true, Y)
     if not backend.owns(values) or tuple(values.shape) != (Y.shape[0],):
         given = f"shape {tuple(values.shape)}" if hasattr(values, "shape") else f"{values!r:.40}"
         raise ValueError(
@@ -184,12 +190,14 @@ def train(
     if network.kernels != "portable" and _may_be_matrices(network, x, y, classes):
         x = backend.xp.reshape(x, (n, x.shape[2]))
         y = y if classes else backend.xp.reshape(y, (n, y.shape[2]))
-    feed = Feed(x, y, batch_size, backend, network.dtype, classes, network.kernels, guarded=network.has_user_code)
+    feed = Feed(x, y, batch_size, backend, network.dtype, classes, network.kernels)
     state = State(network, optimizer, feed)
     steps, rest = divmod(n, batch_size)
     sizes = [batch_size] * steps + [rest] * (rest > 0)
     run: dict[int, Callable[[], None]] = {}
     progress = state.progress
+    for name in ("error", *(name for name, _ in state.metrics)):
+        network.history.setdefault(name, [])
     history = History({"error": [], **{name: [] for name, _ in state.metrics}})
 
     with Interrupts(lambda: _after_step(network.step)) as interrupts, _closing(state):
@@ -197,7 +205,7 @@ def train(
             state.start_epoch()
             order = random.permutation(network.seed, network.epoch, n) if shuffle else None
             feed.load(order, state.hyper(len(sizes)))
-            for size in sizes:
+            for left, size in zip(range(len(sizes) - 1, -1, -1), sizes, strict=True):
                 if size not in run:
                     run[size] = backend.compile(TrainStep(network, optimizer, state, size), state)
                 step = progress["step"]
@@ -206,7 +214,7 @@ def train(
                     state.count_step()
                 if state.skipped:
                     state.hyper_again()
-                if interrupts.noted:
+                if interrupts.noted and left:
                     interrupts.act()
             means = {name: float(backend.to_numpy(state.counters[sum_of(name)])) / n for name in history}
             state.finish_epoch(means, history, network.history)
@@ -220,6 +228,8 @@ def train(
                     "weights have run away. Build the network again and train it with a smaller learning rate, or "
                     "scale the data; check_finite=False goes on regardless"
                 )
+            if interrupts.noted:  # an epoch that is finished counts
+                interrupts.act()
     if check_finite:
         _check_parameters(state, backend)
     return history
@@ -242,16 +252,18 @@ def _note_kept(layers: list[Any], before: dict[int, set[str]]) -> None:
     """Arrays that a layer's first passes have left in it are for its backward: they go into no copy and no file."""
     for layer in layers:
         if id(layer) in before:
-            new = _holding_arrays(layer) - before[id(layer)] - set(layer._kept)
-            layer._kept = (*layer._kept, *sorted(new))
+            new = _holding_arrays(layer) - before[id(layer)] - set(layer._for_backward)
+            layer._for_backward = (*layer._for_backward, *sorted(new))
 
 
 def _holding_arrays(layer: Any) -> set[str]:
-    return {name for name, value in vars(layer).items() if any(map(is_array, _flat(value)))}
+    known = {"parameters", "gradients", "buffers", "new_buffers", "_slots_by_kind"}
+    return {name for name, value in vars(layer).items() if name not in known and any(map(is_array, _flat(value)))}
 
 
 def _flat(value: Any) -> list[Any]:
-    return [part for inner in value for part in _flat(inner)] if isinstance(value, (list, tuple)) else [value]
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else None
+    return [value] if values is None else [part for inner in values for part in _flat(inner)]
 
 
 def _check_parameters(state: State, backend: Backend) -> None:

@@ -1,5 +1,6 @@
 """One at a time: who trains a network, or changes it, has it for itself."""
 
+import sys
 import threading
 import weakref
 from typing import Any
@@ -10,9 +11,18 @@ class Turn:
 
     def __init__(self, what: str):
         self.what, self.thread, self.over = what, threading.get_ident(), False
+        self.in_step = False  # what a step has calculated is not committed yet
+        self.frame: Any = sys._getframe(2)  # of the method that takes the turn
 
     def end(self) -> None:
-        self.over = True
+        self.over, self.frame = True, None
+
+    def lasts(self) -> bool:
+        """Whether the method still runs: an exception may have come in before it could end its turn."""
+        frame = None if self.over else sys._current_frames().get(self.thread)
+        while frame is not None and frame is not self.frame:
+            frame = frame.f_back
+        return frame is not None
 
     def __enter__(self) -> "Turn":
         return self
@@ -26,6 +36,8 @@ class Turns:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
+        self.arranging = threading.RLock()  # the layers are put in their places by one thread at a time
+        self.copying: set[int] = set()  # threads that copy the network, as it is between two steps
         self.given: weakref.ref[Turn] | None = None
 
     def take(self, what: str) -> Turn:
@@ -41,7 +53,7 @@ class Turns:
     def held(self) -> Turn | None:
         """The turn that lasts now."""
         turn = None if self.given is None else self.given()
-        return None if turn is None or turn.over else turn
+        return turn if turn is not None and turn.lasts() else None
 
     def held_elsewhere(self) -> Turn | None:
         """The turn that lasts now, if it is another thread's."""

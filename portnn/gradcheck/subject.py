@@ -17,7 +17,16 @@ Trail = tuple[tuple[bool, Any], ...]  # steps down to a value: (True, key) of a 
 MOST_LEAVES = 200
 PARAMETER_NAMES = ("weight", "bias", "kernel", "filter", "gamma", "beta", "w", "b")
 OF_THE_BASE = {"backend", "xp", "ops", "device_dtype", "gradients", "new_buffers", "buffers", "drawn"}
-OF_THE_BASE |= {"input", "output", "_learning_rate", "_fits", "_shapes", "_slots", "_counts", "_owner"}
+OF_THE_BASE |= {
+    "input",
+    "output",
+    "_learning_rate",
+    "_fitting_sample",
+    "_shapes",
+    "_slots_by_kind",
+    "_update_counts",
+    "_network_ref",
+}
 NOT_LOOKED_INTO = ("builtins", "numpy", "portnn", "portnn_numpy", "portnn_cupy", "array_api_compat")
 
 

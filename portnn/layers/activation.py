@@ -43,13 +43,13 @@ class ActivationLayer(Layer):
             "activation", activations.PAIRS, activation, activation_prime
         )
 
-    def bind(self, backend: Backend) -> None:
-        super().bind(backend)
+    def _bind(self, backend: Backend) -> None:
+        super()._bind(backend)
         f, f_prime = (
             bound(function, backend, self.kernels, self.dtype) for function in (self.activation, self.activation_prime)
         )
         # In a network a number too small for a float is no error: here neither.
-        self.f, self.f_prime = (f, f_prime) if self._owner is not None else (quiet(f), quiet(f_prime))
+        self.f, self.f_prime = (f, f_prime) if self._network_ref is not None else (quiet(f), quiet(f_prime))
         self.chain = ops.twin(backend, self.kernels, activations.chain)
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:

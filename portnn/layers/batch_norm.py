@@ -40,7 +40,7 @@ class BatchNormLayer(NormLayer):
 
     def forward(self, X: Array, *, training: bool = False) -> Array:
         W, B = self.parameters["weights"], self.parameters["bias"]
-        if not training or self._frozen:
+        if not training or self._is_frozen:
             S = W / self.xp.sqrt(self.buffers["running_var"] + self.epsilon)
             if training:
                 self.S = S
@@ -52,7 +52,7 @@ class BatchNormLayer(NormLayer):
 
     def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
         D, Z, S = output_error, self.Z, self.S
-        if self._frozen:  # Y = S X + a constant
+        if self._is_frozen:  # Y = S X + a constant
             return D * S if need_input_error else None
         self.learn(D, Z)
         if not need_input_error:
@@ -86,14 +86,14 @@ class BatchNormLayer(NormLayer):
             self.buffers = {"running_mean": [0.0] * input_shape[-1], "running_var": [1.0] * input_shape[-1]}
         super().build(input_shape, backend, dtype, seed, path)
 
-    def check_leaves(self) -> None:
-        super().check_leaves()
+    def _check_leaves(self) -> None:
+        super()._check_leaves()
         for name, array in self.buffers.items():
             if self.complete and array.shape != self.shapes["weights"]:
                 raise ValueError(f"{self}.{name} has shape {tuple(array.shape)}, expected {self.shapes['weights']}")
 
     def smallest_batch(self, input_shape: tuple[int, ...] | None) -> int:
-        return 2 if input_shape is not None and prod(input_shape[:-1]) == 1 and not self._frozen else 1
+        return 2 if input_shape is not None and prod(input_shape[:-1]) == 1 and not self._is_frozen else 1
 
     def __repr__(self) -> str:
         return "BatchNormLayer()" if self.momentum == 0.1 else f"BatchNormLayer(momentum={self.momentum:g})"

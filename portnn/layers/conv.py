@@ -61,7 +61,7 @@ class ConvLayer(Layer):
     initializer: Any = Fixed()
     weights = Parameter()
     bias = Parameter()
-    _kept = (*Layer._kept, "input_seen")
+    _for_backward = (*Layer._for_backward, "input_seen")
     input_seen: Any = None  # what dE/dW needs of X: its patches, say
 
     def __init__(

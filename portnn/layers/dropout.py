@@ -45,7 +45,7 @@ class DropoutLayer(Layer):
         return output_error * self.mask
 
     last_axis_only = True
-    _kept = (*Layer._kept, "mask")
+    _for_backward = (*Layer._for_backward, "mask")
     rate: Any = Setting(_share)
     mask: Array = None  # M
 
@@ -57,8 +57,8 @@ class DropoutLayer(Layer):
         """Words of 32 bits from here on are kept."""
         return round(self.rate * WORDS)
 
-    def place(self, path: str) -> None:
-        super().place(path)
+    def _place(self, path: str) -> None:
+        super()._place(path)
         self.key = random.key(self.seed, f"{path}.mask" if path else "mask")
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:

@@ -27,7 +27,7 @@ class Joined:
 
     def compute(self, X: Array, training: bool) -> Array:
         layer = self.layer
-        if X.shape[1:] != layer._fits:
+        if X.shape[1:] != layer._fitting_sample:
             layer.output_shape(tuple(X.shape[1:]))
         if self.is_convolution:
             product, seen = layer.ops.convolution(X, layer.parameters["weights"], layer.plan, layer.groups)
@@ -35,7 +35,7 @@ class Joined:
         else:
             seen, Y = None, layer.ops.affine(X, layer.parameters["weights"], layer.parameters["bias"], self.f)
         if training:
-            layer.input, layer.output, layer._fits = X, Y, X.shape[1:]
+            layer.input, layer.output, layer._fitting_sample = X, Y, X.shape[1:]
             self.activation.input, self.activation.output = None, Y
             if self.is_convolution:
                 layer.input_seen = seen

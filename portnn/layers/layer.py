@@ -1,7 +1,7 @@
 """The base class of every layer, and the two ways to write one."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from inspect import signature
 from operator import setitem
@@ -50,6 +50,21 @@ DOORS = ("forward_propagation", "backward_propagation")
 PAGE = ("forward", "backward")
 
 
+class OfNetwork:
+    """An attribute that a network gives its layers."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __set__(self, layer: Any, value: Any) -> None:  # and no __get__, as above
+        if layer._network_ref is not None and not layer.updates_itself and value != vars(layer).get(self.name):
+            raise ValueError(
+                f"{self.name} of {layer} is its network's: make another network, Network(layers, {self.name}=...), of "
+                "copy.deepcopy(net.layers)"
+            )
+        vars(layer)[self.name] = value
+
+
 class Layer:
     """A layer: it computes Y from X, and dE/dX and the derivatives of its parameters from dE/dY.
 
@@ -73,14 +88,18 @@ class Layer:
     updates_itself = False  # True: overrides the doors, and so makes its own steps
     batched = False  # True: a layer that overrides the doors takes whole batches
     complete = True  # False: parameters are still to be made, at the first data
-    _kept: tuple[str, ...] = ("input", "output")  # attributes that only carry something from forward to backward
+    _for_backward: tuple[str, ...] = ("input", "output")  # what only goes from forward to backward
     _own = True  # False: written by a user, whose answers are checked
     _trains = _spares = False  # whether ``forward`` takes ``training``, and ``backward`` ``need_input_error``
     trainable = Trainable()
+    dtype: Any = OfNetwork()
+    seed: Any = OfNetwork()
+    kernels: Any = OfNetwork()
 
     def __new__(cls, /, *args: Any, **kwargs: Any) -> "Layer":
         # Not in __init__: the article's layers do not call it. Plain attributes: a layer may set any of them.
         layer = super().__new__(cls)
+        layer._network_ref = None
         layer.parameters = {}
         layer.gradients = {}
         layer.buffers = {}
@@ -100,12 +119,11 @@ class Layer:
         layer.path = ""
         layer.step = 0
         layer.__dict__["trainable"] = True
-        layer._frozen = False
-        layer._fits = None
+        layer._is_frozen = False
+        layer._fitting_sample = None
         layer._learning_rate = None
-        layer._owner = None
-        layer._slots = {}
-        layer._counts = {}
+        layer._slots_by_kind = {}
+        layer._update_counts = {}
         return layer
 
     parameters: dict[str, Array]
@@ -121,18 +139,15 @@ class Layer:
     backend: Backend | None
     xp: Any
     ops: Any
-    dtype: str
     device_dtype: Any  # ``dtype`` as this backend's arrays carry it
-    kernels: str
-    seed: int
     path: str
     step: Any
-    _frozen: bool  # not trainable, or in a layer that is not, since the last fit began
-    _fits: Any  # the shape of samples that is known to fit
+    _is_frozen: bool  # not trainable, or in a layer that is not, since the last fit began
+    _fitting_sample: Any  # the shape of samples that is known to fit
     _learning_rate: float | None  # for a layer that updates itself, within fit
-    _owner: Any  # a weak reference to the network that the layer is part of
-    _slots: dict[str, dict[str, Array]]  # what the optimizer remembers: kind -> parameter's name -> array
-    _counts: dict[str, tuple[int, int | None]]  # a parameter's updates up to which step of the network; None: for good
+    _network_ref: Any  # a weak reference to the network that the layer is part of
+    _slots_by_kind: dict[str, dict[str, Array]]  # what the optimizer remembers: kind -> parameter's name -> array
+    _update_counts: dict[str, tuple[int, int | None]]  # a parameter's updates, up to which of the network's steps
 
     def __init__(self) -> None:
         pass
@@ -169,8 +184,9 @@ class Layer:
     def forward_propagation(self, input: Array) -> Array:
         """Returns Y for a batch X (N, ...), as in training: ``layer.input`` and ``layer.output`` are kept."""
         X = self.accept(input)
-        if self._owner is None:
-            self.freeze()
+        self._refuse_beside_fit("training a layer")
+        if self._network_ref is None:
+            self._freeze()
         with self._alone():
             return self.compute(X, True)
 
@@ -183,6 +199,7 @@ class Layer:
         buffers; without one it changes neither.
         """
         D = self.accept_error(output_error)
+        self._refuse_beside_fit("training a layer")
         lr = None if learning_rate is None else checks.number("learning_rate", learning_rate)
         with self._alone():
             input_error = self.compute_backward(D, need_input_error)
@@ -192,18 +209,21 @@ class Layer:
 
     def compute(self, X: Array, training: bool) -> Array:
         """``forward`` for an array of the layer's backend, dtype and order: the inner side of the first two doors."""
-        if not self.complete or X.shape[1:] != self._fits:
+        if not self.complete or X.shape[1:] != self._fitting_sample:
             self._fit(tuple(X.shape[1:] if X.ndim > 1 else X.shape))
-        Y = self.forward(X, training=training) if self._trains else self.forward(X)  # type: ignore[call-arg]
+        given = X if self._own else self.xp.asarray(X, copy=True)  # a user's layer may write into it
+        Y = self.forward(given, training=training) if self._trains else self.forward(given)  # type: ignore[call-arg]
         if not self._own:
             checks.answer(self, "forward", Y, samples=X.shape[0])
         if training:
             self.input, self.output = X, Y
-            self._fits = X.shape[1:]
+            self._fitting_sample = X.shape[1:]
         return Y
 
     def compute_backward(self, output_error: Array, need_input_error: bool) -> Array:
         """``backward`` for an array as ``self.output``: the inner side of the last door."""
+        if not self._own:
+            output_error = self.xp.asarray(output_error, copy=True)
         if self._spares:
             input_error = self.backward(output_error, need_input_error=need_input_error)  # type: ignore[call-arg]
         else:
@@ -212,13 +232,21 @@ class Layer:
             checks.gradients(self)
             if need_input_error:
                 checks.answer(self, "backward", input_error, shape=self.input.shape)
-        if self._frozen:
+        if self._is_frozen:
             self.gradients.clear()
         return input_error if need_input_error else None
 
+    def _refuse_beside_fit(
+        self, what: str, instead: str = "do it when fit has ended", within_step: bool = False
+    ) -> None:
+        """RuntimeError while another thread trains the layer's network, or where its step under way would undo it."""
+        network = None if self._network_ref is None else self._network_ref()
+        if network is not None:
+            network.refuse_beside_fit(what, instead, within_step=within_step)
+
     def _alone(self) -> AbstractContextManager[Any]:
         """What a network enters once for all its layers, its backend's scope, a layer enters for itself."""
-        return self.backend.scope() if self.backend is not None and self._owner is None else nullcontext()
+        return self.backend.scope() if self.backend is not None and self._network_ref is None else nullcontext()
 
     def _fit(self, sample: tuple[int, ...]) -> None:
         """Sees to it that samples of this shape fit: ValueError where they do not."""
@@ -248,22 +276,22 @@ class Layer:
         Called by ``Network.add``. A layer that overrides it sets its parameters, then calls ``super().build(...)``,
         which also builds the children, under the paths ``path.0``, ``path.1``, ... (``path.1.0`` in a list of layers).
         """
-        self.dtype, self.seed = dtype, seed
+        vars(self).update(dtype=dtype, seed=seed)
         self.move(backend)
-        self.place(path)
+        self._place(path)
         inside = [None] * len(self.layers) if self.updates_itself else self.shapes_inside(input_shape)
-        for i, j, layer in self.children():
+        for i, j, layer in self._children():
             shapes: Any = inside[i]
             shape = shapes[j] if isinstance(shapes, list) and j is not None else shapes
             layer.build(shape, backend, dtype, seed, layer.path)
 
-    def place(self, path: str) -> None:
+    def _place(self, path: str) -> None:
         """Takes a place in a network, with all layers below: what is drawn from now on, masks say, is drawn for it."""
         self.path = path
-        for i, j, layer in self.children():
-            layer.place(".".join(str(part) for part in (path, i, j) if part not in ("", None)))
+        for i, j, layer in self._children():
+            layer._place(".".join(str(part) for part in (path, i, j) if part not in ("", None)))
 
-    def children(self) -> Iterator[tuple[int, int | None, Any]]:
+    def _children(self) -> Iterator[tuple[int, int | None, Any]]:
         """The layers right below, each with its place in ``layers`` and, of a list of layers, its place in that."""
         for i, child in enumerate(self.layers):
             if isinstance(child, (list, tuple)):
@@ -288,20 +316,20 @@ class Layer:
         return 0
 
     def move(self, backend: Backend) -> None:
-        """Puts parameters and buffers on ``backend`` and calculates there from now on."""
+        """Puts parameters and buffers on ``backend`` and calculates there from now on; an error moves nothing."""
+        move([self], backend)
+
+    def _moved(self, backend: Backend) -> Iterator[tuple[dict[str, Any], str, Array]]:
+        """All that is to be moved, as it is to be on ``backend``: where it lives, its name, the new array."""
         if self.updates_itself:
-            article.move_attributes(self, backend)
-        for arrays in (self.parameters, self.buffers, *self._slots.values()):
+            yield from article.moved_attributes(self, backend)
+        for arrays in (self.parameters, self.buffers, *self._slots_by_kind.values()):
             for name, array in arrays.items():
                 if self.backend is not None and self.backend != backend:
                     array = self.backend.to_numpy(array)
-                arrays[name] = bring(array, backend, self.dtype, f"{self.leaf(name)}", copy=True)
-        self.gradients, self.new_buffers = {}, {}
-        if not self.updates_itself:
-            self.input = self.output = None  # what was kept lies where the layer was
-        self.bind(backend)
+                yield arrays, name, bring(array, backend, self.dtype, f"{self.leaf(name)}", copy=True)
 
-    def bind(self, backend: Backend) -> None:
+    def _bind(self, backend: Backend) -> None:
         """Looks up what the layer calculates with on ``backend``, where its arrays lie already."""
         self.backend, self.xp, self.device_dtype = backend, backend.xp, device_dtype(backend, self.dtype)
         self.ops = ops.bind(backend, self.kernels if isinstance(self.kernels, str) else "auto", self.dtype)
@@ -330,8 +358,7 @@ class Layer:
 
         RuntimeError while another thread trains the network: its step would overwrite the values unseen.
         """
-        if self._owner is not None and (network := self._owner()) is not None:
-            network.refuse_beside_fit(f"assigning {self.path}.{name}")
+        self._refuse_beside_fit(f"assigning {self.path}.{name}", within_step=True)
         shape = (
             tuple(getattr(value, "shape", ()))
             if is_array(value)
@@ -396,7 +423,7 @@ class Layer:
             raise ValueError(f"output_error of {self} has shape {tuple(D.shape)}, but Y has {tuple(Y.shape)}")
         return in_order(D)
 
-    def check_leaves(self) -> None:
+    def _check_leaves(self) -> None:
         """Refuses parameters and buffers that no step could have made: loops that are compiled trust their shapes."""
         if self.updates_itself or self.backend is None:
             return
@@ -427,32 +454,33 @@ class Layer:
 
     # -- what a network keeps of a layer's training ------------------------------------------------------------------
 
-    def freeze(self, above: bool = False) -> None:
+    def _freeze(self, above: bool = False) -> None:
         """Lets ``trainable`` take effect, here and below; ``above``: a layer that holds this one is frozen."""
-        self._frozen = above or not self.trainable
-        for _, _, layer in self.children():
-            layer.freeze(self._frozen)
+        self._is_frozen = above or not self.trainable
+        for _, _, layer in self._children():
+            layer._freeze(self._is_frozen)
 
-    def updates(self, name: str, step: int) -> int:
+    def _updates(self, name: str, step: int) -> int:
         """How many updates a parameter has had when the network has made ``step``."""
-        count, since = self._counts.get(name, (0, step))
+        count, since = self._update_counts.get(name, (0, step))
         return count if since is None else count + step - since
 
-    def count_updates(self, step: int, learns: bool) -> None:
+    def _count_updates(self, step: int, learns: bool) -> None:
         """From ``step`` on each of the network's steps counts as an update of this layer's parameters, or none."""
         for name in self.parameters:
-            self._counts[name] = (self.updates(name, step), step if learns else None)
+            self._update_counts[name] = (self._updates(name, step), step if learns else None)
 
-    def assign_slot(self, kind: str, name: str, value: Any) -> None:
+    def _assign_slot(self, kind: str, name: str, value: Any) -> None:
         """Sets what the optimizer remembers of a parameter: an array of the same shape, copied."""
+        self._refuse_beside_fit(f"setting {kind} of {self.path}.{name}", within_step=True)
         assert self.backend is not None
-        old = self._slots[kind][name]
+        old = self._slots_by_kind[kind][name]
         new = bring(value, self.backend, self.dtype, f"{kind} of {self.path}.{name}", copy=True)
         if new.shape != old.shape:
             raise ValueError(
                 f"{kind} of {self.path}.{name} has shape {tuple(old.shape)}, got an array of shape {tuple(new.shape)}"
             )
-        self._slots[kind][name] = new
+        self._slots_by_kind[kind][name] = new
 
     def walk(self) -> Iterator["Layer"]:
         """This layer and all layers below it; a list of layers counts as one child."""
@@ -465,20 +493,19 @@ class Layer:
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what belongs to a backend, or to the pass that was made last: a batch is none of a layer's state."""
-        if self._owner is not None and (network := self._owner()) is not None:
-            network.refuse_beside_fit("copying a layer", "copy the whole network, copy.deepcopy(network)")
+        self._refuse_beside_fit("copying a layer", "copy the whole network, copy.deepcopy(network)")
         state = {name: value for name, value in self.__dict__.items() if name not in ("xp", "ops", "device_dtype")}
-        passing: dict[str, Any] = dict.fromkeys(name for name in self._kept if name in state)
+        passing: dict[str, Any] = dict.fromkeys(name for name in self._for_backward if name in state)
         if not self.updates_itself:
             passing |= {"gradients": {}, "new_buffers": {}}
-        return state | passing | {"_owner": None}
+        return state | passing | {"_network_ref": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         if self.backend is not None:
-            for arrays in (self.parameters, self.buffers, *self._slots.values()):
+            for arrays in (self.parameters, self.buffers, *self._slots_by_kind.values()):
                 arrays.update({name: in_order(array) for name, array in arrays.items()})
-            self.bind(self.backend)
+            self._bind(self.backend)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -493,3 +520,16 @@ def _steps_up(cls: type, names: tuple[str, ...]) -> int:
 def _defines(cls: type, name: str) -> bool:
     method = cls.__dict__.get(name)
     return method is not None and method is not Layer.__dict__[name]
+
+
+def move(layers: Sequence[Layer], backend: Backend) -> None:
+    """Moves layers, those below them not, to a backend: all of them or, if there is an error, none."""
+    for layer in layers:
+        layer._refuse_beside_fit("moving a layer")
+    leaves = [leaf for layer in layers for leaf in layer._moved(backend)]
+    deque(map(setitem, *zip(*leaves, strict=True)) if leaves else (), maxlen=0)
+    for layer in layers:
+        layer.gradients, layer.new_buffers = {}, {}
+        if not layer.updates_itself:
+            layer.input = layer.output = None  # what was kept lies where the layer was
+        layer._bind(backend)

@@ -31,7 +31,7 @@ class NormLayer(Layer):
     weights = Parameter()
     bias = Parameter()
     initializer = "ones"
-    _kept = (*Layer._kept, "Z", "S")
+    _for_backward = (*Layer._for_backward, "Z", "S")
     Z: Array = None
     S: Array = None
 

@@ -66,6 +66,8 @@ class ParallelLayer(Layer):
         return all(layer.last_axis_only for layer in self.layers)
 
     def output_shape(self, input_shape: Shape) -> Shape:
+        if not self.layers:
+            raise ValueError("ParallelLayer needs one branch at least, and has lost its last one")
         outputs = [self._shapes(k, input_shape)[-1] for k in range(len(self.layers))]
         known = [output for output in outputs if output is not None]
         kept = -1 if self.merge == "concat" else None

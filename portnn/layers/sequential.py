@@ -89,7 +89,7 @@ def run_backward(
 def lowest_that_learns(layers: Sequence[Any]) -> int:
     """The first layer with something to learn; below it, nobody needs dE/dX. With none, the number of layers."""
     for i, layer in enumerate(layers):
-        if any((below.parameters and not below._frozen) or below.updates_itself for below in layer.walk()):
+        if any((below.parameters and not below._is_frozen) or below.updates_itself for below in layer.walk()):
             return i
     return len(layers)
 
@@ -137,4 +137,4 @@ def own_input_shape(layer: Any) -> Shape:
         return tuple(int(n) for n in shape)
     if size is not None and hasattr(size, "__index__") and not isinstance(size, bool):
         return (int(size),)
-    return next((own_input_shape(child) for _, _, child in layer.children()), None)
+    return next((own_input_shape(child) for _, _, child in layer._children()), None)

@@ -10,9 +10,8 @@ import pytest
 import portnn
 from array_libraries import strict_backend
 from cases import LAYERS, OwnLayer
-from portnn import ActivationLayer, ConvLayer, FCLayer, FlattenLayer, Layer, Network, ScaleLayer
+from portnn import ActivationLayer, ConvLayer, FCLayer, FlattenLayer, Layer, Network, ScaleLayer, arrangement
 from portnn.gradcheck import GradcheckReport, gradcheck
-from portnn import arrangement
 from wrong_layers import (
     FC,
     WRONG,

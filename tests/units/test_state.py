@@ -175,7 +175,7 @@ def test_the_order_of_data_and_weights_changes_no_bit(name, order):
         history = net.fit(f(x), f(y), epochs=2, batch_size=32, verbose=0)
         assert in_c_order(net)
         for layer in net.walk():  # slots and parameters as a user may leave them
-            for home in (layer.parameters, *layer._slots.values()):
+            for home in (layer.parameters, *layer._slots_by_kind.values()):
                 home.update({key: f(a) for key, a in home.items()} if f is not other_bytes else {})
         history = [history["error"], net.fit(f(x), f(y), epochs=1, batch_size=32, verbose=0)["error"]]
         assert in_c_order(net)
@@ -390,7 +390,7 @@ def test_layers_in_layers_come_and_go_too():
     net.layers[0].layers[1] = ActivationLayer("relu")
     net.layers[1].layers[0].layers.append(FCLayer(3, 4))
     net.layers[1].layers[1] = FCLayer(20, 5)
-    velocity = np.array(inner._slots["mean"]["weights"])
+    velocity = np.array(inner._slots_by_kind["mean"]["weights"])
     assert net.predict(x).shape == (4, 9)
     assert np.array_equal(net.slots["mean"]["0.0.weights"], velocity)
     assert {"1.0.1.weights", "1.1.bias"} <= set(net.parameters)
@@ -471,13 +471,13 @@ def test_a_parameter_of_the_wrong_kind_is_refused_before_it_is_read(change, word
 
 def test_slots_and_buffers_of_the_wrong_kind_are_refused():
     net, x = trained(FCLayer(20, 8), BatchNormLayer(), FCLayer(8, 1))
-    net.layers[0]._slots["mean"]["weights"] = np.zeros(20, np.float32)
+    net.layers[0]._slots_by_kind["mean"]["weights"] = np.zeros(20, np.float32)
     with pytest.raises(ValueError, match=r"mean of 0\.weights is float32 of shape \(20,\).*use"):
         net.fit(x, x[:, :1], epochs=1, batch_size=2, verbose=0)
     with pytest.raises(ValueError, match=r"square of 0\.bias has shape \(1, 8\), got an array of shape \(3,\)"):
         net.slots["square"]["0.bias"] = np.zeros(3)
     net.slots["square"]["0.bias"] = np.ones((1, 8))
-    assert net.layers[0]._slots["square"]["bias"].dtype == np.float32
+    assert net.layers[0]._slots_by_kind["square"]["bias"].dtype == np.float32
     net.layers[1].buffers["running_mean"] = np.zeros(8)
     with pytest.raises(TypeError, match=r"running_mean is a ndarray of dtype float64"):
         net.predict(x)
@@ -537,7 +537,7 @@ def interrupted_runs(number, runs, optimizer):
             now = leaves(net)
             if net.step:
                 mixed += not (same(now, states[net.step]) and all(len(v) == net.epoch for v in net.history.values()))
-            with_counts = [layer.updates(name, net.step) for layer in net.walk() for name in layer.parameters]
+            with_counts = [layer._updates(name, net.step) for layer in net.walk() for name in layer.parameters]
             mixed += set(with_counts) > {net.step, 0}
             assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
             assert net.turns.held() is None
@@ -1036,8 +1036,8 @@ def test_a_frozen_layer_is_left_alone():
     for layer in frozen:
         layer.trainable = np.True_
     net.fit(x, y, epochs=1, batch_size=4, verbose=0)
-    assert first.updates("weights", net.step) == 9
-    assert net.layers[3].updates("weights", net.step) == 15
+    assert first._updates("weights", net.step) == 9
+    assert net.layers[3]._updates("weights", net.step) == 15
     assert not np.array_equal(first.weights, after["parameter 0.weights"])
     again.fit(x, y, epochs=1, batch_size=1, verbose=0)  # batch normalization that is frozen needs no variance
 
