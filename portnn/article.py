@@ -38,14 +38,14 @@ class Adapter:
         """Y for a batch X: ``forward_propagation``, sample by sample unless the layer is ``batched``."""
         layer, xp = self.layer, self.layer.xp
         if layer.batched:
-            return self._answer(layer.forward_propagation(X), "forward_propagation")
+            return self._answer(layer.forward_propagation(xp.asarray(X, copy=True)), "forward_propagation")
         if X.shape[0] == 0:
             raise ValueError(
                 f"{layer} is written as in the article and takes one sample at a time: there are no samples"
             )
         outputs = []
         for i in range(X.shape[0]):
-            sample = X[i, ...]
+            sample = xp.asarray(X[i, ...], copy=True)  # the layer may write into it
             row = sample.ndim == 1
             Y = layer.forward_propagation(xp.reshape(sample, (1, -1)) if row else sample)
             Y = self._answer(Y, "forward_propagation")
@@ -60,6 +60,7 @@ class Adapter:
             raise RuntimeError(
                 f"{layer} updates its own weights: call its backward_propagation(output_error, learning_rate)"
             )
+        output_error = layer.xp.asarray(output_error, copy=True)
         if not layer.batched:
             output_error = layer.xp.reshape(output_error, layer._shapes[1])
         name = "backward_propagation"

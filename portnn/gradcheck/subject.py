@@ -214,8 +214,7 @@ def _forward(layer: Any, X: Any) -> Any:
     """Y in training by what the author wrote: what is wrong with it is to be found here, not refused at the door."""
     if layer.updates_itself:
         return Adapter(layer).compute(X, True)
-    if not layer.complete:
-        layer.build(tuple(X.shape[1:]), layer.backend, layer.dtype, layer.seed, layer.path)
+    layer._fit(tuple(X.shape[1:] if X.ndim > 1 else X.shape))
     Y = layer.forward(X, training=True) if layer._trains else layer.forward(X)
     layer.input, layer.output = X, Y
     return Y

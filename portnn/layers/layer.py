@@ -358,7 +358,7 @@ class Layer:
 
         RuntimeError while another thread trains the network: its step would overwrite the values unseen.
         """
-        self._refuse_beside_fit(f"assigning {self.path}.{name}", within_step=True)
+        self._refuse_beside_fit(f"assigning {self.path}.{name}", within_step=not self.updates_itself)
         shape = (
             tuple(getattr(value, "shape", ()))
             if is_array(value)

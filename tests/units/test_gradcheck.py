@@ -148,7 +148,7 @@ class Unused(FC):
         self.parameters["unused"] = np.ones(4)
 
     def forward(self, X, *, training=False):
-        return super().forward(X, training=True)
+        return super().forward(X)
 
     def backward(self, D, *, need_input_error=True):
         self.gradients["unused"] = np.zeros(4)
@@ -322,7 +322,7 @@ def test_a_guess_that_fails_ends_nothing():
         def forward(self, X, *, training=False):
             if np.max(np.abs(self.parameters["bias"])) > 5 or self.parameters["weights"][0, 0] < 0:
                 raise RuntimeError("out of range")
-            return super().forward(X, training=training)
+            return super().forward(X)
 
         def dX(self, D, W):
             return np.matmul(D, np.abs(W).T)
@@ -357,7 +357,7 @@ def test_guessing_ends_in_time():
     class Slow(FC):
         def forward(self, X, *, training=False):
             sleep(0.005)
-            return super().forward(X, training=training)
+            return super().forward(X)
 
         def dX(self, D, W):
             return super().dX(D, W) + np.sin(np.arange(D.shape[0] * len(W))).reshape(D.shape[0], -1)
@@ -437,7 +437,7 @@ def state(layers):
 def test_the_callers_layer_and_x_are_unchanged(layer):
     layer, x = (
         layer(),
-        np.random.default_rng(0).standard_normal((1, 3) if layer().written_as_in_the_article else (5, 3)),
+        np.random.default_rng(0).standard_normal((1, 3) if layer().updates_itself else (5, 3)),
     )
     Y = layer.forward_propagation(x)
     layer.backward_propagation(np.ones(Y.shape), 0.1)
