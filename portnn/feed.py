@@ -28,7 +28,7 @@ class Feed:
         self.classes = classes  # the targets are class numbers, which stay whole numbers
         self.dtype = dtype
         self.device_dtype = device_dtype(backend, dtype)
-        self.rows = ops.twin(backend, kernels, rows)
+        self.rows = ops.implementation(backend, kernels, rows)
         self.guarded = guarded  # a user's code is given the batches, and may write into them: they are copies
         self.on_device = False
         self.hyper: list[tuple[float, ...]] = []

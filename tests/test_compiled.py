@@ -21,7 +21,7 @@ TOLERANCE = {"float32": 2e-6, "float64": 2e-14}
 
 
 def tables(dtype="float32"):
-    return ops.bind(CPU, "auto", dtype), ops.bind(CPU, "portable", dtype)
+    return ops.bind(CPU, "auto"), ops.bind(CPU, "portable")
 
 
 def numbers(seed, *shape, dtype="float32"):
@@ -163,14 +163,14 @@ def test_biased(shape, layout, dtype, name, seed):
 def test_activations_and_their_chain_rule(shape, layout, dtype, name, seed):
     f, prime = activations.PAIRS[name]
     x, d = numbers(seed, *shape, dtype=dtype), numbers(seed + 1, *shape, dtype=dtype)
-    y = ops.twin(CPU, "auto", f)(laid_out(x, layout))
+    y = ops.implementation(CPU, "auto", f)(laid_out(x, layout))
     close(y, f(x), dtype)
-    chain = ops.twin(CPU, "auto", activations.chain)
+    chain = ops.implementation(CPU, "auto", activations.chain)
     close(chain(prime, laid_out(x, layout), y, laid_out(d, layout)), prime(x) * d, dtype)
 
 
 def test_tanh_is_exact_to_three_units_in_the_last_place():
-    tanh = ops.twin(CPU, "auto", activations.tanh)
+    tanh = ops.implementation(CPU, "auto", activations.tanh)
     x = np.concatenate([np.linspace(-12, 12, 200_001), 10.0 ** np.linspace(-37, 37, 2000)]).astype(np.float32)
     exact = np.tanh(x.astype(np.float64))
     assert (np.abs(tanh(x) - exact) <= 3 * np.spacing(np.abs(exact).astype(np.float32))).all()
@@ -195,7 +195,7 @@ OPTIMIZERS = [
 def test_optimizers(optimizer, dtype):
     results = []
     for kernels in ("auto", "portable"):
-        update = ops.twin(CPU, kernels, type(optimizer).update)
+        update = ops.implementation(CPU, kernels, type(optimizer).update)
         w = [numbers(0, 100, 90, dtype=dtype), numbers(1, 5, dtype=dtype)]
         slots = optimizer.slots(w)
         for k in range(4):

@@ -37,7 +37,7 @@ optimizer, cpu = portnn.AdaGrad(0.1), portnn.get_backend("cpu")
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     for _ in range(3):
-        update = ops.twin(cpu, "auto", portnn.AdaGrad.update)
+        update = ops.implementation(cpu, "auto", portnn.AdaGrad.update)
         (found,), _ = update(optimizer, [w], [g], optimizer.slots([w]), (0.1,))
 (expected,), _ = optimizer.update([w], [g], optimizer.slots([w]), (0.1,))
 said = [str(c.message) for c in caught if issubclass(c.category, compiled.CompiledLoopsWarning)]
@@ -368,4 +368,4 @@ def test_hints_name_no_package_that_pip_does_not_find(path):
 
 
 def test_the_portable_twin_is_never_guarded():
-    assert ops.twin(NumpyBackend(), "portable", portnn.AdaGrad.update) is portnn.AdaGrad.update
+    assert ops.implementation(NumpyBackend(), "portable", portnn.AdaGrad.update) is portnn.AdaGrad.update

@@ -180,7 +180,7 @@ def op_row(name):
     second = t.movedim(-1, 1)
 
     def run(backend):
-        table = portnn.ops.bind(backend, "portable", "float64")
+        table = portnn.ops.bind(backend, "portable")
         return {name: backend.to_numpy(OURS[name](table, backend))}
 
     def patches(table, backend):

@@ -1,7 +1,7 @@
 """Optimizers for NumPy: each pass writes into an array that becomes a result.
 
 Results lie in C order, whatever the order of what is given. The formulas are the plain ones: where a square is too
-large for its dtype NumPy notices it, and the portable update does the step, which sees to that.
+large for its dtype NumPy notices it, and the step is left to the portable update, which sees to that.
 
 Numbers are made arrays of the parameters' dtype first: to convert a Python float takes NumPy as long as a small array.
 """
@@ -18,28 +18,44 @@ Hyper = tuple[float, ...]
 Update = tuple[list[Array], Slots]
 
 
-def sgd_update(sgd: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
-    """``SGD.update`` with one temporary array a parameter instead of two: it becomes the result."""
-    if sgd.momentum or sgd.weight_decay or sgd.clip_norm is not None or sgd.clip_value is not None or not parameters:
-        return stepped(sgd_step, sgd, parameters, gradients, slots, hyper, ("velocity",) if sgd.momentum else ())
-    new = []
-    try:
-        dtype = parameters[0].dtype
-        lr = np.array(hyper[0], dtype)
-        for w, g in zip(parameters, gradients, strict=True):
-            if g.shape != w.shape or g.dtype is not dtype or w.dtype is not dtype or not g.flags.c_contiguous:
-                break
-            d = multiply(g, lr)
-            new.append(subtract(w, d, d))
-        else:
-            return new, slots
-    except (FloatingPointError, ValueError, TypeError, AttributeError):  # ``stepped`` knows more, or has better words
-        pass
-    return stepped(sgd_step, sgd, parameters, gradients, slots, hyper, ())
+class SGD:
+    @staticmethod
+    def update(sgd: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
+        """``SGD.update`` with one temporary array a parameter instead of two: it becomes the result."""
+        if (
+            sgd.momentum
+            or sgd.weight_decay
+            or sgd.clip_norm is not None
+            or sgd.clip_value is not None
+            or not parameters
+        ):
+            return (
+                _stepped(_sgd_step, sgd, parameters, gradients, slots, hyper, ("velocity",) if sgd.momentum else ())
+                or NotImplemented
+            )
+        new = []
+        try:
+            dtype = parameters[0].dtype
+            lr = np.array(hyper[0], dtype)
+            for w, g in zip(parameters, gradients, strict=True):
+                if g.shape != w.shape or g.dtype is not dtype or w.dtype is not dtype or not g.flags.c_contiguous:
+                    break
+                d = multiply(g, lr)
+                new.append(subtract(w, d, d))
+            else:
+                return new, slots
+        except (
+            FloatingPointError,
+            ValueError,
+            TypeError,
+            AttributeError,
+        ):  # ``stepped`` knows more, or has better words
+            pass
+        return _stepped(_sgd_step, sgd, parameters, gradients, slots, hyper, ()) or NotImplemented
 
 
-def sgd_step(sgd: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
-    """``sgd_update`` of gradients that are clipped and decayed already."""
+def _sgd_step(sgd: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
+    """``update`` of gradients that are clipped and decayed already."""
     (lr,) = hyper
     if not sgd.momentum:
         return [_minus(w, lr * g) for w, g in zip(parameters, gradients, strict=True)], slots
@@ -60,13 +76,15 @@ def sgd_step(sgd: Any, parameters: list[Array], gradients: list[Array], slots: S
     return new, {"velocity": velocity}
 
 
-def adam_update(adam: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
-    """``Adam.update`` in twelve passes, of which each writes into the array that becomes a result."""
-    return stepped(adam_step, adam, parameters, gradients, slots, hyper, ("mean", "square"))
+class Adam:
+    @staticmethod
+    def update(adam: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
+        """``Adam.update`` in twelve passes, of which each writes into the array that becomes a result."""
+        return _stepped(_adam_step, adam, parameters, gradients, slots, hyper, ("mean", "square")) or NotImplemented
 
 
-def adam_step(adam: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
-    """``adam_update`` of gradients that are clipped and decayed already."""
+def _adam_step(adam: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
+    """``update`` of gradients that are clipped and decayed already."""
     corrections, dtype, last = adam.corrections(hyper, parameters), None, None
     decay = 1.0 - hyper[0] * adam.weight_decay if adam.decoupled else 1.0
     b1, b2, epsilon = adam.beta1, adam.beta2, adam.epsilon
@@ -100,13 +118,15 @@ def adam_step(adam: Any, parameters: list[Array], gradients: list[Array], slots:
     return new, {"mean": means, "square": squares}
 
 
-def adagrad_update(adagrad: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
-    """``AdaGrad.update`` in seven passes."""
-    return stepped(adagrad_step, adagrad, parameters, gradients, slots, hyper, ("squares",))
+class AdaGrad:
+    @staticmethod
+    def update(adagrad: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
+        """``AdaGrad.update`` in seven passes."""
+        return _stepped(_adagrad_step, adagrad, parameters, gradients, slots, hyper, ("squares",)) or NotImplemented
 
 
-def adagrad_step(adagrad: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
-    """``adagrad_update`` of gradients that are clipped and decayed already."""
+def _adagrad_step(adagrad: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
+    """``update`` of gradients that are clipped and decayed already."""
     squares, dtype = [], None
     for w, g, s in zip(parameters, gradients, slots["squares"], strict=True):
         if w.dtype is not dtype:
@@ -119,13 +139,15 @@ def adagrad_step(adagrad: Any, parameters: list[Array], gradients: list[Array], 
     return _by_root(parameters, gradients, squares, hyper[0], adagrad.EPSILON), {"squares": squares}
 
 
-def rmsprop_update(rmsprop: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
-    """``RMSprop.update`` in nine passes."""
-    return stepped(rmsprop_step, rmsprop, parameters, gradients, slots, hyper, ("squares",))
+class RMSprop:
+    @staticmethod
+    def update(rmsprop: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
+        """``RMSprop.update`` in nine passes."""
+        return _stepped(_rmsprop_step, rmsprop, parameters, gradients, slots, hyper, ("squares",)) or NotImplemented
 
 
-def rmsprop_step(rmsprop: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
-    """``rmsprop_update`` of gradients that are clipped and decayed already."""
+def _rmsprop_step(rmsprop: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
+    """``update`` of gradients that are clipped and decayed already."""
     squares, dtype = [], None
     for w, g, s in zip(parameters, gradients, slots["squares"], strict=True):
         if w.dtype is not dtype:
@@ -163,7 +185,7 @@ def _minus(a: Array, temporary: Array) -> Array:
 # -- around a step -----------------------------------------------------------------------------------------------------
 
 
-def stepped(
+def _stepped(
     step: Callable[..., Update],
     optimizer: Any,
     parameters: list[Array],
@@ -171,16 +193,16 @@ def stepped(
     slots: Slots,
     hyper: Hyper,
     kinds: tuple[str, ...],
-) -> Update:
-    """A step on prepared gradients in C order; by the portable update where that will not do."""
+) -> Update | None:
+    """A step on prepared gradients in C order; None where that will not do."""
     parameters, gradients, slots = in_order(optimizer, parameters, gradients, slots, kinds)
     try:
-        if step is sgd_step and optimizer.clip_norm is None:  # no squares
+        if step is _sgd_step and optimizer.clip_norm is None:  # no squares
             return step(optimizer, parameters, optimizer.prepared(parameters, gradients), slots, hyper)
         with np.errstate(over="raise", under="ignore"):
             return step(optimizer, parameters, _prepared(optimizer, parameters, gradients), slots, hyper)
     except (FloatingPointError, TypeError):  # too large for the dtype; or no array comes of arrays without axes
-        return optimizer.update(parameters, gradients, slots, hyper)
+        return None
 
 
 def in_order(
@@ -222,19 +244,11 @@ def prepared(optimizer: Any, parameters: list[Array], gradients: list[Array]) ->
 def _prepared(optimizer: Any, parameters: list[Array], gradients: list[Array]) -> list[Array]:
     if optimizer.clip_norm is None:
         return optimizer.prepared(parameters, gradients)
-    return optimizer.prepared(parameters, gradients, clipped_by_norm)
+    return optimizer.prepared(parameters, gradients, _clipped_by_norm)
 
 
-def clipped_by_norm(gradients: list[Array], limit: float) -> list[Array]:
+def _clipped_by_norm(gradients: list[Array], limit: float) -> list[Array]:
     """The portable one's plain formula: the square of a gradient may overflow, which NumPy notices."""
     squares = [add.reduce(g * g, axis=None) for g in gradients]
     scale = limit / (float(sqrt(sum(squares[1:], squares[0]))) + 1e-6)
     return gradients if scale >= 1.0 else [g * scale for g in gradients]
-
-
-TWINS: dict[str, Any] = {
-    "optimizers.SGD.update": sgd_update,
-    "optimizers.AdaGrad.update": adagrad_update,
-    "optimizers.RMSprop.update": rmsprop_update,
-    "optimizers.Adam.update": adam_update,
-}
