@@ -252,7 +252,9 @@ def test_tally(tables, total):
     old = [np.array(7), np.array(2), np.array(total), np.array(5)]
     error = np.array(0.25, tables.dtype)
     with backend.scope():
-        found = ops.implementation(backend, "auto", training.tally)(*map(backend.asarray, old), backend.asarray(error), 16)
+        found = ops.implementation(backend, "auto", training.tally)(
+            *map(backend.asarray, old), backend.asarray(error), 16
+        )
     step, position, new_total, finite = map(backend.to_numpy, found)
     assert (step, position, finite) == (8, 3, 6 if np.isfinite(total) else 5)
     assert np.array_equal(new_total, total + 4.0, equal_nan=True)

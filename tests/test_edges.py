@@ -262,9 +262,7 @@ def test_one_hot_of_every_kind_of_number(dtype):
     for kind in ("uint8", "int8", "int32", "uint64", "int64"):
         for xp in (np, array_api_strict):
             backend = portnn.get_backend(xp)
-            rows = ops.bind(backend, "portable").one_hot(
-                xp.asarray(np.array([2, 0], kind)), 3, getattr(xp, dtype)
-            )
+            rows = ops.bind(backend, "portable").one_hot(xp.asarray(np.array([2, 0], kind)), 3, getattr(xp, dtype))
             assert np.array_equal(np.asarray(rows), [[0, 0, 1], [1, 0, 0]])
 
 

@@ -406,7 +406,9 @@ def test_cross_entropy_of_many_classes_on_the_gpu(gpu):
     y, labels = numbers("uniform", (3, 50_000)), np.array([0, 7, 49_999])
     z = np.exp(y.astype(np.float64))
     p = z / z.sum(axis=1, keepdims=True)
-    loss, prime = (ops.implementation(gpu, "auto", f) for f in (losses.softmax_cross_entropy, losses.softmax_cross_entropy_prime))
+    loss, prime = (
+        ops.implementation(gpu, "auto", f) for f in (losses.softmax_cross_entropy, losses.softmax_cross_entropy_prime)
+    )
     exact = -np.log(p[[0, 1, 2], labels]).mean()
     assert float(back(loss(to(labels), to(y)))) == pytest.approx(exact, rel=3e-7)
     share = back(prime(to(labels), to(y)))[:, 10:40_000] * 3

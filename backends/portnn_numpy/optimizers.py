@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy import add, divide, multiply, sqrt, subtract
 
+from portnn_numpy._prepare import in_order, prepared_or_raise
+
 Array = Any
 Slots = dict[str, list[Array]]
 Hyper = tuple[float, ...]
@@ -200,55 +202,6 @@ def _stepped(
         if step is _sgd_step and optimizer.clip_norm is None:  # no squares
             return step(optimizer, parameters, optimizer.prepared(parameters, gradients), slots, hyper)
         with np.errstate(over="raise", under="ignore"):
-            return step(optimizer, parameters, _prepared(optimizer, parameters, gradients), slots, hyper)
+            return step(optimizer, parameters, prepared_or_raise(optimizer, parameters, gradients), slots, hyper)
     except (FloatingPointError, TypeError):  # too large for the dtype; or no array comes of arrays without axes
         return None
-
-
-def in_order(
-    optimizer: Any, parameters: list[Array], gradients: list[Array], slots: Slots, kinds: tuple[str, ...]
-) -> tuple[list[Array], list[Array], Slots]:
-    """Parameters, gradients and those kinds of slots, known to be alike and in C order."""
-    if not _are_alike(parameters, gradients, slots, kinds):
-        optimizer.check(parameters, gradients, slots, *kinds)
-        slots = {kind: [np.asarray(a, order="C") for a in slots[kind]] for kind in kinds} if kinds else slots
-        parameters, gradients = ([np.asarray(a, order="C") for a in arrays] for arrays in (parameters, gradients))
-    return parameters, gradients, slots
-
-
-def _are_alike(parameters: list[Array], gradients: list[Array], slots: Slots, kinds: tuple[str, ...]) -> bool:
-    """Whether everything is as a network has it; if not, it is looked at again, more slowly."""
-    try:
-        for w, *others in zip(parameters, gradients, *[slots[kind] for kind in kinds], strict=True):
-            shape, dtype = w.shape, w.dtype
-            if not w.flags.c_contiguous:
-                return False
-            for a in others:
-                if a.shape != shape or a.dtype is not dtype or not a.flags.c_contiguous:
-                    return False
-    except (KeyError, ValueError, AttributeError):
-        return False
-    return True
-
-
-def prepared(optimizer: Any, parameters: list[Array], gradients: list[Array]) -> list[Array]:
-    """The gradients, clipped and with weight decay; what is given lies in C order."""
-    try:
-        with np.errstate(over="raise", under="ignore"):
-            return _prepared(optimizer, parameters, gradients)
-    except FloatingPointError:
-        with np.errstate(under="ignore"):
-            return optimizer.prepared(parameters, gradients)
-
-
-def _prepared(optimizer: Any, parameters: list[Array], gradients: list[Array]) -> list[Array]:
-    if optimizer.clip_norm is None:
-        return optimizer.prepared(parameters, gradients)
-    return optimizer.prepared(parameters, gradients, _clipped_by_norm)
-
-
-def _clipped_by_norm(gradients: list[Array], limit: float) -> list[Array]:
-    """The portable one's plain formula: the square of a gradient may overflow, which NumPy notices."""
-    squares = [add.reduce(g * g, axis=None) for g in gradients]
-    scale = limit / (float(sqrt(sum(squares[1:], squares[0]))) + 1e-6)
-    return gradients if scale >= 1.0 else [g * scale for g in gradients]

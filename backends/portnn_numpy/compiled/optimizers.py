@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from portnn_numpy._prepare import in_order, prepared
 from portnn_numpy.compiled.jit import LEAST, Array, jit, ran
-from portnn_numpy.optimizers import in_order, prepared
 
 Slots = dict[str, list[Array]]
 Hyper = tuple[float, ...]
