@@ -91,7 +91,7 @@ class Node:
         return layer.forward(np.ascontiguousarray(X), training=training)
 
     def call(self, function, *arguments):
-        """What one of our functions gives, or its twin on the backend."""
+        """What one of our functions gives, or its fast version on the backend."""
         return ops.implementation(CPU, self.kernels, function)(*arguments)
 
 

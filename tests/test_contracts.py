@@ -117,7 +117,7 @@ def test_the_slope_sees_a_wrong_derivative():
 @layers
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_layer_is_the_same_on_every_library(case, library, dtype):
-    plain = portnn.get_backend(np)  # NumPy without fast twins
+    plain = portnn.get_backend(np)  # NumPy without fast versions
     reference = type(library)("reference", plain)
     tolerance = 1e-6 if dtype == "float32" else 1e-14
     ours, expected = passes(case, library, dtype), passes(case, reference, dtype)

@@ -304,13 +304,13 @@ def test_losses_of_large_batches(order, n):
 
 
 def test_cross_entropy_of_many_classes_in_any_order():
-    twin = ops.implementation(portnn.get_backend("cpu"), "auto", losses.softmax_cross_entropy)
+    fast = ops.implementation(portnn.get_backend("cpu"), "auto", losses.softmax_cross_entropy)
     prime = ops.implementation(portnn.get_backend("cpu"), "auto", losses.softmax_cross_entropy_prime)
     y = np.zeros((300, 20_000), np.float32) + np.float32(0.3)
     rows = np.full(y.shape, 1.0 / 20_000, np.float32)
     for order in ORDERS:
         for targets in (np.arange(300), laid(rows, order)):
-            assert float(twin(targets, laid(y, order))) == pytest.approx(np.log(20_000.0), rel=BOUND)
+            assert float(fast(targets, laid(y, order))) == pytest.approx(np.log(20_000.0), rel=BOUND)
         share = prime(np.zeros(300, np.int64), laid(y, order))[:, 1:] * (300 * 20_000)
         assert np.abs(share - 1.0).max() < BOUND
         assert np.abs(prime(laid(rows, order), laid(y, order))).max() * 20_000 * 300 < 2e-6

@@ -1,4 +1,4 @@
-"""Each fused twin of the GPU against its portable one, on shapes drawn at random.
+"""Each fused function of the GPU against its plain one, on shapes drawn at random.
 
 Without a GPU the kernels are compiled for the host, and launched over NumPy arrays by a stand-in for CuPy: one thread
 does all the work, or six share it. ``pytest -m gpu`` runs the same tests with CuPy.
