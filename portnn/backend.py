@@ -334,7 +334,9 @@ def _namesake(function: Any, package: str) -> Callable[..., Any] | None:
 def _is_module(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # a package that should hold it is not there
+    except ModuleNotFoundError as error:  # a package that should hold it is not there
+        if error.name is None or not name.startswith(error.name):
+            raise
         return False
 
 
@@ -347,9 +349,11 @@ def _leaves_cases(version: Any) -> bool:
 def _in_turn(versions: Sequence[Callable[..., Any]], own: Callable[..., Any]) -> Callable[..., Any]:
     """One callable that asks each version until one does not return ``NotImplemented``.
 
-    Written out for three, four and five parameters, which the routines called in each step have: to pack the arguments
-    would cost the step of a small network more than its arithmetic with some of them.
+    Written out for three, four and five parameters, which the routines called in each step have: packing arguments
+    takes as long as adding up a small array.
     """
+    if len(versions) > 3:
+        versions = [*versions[:2], _in_turn(versions[2:], own)]
     first, second, last = versions if len(versions) == 3 else (*versions, versions[-1])
 
     def three(a: Any, b: Any, c: Any) -> Any:

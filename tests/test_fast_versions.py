@@ -90,7 +90,7 @@ def test_versions_are_asked_in_turn_until_one_answers(package):
     assert nothing(np.full(3, 2.0), np.zeros(3)) == 4.0
 
 
-@pytest.mark.parametrize("packages", [1, 2])
+@pytest.mark.parametrize("packages", [1, 2, 3, 5])
 @pytest.mark.parametrize("name", ["total", "biased", "patches", "dropout", "max_pool_backward"])
 def test_whatever_the_number_of_arguments(package, packages, name):
     """As many as each routine has, with its defaults; the last asked is the routine itself."""
@@ -148,6 +148,14 @@ def test_a_module_that_cannot_be_imported_is_not_passed_over(monkeypatch, tmp_pa
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="no_such_module_at_all"):
         fast_version(losses.mse, ("broken_package",))
+
+
+def test_a_package_that_cannot_be_imported_is_not_passed_over(monkeypatch, tmp_path):
+    (tmp_path / "other_broken_package").mkdir()
+    (tmp_path / "other_broken_package" / "__init__.py").write_text("import no_such_module_at_all")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="no_such_module_at_all"):
+        fast_version(losses.mse, ("other_broken_package",))
 
 
 def test_neighbours_are_joined_where_both_fast_versions_are_there():
