@@ -183,7 +183,7 @@ def main() -> None:
     parser.add_argument("--folder", help="where the four MNIST files lie; by default the bundled sample is used")
     parser.add_argument("--core-type", help="OPENBLAS_CORETYPE for portnn")
     parser.add_argument("--only", nargs="+", help="these contenders only, portnn first")
-    parser.add_argument("--portable", action="store_true", help="portnn without its fast twins too")
+    parser.add_argument("--portable", action="store_true", help="portnn without its fast versions too")
     parser.add_argument("--save", type=Path)
     options = parser.parse_args()
     if unknown := set(options.work) - {"predict", *workloads.WORKLOADS}:

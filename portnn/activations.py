@@ -250,7 +250,7 @@ def log_softmax(x: Array) -> Array:
 
 
 def chain(prime: Any, x: Array, y: Array, output_error: Array) -> Array:
-    """The chain rule, dE/dX = f'(X) * dE/dY. A backend's twin may use Y = f(X), where that is quicker than f'(X)."""
+    """The chain rule, dE/dX = f'(X) * dE/dY. A fast version may use Y = f(X), where that is quicker than f'(X)."""
     return prime(x) * output_error
 
 

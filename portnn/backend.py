@@ -6,9 +6,11 @@ The layers never ask which one they run on: they call ``backend.xp`` and nothing
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+import importlib.util
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from types import MappingProxyType, SimpleNamespace
+from functools import cache, partial, update_wrapper
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,15 +80,12 @@ class BackendUnavailableError(RuntimeError):
 class Backend:
     """One array API namespace on one device: the contract, and a plain version of each of its members.
 
-    ``xp`` is the namespace, ``device`` the device, ``name`` what error messages call it. ``faster`` maps
-    ``"module.function"`` (``"ops.patches"``, ``"losses.mse"``) to a quicker function of the same signature and
-    meaning; this plain backend knows none.
+    ``xp`` is the namespace, ``device`` the device, ``name`` what error messages call it.
     """
 
     name: str
     xp: Any
     device: Any
-    faster: Mapping[str, Callable[..., Any]] = MappingProxyType({})
 
     def __init__(self, xp: Any, device: Any = None, name: str | None = None):
         self.xp = xp
@@ -155,6 +154,14 @@ class Backend:
             state.commit(step())
 
         return run
+
+    def implementation(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns the fast version of one of portnn's own functions, or the function itself; called by position.
+
+        ``function`` may be a ``functools.partial`` of one, such as a routine of ``portnn.ops`` with the namespace it
+        calculates in. This plain backend has no fast versions; one that has some calls ``fast_version``.
+        """
+        return function
 
     def random_bits(self, key: tuple[int, int], step: int, n: int) -> Array:
         """Returns ``n`` random words of 32 bits as int64 in [0, 2**32), the same on every backend.
@@ -288,6 +295,96 @@ def _from_namespace(xp: Any, device: Any) -> Backend:
 
 def _unpickled(xp_name: str, device: Any) -> Backend:
     return Backend(importlib.import_module(xp_name), device)
+
+
+# -- fast versions ---------------------------------------------------------------------------------------------------
+
+
+def fast_version(function: Callable[..., Any], packages: Sequence[str]) -> Callable[..., Any]:
+    """Returns what stands in ``packages``, the quickest first, for one of portnn's own functions, or the function.
+
+    A package mirrors the library: ``portnn.losses.mse`` is looked for in its module ``losses`` under the name ``mse``,
+    the method ``portnn.optimizers.SGD.update`` as ``SGD.update`` in ``optimizers``, and what ``portnn.ops`` keeps in
+    modules with a leading underscore in ``ops``. Signature and meaning are those of the library's function. A version
+    that leaves a case to the next package, and the last one to ``function``, returns ``NotImplemented``.
+    """
+    own = function.func if isinstance(function, partial) else function
+    versions = []
+    for package in packages:
+        if (version := _namesake(own, package)) is not None:
+            versions.append(version)
+            if not _leaves_cases(version):
+                break
+    else:
+        versions.append(function)
+    return versions[0] if len(versions) == 1 else _in_turn(versions, own)
+
+
+def _namesake(function: Any, package: str) -> Callable[..., Any] | None:
+    """The function of the same name in the package's module of the same name."""
+    parts = [part for part in function.__module__.split(".")[1:] if not part.startswith("_")]
+    module = ".".join([package, *parts])
+    found: Any = importlib.import_module(module) if _is_module(module) else None
+    for part in function.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found if callable(found) else None
+
+
+@cache
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError as error:  # a package that should hold it is not there
+        if error.name is None or not name.startswith(error.name):
+            raise
+        return False
+
+
+def _leaves_cases(version: Any) -> bool:
+    """Whether it says ``NotImplemented`` anywhere: if not, nothing need look at what it returns."""
+    code = getattr(version, "__code__", None)  # one of the array library's own has none
+    return code is not None and "NotImplemented" in code.co_names
+
+
+def _in_turn(versions: Sequence[Callable[..., Any]], own: Callable[..., Any]) -> Callable[..., Any]:
+    """One callable that asks each version until one does not return ``NotImplemented``.
+
+    Written out for three, four and five parameters, which the routines called in each step have: packing arguments
+    takes as long as adding up a small array.
+    """
+    if len(versions) > 3:
+        versions = [*versions[:2], _in_turn(versions[2:], own)]
+    first, second, last = versions if len(versions) == 3 else (*versions, versions[-1])
+
+    def three(a: Any, b: Any, c: Any) -> Any:
+        answer = first(a, b, c)
+        if answer is NotImplemented:
+            answer = second(a, b, c)
+        return last(a, b, c) if answer is NotImplemented else answer
+
+    def four(a: Any, b: Any, c: Any, d: Any) -> Any:
+        answer = first(a, b, c, d)
+        if answer is NotImplemented:
+            answer = second(a, b, c, d)
+        return last(a, b, c, d) if answer is NotImplemented else answer
+
+    def five(a: Any, b: Any, c: Any, d: Any, e: Any) -> Any:
+        answer = first(a, b, c, d, e)
+        if answer is NotImplemented:
+            answer = second(a, b, c, d, e)
+        return last(a, b, c, d, e) if answer is NotImplemented else answer
+
+    def others(*arguments: Any) -> Any:
+        answer = first(*arguments)
+        if answer is NotImplemented:
+            answer = second(*arguments)
+        return last(*arguments) if answer is NotImplemented else answer
+
+    written_out: dict[int, Any] = {3: three, 4: four, 5: five}
+    call = written_out.get(first.__code__.co_argcount, others)
+    if call is not others:
+        call.__defaults__ = first.__defaults__
+    return update_wrapper(call, own)
 
 
 # -- telling arrays apart --------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ class Feed:
         self.classes = classes  # the targets are class numbers, which stay whole numbers
         self.dtype = dtype
         self.device_dtype = device_dtype(backend, dtype)
-        self.rows = ops.twin(backend, kernels, rows)
+        self.rows = ops.implementation(backend, kernels, rows)
         self.on_device = False
         self.hyper: list[tuple[float, ...]] = []
         self.inputs: dict[str, Any] = {}  # "order": the permutation, "hyper": the table (steps, k), on the device

@@ -136,7 +136,7 @@ class Optimizer(WithSettings):
         gradients: list[Array],
         by_norm: Callable[[list[Array], float], list[Array]] | None = None,
     ) -> list[Array]:
-        """The gradients, clipped and with weight decay. ``by_norm``: a twin of ``clipped_by_norm``."""
+        """The gradients, clipped and with weight decay. ``by_norm``: in place of ``clipped_by_norm``."""
         if self.clip_value is not None:
             gradients = [_clipped(g, self.clip_value) for g in gradients]
         if self.clip_norm is not None and gradients:

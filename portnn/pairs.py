@@ -52,13 +52,13 @@ def _other(kind: str) -> str:
 
 
 def bound(function: Function, backend: Backend, kernels: str, dtype: str, scalar: bool = False) -> Function:
-    """A function as a network runs it: of ours the backend's twin; a user's answers are checked, and cast to ``dtype``.
+    """A function as a network runs it: of ours the fast version; a user's answers are checked, and cast to ``dtype``.
 
     A user's function must answer with an array of the backend, of the shape of its last argument (a single number if
     ``scalar``).
     """
     if ops.is_ours(function):
-        return ops.twin(backend, kernels, function)
+        return ops.implementation(backend, kernels, function)
     target = device_dtype(backend, dtype)
 
     def call(*arrays: Any) -> Any:

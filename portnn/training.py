@@ -36,11 +36,13 @@ class TrainStep:
         self.loss, self.loss_prime = network.bound_loss, network.bound_loss_prime
         update = getattr(type(optimizer), "update", None)
         self.update = (
-            partial(ops.twin(network.backend, network.kernels, update), optimizer) if update else optimizer.update
+            partial(ops.implementation(network.backend, network.kernels, update), optimizer)
+            if update
+            else optimizer.update
         )
         self.own_optimizer = ops.is_ours(type(optimizer))
         self.optimizer_name = type(optimizer).__name__
-        self.tally = ops.twin(network.backend, network.kernels, tally)
+        self.tally = ops.implementation(network.backend, network.kernels, tally)
         self.state, self.size = state, size
         self.backend = network.backend
         self.checked = False

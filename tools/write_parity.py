@@ -181,7 +181,7 @@ def op_row(name):
     second = t.movedim(-1, 1)
 
     def run(backend):
-        table = portnn.ops.bind(backend, "portable", "float64")
+        table = portnn.ops.bind(backend, "portable")
         return {name: backend.to_numpy(OURS[name](table, backend))}
 
     def patches(table, backend):
@@ -296,7 +296,7 @@ repeats the comparisons on recorded values, and on freshly drawn shapes where Py
 - **float64, float32**: the largest difference of any output, gradient or new buffer from PyTorch's in float64, relative
   to the largest value of its array.
 - **gradient**: how far derivatives are from measured ones, relative (`portnn.gradcheck`).
-- **libraries**: those whose numbers are within {small:g} of NumPy's. *portable* is NumPy without fast twins, *strict*
+- **libraries**: those whose numbers are within {small:g} of NumPy's. *portable* is NumPy by plain functions, *strict*
   array-api-strict's second device, *PyTorch* its tensors through array-api-compat, *replay* a train step recorded once
   and replayed, bit for bit the same as steps made one by one (`tests/support/replay.py`). Not on the page: CuPy, for
   want of a GPU where it was written; `pytest -m gpu` compares it."""

@@ -7,6 +7,7 @@ that lives as long as the graph. So the library is called directly, through ctyp
 import ctypes
 import ctypes.util
 import threading
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -146,6 +147,17 @@ class Blas:
         while self.handles:
             _, (handle, *_) = self.handles.popitem()
             _check(self.library.cublasDestroy_v2(handle), "destroy")
+
+
+@cache
+def shared() -> Blas:
+    """The one that all use, made at the first call: there is a handle for each stream in it."""
+    return Blas(load_library())
+
+
+def matmul(a: Array, b: Array) -> Array:
+    """The standard's ``matmul``, by the shared handles."""
+    return shared().matmul(a, b)
 
 
 def operand(x: Array) -> tuple[Array, int, int]:

@@ -4,16 +4,14 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import MappingProxyType
 from typing import Any
 
 import array_api_compat.cupy as compat
 import cupy
 import numpy as np
 
-from portnn.backend import Backend, thin_namespace
-from portnn_cupy import philox, twins
-from portnn_cupy.blas import Blas, load_library
+from portnn.backend import Backend, fast_version, thin_namespace
+from portnn_cupy import blas, philox
 from portnn_cupy.driver import OUT_OF_MEMORY, CupyDriver
 from portnn_cupy.graph import CapturedStep
 
@@ -36,9 +34,8 @@ class CupyBackend(Backend):
         self.device = cupy.cuda.Device()
         self.stream = cupy.cuda.Stream(non_blocking=True)  # the default stream cannot be captured
         self.lock = threading.RLock()
-        self.blas = Blas(load_library())
+        self.blas = blas.shared()
         self.driver = CupyDriver(self.device, self.stream)
-        self.faster = MappingProxyType(twins.TWINS)
         # array_api_compat hands on CuPy's own function where that has the standard's meaning, and a wrapper elsewhere.
         self.xp = thin_namespace(compat, clip=clip, matmul=self.blas.matmul)
         self.xp.__name__, self.xp.__version__ = "cupy", cupy.__version__
@@ -60,6 +57,9 @@ class CupyBackend(Backend):
 
     def owns(self, x: Any) -> bool:
         return isinstance(x, cupy.ndarray) and x.data.device_id == self.device.id
+
+    def implementation(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return fast_version(function, ("portnn_cupy",))
 
     def random_bits(self, key: tuple[int, int], step: Any, n: int) -> Array:
         with self.device:

@@ -8,7 +8,7 @@ from typing import Any
 
 import cupy
 
-from portnn_cupy.twins import copy_all
+from portnn_cupy.copies import copy_all
 
 Array = Any
 OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, which CuPy does not hand on

@@ -2,7 +2,7 @@
 
 No thread adds to what another one writes ("atomics"), so the same step gives the same bits each time. But for the names
 of CUDA's own that ``HEAD`` uses it is C: a test compiles it for the host and compares every kernel with its portable
-twin. ``real`` is float or double. Images are (N, H, W, C), rows of samples (N, 1, L, C); ``WINDOW`` is a plan, as
+routine. ``real`` is float or double. Images are (N, H, W, C), rows of samples (N, 1, L, C); ``WINDOW`` is a plan, as
 numbers.
 """
 
@@ -22,6 +22,38 @@ typedef unsigned long long word;
 
 #define WINDOW number H, number W, number C, number kh, number kw, number oh, number ow, \
     number sh, number sw, number ph, number pw, number dh, number dw
+"""
+
+# -- random words (see ``philox.py``) ----------------------------------------------------------------------------------
+
+PHILOX = r"""
+/* The four words of draw number ``draw``. */
+INSIDE void philox(number draw, word key0, word key1, word step, word *words)
+{
+    word counter0 = draw + 1, counter1 = 0, counter2 = step, counter3 = 0;
+    for (int round = 0; round < 10; ++round) {
+        word high0 = __umul64hi(0xD2E7470EE14C6C93ULL, counter0), low0 = 0xD2E7470EE14C6C93ULL * counter0;
+        word high2 = __umul64hi(0xCA5A826395121157ULL, counter2), low2 = 0xCA5A826395121157ULL * counter2;
+        counter0 = high2 ^ counter1 ^ key0;
+        counter1 = low2;
+        counter2 = high0 ^ counter3 ^ key1;
+        counter3 = low0;
+        key0 += 0x9E3779B97F4A7C15ULL;
+        key1 += 0xBB67AE8584CAA73BULL;
+    }
+    words[0] = counter0, words[1] = counter1, words[2] = counter2, words[3] = counter3;
+}
+
+/* Words of 32 bits, eight a thread. ``step_at``: where the step's number stands on the device, or nothing. */
+KERNEL void philox_bits(word key0, word key1, const number *step_at, word step, number n, number *out)
+{
+    EACH(draw, (n + 7) / 8) {
+        word words[4];
+        philox(draw, key0, key1, step_at ? (word)*step_at : step, words);
+        for (int i = 0; i < 8 && draw * 8 + i < n; ++i)
+            out[draw * 8 + i] = (number)((words[i / 2] >> (i % 2 * 32)) & 0xFFFFFFFFULL);
+    }
+}
 """
 
 # -- activations and losses -------------------------------------------------------------------------------------------
@@ -332,7 +364,7 @@ KERNEL void standardize_backward(const real *d, const real *z, const real *mean,
 
 # -- dropout ----------------------------------------------------------------------------------------------------------
 
-# With PHILOX of ``philox.py`` in front of it.
+# With PHILOX in front of it.
 DROPOUT = r"""
 /* mask = scale where the word is at least the threshold, else 0; y = x mask. Each thread makes eight. */
 KERNEL void dropout(const real *x, real *y, real *mask, word key0, word key1, const number *step_at, word step,
@@ -412,10 +444,10 @@ UPDATE = UPDATE.replace("NUMBERS", _NUMBERS).replace("REALS", ", ".join(f"real {
 FUNCTIONS = {"float": ("tanhf", "expf", "logf", "sqrtf"), "double": ("tanh", "exp", "log", "sqrt")}
 
 
-def source(real: str, philox: str) -> str:
-    """All kernels for ``real``, ``"float"`` or ``"double"``; ``philox`` is the source of the random words."""
+def source(real: str) -> str:
+    """All kernels for ``real``, ``"float"`` or ``"double"``."""
     names = "".join(
         f"#define {name} {function}\n"
         for name, function in zip(("TANH", "EXP", "LOG", "SQRT"), FUNCTIONS[real], strict=True)
     )
-    return f"{HEAD}\ntypedef {real} real;\n{names}{ELEMENTWISE}{STEP}{IMAGES}{NORMALIZE}{philox}{DROPOUT}{UPDATE}"
+    return f"{HEAD}\ntypedef {real} real;\n{names}{ELEMENTWISE}{STEP}{IMAGES}{NORMALIZE}{PHILOX}{DROPOUT}{UPDATE}"

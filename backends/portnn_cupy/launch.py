@@ -7,7 +7,6 @@ import cupy
 import numpy as np
 
 from portnn_cupy.kernels import source
-from portnn_cupy.philox import PHILOX
 
 Array = Any
 THREADS = 256
@@ -30,7 +29,7 @@ def _kernel(name: str, real: str) -> Any:
 
 @cache
 def _module(real: str) -> Any:
-    return cupy.RawModule(code=source(real, PHILOX), options=("-std=c++14",))
+    return cupy.RawModule(code=source(real), options=("-std=c++14",))
 
 
 def in_order(x: Array) -> Array:

@@ -120,6 +120,3 @@ def _total_along(x: Array, axis: int) -> Array:
         x = reduce(x.reshape(*x.shape[:axis], PARTS, whole // PARTS, *x.shape[axis + 1 :]), axis=axis)
     y = reduce(x, axis=axis, keepdims=True)
     return y if rest is None else y + rest
-
-
-TWINS: dict[str, Any] = {"ops.total": total}

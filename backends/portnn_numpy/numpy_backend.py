@@ -1,16 +1,13 @@
-"""NumPy as a backend: its own functions, a quicker ``matmul``, memory that is kept, and the fast twins."""
+"""NumPy as a backend: its own functions, a quicker ``matmul``, memory that is kept, and the fast versions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from portnn.backend import Backend, thin_namespace
-from portnn_numpy import blas, compiled, elementwise, images, memory, namespace, updates
-
-TWINS = namespace.TWINS | images.TWINS | elementwise.TWINS | updates.TWINS
+from portnn.backend import Backend, fast_version, thin_namespace
+from portnn_numpy import blas, compiled, memory, namespace
 
 
 class NumpyBackend(Backend):
@@ -26,12 +23,16 @@ class NumpyBackend(Backend):
         self.device = "cpu"
         self.compiles = compile
 
+    def implementation(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return fast_version(function, self._packages)
+
     @cached_property
-    def faster(self) -> Mapping[str, Callable[..., Any]]:  # type: ignore[override]
-        """When it is first asked for: to import Numba takes half a second."""
-        if self.compiles is False:
-            return MappingProxyType(TWINS)
-        return MappingProxyType(TWINS | compiled.twins(asked=self.compiles is True))
+    def _packages(self) -> tuple[str, ...]:
+        """Where fast versions stand; found out when the first is asked for: to import Numba takes half a second."""
+        numpys = "portnn_numpy"
+        if self.compiles is False or not compiled.is_usable(asked=self.compiles is True):
+            return (numpys,)
+        return f"{numpys}.compiled", numpys
 
     def asarray(self, host: Any, dtype: str | None = None, *, copy: bool = False) -> np.ndarray:
         return np.array(host, dtype=dtype, order="C") if copy else np.asarray(host, dtype=dtype)

@@ -56,12 +56,12 @@ class Plain(Ours):
 
 
 class Portable(Ours):
-    """Without the fast twins."""
+    """Without the fast versions."""
 
     kernels = "portable"
 
 
 class Eager(Ours):
-    """On the GPU: without the fused twins, and call by call instead of as one graph."""
+    """On the GPU: without the fused functions, and call by call instead of as one graph."""
 
     kernels, capture = "portable", False

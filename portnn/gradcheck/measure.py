@@ -192,18 +192,23 @@ def _inputs(parts: list[Layer], among: list[Any], X: Array) -> Iterator[tuple[st
     """Each layer among them with the input it really gets."""
     seen: dict[int, Array] = {}
     for _, layer in among:
+        name = "forward_propagation" if layer.updates_itself else "forward"
 
-        def recorded(X: Any, *, training: bool = False, layer: Layer = layer, forward: Any = layer.forward) -> Any:
-            seen[id(layer)] = np.array(X)
-            return forward(X, training=training)
+        method = getattr(layer, name)
 
-        layer.forward = recorded
+        def recorded(X: Any, layer: Layer = layer, method: Any = method, **options: Any) -> Any:
+            sample = layer.updates_itself and not layer.batched and not (X.ndim == 2 and X.shape[0] == 1)
+            seen[id(layer)] = np.array(X)[None] if sample else np.array(X)
+            return method(X, **options)
+
+        setattr(layer, name, recorded)
     try:
         subject = Subject(parts, True)
         subject.forward({"X": subject.as_seen(X)})
     finally:
         for _, layer in among:
-            del layer.forward
+            vars(layer).pop("forward", None)
+            vars(layer).pop("forward_propagation", None)
     return ((path, layer, seen[id(layer)]) for path, layer in among if id(layer) in seen)
 
 

@@ -50,7 +50,7 @@ class ActivationLayer(Layer):
         )
         # In a network a number too small for a float is no error: here neither.
         self.f, self.f_prime = (f, f_prime) if self._network_ref is not None else (quiet(f), quiet(f_prime))
-        self.chain = ops.twin(backend, self.kernels, activations.chain)
+        self.chain = ops.implementation(backend, self.kernels, activations.chain)
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
         return input_shape

@@ -7,11 +7,11 @@ from portnn import activations
 from portnn.layers.activation import ActivationLayer
 from portnn.layers.conv import ConvLayer
 from portnn.layers.fc import FCLayer
+from portnn.ops import _portable
 
 Array = Any
 # Those whose derivative follows from Y alone: X, which is never written out, is not needed on the way back.
 PAIRS = ((activations.relu, activations.relu_prime), (activations.tanh, activations.tanh_prime))
-TWINS = ("ops.biased", "activations.chain")
 
 
 class Joined:
@@ -49,8 +49,8 @@ class Joined:
 
 
 def join(layers: Sequence[Any], backend: Any, kernels: str) -> list[Any]:
-    """The chain with such neighbours joined, where the backend has the twins for it; with ``"portable"`` as it is."""
-    if kernels == "portable" or not all(name in backend.faster for name in TWINS):
+    """The chain with such neighbours joined where the backend has fast versions; with ``"portable"`` as it is."""
+    if kernels == "portable" or any(backend.implementation(f) is f for f in (_portable.biased, activations.chain)):
         return list(layers)
     chain: list[Any] = []
     for layer in layers:

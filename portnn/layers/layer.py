@@ -332,7 +332,7 @@ class Layer:
     def _bind(self, backend: Backend) -> None:
         """Looks up what the layer calculates with on ``backend``, where its arrays lie already."""
         self.backend, self.xp, self.device_dtype = backend, backend.xp, device_dtype(backend, self.dtype)
-        self.ops = ops.bind(backend, self.kernels if isinstance(self.kernels, str) else "auto", self.dtype)
+        self.ops = ops.bind(backend, self.kernels if isinstance(self.kernels, str) else "auto")
 
     def accept(self, X: Array) -> Array:
         """Returns X as an array of the layer's backend and dtype; a layer that stands alone is built to suit X."""

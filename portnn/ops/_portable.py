@@ -192,66 +192,18 @@ def _total_along(x: Array, axis: int, *, xp: Any) -> Array:
 # -- functions -------------------------------------------------------------------------------------------------------
 
 
-def affine(x: Array, weights: Array, bias: Array | None = None, activation: Any = None, *, xp: Any, ops: Any) -> Array:
-    """Y = f(X W + B) on the last axis of X (..., n), with W (n, m) and B (1, m) or None; f as in ``biased``."""
-    y = xp.matmul(x if x.ndim == 2 else rows(x, xp=xp), weights)
-    if bias is not None:
-        y = ops.biased(y, bias, activation)
-    return y if x.ndim == 2 else xp.reshape(y, (*x.shape[:-1], weights.shape[-1]))
-
-
 def rows(x: Array, *, xp: Any) -> Array:
     """The vectors on the last axis of (..., n) as the rows of a matrix (M, n)."""
     return x if x.ndim == 2 else xp.reshape(x, (-1, x.shape[-1]))
 
 
-def column_sums(x: Array, *, xp: Any, ops: Any) -> Array:
-    """The sum of the rows of a matrix (M, n), (1, n)."""
-    return x if x.shape[0] == 1 else ops.total(x, 0, True)
-
-
 def biased(product: Array, bias: Array, activation: Any = None, *, xp: Any) -> Array:
     """Y = f(product + bias), f an elementwise function or None. ``product`` is the caller's to give away.
 
-    A twin may write into it, and knows ``tanh`` and ``relu`` of portnn's by name; no others are given to it.
+    A fast version may write into it, and knows ``tanh`` and ``relu`` of portnn's by name; it is given no others.
     """
     y = product + bias
     return y if activation is None else activation(y)
-
-
-def normalize(
-    x: Array, axes: tuple[int, ...], epsilon: float, *, xp: Any, ops: Any
-) -> tuple[Array, Array, Array, Array]:
-    """Z = S (X - mean), S = 1 / sqrt(variance + epsilon), mean and variance over ``axes``; all four.
-
-    The last three keep these axes, with length 1. The mean is rounded, and where the numbers differ by less than its
-    last place, X - mean would be nothing but that: so the mean of X - mean is taken off as well.
-    """
-    n = float(max(1, prod(x.shape[axis] for axis in axes)))
-    mean = ops.total(x, axes, True) / n
-    z = x - mean
-    rest = ops.total(z, axes, True) / n
-    z = z - rest
-    variance = ops.total(z * z, axes, True) / n
-    scale = 1.0 / xp.sqrt(variance + epsilon)
-    return z * scale, scale, mean + rest, variance
-
-
-def normalize_backward(dz: Array, z: Array, scale: Array, axes: tuple[int, ...], *, ops: Any) -> Array:
-    """dE/dX for dE/dZ: what is left of it once its share along the mean and along Z is taken off, times S."""
-    n = float(max(1, prod(z.shape[axis] for axis in axes)))
-    mean = ops.total(dz, axes, True) / n
-    along = ops.total(dz * z, axes, True) / n
-    return scale * (dz - mean - z * along)
-
-
-def dropout(
-    x: Array, key: tuple[int, int], step: Any, threshold: int, scale: float, *, xp: Any, ops: Any
-) -> tuple[Array, Array]:
-    """X * M and M: ``scale`` where the random word of 32 bits is ``threshold`` at least, else 0."""
-    words = ops.random_bits(key, step, prod(x.shape))
-    mask = xp.astype(xp.reshape(words >= threshold, x.shape), x.dtype) * scale
-    return x * mask, mask
 
 
 def one_hot(labels: Array, classes: int, dtype: Any, *, xp: Any) -> Array:

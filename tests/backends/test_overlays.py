@@ -16,19 +16,17 @@ import pytest
 
 from portnn import activations, training
 from portnn.backend import BUILT_IN, STANDARD, Backend, thin_namespace
-from portnn.ops import Ops, _convolution, _portable
+from portnn.ops import Ops, _composed, _convolution, _portable
 from portnn_cupy.graph import Driver
 from portnn_cupy.kernels import source
-from portnn_cupy.philox import PHILOX
 
 BACKENDS = Path(__file__).parents[2] / "backends"
 FILES = sorted(BACKENDS.rglob("*.py"))
-GIVEN = {"xp", "ops", "plain"}  # parameters that ``ops.bind`` fills in
+BOUND = {"xp", "ops"}  # parameters of a portable routine that ``ops.bind`` fills in
 EXTRAS = {"memory", "release"}  # what a backend offers beyond the contract
-DTYPES = {"float32", "float64"}
 FUNCTIONS = {name for name, f in vars(activations).items() if inspect.isfunction(f) and not name.startswith("_")}
 # Tables looked up by the name of an activation, of a derivative, of a dtype.
-ACTIVATIONS, PRIMES = {"KINDS", "ALONG_ROWS", "EACH_ROW"}, {"CHAINS", "_CHAINS"}
+ACTIVATIONS, PRIMES = {"KINDS", "_ALONG_ROWS", "_EACH_ROW"}, {"CHAINS", "_CHAINS"}
 DTYPE_TABLES = {"KINDS_OF_ROWS", "REALS", "ROUTINES"}
 
 
@@ -36,7 +34,7 @@ def faults(path, text):
     """What is wrong with the names in the source of one file of a backend."""
     tree = ast.parse(text)
     checks = (
-        twins,
+        fast_versions,
         launches,
         namespaces,
         tables,
@@ -71,65 +69,121 @@ def keys_of(value):
     return [key.value if isinstance(key, ast.Constant) else ast.unparse(key) for key in value.keys]
 
 
-# -- twins -------------------------------------------------------------------------------------------------------------
+# -- fast versions -----------------------------------------------------------------------------------------------------
+
+# Modules that mirror none of the library's. One whose name is neither here nor there would be passed over in silence.
+HELPERS = {
+    "portnn_cupy": {"availability", "blas", "copies", "cupy_backend", "driver", "graph", "kernels", "launch", "philox"},
+    "portnn_numpy": {"blas", "layout", "memory", "namespace", "numpy_backend"},
+    "portnn_numpy/compiled": {"jit", "troubles", "vectors"},
+}
 
 
-def twins(path, tree):
-    for name, value in assigned(tree):
-        if name == "TWINS" and isinstance(value, ast.Dict):
-            for key, given in zip(keys_of(value), value.values, strict=True):
-                portable = named(key)
-                if portable is None:
-                    yield f"{key} names no function of portnn"
-                else:
-                    yield from differences(key, portable, given, functions_of(tree))
+def fast_versions(path, tree):
+    """Each public function of a module that mirrors one of the library's has a namesake there, of the same signature."""
+    name = path.stem
+    if name == "__init__" or name.startswith("_"):
+        yield from leaving(path, tree, helpers_only=True)
+        return
+    is_helper = name in HELPERS[path.parent.relative_to(BACKENDS).as_posix()]
+    library = namesakes(name)
+    if is_helper or library is None:
+        if not is_helper:
+            yield f"{name}.py mirrors no module of portnn"
+        yield from leaving(path, tree, helpers_only=True)
+        return
+    for key, given in public(defined(path, tree)):
+        portable = library.get(key)
+        if isinstance(given, str):  # imported: what is no namesake is a helper
+            if portable is None:
+                continue
+            there = BACKENDS / given.replace(".", "/")
+            given = functions_of(ast.parse(there.with_suffix(".py").read_text())).get(key)
+            if given is None:
+                yield f"{key} is imported from where it is not"
+                continue
+        if portable is None:
+            yield f"portnn.{name} has no {key}"
+        elif isinstance(given, ast.Attribute):  # one of the array library's own, np.tanh
+            if not hasattr({"np": np}[given.value.id], given.attr):
+                yield f"{key}: {ast.unparse(given)} does not exist"
+        else:
+            yield from differences(key, portable, given)
+    yield from leaving(path, tree, helpers_only=False)
 
 
-def named(key):
-    """The portable function of that name, or None: found as ``ops.bind`` and ``ops.twin`` look it up."""
-    if key.startswith("ops."):
-        name, _, dtype = key.removeprefix("ops.").partition(":")
-        if name not in Ops._fields or (":" in key and dtype not in DTYPES):
-            return None
-        return getattr(_convolution, name, None) or getattr(_portable, name)
-    parts = key.split(".")
-    for cut in range(len(parts) - 1, 0, -1):
-        try:
-            thing = importlib.import_module(".".join(["portnn", *parts[:cut]]))
-        except ModuleNotFoundError:
+@cache
+def namesakes(name):
+    """The functions of one of the library's modules, methods by ``Class.method``; None where there is no such module."""
+    if name == "ops":
+        return {
+            n: getattr(_convolution, n, None) or getattr(_composed, n, None) or getattr(_portable, n)
+            for n in Ops._fields
+        }
+    if importlib.util.find_spec(f"portnn.{name}") is None:
+        return None
+    module = importlib.import_module(f"portnn.{name}")
+    found = {}
+    for key, thing in vars(module).items():
+        if getattr(thing, "__module__", None) != module.__name__:
             continue
-        for part in parts[cut:]:
-            thing = getattr(thing, part, None)
-        own = thing is not None and f"{thing.__module__.removeprefix('portnn.')}.{thing.__qualname__}"
-        return thing if own == key and inspect.isfunction(thing) else None
-    return None
+        if inspect.isfunction(thing):
+            found[key] = thing
+        elif inspect.isclass(thing):
+            found |= {f"{key}.{m}": f for m, f in vars(thing).items() if inspect.isfunction(f)}
+    return found
 
 
-def differences(key, portable, given, functions):
-    if isinstance(given, ast.Attribute):  # one of the library's own, np.tanh
-        library = {"np": np}.get(given.value.id)
-        if library is not None and not hasattr(library, given.attr):
-            yield f"{key}: {ast.unparse(given)} does not exist"
-        return
-    twin = functions.get(getattr(given, "id", None))
-    if twin is None:
-        yield f"{key}: {ast.unparse(given)} is not a function of this file"
-        return
+def defined(path, tree):
+    """What a module defines in public: functions, methods, other names for a function; imports as a string."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            yield node.name, node
+        elif isinstance(node, ast.ClassDef):
+            yield from ((f"{node.name}.{m.name}", m) for m in node.body if isinstance(m, ast.FunctionDef))
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Attribute) and node.targets[0].id.islower():
+            yield node.targets[0].id, node.value
+        elif isinstance(node, ast.ImportFrom) and node.module.startswith("portnn_"):
+            yield from ((alias.asname or alias.name, node.module) for alias in node.names)
+
+
+def public(named):
+    return ((key, given) for key, given in named if not key.startswith("_"))
+
+
+def differences(key, portable, given):
     theirs = [
         (p.name, p.default is not p.empty)
         for p in inspect.signature(portable).parameters.values()
-        if p.name not in GIVEN
+        if p.name not in BOUND
     ]
-    arguments = twin.args.posonlyargs + twin.args.args
-    optional = [False] * (len(arguments) - len(twin.args.defaults)) + [True] * len(twin.args.defaults)
-    mine = [(a.arg, o) for a, o in zip(arguments, optional, strict=True) if a.arg not in GIVEN]
+    arguments = given.args.posonlyargs + given.args.args
+    optional = [False] * (len(arguments) - len(given.args.defaults)) + [True] * len(given.args.defaults)
+    mine = [(a.arg, o) for a, o in zip(arguments, optional, strict=True)]
     if "." in portable.__qualname__:  # a method: the object comes first, under a name that says what it is
         theirs, mine = theirs[1:], mine[1:]
+        if [ast.unparse(d) for d in given.decorator_list] != ["staticmethod"]:
+            yield f"{key} is no staticmethod"
     if theirs != mine:
-        yield f"{key} takes {theirs}, its twin {mine}"
-    for a in twin.args.kwonlyargs:
-        if a.arg not in GIVEN:
-            yield f"{key}: nobody gives its twin {a.arg}"
+        yield f"{key} takes {theirs}, its fast version {mine}"
+    for a in given.args.kwonlyargs:
+        yield f"{key}: nobody gives its fast version {a.arg}"
+
+
+def leaving(path, tree, helpers_only):
+    """``NotImplemented`` is said by a fast version itself, which is how it is known to leave cases; by no helper."""
+    for node in tree.body:
+        functions = node.body if isinstance(node, ast.ClassDef) else [node]
+        for function in functions:
+            helper = helpers_only or getattr(function, "name", "_").startswith("_")
+            says = any(isinstance(n, ast.Name) and n.id == "NotImplemented" for n in ast.walk(function))
+            inner = [
+                n for n in ast.walk(function) if isinstance(n, (ast.FunctionDef, ast.Lambda)) and n is not function
+            ]
+            if says and helper:
+                yield f"{function.name} says NotImplemented, but is no fast version: nobody would see it"
+            if any(isinstance(n, ast.Name) and n.id == "NotImplemented" for i in inner for n in ast.walk(i)):
+                yield f"{function.name} says NotImplemented within a function of its own: nobody would see it"
 
 
 # -- kernels -----------------------------------------------------------------------------------------------------------
@@ -137,7 +191,7 @@ def differences(key, portable, given, functions):
 
 @cache
 def kernels():
-    return set(re.findall(r"^KERNEL void (\w+)\(", source("float", PHILOX), re.MULTILINE))
+    return set(re.findall(r"^KERNEL void (\w+)\(", source("float"), re.MULTILINE))
 
 
 def launches(path, tree):
@@ -255,9 +309,7 @@ def backend_classes(path, tree):
         for name in ("name", "xp", "device"):
             if name not in made:
                 yield f"{node.name} sets no {name}"
-        if "faster" not in made | set(methods):
-            yield f"{node.name} sets no faster"
-        for name in ("asarray", "to_numpy", "owns", "describe"):
+        for name in ("asarray", "to_numpy", "owns", "describe", "implementation"):
             if name not in methods:
                 yield f"{node.name} leaves {name} to the plain backend, which is slow"
 
@@ -310,89 +362,125 @@ def test_what_is_read_is_there():
     """The tests above mean nothing if they read nothing."""
     trees = {path: ast.parse(path.read_text()) for path in FILES}
     found = {name for tree in trees.values() for name, value in assigned(tree) if isinstance(value, ast.Dict)}
-    assert found >= {"TWINS"} | ACTIVATIONS | PRIMES | DTYPE_TABLES
+    assert found >= ACTIVATIONS | PRIMES | DTYPE_TABLES
     counts = [sum(len(list(calls_of(tree, name))) for tree in trees.values()) for name in ("launch", "thin_namespace")]
     assert counts[0] > 20
     assert counts[1] == len(BUILT_IN)
     assert len(kernels()) > 20
-    tables = [v for tree in trees.values() for name, v in assigned(tree) if name == "TWINS" and isinstance(v, ast.Dict)]
-    assert len(tables) >= 8
-    assert sum(len(table.keys) for table in tables) > 50
+    assert {path.stem for path in FILES} >= {"ops", "activations", "losses", "optimizers", "training", "feed"}
+    found = [key for path, tree in trees.items() if namesakes_of(path) for key, _ in public(defined(path, tree))]
+    assert len(found) > 50
+    assert {"total", "tanh", "SGD.update", "convolution", "rows", "tally"} <= set(found)
+    assert sum("NotImplemented" in path.read_text() for path in FILES) >= 8
+
+
+def namesakes_of(path):
+    is_private = path.stem.startswith("_")
+    return (
+        None
+        if is_private or path.stem in HELPERS[path.parent.relative_to(BACKENDS).as_posix()]
+        else namesakes(path.stem)
+    )
 
 
 # File, what stands there, what it is misspelt to, a word of the fault.
 MISSPELT = [
-    ("portnn_cupy/twins.py", '"ops.patches": patches', '"ops.patch": patches', "ops.patch names no function"),
-    ("portnn_cupy/twins.py", '"ops.dropout": dropout', '"ops.dropout:float16": dropout', "names no function"),
-    ("portnn_cupy/twins.py", '"activations.chain"', '"activation.chain"', "names no function"),
-    ("portnn_cupy/twins.py", '"activations.chain"', '"activations.chains"', "names no function"),
-    ("portnn_cupy/twins.py", '"feed.rows"', '"feed.row"', "names no function"),
-    ("portnn_cupy/twins.py", '"training.tally"', '"trainings.tally"', "names no function"),
-    ("portnn_cupy/twins.py", '"losses.mse_prime"', '"losses.mse_prim"', "names no function"),
-    ("portnn_cupy/twins.py", '"optimizers.SGD.update"', '"optimizers.Sgd.update"', "names no function"),
-    ("portnn_cupy/twins.py", '"optimizers.Adam.update"', '"optimizers.Adam.updat"', "names no function"),
-    ("portnn_cupy/twins.py", '"optimizers.Adam.update"', '"optimizers.AdamW.update"', "names no function"),
-    ("portnn_cupy/twins.py", '"ops.fold": fold', '"ops.fold": folds', "is not a function of this file"),
-    ("portnn_cupy/twins.py", "def fold(parts: list[Array], plan", "def fold(part: list[Array], plan", "ops.fold takes"),
+    ("portnn_cupy/ops.py", "def patches(", "def patch(", "portnn.ops has no patch"),
+    ("portnn_cupy/ops.py", "def fold(parts: list[Array], plan", "def fold(part: list[Array], plan", "fold takes"),
+    ("portnn_cupy/ops.py", "def max_pool(x: Array, plan: Any)", "def max_pool(plan: Any, x: Array)", "max_pool takes"),
     (
-        "portnn_cupy/twins.py",
-        "def max_pool(x: Array, plan: Any)",
-        "def max_pool(plan: Any, x: Array)",
-        "max_pool takes",
+        "portnn_cupy/ops.py",
+        "def patches(x: Array, plan: Any, groups: int = 1",
+        "def patches(x: Array, plan: Any, groups: int",
+        "patches takes",
     ),
     (
-        "portnn_cupy/twins.py",
-        "plan: Any, groups: int = 1) -> list",
-        "plan: Any, groups: int) -> list",
-        "ops.patches takes",
+        "portnn_cupy/ops.py",
+        "def max_pool(x: Array, plan: Any",
+        "def max_pool(x: Array, plan: Any, *, plain: Any",
+        "nobody gives",
     ),
-    ("portnn_cupy/twins.py", "y_pred: Array, *, plain: Any", "y_pred: Array, *, plan: Any", "nobody gives"),
+    ("portnn_cupy/activations.py", "def chain(", "def chains(", "portnn.activations has no chains"),
+    ("portnn_cupy/feed.py", "def rows(", "def row(", "portnn.feed has no row"),
+    ("portnn_cupy/training.py", "def tally(", "def taly(", "portnn.training has no taly"),
+    ("portnn_cupy/losses.py", "def mse_prime(", "def mse_prim(", "portnn.losses has no mse_prim"),
+    ("portnn_cupy/optimizers.py", "class SGD:", "class Sgd:", "portnn.optimizers has no Sgd.update"),
+    ("portnn_cupy/optimizers.py", "class Adam:", "class AdamW:", "portnn.optimizers has no AdamW.update"),
+    ("portnn_cupy/optimizers.py", "def update(adam", "def updat(adam", "has no Adam.updat"),
     (
-        "portnn_cupy/twins.py",
-        "def sgd_update(sgd: Any, parameters",
-        "def sgd_update(sgd: Any, weights",
+        "portnn_cupy/optimizers.py",
+        "def update(sgd: Any, parameters",
+        "def update(sgd: Any, weights",
         "SGD.update takes",
     ),
-    ("portnn_cupy/twins.py", 'launch("biased"', 'launch("biasd"', "no kernel 'biasd'"),
-    ("portnn_cupy/twins.py", 'launch(f"rows_', 'launch(f"row_', "no kernel f'row_"),
-    ("portnn_cupy/twins.py", '_pool("max_pool"', '_pool("maxpool"', "no kernel 'maxpool'"),
-    ("portnn_cupy/twins.py", '_each_difference("squares"', '_each_difference("square"', "no kernel 'square'"),
+    (
+        "portnn_cupy/optimizers.py",
+        "class SGD:\n    @staticmethod",
+        "class SGD:\n    @classmethod",
+        "is no staticmethod",
+    ),
+    (
+        "portnn_cupy/losses.py",
+        "def _are_alike(y_true: Array, y_pred: Array) -> bool:\n",
+        "def _are_alike(y_true: Array, y_pred: Array) -> bool:\n    return NotImplemented\n",
+        "_are_alike says NotImplemented",
+    ),
+    (
+        "portnn_numpy/layout.py",
+        "    return channels_first(x)",
+        "    return NotImplemented",
+        "channels_last says NotImplemented",
+    ),
+    (
+        "portnn_cupy/losses.py",
+        "        return NotImplemented\n",
+        "        return (lambda: NotImplemented)()\n",
+        "within a function of its own",
+    ),
+    ("portnn_cupy/ops.py", 'launch("biased"', 'launch("biasd"', "no kernel 'biasd'"),
+    ("portnn_cupy/feed.py", 'launch(f"rows_', 'launch(f"row_', "no kernel f'row_"),
+    ("portnn_cupy/ops.py", '_pool("max_pool"', '_pool("maxpool"', "no kernel 'maxpool'"),
+    ("portnn_cupy/losses.py", '_each_difference("squares"', '_each_difference("square"', "no kernel 'square'"),
+    ("portnn_cupy/copies.py", 'launch("copy_all"', 'launch("copyall"', "no kernel 'copyall'"),
     ("portnn_cupy/philox.py", 'launch("philox_bits"', 'launch("philox_bit"', "no kernel 'philox_bit'"),
-    ("portnn_cupy/twins.py", '{None: 0, "relu": 1', '{None: 0, "rely": 1', "no activation rely"),
-    ("portnn_cupy/twins.py", '"tanh_prime": 2', '"tanh_prim": 2', "no derivative tanh_prim"),
-    ("portnn_cupy/twins.py", '"tanh_prime": 2', '"tanh": 2', "no derivative tanh"),
-    ("portnn_cupy/twins.py", '{"uint8": "byte"', '{"uint08": "byte"', "no dtype uint08"),
-    ("portnn_cupy/twins.py", '== "portnn.activations"', '== "portnn.activation"', "no module portnn.activation"),
+    ("portnn_cupy/ops.py", '{None: 0, "relu": 1', '{None: 0, "rely": 1', "no activation rely"),
+    ("portnn_cupy/activations.py", '"tanh_prime": 2', '"tanh_prim": 2', "no derivative tanh_prim"),
+    ("portnn_cupy/activations.py", '"tanh_prime": 2', '"tanh": 2', "no derivative tanh"),
+    ("portnn_cupy/feed.py", '{"uint8": "byte"', '{"uint08": "byte"', "no dtype uint08"),
+    ("portnn_cupy/activations.py", '== "portnn.activations"', '== "portnn.activation"', "no module portnn.activation"),
     ("portnn_cupy/launch.py", '"float32": "float"', '"single": "float"', "no dtype single"),
     ("portnn_cupy/blas.py", '{"float32": ("cublasSgemm', '{"flot32": ("cublasSgemm', "no dtype flot32"),
-    ("portnn_numpy/elementwise.py", '"relu_prime": _chain_relu', '"relu_": _chain_relu', "no derivative relu_"),
-    ("portnn_numpy/elementwise.py", '__name__ == "relu"', '__name__ == "Relu"', "no activation Relu"),
-    ("portnn_numpy/elementwise.py", "np.tanh,", "np.tan_h,", "np.tan_h does not exist"),
-    ("portnn_numpy/elementwise.py", '"ops.biased"', '"ops.bias"', "ops.bias names no function"),
-    ("portnn_numpy/updates.py", '"optimizers.RMSprop.update"', '"optimizers.RMSProp.update"', "names no function"),
-    ("portnn_numpy/images.py", '"ops.columns"', '"ops.colums"', "names no function"),
-    ("portnn_numpy/compiled/elementwise.py", '"activations.chain"', '"activations.chian"', "names no function"),
+    ("portnn_numpy/activations.py", '"relu_prime": _chain_relu', '"relu_": _chain_relu', "no derivative relu_"),
+    ("portnn_numpy/ops.py", '__name__ == "relu"', '__name__ == "Relu"', "no activation Relu"),
+    ("portnn_numpy/activations.py", "tanh = np.tanh", "tanh = np.tan_h", "np.tan_h does not exist"),
+    ("portnn_numpy/activations.py", "tanh = np.tanh", "tan = np.tanh", "portnn.activations has no tan"),
     (
-        "portnn_numpy/compiled/elementwise.py",
-        'ALONG_ROWS = {None: _add, "relu"',
-        'ALONG_ROWS = {None: _add, "re"',
+        "portnn_numpy/ops.py",
+        "from portnn_numpy.namespace import total",
+        "from portnn_numpy.layout import total",
+        "imported from where",
+    ),
+    ("portnn_numpy/ops.py", "def biased(", "def bias(", "portnn.ops has no bias"),
+    ("portnn_numpy/ops.py", "def columns(", "def colums(", "portnn.ops has no colums"),
+    ("portnn_numpy/optimizers.py", "class RMSprop:", "class RMSProp:", "has no RMSProp.update"),
+    ("portnn_numpy/training.py", "def tally(", "def tallies(", "portnn.training has no tallies"),
+    ("portnn_numpy/compiled/activations.py", "def chain(", "def chian(", "portnn.activations has no chian"),
+    (
+        "portnn_numpy/compiled/ops.py",
+        '_ALONG_ROWS = {None: loops.add, "relu"',
+        '_ALONG_ROWS = {None: loops.add, "re"',
         "no activation re",
     ),
-    ("portnn_numpy/compiled/pooling.py", '"ops.avg_pool"', '"ops.mean_pool"', "names no function"),
-    ("portnn_numpy/compiled/convolution.py", '"ops.convolution"', '"ops.convolutions"', "names no function"),
-    (
-        "portnn_numpy/compiled/updates.py",
-        '"optimizers.AdaGrad.update"',
-        '"optimizers.Adagrad.update"',
-        "names no function",
-    ),
+    ("portnn_numpy/compiled/ops.py", "def avg_pool(", "def mean_pool(", "portnn.ops has no mean_pool"),
+    ("portnn_numpy/compiled/ops.py", "def convolution(", "def convolutions(", "portnn.ops has no convolutions"),
+    ("portnn_numpy/compiled/optimizers.py", "class AdaGrad:", "class Adagrad:", "has no Adagrad.update"),
     ("portnn_cupy/cupy_backend.py", "clip=clip", "clipped=clip", "the standard has no clipped"),
     ("portnn_numpy/numpy_backend.py", "matmul=namespace", "matmull=namespace", "the standard has no matmull"),
     ("portnn_cupy/cupy_backend.py", "def to_numpy(", "def to_nunpy(", "CupyBackend.to_nunpy is no member"),
     ("portnn_cupy/cupy_backend.py", "def synchronize(", "def synchronise(", "synchronise is no member"),
     ("portnn_cupy/cupy_backend.py", "def random_bits(self, key", "def random_bits(self, keys", "random_bits takes"),
     ("portnn_cupy/cupy_backend.py", "def __hash__", "def __hsh__", "__hsh__ is no member"),
-    ("portnn_cupy/cupy_backend.py", "self.faster =", "self.fast =", "sets no faster"),
+    ("portnn_cupy/cupy_backend.py", "def implementation(", "def implementations(", "leaves implementation to"),
     ("portnn_cupy/cupy_backend.py", 'self.name = "gpu"', 'self.names = "gpu"', "sets no name"),
     ("portnn_numpy/numpy_backend.py", "def owns(", "def own(", "NumpyBackend.own is no member"),
     ("portnn_numpy/numpy_backend.py", "def describe(", "def descripe(", "descripe is no member"),
@@ -412,6 +500,13 @@ def test_a_misspelt_name_is_found(file, right, wrong, words):
     assert right in text
     found = faults(path, text.replace(right, wrong))
     assert any(words in fault for fault in found), found
+
+
+@pytest.mark.parametrize("name", ["optimizer.py", "compiled/losess.py"])
+def test_a_module_that_mirrors_nothing_is_found(name):
+    assert any(
+        "mirrors no module" in fault for fault in faults(BACKENDS / "portnn_numpy" / name, "def f():\n    pass\n")
+    )
 
 
 def test_a_namespace_takes_no_replacement_that_the_standard_does_not_have():

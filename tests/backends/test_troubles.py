@@ -1,7 +1,7 @@
 """Numba's own troubles: none ends a training, none is passed over in silence, and hints name what pip finds."""
 
 import ast
-import inspect
+import importlib
 import json
 import os
 import pickle
@@ -14,15 +14,13 @@ import numpy as np
 import pytest
 
 import portnn
-from portnn import ops
-from portnn_numpy import compiled, numpy_backend
+from portnn import activations, ops
+from portnn_numpy import compiled
 from portnn_numpy.compiled import troubles
 from portnn_numpy.numpy_backend import NumpyBackend
 
 ROOT = Path(__file__).parents[2]
-needs_numba = pytest.mark.skipif(
-    isinstance(compiled.load(), Exception), reason=f"Numba cannot be used: {compiled.load()!r}"
-)
+needs_numba = pytest.mark.skipif(compiled.trouble() is not None, reason=f"Numba cannot be used: {compiled.trouble()!r}")
 
 # One loop is compiled, in a process of its own; what is said, and what is calculated, comes back.
 PROGRAM = """
@@ -37,7 +35,7 @@ optimizer, cpu = portnn.AdaGrad(0.1), portnn.get_backend("cpu")
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     for _ in range(3):
-        update = ops.twin(cpu, "auto", portnn.AdaGrad.update)
+        update = ops.implementation(cpu, "auto", portnn.AdaGrad.update)
         (found,), _ = update(optimizer, [w], [g], optimizer.slots([w]), (0.1,))
 (expected,), _ = optimizer.update([w], [g], optimizer.slots([w]), (0.1,))
 said = [str(c.message) for c in caught if issubclass(c.category, compiled.CompiledLoopsWarning)]
@@ -187,7 +185,7 @@ numba.core.dispatcher.Dispatcher.compile = refuse
 def test_numba_compiles_nothing():
     said, info = run(REFUSES)
     assert said == [
-        "NumPy, which is slower, takes the place of adagrad_update: Numba could not compile a loop "
+        "NumPy, which is slower, takes the place of the compiled loop squares: Numba could not compile a loop "
         "(ValueError: LLVM does not like it)"
     ]
     assert re.fullmatch(r"not used: Numba [\w.]+ does not compile here \(ValueError: LLVM does not like it\)", info)
@@ -226,26 +224,37 @@ def afresh(monkeypatch):
 MISSING = ModuleNotFoundError("No module named 'numba'", name="numba")
 
 
+def uses_loops(backend):
+    """Whether a compiled function stands before NumPy's."""
+    return backend.implementation(activations.tanh) is not np.tanh
+
+
 def test_a_missing_numba_is_told_to_those_who_asked_for_it(monkeypatch, afresh):
-    monkeypatch.setattr(compiled, "load", lambda: MISSING)
-    assert dict(NumpyBackend().faster) == dict(NumpyBackend(compile=False).faster)
+    monkeypatch.setattr(compiled, "trouble", lambda: MISSING)
+    assert not uses_loops(NumpyBackend())
     with pytest.warns(compiled.CompiledLoopsWarning, match="Numba is not installed; python -m pip install numba"):
-        assert dict(NumpyBackend(compile=True).faster) == dict(NumpyBackend(compile=False).faster)
-    NumpyBackend(compile=True).faster  # noqa: B018 - said once in a process
+        assert not uses_loops(NumpyBackend(compile=True))
+    uses_loops(NumpyBackend(compile=True))  # said once in a process
 
 
 def test_where_it_is_not_wanted_nothing_is_said(monkeypatch, afresh):
-    monkeypatch.setattr(compiled, "load", lambda: ImportError("Numba needs NumPy 2.0 or less"))
-    assert dict(NumpyBackend(compile=False).faster) == numpy_backend.TWINS
+    monkeypatch.setattr(compiled, "trouble", lambda: ImportError("Numba needs NumPy 2.0 or less"))
+    assert not uses_loops(NumpyBackend(compile=False))
     with pytest.warns(compiled.CompiledLoopsWarning, match="Numba needs NumPy 2.0 or less"):
-        NumpyBackend().faster  # noqa: B018
+        uses_loops(NumpyBackend())
+
+
+@needs_numba
+def test_with_numba_they_are_used():
+    assert uses_loops(NumpyBackend())
 
 
 def network(backend, optimizer):
-    """One that calls every compiled twin."""
+    """One that calls every compiled function."""
     chain = [
         portnn.ConvLayer((12, 12, 4), (3, 3), 6),
         portnn.ActivationLayer("tanh"),
+        portnn.AvgPoolLayer(2, stride=1, padding="same"),
         portnn.MaxPoolLayer(2),
         portnn.ConvLayer((5, 5, 6), (3, 3), 8, groups=2),
         portnn.ActivationLayer("relu"),
@@ -262,57 +271,96 @@ def network(backend, optimizer):
     return net
 
 
-OPTIMIZERS = {
-    "optimizers.SGD.update": portnn.SGD(0.01, momentum=0.9),
-    "optimizers.AdaGrad.update": portnn.AdaGrad(0.01),
-    "optimizers.RMSprop.update": portnn.RMSprop(0.01),
-    "optimizers.Adam.update": portnn.Adam(0.01),
+# Each loop, and the optimizer that needs it.
+LOOPS = {
+    "_convolution._gather": None,
+    "_convolution.gradient_sums": None,
+    "_pooling.largest_of": None,
+    "_pooling.largest_backward": None,
+    "_pooling.mean_of": None,
+    "_pooling.mean_backward": None,
+    "_activations.add_relu": None,
+    "_activations.add_each_tanh": None,
+    "_activations.tanh_all": None,
+    "_activations.tanh_chain": None,
+    "_activations.relu_chain": None,
+    "optimizers._momentum": portnn.SGD(0.01, momentum=0.9),
+    "optimizers._nesterov": portnn.SGD(0.01, momentum=0.9, nesterov=True),
+    "optimizers._squares": portnn.AdaGrad(0.01),
+    "optimizers._adam": portnn.Adam(0.01),
 }
-TABLE = [] if isinstance(compiled.load(), Exception) else list(compiled.load())
 
 
-@pytest.mark.parametrize("name", TABLE)
-def test_the_numpy_twin_of_each_compiled_one_takes_its_place(monkeypatch, afresh, name):
-    from portnn_numpy.compiled.jit import LoopError
+def loop_of(name):
+    module, _, loop = name.partition(".")
+    return getattr(importlib.import_module(f"portnn_numpy.compiled.{module}"), loop)
 
-    backend, calls = NumpyBackend(), []
-    twin = inspect.unwrap(backend.faster[name])
 
-    def broken(*arguments, **named):
-        calls.append(name)
-        raise LoopError("Numba could not compile a loop (of this test)")
+@pytest.fixture
+def nothing_lost(monkeypatch, afresh):
+    """No loop has failed to compile yet; of those that do here, nothing is left behind."""
+    from portnn_numpy.compiled import jit
 
-    broken.__signature__, broken.__name__ = inspect.signature(twin), twin.__name__
-    numpys = compiled.NUMPYS | {"ops.convolution_gradient": compiled._convolution_gradient}
-    guarded = compiled._guarded(name, broken, numpys.get(name))
-    monkeypatch.setattr(backend, "faster", {**backend.faster, name: guarded}, raising=False)
-    optimizer = OPTIMIZERS.get(name, OPTIMIZERS["optimizers.SGD.update"])
-    net, expected = network(backend, optimizer), network(NumpyBackend(compile=False), optimizer)
+    monkeypatch.setattr(jit, "_lost", set())
+
+
+def refuse(monkeypatch, loop, calls):
+    """Has Numba fail at a loop, as if for the first time."""
+    from portnn_numpy.compiled import jit
+
+    plain_ran = jit.ran
+
+    def ran(one, *arguments):
+        if one is not loop:
+            return plain_ran(one, *arguments)
+
+        def broken(*arguments):
+            calls.append(arguments)
+            raise jit.LoopError("Numba could not compile a loop (of this test)")
+
+        broken.__name__ = loop.__name__
+        stand_in = stand_ins.setdefault(one, broken)
+        return plain_ran(stand_in, *arguments)
+
+    stand_ins = {}
+    for module in ("activations", "ops", "optimizers", "_convolution"):
+        monkeypatch.setattr(importlib.import_module(f"portnn_numpy.compiled.{module}"), "ran", ran)
+
+
+@needs_numba
+@pytest.mark.parametrize("name", LOOPS)
+def test_numpys_function_takes_the_place_of_each_compiled_one(monkeypatch, nothing_lost, name):
+    loop, calls = loop_of(name), []
+    refuse(monkeypatch, loop, calls)
+    optimizer = LOOPS[name] or portnn.SGD(0.01, momentum=0.9)
+    net, expected = network(NumpyBackend(), optimizer), network(NumpyBackend(compile=False), optimizer)
     x = np.random.default_rng(0).standard_normal((64, 12, 12, 4)).astype("float32")
     y = np.random.default_rng(1).standard_normal((64, 4)).astype("float32")
-    with pytest.warns(compiled.CompiledLoopsWarning, match=f"takes the place of {twin.__name__}: ") as caught:
+    words = f"takes the place of the compiled loop {loop.__name__.strip('_')}: "
+    with pytest.warns(compiled.CompiledLoopsWarning, match=words) as caught:
         net.fit(x, y, epochs=3, batch_size=32, verbose=0)
     assert len(caught) == 1
-    assert calls == [name], "it is tried once"
+    assert len(calls) == 1, "it is tried once"
     expected.fit(x, y, epochs=3, batch_size=32, verbose=0)
     assert np.abs(net.predict(x) - expected.predict(x)).max() < 1e-4
 
 
-@pytest.mark.parametrize("name", TABLE)
-def test_a_guard_takes_what_its_twin_takes(name):
-    guard = compiled.load()[name]
-    twin = inspect.unwrap(guard)
-    assert guard is not twin
-    own = inspect.signature(guard, follow_wrapped=False).parameters
-    if not any(p.kind is p.VAR_POSITIONAL for p in own.values()):
-        defaults = {p: v.default for p, v in inspect.signature(twin).parameters.items()}
-        assert list({p: v.default for p, v in own.items()}.values()) == list(defaults.values())
-        assert len(own) == len(defaults)
+@needs_numba
+def test_the_loops_above_are_all_there_are():
+    """But for those that other loops call, and biases that no network above needs."""
+    inner = {"_activations._tanh", "_convolution._store_two", "_convolution._add_six", "optimizers._bounded"}
+    others = {"_activations.add", "_activations.add_tanh", "_activations.add_each", "_activations.add_each_relu"}
+    found = set()
+    for module in ("_activations", "_convolution", "_pooling", "optimizers"):
+        loops = vars(importlib.import_module(f"portnn_numpy.compiled.{module}")).items()
+        found |= {f"{module}.{name}" for name, f in loops if hasattr(f, "signatures") and hasattr(f, "py_func")}
+    assert found == set(LOOPS) | inner | others
 
 
 @needs_numba
 def test_a_users_own_error_is_not_taken_for_numbas(afresh):
-    biased = compiled.load()["ops.biased"]
+    from portnn_numpy.compiled.ops import biased
+
     with pytest.raises(ValueError, match="reshape"):
         biased(np.ones((100, 100), np.float32), np.ones(7, np.float32))
     assert troubles.found(troubles.LOOPS) == []
@@ -330,18 +378,11 @@ def test_a_loop_that_is_compiled_is_called_without_a_detour(monkeypatch):
 
 
 @needs_numba
-def test_a_warning_made_an_error_costs_no_more_than_the_step(monkeypatch, afresh):
-    from portnn_numpy.compiled.jit import LoopError
-
-    def update(sgd, parameters, gradients, slots, hyper):
-        raise LoopError("Numba could not compile a loop (of this test)")
-
-    backend, name = NumpyBackend(), "optimizers.SGD.update"
-    guarded = compiled._guarded(name, update, compiled.NUMPYS[name])
-    monkeypatch.setattr(backend, "faster", {**backend.faster, name: guarded}, raising=False)
-    net = portnn.Network([portnn.FCLayer(3, 3)], seed=1, backend=backend)
-    net.use("mse", optimizer=portnn.SGD(0.1))
-    x, before = np.ones((4, 3), np.float32), net.parameters["0.weights"].copy()
+def test_a_warning_made_an_error_costs_no_more_than_the_step(monkeypatch, nothing_lost):
+    refuse(monkeypatch, loop_of("optimizers._momentum"), [])
+    net = portnn.Network([portnn.FCLayer(100, 100)], seed=1, backend=NumpyBackend())
+    net.use("mse", optimizer=portnn.SGD(0.1, momentum=0.9))
+    x, before = np.ones((4, 100), np.float32), net.parameters["0.weights"].copy()
     with pytest.raises(compiled.CompiledLoopsWarning):  # the tests make errors of warnings
         net.fit(x, x, epochs=1, batch_size=4, verbose=0)
     assert np.array_equal(net.parameters["0.weights"], before)
@@ -367,5 +408,5 @@ def test_hints_name_no_package_that_pip_does_not_find(path):
     assert not re.search(r"pip install [^.,;:\n]*\bportnn\b", text)
 
 
-def test_the_portable_twin_is_never_guarded():
-    assert ops.twin(NumpyBackend(), "portable", portnn.AdaGrad.update) is portnn.AdaGrad.update
+def test_the_portable_function_is_left_as_it_is():
+    assert ops.implementation(NumpyBackend(), "portable", portnn.AdaGrad.update) is portnn.AdaGrad.update

@@ -63,12 +63,12 @@ def test_the_quick_ones_have_these_limits_too(name, dtype):
     """Small arrays, and large ones in compiled loops."""
     f, f_prime = activations.PAIRS[name]
     edges = np.array([-INF, -1e38, -30.0, -1e-30, -0.0, 0.0, 0.5, 30.0, 1e38, INF, NAN], dtype)
-    chain = ops.twin(CPU, "auto", activations.chain)
-    table = ops.bind(CPU, "auto", dtype)
+    chain = ops.implementation(CPU, "auto", activations.chain)
+    table = ops.bind(CPU, "auto")
     for copies in (1, 2000):
         x = np.tile(edges, (copies, 1))
         with CPU.scope():
-            y = ops.twin(CPU, "auto", f)(x)
+            y = ops.implementation(CPU, "auto", f)(x)
             assert np.allclose(y, f(x), rtol=1e-6, atol=1e-7, equal_nan=True)
             d = np.full_like(x, 3.0)
             if name != "relu":  # of Y = NaN, relu says 0 where relu_prime says so too
@@ -146,7 +146,7 @@ def _pair(loss):
 
 def both_ways(function):
     """A loss as it is, and as the CPU runs it."""
-    return function, ops.twin(CPU, "auto", function)
+    return function, ops.implementation(CPU, "auto", function)
 
 
 @dtypes
@@ -240,8 +240,8 @@ def test_nan_in_nan_out(name, xp):
     assert slopes[0, 0]
     assert not slopes[1].any()
     if xp is np:
-        assert np.isnan(ops.twin(CPU, "auto", loss)(T, Y))
-        assert np.isnan(ops.twin(CPU, "auto", prime)(T, Y)[0, 0])
+        assert np.isnan(ops.implementation(CPU, "auto", loss)(T, Y))
+        assert np.isnan(ops.implementation(CPU, "auto", prime)(T, Y)[0, 0])
 
 
 @namespaces
@@ -262,9 +262,7 @@ def test_one_hot_of_every_kind_of_number(dtype):
     for kind in ("uint8", "int8", "int32", "uint64", "int64"):
         for xp in (np, array_api_strict):
             backend = portnn.get_backend(xp)
-            rows = ops.bind(backend, "portable", dtype).one_hot(
-                xp.asarray(np.array([2, 0], kind)), 3, getattr(xp, dtype)
-            )
+            rows = ops.bind(backend, "portable").one_hot(xp.asarray(np.array([2, 0], kind)), 3, getattr(xp, dtype))
             assert np.array_equal(np.asarray(rows), [[0, 0, 1], [1, 0, 0]])
 
 
@@ -291,7 +289,7 @@ def pooling(request, monkeypatch):
         backend = portnn.get_backend(array_api_strict) if name == "strict" else CPU
         kernels = "auto" if name == "numpy" else "portable"
     with backend.scope():
-        table = ops.bind(backend, kernels, "float32")
+        table = ops.bind(backend, kernels)
 
         def run(x, plan, d=None):
             x = np.repeat(x.astype(np.float32), copies, axis=0)
@@ -356,7 +354,7 @@ def test_layers_that_pool_give_the_error_to_nan(layer):
 @pytest.mark.parametrize("kernels", ["auto", "portable"])
 def test_means_of_infinite_pixels(kernels):
     x = np.array([[INF, 1.0, NAN, 1.0], [1.0, 1.0, 1.0, -INF]]).reshape(1, 2, 4, 1)
-    table = ops.bind(CPU, kernels, "float64")
+    table = ops.bind(CPU, kernels)
     assert np.array_equal(table.avg_pool(x, window_plan((2, 4), (2, 2), 2))[0, :, :, 0], [[INF, NAN]], equal_nan=True)
     assert np.array_equal(table.avg_pool(x, window_plan((2, 4), (1, 1), 1)), x, equal_nan=True)
 
@@ -364,7 +362,7 @@ def test_means_of_infinite_pixels(kernels):
 @dtypes
 def test_the_chain_rule_of_tanh_with_infinite_errors(dtype):
     """A NaN would hide which way it went; small arrays and large ones alike."""
-    chain = ops.twin(CPU, "auto", activations.chain)
+    chain = ops.implementation(CPU, "auto", activations.chain)
     for copies in (1, 10_000):
         y, d = (np.tile(np.array(v, dtype), copies) for v in ([0.5, 0.5, 0.0], [INF, -INF, 2.0]))
         assert np.array_equal(chain(activations.tanh_prime, y, y, d)[:3], [INF, -INF, 2.0])

@@ -210,7 +210,7 @@ def test_optimizer(ours, kernels, seed):
     weights = [rng.standard_normal(shape) for shape in shapes]
     gradients = [[rng.standard_normal(shape) for shape in shapes] for _ in range(20)]
     steps = pytorch_twin.descend(ours, weights, gradients)
-    update = portnn.ops.twin(portnn.get_backend("cpu"), kernels, type(ours).update)
+    update = portnn.ops.implementation(portnn.get_backend("cpu"), kernels, type(ours).update)
     slots = ours.slots(weights)
     for k in range(20):
         weights, slots = update(ours, weights, gradients[k], slots, ours.hyper(k))

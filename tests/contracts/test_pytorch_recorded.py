@@ -74,7 +74,7 @@ def test_loss(name, case, dtype, recorded):
 def test_optimizer(name, make, kernels, recorded):
     """Twenty steps, each compared."""
     optimizer = make()
-    update = portnn.ops.twin(portnn.get_backend("cpu"), kernels, type(optimizer).update)
+    update = portnn.ops.implementation(portnn.get_backend("cpu"), kernels, type(optimizer).update)
     theirs = [arrays(recorded, f"optimizer {name}/{i}") for i in range(2)]
     weights = [part["weights"] for part in theirs]
     slots = optimizer.slots(weights)

@@ -97,7 +97,7 @@ SHAPES = [
 @pytest.mark.parametrize("kind", KINDS)
 def test_total(where, order, kind):
     backend, kernels = TABLES[where]
-    total = ops.bind(backend, kernels, "float32").total
+    total = ops.bind(backend, kernels).total
     for shape, axes in SHAPES:
         x = laid(numbers(kind, shape), order) if len(shape) > 1 else numbers(kind, shape)
         for keepdims in (False, True):
@@ -109,7 +109,7 @@ def test_total(where, order, kind):
 @tables
 def test_total_of_slices_of_few_and_of_none(where):
     backend, kernels = TABLES[where]
-    total = ops.bind(backend, kernels, "float64").total
+    total = ops.bind(backend, kernels).total
     x = RNG.random((300, 40, 6))
     for part in (x[::3], x[:, ::-1], x[10:277, 3:30, 1:4], x[:, :, ::2], x[:0], x[:2, :3], x[:1]):
         for axes in (0, 1, (0, 1), (0, 2), (2, 1), None):
@@ -124,7 +124,7 @@ def test_total_keeps_nan_and_infinity_in_their_columns(n):
         backend, kernels = TABLES[where]
         x = np.ones((n, 4))
         x[3, 1], x[n - 2, 2], x[7, 3] = np.inf, np.nan, -np.inf
-        found = back(where, ops.bind(backend, kernels, "float64").total(there(where, x), 0))
+        found = back(where, ops.bind(backend, kernels).total(there(where, x), 0))
         assert np.array_equal(found, [n, np.inf, np.nan, -np.inf], equal_nan=True)
 
 
@@ -296,21 +296,21 @@ def test_losses_of_large_batches(order, n):
     y, t = laid(np.full((n, 2), 0.1, np.float32), order), np.zeros((n, 2), np.float32)
     d = float(np.float32(0.1))
     for name, exact in (("mse", d * d), ("mae", d), ("hinge", 1.0), ("binary_cross_entropy", np.log1p(np.exp(d)))):
-        for loss in (losses.PAIRS[name][0], ops.twin(cpu, "auto", losses.PAIRS[name][0])):
+        for loss in (losses.PAIRS[name][0], ops.implementation(cpu, "auto", losses.PAIRS[name][0])):
             assert float(loss(t, y)) == pytest.approx(exact, rel=BOUND), name
     for labels in (np.zeros(n, np.int64), np.eye(2, dtype=np.float32)[np.zeros(n, np.int64)]):
-        for loss in (losses.softmax_cross_entropy, ops.twin(cpu, "auto", losses.softmax_cross_entropy)):
+        for loss in (losses.softmax_cross_entropy, ops.implementation(cpu, "auto", losses.softmax_cross_entropy)):
             assert float(loss(labels, y)) == pytest.approx(np.log(2.0), rel=BOUND)
 
 
 def test_cross_entropy_of_many_classes_in_any_order():
-    twin = ops.twin(portnn.get_backend("cpu"), "auto", losses.softmax_cross_entropy)
-    prime = ops.twin(portnn.get_backend("cpu"), "auto", losses.softmax_cross_entropy_prime)
+    fast = ops.implementation(portnn.get_backend("cpu"), "auto", losses.softmax_cross_entropy)
+    prime = ops.implementation(portnn.get_backend("cpu"), "auto", losses.softmax_cross_entropy_prime)
     y = np.zeros((300, 20_000), np.float32) + np.float32(0.3)
     rows = np.full(y.shape, 1.0 / 20_000, np.float32)
     for order in ORDERS:
         for targets in (np.arange(300), laid(rows, order)):
-            assert float(twin(targets, laid(y, order))) == pytest.approx(np.log(20_000.0), rel=BOUND)
+            assert float(fast(targets, laid(y, order))) == pytest.approx(np.log(20_000.0), rel=BOUND)
         share = prime(np.zeros(300, np.int64), laid(y, order))[:, 1:] * (300 * 20_000)
         assert np.abs(share - 1.0).max() < BOUND
         assert np.abs(prime(laid(rows, order), laid(y, order))).max() * 20_000 * 300 < 2e-6
@@ -354,7 +354,7 @@ def gpu(request, monkeypatch):
 @pytest.fixture
 def fused(gpu):
     """The fused routines, and the way there and back."""
-    return ops.bind(gpu, "auto", "float32"), gpu.asarray, gpu.to_numpy
+    return ops.bind(gpu, "auto"), gpu.asarray, gpu.to_numpy
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -406,7 +406,9 @@ def test_cross_entropy_of_many_classes_on_the_gpu(gpu):
     y, labels = numbers("uniform", (3, 50_000)), np.array([0, 7, 49_999])
     z = np.exp(y.astype(np.float64))
     p = z / z.sum(axis=1, keepdims=True)
-    loss, prime = (ops.twin(gpu, "auto", f) for f in (losses.softmax_cross_entropy, losses.softmax_cross_entropy_prime))
+    loss, prime = (
+        ops.implementation(gpu, "auto", f) for f in (losses.softmax_cross_entropy, losses.softmax_cross_entropy_prime)
+    )
     exact = -np.log(p[[0, 1, 2], labels]).mean()
     assert float(back(loss(to(labels), to(y)))) == pytest.approx(exact, rel=3e-7)
     share = back(prime(to(labels), to(y)))[:, 10:40_000] * 3

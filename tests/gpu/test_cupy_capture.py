@@ -814,7 +814,7 @@ def test_a_network_trains_as_on_the_cpu(backend, stand_in, kernels):
 
 
 def everything(backend, kernels):
-    """A network of all that has a fused twin."""
+    """A network of all that has a fused version."""
     layers = [
         portnn.ConvLayer((8, 8, 1), (3, 3), 4, padding="same"),
         portnn.ActivationLayer("relu"),
@@ -835,7 +835,7 @@ def everything(backend, kernels):
 
 
 @pytest.mark.parametrize("kernels", ["auto", "portable"])
-def test_all_fused_twins_in_one_captured_step(backend, stand_in, kernels):
+def test_all_fused_functions_in_one_captured_step(backend, stand_in, kernels):
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((22, 8, 8, 1)), rng.integers(0, 3, 22)
     gpu, cpu = everything(backend, kernels), everything("cpu", "portable")

@@ -424,7 +424,7 @@ def test_what_it_says_of_itself(backend):
 
 
 def everything(where, kernels="auto", dtype="float32"):
-    """A network of all that has a fused twin; no bias in front of batch normalization, where Adam makes noise of it."""
+    """A network of all that has a fused version; no bias in front of batch normalization, where Adam makes noise of it."""
     layers = [
         portnn.ConvLayer((8, 8, 1), (3, 3), 4, padding="same"),
         portnn.ActivationLayer("relu"),

@@ -254,7 +254,7 @@ OPS = [
     "dropout",
 ]
 
-# Public names that are no row of the table, because they calculate nothing that has a derivative or a twin.
+# Public names that are no row of the table, because they calculate nothing that has a derivative or a fast version.
 OTHERS = {
     "History",
     "Layer",

@@ -92,8 +92,8 @@ class Node:
         return layer.forward_propagation(X) if training else layer(X)
 
     def call(self, function, *arguments):
-        """What one of our functions gives, or its twin on the backend."""
-        return ops.twin(CPU, self.kernels, function)(*arguments)
+        """What one of our functions gives, or its fast version on the backend."""
+        return ops.implementation(CPU, self.kernels, function)(*arguments)
 
 
 def last(X, axis=1):
@@ -260,7 +260,7 @@ def one_hot(n, labels, depth, values):
         raise NotOursError(Why.NUMBERS)
     if np.any(labels < 0):
         raise NotOursError(Why.NEGATIVE)
-    rows = ops.bind(CPU, n.kernels, "float32").one_hot(labels.astype(np.int64), int(depth), np.float32)
+    rows = ops.bind(CPU, n.kernels).one_hot(labels.astype(np.int64), int(depth), np.float32)
     return second((off + rows * (on - off)).astype(values.dtype), axis)
 
 
@@ -374,7 +374,7 @@ OPERATORS = {
     "Conv": conv,
     "Dropout": dropout,
     "Elu": activation("elu", alpha=1.0),
-    "Erf": lambda n, X: ops.bind(CPU, n.kernels, X.dtype.name).erf(X),
+    "Erf": lambda n, X: ops.bind(CPU, n.kernels).erf(X),
     "Flatten": flatten,
     "Gelu": gelu,
     "Gemm": gemm,

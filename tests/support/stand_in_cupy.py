@@ -20,8 +20,14 @@ import portnn_cupy
 RELOADED = (
     "blas",
     "launch",
+    "copies",
     "philox",
-    "twins",
+    "ops",
+    "activations",
+    "losses",
+    "optimizers",
+    "feed",
+    "training",
     "driver",
     "cupy_backend",
 )  # the modules of portnn_cupy that import CuPy

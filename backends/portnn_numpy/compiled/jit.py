@@ -21,6 +21,26 @@ class LoopError(RuntimeError):
     """Numba could not compile a loop; the cause says why."""
 
 
+_lost: set[Any] = set()
+
+
+def ran(loop: Any, *arguments: Any) -> bool:
+    """Runs a loop; false if it answers False, and from the first time on that Numba cannot compile it.
+
+    A fast version then leaves the case to NumPy's, which is warned of.
+    """
+    if loop in _lost:
+        return False
+    try:
+        return loop(*arguments) is not False
+    except LoopError as error:
+        _lost.add(loop)
+        name = loop.__name__.strip("_")
+        troubles.note(troubles.LOOPS, f"NumPy, which is slower, takes the place of the compiled loop {name}: {error}")
+    troubles.say()
+    return False
+
+
 def _compiler(*fastmath: str) -> Callable[[Any], Any]:
     """A decorator. NaN and infinity stay what they are; what is compiled is kept on disk, where there is a place."""
 
@@ -120,7 +140,7 @@ def describe() -> str:
 def flat(*arrays: Array) -> list[Array] | None:
     """The numbers of equally shaped arrays as they lie in memory, 1-D; None unless all lie without gaps in one order.
 
-    Also None where an array is small or not of a floating dtype that all share: their twins serve those.
+    Also None where an array is small or not of a floating dtype that all share: NumPy's functions serve those.
     """
     first = arrays[0]
     if first.size < LEAST or first.dtype.char not in "fd":

@@ -1,17 +1,18 @@
-"""Convolution and pooling for NumPy, each routine of the same meaning as the portable one it is named after.
-
-Images are kept with the batch axis fastest: what the layers see as (N, H, W, C) is a transposed view of a (C, H, W, N)
-buffer. Elementwise NumPy keeps that order by itself, and patches are then long contiguous copies.
-"""
+"""The routines of ``portnn.ops`` for NumPy, in few passes over memory and few calls. How images lie: ``layout.py``."""
 
 from math import prod
 from typing import Any
 
 import numpy as np
 
+from portnn_numpy.layout import channels_first, channels_last, cropped, padded, shares
 from portnn_numpy.namespace import FEW, PARTS
+from portnn_numpy.namespace import total as total
 
 Array = Any
+
+
+# -- convolution and pooling -------------------------------------------------------------------------------------------
 
 
 def patches(x: Array, plan: Any, groups: int = 1) -> list[Array]:
@@ -120,51 +121,36 @@ def avg_pool_backward(output_error: Array, plan: Any) -> Array:
     return channels_last(cropped(input_error, plan))
 
 
-def shares(plan: Any, dtype: Any) -> Any:
-    """1 / (number of a window's pixels that are not padding), a number or an array (H', W', 1)."""
-    if not plan.is_padded:
-        return 1.0 / prod(plan.kernel)
-    counts = np.ones((1,) * (len(plan.output) + 1), dtype)
-    for axis, (n, k, m, stride, (before, _)) in enumerate(
-        zip(plan.image, plan.kernel, plan.output, plan.stride, plan.padding, strict=True)
-    ):
-        first = np.arange(m) * stride - before
-        count = np.minimum(first + k, n) - np.maximum(first, 0)
-        counts = counts * count.astype(dtype).reshape(m, *(1,) * (len(plan.output) - axis))
-    return 1.0 / counts
+# -- bias and normalization --------------------------------------------------------------------------------------------
 
 
-def padded(x: Array, plan: Any, value: float) -> Array:
-    """(C, H, W, N) with the plan's padding, contiguous."""
-    if not plan.is_padded:
-        return np.ascontiguousarray(x)
-    around = np.full((x.shape[0], *plan.padded, x.shape[-1]), value, x.dtype)
-    around[(slice(None), *plan.inside)] = x
-    return around
+def biased(product: Array, bias: Array, activation: Any = None) -> Array:
+    """f(product + bias), all in ``product`` itself."""
+    y = np.add(product, bias, out=product)
+    if activation is None:
+        return y
+    return np.maximum(y, 0.0, out=y) if activation.__name__ == "relu" else np.tanh(y, out=y)
 
 
-def cropped(x: Array, plan: Any) -> Array:
-    """(C, H, W, N) without the padding."""
-    return x[(slice(None), *plan.inside)] if plan.is_padded else x
+def normalize(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array, Array, Array, Array]:
+    """X - mean becomes Z in its place."""
+    n = float(max(1, prod(x.shape[axis] for axis in axes)))
+    mean = total(x, axes, True) / n
+    z = x - mean
+    rest = total(z, axes, True) / n
+    z -= rest
+    variance = total(z * z, axes, True) / n
+    scale = 1.0 / np.sqrt(variance + epsilon)
+    z *= scale
+    return z, scale, mean + rest, variance
 
 
-def channels_first(x: Array) -> Array:
-    """(N, H, W, C) -> (C, H, W, N), a view."""
-    return x.transpose(x.ndim - 1, *range(1, x.ndim - 1), 0)
-
-
-def channels_last(x: Array) -> Array:
-    """(C, H, W, N) -> (N, H, W, C), a view."""
-    return channels_first(x)  # to exchange the outermost axes is its own inverse
-
-
-TWINS: dict[str, Any] = {
-    "ops.patches": patches,
-    "ops.fold": fold,
-    "ops.images": images,
-    "ops.columns": columns,
-    "ops.max_pool": max_pool,
-    "ops.max_pool_backward": max_pool_backward,
-    "ops.avg_pool": avg_pool,
-    "ops.avg_pool_backward": avg_pool_backward,
-}
+def normalize_backward(dz: Array, z: Array, scale: Array, axes: tuple[int, ...]) -> Array:
+    """In two arrays."""
+    n = float(max(1, prod(z.shape[axis] for axis in axes)))
+    t = dz * z
+    np.multiply(z, total(t, axes, True) / n, out=t)
+    dx = dz - total(dz, axes, True) / n
+    dx -= t
+    dx *= scale
+    return dx

@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from portnn_numpy import images
-from portnn_numpy.compiled.jit import LEAST, Array, jit, writable
-from portnn_numpy.namespace import FEW
+from portnn_numpy import layout
+from portnn_numpy.compiled.jit import LEAST, Array, jit
 
 LEAST_BATCH = 16
 Sizes = tuple[int, ...]
 
 
 @jit
-def _max(x: Array, y: Array, places: Array, offsets: Array) -> None:
+def largest_of(x: Array, y: Array, places: Array, offsets: Array) -> None:
     n = y.shape[1]
     for w in range(places.shape[0]):
         largest, first = y[w], places[w]
@@ -29,7 +28,7 @@ def _max(x: Array, y: Array, places: Array, offsets: Array) -> None:
 
 
 @jit
-def _max_backward(x: Array, y: Array, d: Array, dx: Array, places: Array, offsets: Array) -> bool:
+def largest_backward(x: Array, y: Array, d: Array, dx: Array, places: Array, offsets: Array) -> bool:
     """Whether there was no NaN: its error is not given away here."""
     n, one, zero, nan = y.shape[1], y.dtype.type(1), y.dtype.type(0), np.int32(0)
     free = np.empty(n, y.dtype)  # 1 for windows whose error is still to be given away
@@ -49,7 +48,7 @@ def _max_backward(x: Array, y: Array, d: Array, dx: Array, places: Array, offset
 
 
 @jit
-def _mean(x: Array, y: Array, places: Array, offsets: Array, shares: Array) -> None:
+def mean_of(x: Array, y: Array, places: Array, offsets: Array, shares: Array) -> None:
     n = y.shape[1]
     for w in range(places.shape[0]):
         mean, first, share = y[w], places[w], shares[w % shares.shape[0]]
@@ -65,7 +64,7 @@ def _mean(x: Array, y: Array, places: Array, offsets: Array, shares: Array) -> N
 
 
 @jit
-def _mean_backward(d: Array, dx: Array, places: Array, offsets: Array, shares: Array) -> None:
+def mean_backward(d: Array, dx: Array, places: Array, offsets: Array, shares: Array) -> None:
     n = d.shape[1]
     for w in range(places.shape[0]):
         error, first, share = d[w], places[w], shares[w % shares.shape[0]]
@@ -73,51 +72,6 @@ def _mean_backward(d: Array, dx: Array, places: Array, offsets: Array, shares: A
             into = dx[first + offset : first + offset + n]
             for t in range(n):
                 into[t] += error[t] * share
-
-
-def max_pool(x: Array, plan: Any) -> Array:
-    if not suits(x):
-        return images.max_pool(x, plan)
-    check_fit("X", x, x, plan.image)
-    source = images.padded(images.channels_first(x), plan, -np.inf)
-    y = np.empty((source.shape[0], *plan.output, source.shape[-1]), x.dtype)
-    _max(writable(source).reshape(-1), lines(y), *windows(source, plan))
-    return images.channels_last(y)
-
-
-def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Array:
-    if not (suits(x) and x.dtype == y.dtype == output_error.dtype):
-        return images.max_pool_backward(x, y, output_error, plan)
-    check_fit("X", x, x, plan.image)
-    for what, a in (("Y", y), ("dE/dY", output_error)):
-        check_fit(what, a, x, plan.output)
-    source = images.padded(images.channels_first(x), plan, np.nan)  # equal to nothing: its share would be lost
-    found, error = (writable(images.channels_first(a)) for a in (y, output_error))
-    input_error = np.zeros(source.shape, x.dtype)
-    parts = windows(source, plan)
-    if not _max_backward(writable(source).reshape(-1), lines(found), lines(error), input_error.reshape(-1), *parts):
-        return images.max_pool_backward(x, y, output_error, plan)
-    return images.channels_last(images.cropped(input_error, plan))
-
-
-def avg_pool(x: Array, plan: Any) -> Array:
-    if not suits(x) or len(plan.windows) == 1 or len(plan.windows) > FEW:
-        return images.avg_pool(x, plan)
-    check_fit("X", x, x, plan.image)
-    source = images.padded(images.channels_first(x), plan, 0.0)
-    y = np.empty((source.shape[0], *plan.output, source.shape[-1]), x.dtype)
-    _mean(writable(source).reshape(-1), lines(y), *windows(source, plan), shares(plan, x.dtype))
-    return images.channels_last(y)
-
-
-def avg_pool_backward(output_error: Array, plan: Any) -> Array:
-    if not suits(output_error):
-        return images.avg_pool_backward(output_error, plan)
-    check_fit("dE/dY", output_error, output_error, plan.output)
-    error = writable(images.channels_first(output_error))
-    input_error = np.zeros((error.shape[0], *plan.padded, error.shape[-1]), error.dtype)
-    _mean_backward(lines(error), input_error.reshape(-1), *windows(input_error, plan), shares(plan, error.dtype))
-    return images.channels_last(images.cropped(input_error, plan))
 
 
 def check_fit(what: str, a: Array, x: Array, image: Sizes) -> None:
@@ -153,13 +107,5 @@ def lines(a: Array) -> Array:
 
 def shares(plan: Any, dtype: Any) -> Array:
     """1 / (number of a window's pixels that are not padding), for each window of one channel, or one for all."""
-    share = np.asarray(images.shares(plan, dtype), dtype)
+    share = np.asarray(layout.shares(plan, dtype), dtype)
     return np.array(np.broadcast_to(share[..., 0], plan.output)).reshape(-1) if share.ndim else share.reshape(1)
-
-
-TWINS: dict[str, Any] = {
-    "ops.max_pool": max_pool,
-    "ops.max_pool_backward": max_pool_backward,
-    "ops.avg_pool": avg_pool,
-    "ops.avg_pool_backward": avg_pool_backward,
-}

@@ -1,4 +1,4 @@
-"""Each fused twin of the GPU against its portable one, on shapes drawn at random.
+"""Each fused function of the GPU against its plain one, on shapes drawn at random.
 
 Without a GPU the kernels are compiled for the host, and launched over NumPy arrays by a stand-in for CuPy: one thread
 does all the work, or six share it. ``pytest -m gpu`` runs the same tests with CuPy.
@@ -45,8 +45,8 @@ class Tables:
 
     def __init__(self, backend, dtype, rng):
         self.backend, self.dtype, self.rng = backend, dtype, rng
-        self.fused = ops.bind(backend, "auto", dtype)
-        self.plain = ops.bind(portnn.get_backend(np), "portable", dtype)
+        self.fused = ops.bind(backend, "auto")
+        self.plain = ops.bind(portnn.get_backend(np), "portable")
 
     def numbers(self, *shape, decimals=None):
         x = self.rng.standard_normal(shape)
@@ -187,7 +187,7 @@ def test_biased(tables, name):
 @pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid", "gelu"])
 def test_chain_rule(tables, name):
     f, prime = activations.PAIRS[name]
-    chain = ops.twin(tables.backend, "auto", activations.chain)
+    chain = ops.implementation(tables.backend, "auto", activations.chain)
     for shape in SHAPES:
         x, d = tables.numbers(*shape), tables.numbers(*shape)
         with tables.backend.scope():
@@ -206,7 +206,7 @@ def test_softmax_cross_entropy(tables, rng):
         for name in ("softmax_cross_entropy", "softmax_cross_entropy_prime"):
             plain = getattr(losses, name)
             with tables.backend.scope():
-                found = ops.twin(tables.backend, "auto", plain)(tables.backend.asarray(t), tables.there(y))
+                found = ops.implementation(tables.backend, "auto", plain)(tables.backend.asarray(t), tables.there(y))
             tables.close(found, np.asarray(plain(t, y)))
 
 
@@ -216,7 +216,7 @@ def test_mean_squared_error(tables):
         for name in ("mse", "mse_prime"):
             plain = getattr(losses, name)
             with tables.backend.scope():
-                found = ops.twin(tables.backend, "auto", plain)(tables.there(t), tables.there(y))
+                found = ops.implementation(tables.backend, "auto", plain)(tables.there(t), tables.there(y))
             tables.close(found, np.asarray(plain(t, y)))
 
 
@@ -240,7 +240,7 @@ def test_rows_of_a_batch(tables, rng, kept, cast, shuffled):
             6,
             dtype,
         )
-        found = ops.twin(backend, "auto", feed.rows)(backend.asarray(data), *arguments)
+        found = ops.implementation(backend, "auto", feed.rows)(backend.asarray(data), *arguments)
     expected = data[order[12:16]] if shuffled else data[12:16]
     assert found.dtype == dtype
     assert np.array_equal(backend.to_numpy(found), expected.astype(dtype))
@@ -252,7 +252,9 @@ def test_tally(tables, total):
     old = [np.array(7), np.array(2), np.array(total), np.array(5)]
     error = np.array(0.25, tables.dtype)
     with backend.scope():
-        found = ops.twin(backend, "auto", training.tally)(*map(backend.asarray, old), backend.asarray(error), 16)
+        found = ops.implementation(backend, "auto", training.tally)(
+            *map(backend.asarray, old), backend.asarray(error), 16
+        )
     step, position, new_total, finite = map(backend.to_numpy, found)
     assert (step, position, finite) == (8, 3, 6 if np.isfinite(total) else 5)
     assert np.array_equal(new_total, total + 4.0, equal_nan=True)
@@ -292,7 +294,7 @@ def test_optimizers_with_more_parameters_than_fit_in_one_launch(tables, optimize
     shapes = [(3, 4), (1, 4), (5,), (2, 2, 2, 3)] * 13
     weights = [tables.numbers(*shape) for shape in shapes]
     mine, theirs = list(map(tables.there, weights)), weights
-    update = ops.twin(tables.backend, "auto", type(optimizer).update)
+    update = ops.implementation(tables.backend, "auto", type(optimizer).update)
     slots, plain_slots = optimizer.slots(mine), optimizer.slots(theirs)
     for k in range(3):
         gradients = [tables.numbers(*shape) for shape in shapes]

@@ -6,6 +6,7 @@ loops need not. The table of the derivative dE/dX is the same one turned round: 
 gone into. The loops keep the sums of six filters for 2 * LANES samples in registers while they run down a pixel's list.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
@@ -13,9 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import uintp
 
-from portnn_numpy import images
-from portnn_numpy.compiled.jit import Array, jit, writable
+from portnn_numpy import layout
+from portnn_numpy.compiled.jit import Array, jit, ran
 from portnn_numpy.compiled.vectors import LANES, add_product, add_scaled, load, store, zeros
+from portnn_numpy.ops import patches
 
 SIX = 6  # filters: with 2 * LANES samples twelve sums, and three registers to work with
 TILE = 2 * LANES
@@ -75,7 +77,7 @@ def _store_two(y: Array, o: int, a: Any, b: Any) -> None:
 
 
 @jit
-def _gradient(x: Array, d: Array, sums: Array, taps: Array, runs: Array, size: int, blocks: Array) -> None:
+def gradient_sums(x: Array, d: Array, sums: Array, taps: Array, runs: Array, size: int, blocks: Array) -> None:
     """sums (T, B * 6 * LANES), zero at first, T even, from x (C, padded, N) and d (F, P, N), for blocks of filters.
 
     ``runs`` says where a line of d begins, where that of x under tap 0, and how long they are; ``taps`` how much
@@ -213,13 +215,25 @@ def _cuts(length: int) -> list[tuple[int, int]]:
     return [(start, min(start + part, length)) for start in range(0, length, part)]
 
 
-# -- the twins ---------------------------------------------------------------------------------------------------------
+# -- around the loops -------------------------------------------------------------------------------------------------
 
 
-class Seen(NamedTuple):
-    """What dE/dW needs of the images: themselves, (groups, C/groups, H, W, N)."""
+class Seen:
+    """What dE/dW needs of the images: themselves, (groups, C/groups, H, W, N). Gone through, it gives their patches.
 
-    source: Array
+    That is what the routines that no loop is compiled for go through.
+    """
+
+    def __init__(self, source: Array, plan: Any):
+        self.source, self.plan = source, plan
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __iter__(self) -> Iterator[Array]:
+        groups, channels = self.source.shape[:2]
+        x = layout.channels_last(self.source.reshape(groups * channels, *self.source.shape[2:]))
+        return iter(patches(x, self.plan, groups))
 
 
 def suits(x: Array, weights: Array, plan: Any, groups: int) -> bool:
@@ -242,59 +256,8 @@ def check_fit(what: str, a: Array, expected: tuple[int, ...]) -> None:
         raise ValueError(f"{what} has shape {a.shape}, but the convolution needs {expected}")
 
 
-def convolution(x: Array, weights: Array, plan: Any, groups: int = 1, *, plain: Any) -> tuple[Array, Any]:
-    if not suits(x, weights, plan, groups):
-        return plain(x, weights, plan, groups)
-    check_fit("X", x, (x.shape[0], *plan.image, weights.shape[-2] * groups))
-    check_fit("the weights", weights, (*plan.kernel, *weights.shape[-2:]))
-    n, size, channels = x.shape[0], weights.shape[-1] // groups, weights.shape[-2]
-    source = writable(images.channels_first(x)).reshape(groups, channels, *plan.image, n)
-    y = gathered(
-        source, np.moveaxis(weights.reshape(-1, groups, size), 1, 0), forward_table(shape_of(plan), channels, n)
-    )
-    return images.channels_last(y.reshape(groups * size, *plan.output, n)), Seen(source)
-
-
-def convolution_gradient(seen: Any, output_error: Array, plan: Any, shape: Any, *, plain: Any) -> Array:
-    if not isinstance(seen, Seen):
-        return plain(seen, output_error, plan, shape)
-    (source,) = seen
-    groups, channels, n = source.shape[0], shape[-2], source.shape[-1]
-    check_fit("X", source, (groups, channels, *plan.image, n))
-    check_fit("dE/dY", output_error, (n, *plan.output, shape[-1]))
-    size, taps = shape[-1] // groups, prod(shape[:-1])
-    padded = images.padded(source.reshape(groups * channels, *plan.image, n), plan, 0.0).reshape(groups, -1)
-    error = writable(images.channels_first(output_error)).reshape(groups, size, -1)
-    starts, runs = line_table(shape_of(plan), plan.padded, channels, n)
-    blocks = filter_blocks(size)
-    dw = np.empty((taps, groups, size), np.float32)
-    for g in range(groups):
-        d = error[g] if size >= SIX else np.append(error[g], np.zeros((SIX - size, error.shape[2]), np.float32), axis=0)
-        sums = np.zeros((starts.size, blocks.size * SIX * LANES), np.float32)
-        _gradient(padded[g], d.reshape(-1), sums, starts, runs, d.shape[1], blocks)
-        found = sums[:taps].reshape(taps, -1, SIX, LANES).sum(axis=-1)  # (T, B, 6)
-        for block, start in enumerate(blocks.tolist()):
-            dw[:, g, start : start + SIX] = found[:, block, :size]
-    return dw.reshape(shape)
-
-
-def convolution_backward(weights: Array, output_error: Array, plan: Any, groups: int = 1, *, plain: Any) -> Array:
-    entries = prod(plan.image) * len(plan.windows) * (weights.shape[-1] // groups + 1)
-    few = weights.shape[-2] < FEWEST_CHANNELS or entries > LARGEST_TABLE
-    if few or not suits(output_error, weights, plan, groups):
-        return plain(weights, output_error, plan, groups)
-    n, size, channels = output_error.shape[0], weights.shape[-1] // groups, weights.shape[-2]
-    check_fit("dE/dY", output_error, (n, *plan.output, weights.shape[-1]))
-    check_fit("the weights", weights, (*plan.kernel, channels, weights.shape[-1]))
-    error = writable(images.channels_first(output_error)).reshape(groups, size, *plan.output, n)
-    w = weights.reshape(-1, channels, groups, size)  # (h*w, C/groups, G, F/groups) -> (G, h*w*F/groups, C/groups)
-    w = w.transpose(2, 0, 3, 1).reshape(groups, -1, channels)
-    x = gathered(error, w, backward_table(shape_of(plan), size, n))
-    return images.channels_last(x.reshape(groups * channels, *plan.image, n))
-
-
-def gathered(source: Array, weights: Array, table: Table) -> Array:
-    """(G, C, ..., N) and weights (G, T, F) -> (G, F, P, N)."""
+def gathered(source: Array, weights: Array, table: Table) -> Array | None:
+    """(G, C, ..., N) and weights (G, T, F) -> (G, F, P, N); None where the loop does not compile."""
     groups, n, filters = len(source), source.shape[-1], weights.shape[-1]
     pixels, blocks = table.first.size - 1, filter_blocks(filters)
     y = np.empty((groups, max(filters, SIX), pixels, n), np.float32)
@@ -302,17 +265,11 @@ def gathered(source: Array, weights: Array, table: Table) -> Array:
         w = np.zeros((weights.shape[1] + 1, y.shape[1]), np.float32)  # the last row is for entries that fill up
         w[:-1, :filters] = weights[g]
         w = np.array([w[:, start : start + SIX].reshape(-1) for start in blocks.tolist()])
-        _gather(source[g].reshape(-1), w, y[g].reshape(-1), *table, n, blocks)
+        if not ran(_gather, source[g].reshape(-1), w, y[g].reshape(-1), *table, n, blocks):
+            return None
     return np.ascontiguousarray(y[:, :filters])
 
 
 def filter_blocks(filters: int) -> Array:
     """Where blocks of six filters begin; the last one overlaps with the one before it, if need be."""
     return np.minimum(np.arange(0, filters, SIX), max(filters - SIX, 0))
-
-
-TWINS: dict[str, Any] = {
-    "ops.convolution": convolution,
-    "ops.convolution_gradient": convolution_gradient,
-    "ops.convolution_backward": convolution_backward,
-}

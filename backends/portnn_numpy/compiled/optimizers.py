@@ -1,6 +1,6 @@
 """Optimizers: a parameter, its gradient and what is remembered of it are read once, and the new ones written once.
 
-A loop trusts that all its arrays have the size of the first: ``each`` sees to that.
+A loop trusts that all its arrays have the size of the first: ``_each`` sees to that.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from portnn_numpy import updates as one_by_one
-from portnn_numpy.compiled.jit import LEAST, Array, jit
+from portnn_numpy._prepare import in_order, prepared
+from portnn_numpy.compiled.jit import LEAST, Array, jit, ran
 
 Slots = dict[str, list[Array]]
 Hyper = tuple[float, ...]
@@ -65,36 +65,54 @@ def _adam(
         new[i] = decay * w[i] - lr * mean / (np.sqrt(square) * root + eps)
 
 
-def sgd_update(sgd: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
-    if not sgd.momentum or not _are_worth_it(parameters):  # two passes over memory take no longer than one loop would
-        return one_by_one.sgd_update(sgd, parameters, gradients, slots, hyper)
-    loop, numbers = _nesterov if sgd.nesterov else _momentum, (*hyper, sgd.momentum)
-    return each(loop, [numbers] * len(parameters), sgd, parameters, gradients, slots, ("velocity",))
+class SGD:
+    @staticmethod
+    def update(sgd: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
+        if not sgd.momentum or not _are_worth_it(
+            parameters
+        ):  # two passes over memory take no longer than one loop would
+            return NotImplemented
+        loop, numbers = _nesterov if sgd.nesterov else _momentum, (*hyper, sgd.momentum)
+        return (
+            _each(loop, [numbers] * len(parameters), sgd, parameters, gradients, slots, ("velocity",)) or NotImplemented
+        )
 
 
-def adam_update(adam: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
-    if not _are_worth_it(parameters):
-        return one_by_one.adam_update(adam, parameters, gradients, slots, hyper)
-    decay = 1.0 - hyper[0] * adam.weight_decay if adam.decoupled else 1.0
-    b1, b2, info = adam.beta1, adam.beta2, _finfo(parameters[0].dtype)
-    same = b1, 1.0 - b1, b2, 1.0 - b2, adam.epsilon_in(info), decay, adam.largest(info)
-    numbers = [(*pair, *same) for pair in adam.corrections(hyper, parameters)]
-    return each(_adam, numbers, adam, parameters, gradients, slots, ("mean", "square"))
+class Adam:
+    @staticmethod
+    def update(adam: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
+        if not _are_worth_it(parameters):
+            return NotImplemented
+        decay = 1.0 - hyper[0] * adam.weight_decay if adam.decoupled else 1.0
+        b1, b2, info = adam.beta1, adam.beta2, _finfo(parameters[0].dtype)
+        same = b1, 1.0 - b1, b2, 1.0 - b2, adam.epsilon_in(info), decay, adam.largest(info)
+        numbers = [(*pair, *same) for pair in adam.corrections(hyper, parameters)]
+        return _each(_adam, numbers, adam, parameters, gradients, slots, ("mean", "square")) or NotImplemented
 
 
-def adagrad_update(adagrad: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
-    if not _are_worth_it(parameters):
-        return one_by_one.adagrad_update(adagrad, parameters, gradients, slots, hyper)
-    numbers = (*hyper, 1.0, 1.0, adagrad.EPSILON, adagrad.largest(_finfo(parameters[0].dtype)))
-    return each(_squares, [numbers] * len(parameters), adagrad, parameters, gradients, slots, ("squares",))
+class AdaGrad:
+    @staticmethod
+    def update(adagrad: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
+        if not _are_worth_it(parameters):
+            return NotImplemented
+        numbers = (*hyper, 1.0, 1.0, adagrad.EPSILON, adagrad.largest(_finfo(parameters[0].dtype)))
+        return (
+            _each(_squares, [numbers] * len(parameters), adagrad, parameters, gradients, slots, ("squares",))
+            or NotImplemented
+        )
 
 
-def rmsprop_update(rmsprop: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
-    if not _are_worth_it(parameters):
-        return one_by_one.rmsprop_update(rmsprop, parameters, gradients, slots, hyper)
-    most = rmsprop.largest(_finfo(parameters[0].dtype))
-    numbers = (*hyper, rmsprop.decay, 1.0 - rmsprop.decay, rmsprop.EPSILON, most)
-    return each(_squares, [numbers] * len(parameters), rmsprop, parameters, gradients, slots, ("squares",))
+class RMSprop:
+    @staticmethod
+    def update(rmsprop: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
+        if not _are_worth_it(parameters):
+            return NotImplemented
+        most = rmsprop.largest(_finfo(parameters[0].dtype))
+        numbers = (*hyper, rmsprop.decay, 1.0 - rmsprop.decay, rmsprop.EPSILON, most)
+        return (
+            _each(_squares, [numbers] * len(parameters), rmsprop, parameters, gradients, slots, ("squares",))
+            or NotImplemented
+        )
 
 
 def _are_worth_it(parameters: list[Array]) -> bool:
@@ -111,7 +129,7 @@ def _finfo(dtype: Any) -> Any:
     return np.finfo(dtype)
 
 
-def each(
+def _each(
     loop: Any,
     numbers: Sequence[tuple[float, ...]],
     optimizer: Any,
@@ -119,10 +137,13 @@ def each(
     gradients: list[Array],
     slots: Slots,
     kinds: tuple[str, ...],
-) -> Update:
-    """Runs a loop over every parameter: it takes w, dE/dw, the slots, the new ones of all but dE/dw, its numbers."""
-    parameters, gradients, slots = one_by_one.in_order(optimizer, parameters, gradients, slots, kinds)
-    gradients = one_by_one.prepared(optimizer, parameters, gradients)
+) -> Update | None:
+    """Runs a loop over every parameter: it takes w, dE/dw, the slots, the new ones of all but dE/dw, its numbers.
+
+    None where it does not compile.
+    """
+    parameters, gradients, slots = in_order(optimizer, parameters, gradients, slots, kinds)
+    gradients = prepared(optimizer, parameters, gradients)
     new: list[Array] = []
     new_slots: Slots = {kind: [] for kind in kinds}
     for w, g, own, *remembered in zip(parameters, gradients, numbers, *[slots[kind] for kind in kinds], strict=True):
@@ -130,7 +151,9 @@ def each(
             raise ValueError(f"{type(optimizer).__name__}.prepared made of a gradient {w.shape} one of {g.shape}")
         shape, dtype, number = w.shape, w.dtype, w.dtype.type
         made = [np.empty(shape, dtype) for _ in range(1 + len(kinds))]
-        loop(*[_flat(a) for a in (w, g, *remembered)], *[a.reshape(-1) for a in made], *map(number, own))
+        arrays = *[_flat(a) for a in (w, g, *remembered)], *[a.reshape(-1) for a in made]
+        if not ran(loop, *arrays, *map(number, own)):
+            return None
         new.append(made[0])
         for kind, array in zip(kinds, made[1:], strict=True):
             new_slots[kind].append(array)
@@ -140,11 +163,3 @@ def each(
 def _flat(a: Array) -> Array:
     """1-D, as the loops are compiled for: a plain array without gaps, aligned and writable; a copy where it must be."""
     return (a if type(a) is np.ndarray and a.flags.carray else np.array(a, order="C")).reshape(-1)
-
-
-TWINS: dict[str, Any] = {
-    "optimizers.SGD.update": sgd_update,
-    "optimizers.AdaGrad.update": adagrad_update,
-    "optimizers.RMSprop.update": rmsprop_update,
-    "optimizers.Adam.update": adam_update,
-}

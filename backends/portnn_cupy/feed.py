@@ -1,0 +1,25 @@
+"""The rows of a batch, in one launch."""
+
+from math import prod
+from typing import Any
+
+import cupy
+import numpy as np
+
+from portnn_cupy.kernels import ROW_KINDS
+from portnn_cupy.launch import NULL, REALS, launch
+
+Array = Any
+KINDS_OF_ROWS = {"uint8": "byte", "int64": "number"}
+
+
+def rows(data: Array, order: Array | None, position: Array, offsets: Array, batch_size: int, dtype: Any) -> Array:
+    taken, wanted = (KINDS_OF_ROWS.get(np.dtype(d).name, "real") for d in (data.dtype, dtype))
+    real = np.dtype(dtype) if wanted == "real" else np.dtype(np.float32)
+    known = (taken, wanted) in ROW_KINDS and (taken != "real" or data.dtype == real) and real.name in REALS
+    if not known or position.dtype != np.int64 or not data.flags.c_contiguous:
+        return NotImplemented
+    out = cupy.empty((offsets.shape[0], *data.shape[1:]), dtype)
+    numbers = np.int64(batch_size), np.int64(offsets.shape[0]), np.int64(prod(data.shape[1:]))
+    launch(f"rows_{taken}_{wanted}", real, out.size, data, NULL if order is None else order, position, out, *numbers)
+    return out

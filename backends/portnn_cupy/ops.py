@@ -1,0 +1,227 @@
+"""The routines of ``portnn.ops``, fused: in one launch or a few.
+
+What they get may lie in any order; what they return is in C order, but for patches, which are (K, M) views of (M, K)
+arrays; ``biased`` may write into its product. Nothing is read on the host or uploaded.
+"""
+
+from math import prod
+from typing import Any
+
+import cupy
+import numpy as np
+
+from portnn_cupy.blas import matmul
+from portnn_cupy.launch import NULL, REALS, in_order, launch
+from portnn_cupy.philox import PER_THREAD, words
+
+Array = Any
+
+
+# -- bias and dropout --------------------------------------------------------------------------------------------------
+
+KINDS = {None: 0, "relu": 1, "tanh": 2}
+
+
+def biased(product: Array, bias: Array, activation: Any = None) -> Array:
+    y, features = in_order(product), product.shape[-1]
+    kind = KINDS[None if activation is None else activation.__name__]
+    launch("biased", y.dtype, y.size, y, in_order(bias), np.int64(y.size), np.int64(features), np.int32(kind))
+    return y
+
+
+def dropout(x: Array, key: tuple[int, int], step: Any, threshold: int, scale: float) -> tuple[Array, Array]:
+    x, real = in_order(x), x.dtype.type
+    y, mask = cupy.empty(x.shape, x.dtype), cupy.empty(x.shape, x.dtype)
+    numbers = *words(key, step), np.uint64(threshold), real(scale), np.int64(x.size)
+    launch("dropout", x.dtype, -(-x.size // PER_THREAD), x, y, mask, *numbers)
+    return y, mask
+
+
+# -- convolution and pooling -------------------------------------------------------------------------------------------
+
+
+def _window(plan: Any, channels: int) -> tuple[Any, ...]:
+    """A plan as the kernels take it; a row of samples is an image of height one."""
+    axes = [
+        (n, k, m, s, before, _step(plan, axis))
+        for axis, (n, k, m, s, (before, _)) in enumerate(
+            zip(plan.image, plan.kernel, plan.output, plan.stride, plan.padding, strict=True)
+        )
+    ]
+    (H, kh, oh, sh, ph, dh), (W, kw, ow, sw, pw, dw) = [(1, 1, 1, 1, 0, 1)] * (2 - len(axes)) + axes
+    return tuple(map(np.int64, (H, W, channels, kh, kw, oh, ow, sh, sw, ph, pw, dh, dw)))
+
+
+def _step(plan: Any, axis: int) -> int:
+    """The dilation: how far the kernel's second pixel along an axis stands from its first."""
+    starts = sorted({w[axis].start for w in plan.windows})
+    return starts[1] if len(starts) > 1 else 1
+
+
+def patches(x: Array, plan: Any, groups: int = 1) -> list[Array]:
+    return [p.T for p in _patches(x, plan, groups)]
+
+
+def _patches(x: Array, plan: Any, groups: int) -> list[Array]:
+    """(M, K) a group."""
+    x, size = in_order(x), x.shape[-1] // groups
+    n, shape = x.shape[0], (x.shape[0] * prod(plan.output), len(plan.windows) * size)
+    found = [cupy.empty(shape, x.dtype) for _ in range(groups)]
+    for g, p in enumerate(found):
+        launch(
+            "patches",
+            x.dtype,
+            p.size,
+            x,
+            p,
+            np.int64(n),
+            *_window(plan, x.shape[-1]),
+            np.int64(g * size),
+            np.int64(size),
+        )
+    return found
+
+
+def fold(parts: list[Array], plan: Any) -> Array:
+    return _fold([in_order(p.T) for p in parts], plan)
+
+
+def _fold(parts: list[Array], plan: Any) -> Array:
+    """From (M, K) a group."""
+    size, n = parts[0].shape[1] // len(plan.windows), parts[0].shape[0] // prod(plan.output)
+    channels = size * len(parts)
+    x = cupy.empty((n, *plan.image, channels), parts[0].dtype)
+    for g, p in enumerate(parts):
+        places = *_window(plan, channels), np.int64(g * size), np.int64(size)
+        launch("fold", x.dtype, x.size // len(parts), p, x, np.int64(n), *places)
+    return x
+
+
+def convolution(x: Array, weights: Array, plan: Any, groups: int = 1) -> tuple[Array, Any]:
+    if groups > 1:
+        return NotImplemented
+    (P,) = _patches(x, plan, 1)
+    filters = weights.shape[-1]
+    y = matmul(P, weights.reshape(-1, filters))
+    return y.reshape(x.shape[0], *plan.output, filters), [P.T]
+
+
+def convolution_gradient(seen: Any, output_error: Array, plan: Any, shape: Any) -> Array:
+    if len(seen) > 1:
+        return NotImplemented
+    d = in_order(output_error).reshape(-1, shape[-1])
+    return matmul(seen[0], d).reshape(shape)
+
+
+def convolution_backward(weights: Array, output_error: Array, plan: Any, groups: int = 1) -> Array:
+    if groups > 1:
+        return NotImplemented
+    filters = weights.shape[-1]
+    d = in_order(output_error).reshape(-1, filters)
+    return _fold([matmul(d, weights.reshape(-1, filters).T)], plan)
+
+
+def max_pool(x: Array, plan: Any) -> Array:
+    return _pool("max_pool", x, plan)
+
+
+def avg_pool(x: Array, plan: Any) -> Array:
+    return _pool("avg_pool", x, plan)
+
+
+def _pool(name: str, x: Array, plan: Any) -> Array:
+    x = in_order(x)
+    y = cupy.empty((x.shape[0], *plan.output, x.shape[-1]), x.dtype)
+    launch(name, x.dtype, y.size, x, y, np.int64(x.shape[0]), *_window(plan, x.shape[-1]))
+    return y
+
+
+def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Array:
+    x, y, d = in_order(x), in_order(y), in_order(output_error)
+    dx = cupy.empty(x.shape, x.dtype)
+    launch("max_pool_backward", x.dtype, x.size, x, y, d, dx, np.int64(x.shape[0]), *_window(plan, x.shape[-1]))
+    return dx
+
+
+def avg_pool_backward(output_error: Array, plan: Any) -> Array:
+    d = in_order(output_error)
+    dx = cupy.empty((d.shape[0], *plan.image, d.shape[-1]), d.dtype)
+    launch("avg_pool_backward", d.dtype, dx.size, d, dx, np.int64(d.shape[0]), *_window(plan, d.shape[-1]))
+    return dx
+
+
+# -- sums and normalization -------------------------------------------------------------------------------------------
+
+ROWS_A_PART = 64  # each thread adds up so many rows of a channel, or more
+ONE_PART = 256  # rows: with fewer, a second launch would take longer than one thread for each channel
+FEW = 1024  # numbers: so many CuPy adds well by itself, whatever the axes
+
+
+def total(x: Array, axes: Any = None, keepdims: bool = False) -> Array:
+    """Over the rows of (R, C) by a kernel: CuPy would have one or two blocks do it, each thread number after number."""
+    if axes is None or x.dtype.name not in REALS or x.ndim == 0:
+        return x.sum(axis=axes, keepdims=keepdims)
+    axes = tuple(sorted(axis % x.ndim for axis in (axes if isinstance(axes, tuple) else (axes,))))
+    shape = tuple(1 if axis in axes else n for axis, n in enumerate(x.shape))
+    if x.ndim == 2 and axes == (1,) and x.T.flags.c_contiguous:  # columns of images
+        x, axes = x.T, (0,)
+    if x.size == 0 or axes[-1] == x.ndim - 1 or not _is_by_channel(x, axes):
+        few = prod(x.shape[axis] for axis in axes) <= FEW
+        return x.sum(axis=axes, keepdims=keepdims) if few else NotImplemented
+    x, (R, C) = in_order(x), _rows_and_channels(x)
+    parts = 1 if R <= ONE_PART else _parts(R)
+    sums, nothing = cupy.empty((parts, C), x.dtype), (NULL, NULL)
+    launch("channel_sums", x.dtype, sums.size, x, *nothing, sums, NULL, np.int64(R), np.int64(C), np.int64(parts))
+    out = sums
+    if parts > 1:
+        out = cupy.empty(C, x.dtype)
+        launch("add_parts", x.dtype, C, sums, out, np.int64(C), np.int64(parts), x.dtype.type(1.0))
+    return out.reshape(shape if keepdims else (C,))
+
+
+def normalize(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array, Array, Array, Array]:
+    if not _is_by_channel(x, axes):
+        return NotImplemented
+    x, (R, C), real = in_order(x), _rows_and_channels(x), x.dtype.type
+    shape = (1,) * (x.ndim - 1) + (C,)
+    rounded, rest, mean, variance, scale = (cupy.empty(shape, x.dtype) for _ in range(5))
+    parts, size = _parts(R), real(max(1, R))
+    sums, squares = (cupy.empty((parts, C), x.dtype) for _ in range(2))
+    sizes = np.int64(R), np.int64(C), np.int64(parts)
+    launch("channel_sums", x.dtype, sums.size, x, NULL, NULL, sums, NULL, *sizes)
+    launch("add_parts", x.dtype, C, sums, rounded, *sizes[1:], size)
+    launch("channel_sums", x.dtype, sums.size, x, NULL, rounded, sums, squares, *sizes)
+    found = sums, squares, rounded, rest, mean, variance, scale
+    launch("add_squares", x.dtype, C, *found, *sizes[1:], size, real(epsilon))
+    z = cupy.empty(x.shape, x.dtype)
+    launch("standardize", x.dtype, x.size, x, rounded, rest, scale, z, np.int64(x.size), np.int64(C))
+    return z, scale, mean, variance
+
+
+def normalize_backward(dz: Array, z: Array, scale: Array, axes: tuple[int, ...]) -> Array:
+    if not _is_by_channel(z, axes):
+        return NotImplemented
+    dz, z, scale = in_order(dz), in_order(z), in_order(scale)
+    (R, C), real = _rows_and_channels(z), z.dtype.type
+    parts, size = _parts(R), real(max(1, R))
+    sums, others = (cupy.empty((parts, C), z.dtype) for _ in range(2))
+    mean, along = (cupy.empty(C, z.dtype) for _ in range(2))
+    sizes = np.int64(R), np.int64(C), np.int64(parts)
+    launch("channel_sums", z.dtype, sums.size, dz, z, NULL, sums, others, *sizes)
+    launch("add_parts", z.dtype, C, sums, mean, *sizes[1:], size)
+    launch("add_parts", z.dtype, C, others, along, *sizes[1:], size)
+    dx = cupy.empty(z.shape, z.dtype)
+    launch("standardize_backward", z.dtype, z.size, dz, z, mean, along, scale, dx, np.int64(z.size), np.int64(C))
+    return dx
+
+
+def _is_by_channel(x: Array, axes: tuple[int, ...]) -> bool:
+    return tuple(axes) == tuple(range(x.ndim - 1))
+
+
+def _rows_and_channels(x: Array) -> tuple[int, int]:
+    return prod(x.shape[:-1]), x.shape[-1]
+
+
+def _parts(rows: int) -> int:
+    return max(1, min(1024, rows // ROWS_A_PART))

@@ -1,0 +1,90 @@
+"""Optimizers, fused: all parameters in one launch, or in one for each ``PARAMETERS`` of them."""
+
+from typing import Any
+
+import cupy
+import numpy as np
+
+from portnn_cupy.kernels import PARAMETERS
+from portnn_cupy.launch import NULL, in_order, launch
+
+Array = Any
+Slots = dict[str, list[Array]]
+
+
+class SGD:
+    @staticmethod
+    def update(sgd: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Any) -> Any:
+        if not sgd.momentum:
+            new, _ = _update(sgd, 0, (0.0,) * 7, parameters, gradients, slots, hyper, ())
+            return new, slots
+        kind, numbers = 2 if sgd.nesterov else 1, (sgd.momentum, *(0.0,) * 6)
+        return _update(sgd, kind, numbers, parameters, gradients, slots, hyper, ("velocity",))
+
+
+class AdaGrad:
+    @staticmethod
+    def update(adagrad: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Any) -> Any:
+        numbers = (1.0, 1.0, 0.0, 0.0, 0.0, adagrad.EPSILON, adagrad.largest(_finfo(parameters)))
+        return _update(adagrad, 3, numbers, parameters, gradients, slots, hyper, ("squares",))
+
+
+class RMSprop:
+    @staticmethod
+    def update(rmsprop: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Any) -> Any:
+        old, new = rmsprop.decay, 1.0 - rmsprop.decay
+        numbers = (old, new, 0.0, 0.0, 0.0, rmsprop.EPSILON, rmsprop.largest(_finfo(parameters)))
+        return _update(rmsprop, 3, numbers, parameters, gradients, slots, hyper, ("squares",))
+
+
+class Adam:
+    @staticmethod
+    def update(adam: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Any) -> Any:
+        decay, info = adam.weight_decay if adam.decoupled else 0.0, _finfo(parameters)
+        a, b = adam.beta1, adam.beta2
+        numbers = (a, 1.0 - a, b, 1.0 - b, decay, adam.epsilon_in(info), adam.largest(info))
+        own = None if len(hyper) == 3 else adam.corrections(hyper, parameters)
+        return _update(adam, 4, numbers, parameters, gradients, slots, hyper, ("mean", "square"), own)
+
+
+def _finfo(parameters: list[Array]) -> Any:
+    return np.finfo(parameters[0].dtype if parameters else np.float32)
+
+
+def _update(
+    optimizer: Any, kind: int, numbers: tuple[float, ...], parameters: list[Array], gradients: list[Array],
+    slots: Slots, hyper: Any, kinds: tuple[str, ...], own: list[tuple[Any, Any]] | None = None,
+) -> Any:  # fmt: skip
+    """All parameters in one launch, or in one for each PARAMETERS; one a parameter where each has numbers of its own.
+
+    The kernel trusts sizes and dtypes, so they are checked here.
+    """
+    optimizer.check(parameters, gradients, slots, *kinds)
+    if not parameters:
+        return [], {name: [] for name in kinds}
+    gradients = optimizer.prepared(parameters, gradients)
+    optimizer.check(parameters, gradients, slots)
+    dtype = parameters[0].dtype
+    if any(w.dtype != dtype for w in parameters):
+        raise ValueError(f"parameters of several dtypes cannot be updated together: {[w.dtype for w in parameters]}")
+    real = dtype.type
+    new = [cupy.empty(w.shape, w.dtype) for w in parameters]
+    new_slots = {name: [cupy.empty(w.shape, w.dtype) for w in parameters] for name in kinds}
+    most = PARAMETERS if own is None else 1
+    for start in range(0, len(parameters), most):
+        part = range(start, min(start + most, len(parameters)))
+        given = hyper if own is None else (hyper[0], *own[start])
+        places = [h if isinstance(h, cupy.ndarray) else NULL for h in given]
+        values = [real(0.0) if isinstance(h, cupy.ndarray) else real(h) for h in given]
+        missing = 3 - len(places)
+        common = [np.int32(kind), *places, *[NULL] * missing, *values, *[real(0.0)] * missing, *map(real, numbers)]
+        arguments: list[Any] = []
+        for i in part:
+            old, made = ([arrays[name][i] for name in kinds] for arrays in (slots, new_slots))
+            nothing = [NULL] * (2 - len(old))
+            read = [in_order(a) for a in (parameters[i], gradients[i], *old)]
+            arguments += [np.int64(new[i].size), *read, *nothing, new[i], *made, *nothing]
+        arguments += [np.int64(0), *[NULL] * 7] * (PARAMETERS - len(part))
+        largest = max(new[i].size for i in part)
+        launch("update_all", dtype, largest, *common, *arguments, rows=len(part))
+    return new, new_slots

@@ -1,0 +1,151 @@
+"""The routines of ``portnn.ops`` that compiled loops are quicker at: in ``_convolution.py``, ``_pooling.py``, and
+``_activations.py``. Smaller arrays, and what the loops do not serve, are left to NumPy.
+"""
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from portnn_numpy.compiled import _activations as loops
+from portnn_numpy.compiled import _convolution as conv
+from portnn_numpy.compiled import _pooling as pool
+from portnn_numpy.compiled.jit import LEAST, Array, flat, ran, writable
+from portnn_numpy.layout import channels_first, channels_last, cropped, padded
+from portnn_numpy.namespace import FEW
+
+# -- convolution and pooling -------------------------------------------------------------------------------------------
+
+
+def convolution(x: Array, weights: Array, plan: Any, groups: int = 1) -> tuple[Array, Any]:
+    if not conv.suits(x, weights, plan, groups):
+        return NotImplemented
+    conv.check_fit("X", x, (x.shape[0], *plan.image, weights.shape[-2] * groups))
+    conv.check_fit("the weights", weights, (*plan.kernel, *weights.shape[-2:]))
+    n, size, channels = x.shape[0], weights.shape[-1] // groups, weights.shape[-2]
+    source = writable(channels_first(x)).reshape(groups, channels, *plan.image, n)
+    table = conv.forward_table(conv.shape_of(plan), channels, n)
+    y = conv.gathered(source, np.moveaxis(weights.reshape(-1, groups, size), 1, 0), table)
+    if y is None:
+        return NotImplemented
+    return channels_last(y.reshape(groups * size, *plan.output, n)), conv.Seen(source, plan)
+
+
+def convolution_gradient(seen: Any, output_error: Array, plan: Any, shape: Any) -> Array:
+    if not isinstance(seen, conv.Seen):
+        return NotImplemented
+    source = seen.source
+    groups, channels, n = source.shape[0], shape[-2], source.shape[-1]
+    conv.check_fit("X", source, (groups, channels, *plan.image, n))
+    conv.check_fit("dE/dY", output_error, (n, *plan.output, shape[-1]))
+    size, taps = shape[-1] // groups, prod(shape[:-1])
+    lines = padded(source.reshape(groups * channels, *plan.image, n), plan, 0.0).reshape(groups, -1)
+    error = writable(channels_first(output_error)).reshape(groups, size, -1)
+    starts, runs = conv.line_table(conv.shape_of(plan), plan.padded, channels, n)
+    blocks = conv.filter_blocks(size)
+    dw = np.empty((taps, groups, size), np.float32)
+    for g in range(groups):
+        d = (
+            error[g]
+            if size >= conv.SIX
+            else np.append(error[g], np.zeros((conv.SIX - size, error.shape[2]), np.float32), axis=0)
+        )
+        sums = np.zeros((starts.size, blocks.size * conv.SIX * conv.LANES), np.float32)
+        if not ran(conv.gradient_sums, lines[g], d.reshape(-1), sums, starts, runs, d.shape[1], blocks):
+            return NotImplemented
+        found = sums[:taps].reshape(taps, -1, conv.SIX, conv.LANES).sum(axis=-1)  # (T, B, 6)
+        for block, start in enumerate(blocks.tolist()):
+            dw[:, g, start : start + conv.SIX] = found[:, block, :size]
+    return dw.reshape(shape)
+
+
+def convolution_backward(weights: Array, output_error: Array, plan: Any, groups: int = 1) -> Array:
+    entries = prod(plan.image) * len(plan.windows) * (weights.shape[-1] // groups + 1)
+    few = weights.shape[-2] < conv.FEWEST_CHANNELS or entries > conv.LARGEST_TABLE
+    if few or not conv.suits(output_error, weights, plan, groups):
+        return NotImplemented
+    n, size, channels = output_error.shape[0], weights.shape[-1] // groups, weights.shape[-2]
+    conv.check_fit("dE/dY", output_error, (n, *plan.output, weights.shape[-1]))
+    conv.check_fit("the weights", weights, (*plan.kernel, channels, weights.shape[-1]))
+    error = writable(channels_first(output_error)).reshape(groups, size, *plan.output, n)
+    w = weights.reshape(-1, channels, groups, size)  # (h*w, C/groups, G, F/groups) -> (G, h*w*F/groups, C/groups)
+    w = w.transpose(2, 0, 3, 1).reshape(groups, -1, channels)
+    x = conv.gathered(error, w, conv.backward_table(conv.shape_of(plan), size, n))
+    if x is None:
+        return NotImplemented
+    return channels_last(x.reshape(groups * channels, *plan.image, n))
+
+
+def max_pool(x: Array, plan: Any) -> Array:
+    if not pool.suits(x):
+        return NotImplemented
+    pool.check_fit("X", x, x, plan.image)
+    source = padded(channels_first(x), plan, -np.inf)
+    y = np.empty((source.shape[0], *plan.output, source.shape[-1]), x.dtype)
+    if not ran(pool.largest_of, writable(source).reshape(-1), pool.lines(y), *pool.windows(source, plan)):
+        return NotImplemented
+    return channels_last(y)
+
+
+def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Array:
+    if not (pool.suits(x) and x.dtype == y.dtype == output_error.dtype):
+        return NotImplemented
+    pool.check_fit("X", x, x, plan.image)
+    for what, a in (("Y", y), ("dE/dY", output_error)):
+        pool.check_fit(what, a, x, plan.output)
+    source = padded(channels_first(x), plan, np.nan)  # equal to nothing: its share would be lost
+    found, error = (writable(channels_first(a)) for a in (y, output_error))
+    input_error = np.zeros(source.shape, x.dtype)
+    arrays = writable(source).reshape(-1), pool.lines(found), pool.lines(error), input_error.reshape(-1)
+    if not ran(pool.largest_backward, *arrays, *pool.windows(source, plan)):  # or there is NaN
+        return NotImplemented
+    return channels_last(cropped(input_error, plan))
+
+
+def avg_pool(x: Array, plan: Any) -> Array:
+    if not pool.suits(x) or len(plan.windows) == 1 or len(plan.windows) > FEW:
+        return NotImplemented
+    pool.check_fit("X", x, x, plan.image)
+    source = padded(channels_first(x), plan, 0.0)
+    y = np.empty((source.shape[0], *plan.output, source.shape[-1]), x.dtype)
+    parts = *pool.windows(source, plan), pool.shares(plan, x.dtype)
+    return (
+        channels_last(y) if ran(pool.mean_of, writable(source).reshape(-1), pool.lines(y), *parts) else NotImplemented
+    )
+
+
+def avg_pool_backward(output_error: Array, plan: Any) -> Array:
+    if not pool.suits(output_error):
+        return NotImplemented
+    pool.check_fit("dE/dY", output_error, output_error, plan.output)
+    error = writable(channels_first(output_error))
+    input_error = np.zeros((error.shape[0], *plan.padded, error.shape[-1]), error.dtype)
+    parts = *pool.windows(input_error, plan), pool.shares(plan, error.dtype)
+    if not ran(pool.mean_backward, pool.lines(error), input_error.reshape(-1), *parts):
+        return NotImplemented
+    return channels_last(cropped(input_error, plan))
+
+
+# -- bias --------------------------------------------------------------------------------------------------------------
+
+_ALONG_ROWS = {None: loops.add, "relu": loops.add_relu, "tanh": loops.add_tanh}
+_EACH_ROW = {None: loops.add_each, "relu": loops.add_each_relu, "tanh": loops.add_each_tanh}
+
+
+def biased(product: Array, bias: Array, activation: Any = None) -> Array:
+    """f(product + bias) in ``product`` itself: rows of features, or images whose channels lie one after the other."""
+    if product.size < LEAST:
+        return NotImplemented
+    name = None if activation is None else activation.__name__
+    mine = flat(product)
+    if mine is None or bias.dtype != product.dtype or (name == "tanh" and product.dtype != np.float32):
+        return NotImplemented
+    features = product.shape[-1]
+    bias = np.array(bias).reshape(features)  # writable, as the loops are compiled for
+    if product.flags.c_contiguous:
+        done = ran(_ALONG_ROWS[name], mine[0].reshape(-1, features), bias)
+    elif product.strides[-1] == max(product.strides):
+        done = ran(_EACH_ROW[name], mine[0].reshape(features, -1), bias)
+    else:
+        return NotImplemented
+    return product if done else NotImplemented

@@ -1,0 +1,69 @@
+"""Losses for NumPy, in few passes over memory and few calls."""
+
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+from portnn_numpy.namespace import total
+
+Array = Any
+SHORT = 1 << 12  # numbers: BLAS adds those of a scalar product in few sums, each one number after the other
+
+
+def mse(y_true: Array, y_pred: Array) -> Array:
+    """One pass for the squares and their sum. Both have one shape: the network sees to that."""
+    d = y_true - y_pred
+    if d.size > SHORT:
+        np.multiply(d, d, out=d)
+        return total(d) / d.size
+    return np.vdot(d, d) / d.size
+
+
+def mse_prime(y_true: Array, y_pred: Array) -> Array:
+    """The difference is scaled where it stands. Both have one shape: the network sees to that."""
+    d = y_pred - y_true
+    return np.multiply(d, 2.0 / d.size, out=d)
+
+
+def softmax_cross_entropy(y_true: Array, y_pred: Array) -> Array:
+    """Class numbers are not made one-hot: of each row log(sum of exp(Y)) - Y[class], each less the row's largest Y."""
+    z = _rows(y_pred) - np.maximum.reduce(_rows(y_pred), axis=1, keepdims=True)
+    if _are_class_numbers(y_true, y_pred):
+        picked = z[np.arange(len(z)), y_true.reshape(-1)]
+        lost = np.add.reduce(np.log(total(np.exp(z, out=z), 1)) - picked)
+    else:
+        targets = _rows_of_targets(y_true, y_pred)
+        z -= np.log(total(np.exp(z), 1, True))
+        lost = -total(z * targets)
+        if not isfinite(lost):  # a class that cannot be counts nothing where it is not asked for
+            lost = -total(np.where(targets == 0.0, 0.0, z) * targets)
+    return lost * (1.0 / max(1, len(y_pred)))
+
+
+def softmax_cross_entropy_prime(y_true: Array, y_pred: Array) -> Array:
+    """(softmax(Y) - Y*) / N: with class numbers, of each row only one share is changed."""
+    z = _rows(y_pred) - np.maximum.reduce(_rows(y_pred), axis=1, keepdims=True)
+    np.exp(z, out=z)
+    share, n = total(z, 1, True), max(1, len(y_pred))
+    if _are_class_numbers(y_true, y_pred):
+        z *= 1.0 / (share * n)
+        z[np.arange(len(z)), y_true.reshape(-1)] -= 1.0 / n
+    else:
+        targets = _rows_of_targets(y_true, y_pred)
+        z *= total(targets, 1, True) / share
+        z -= targets
+        z *= 1.0 / n
+    return z.reshape(y_pred.shape)
+
+
+def _rows(y: Array) -> Array:
+    return y if y.ndim == 2 else y.reshape(-1, y.shape[-1])
+
+
+def _are_class_numbers(y_true: Array, y_pred: Array) -> bool:
+    return y_true.dtype.kind in "iu" and y_true.size * y_pred.shape[-1] == y_pred.size and y_true.ndim < y_pred.ndim
+
+
+def _rows_of_targets(y_true: Array, y_pred: Array) -> Array:
+    return _rows(y_true.reshape(y_pred.shape)).astype(y_pred.dtype, copy=False)
