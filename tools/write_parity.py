@@ -196,6 +196,7 @@ def op_row(name):
     labels = np.array([2, 0, 4])
     columns = parity.draw(24, 3 * 9, seed=2)
     W, bias = parity.draw(3, 2, 4, 4, seed=3), parity.draw(4, seed=4)
+    square, row = parity.draw(4, 3, seed=5), parity.draw(1, 3, seed=6)
     OURS = {
         "patches": patches,
         "fold": lambda table, backend: table.fold([backend.asarray(columns)], plan),
@@ -215,6 +216,11 @@ def op_row(name):
         "convolution_backward": lambda table, backend: table.convolution_backward(
             backend.asarray(W), backend.asarray(D), plan
         ),
+        "affine": lambda table, backend: table.affine(
+            backend.asarray(x), backend.asarray(square), backend.asarray(row)
+        ),
+        "rows": lambda table, backend: table.rows(backend.asarray(x)),
+        "column_sums": lambda table, backend: table.column_sums(table.rows(backend.asarray(x))),
         "total": lambda table, backend: table.total(backend.asarray(x), (0, 1, 2)),
         "normalize": lambda table, backend: table.normalize(backend.asarray(x), (0, 1, 2), 1e-5)[0],
         "normalize_backward": normalize_backward,
@@ -254,6 +260,9 @@ def op_row(name):
         "convolution": convolved,
         "convolution_gradient": gradient,
         "convolution_backward": input_error,
+        "affine": F.linear(t, torch.tensor(square).T, torch.tensor(row[0])),
+        "rows": t.reshape(-1, t.shape[-1]),
+        "column_sums": t.reshape(-1, t.shape[-1]).sum(0, keepdim=True),
         "total": t.sum((0, 1, 2)),
         "normalize": normal,
         "normalize_backward": back,

@@ -28,9 +28,12 @@ def test_large_arrays_give_what_small_ones_give(name):
     layer = portnn.ActivationLayer(name)
     layer.build((300, 700), cpu, "float64", 0, "0")
     x, d = np.random.default_rng(0).standard_normal((2, 2, 300, 700))
-    whole = layer.forward(x, training=True), layer.backward(d)
-    mixed = layer.forward(np.asfortranarray(x), training=True), layer.backward(d)
-    rows = [(layer.forward(x[:, i : i + 1], training=True), layer.backward(d[:, i : i + 1])) for i in range(0, 300, 60)]
+    whole = layer.forward_propagation(x), layer.backward_propagation(d)
+    mixed = layer.forward_propagation(np.asfortranarray(x)), layer.backward_propagation(d)
+    rows = [
+        (layer.forward_propagation(x[:, i : i + 1]), layer.backward_propagation(d[:, i : i + 1]))
+        for i in range(0, 300, 60)
+    ]
     for k in range(2):
         assert np.allclose(mixed[k], whole[k], rtol=1e-13)
         for i, row in zip(range(0, 300, 60), rows, strict=True):

@@ -166,6 +166,7 @@ LAYERS = {
     "LayerNormLayer": layer_norm,
     "GroupNormLayer": group_norm,
     "SoftmaxLayer": lambda layer, X, P: F.softmax(X, dim=-1),
+    "SequentialLayer": lambda layer, X, P: chain(layer.layers, "", X, P),
     "ResidualLayer": residual,
     "ParallelLayer": parallel,
     "OwnLayer": lambda layer, X, P: X * P["scale"],

@@ -226,8 +226,8 @@ def article(function, wrong, keep=True):
 
 
 def first_input(self, X, *, training=False):
-    if self.input is None:
-        self.input = X
+    if getattr(self, "first", None) is None:
+        self.first = X
     return np.matmul(X, self.parameters["weights"]) + self.parameters["bias"]
 
 
@@ -335,7 +335,7 @@ WRONG = [
     Wrong("dB missing", fc(backward=no_bias), (3,), MISSING),
     Wrong("dX None", fc(dX=lambda self, D, W: None), (3,), "dE/dX: " + MISSING),
     Wrong("added up", fc(dW=add_up), (3,), "added to it"),
-    Wrong("first input kept", fc(forward=first_input), (3,), STALE),
+    Wrong("first input kept", fc(forward=first_input, dW=lambda self, X, D: np.matmul(self.first.T, D)), (3,), STALE),
     Wrong("step first", fc(backward=step_first), (3,), EARLY),
     Wrong("tanh at Y", f(np.tanh, lambda D, X, Y: D * tanh_prime(Y)), (3,), STALE),
     Wrong("tanh of X", f(np.tanh, lambda D, X, Y: D * (1 - X**2)), (3,), STALE),
