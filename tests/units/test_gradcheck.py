@@ -207,17 +207,21 @@ def test_nothing_but_kinks_is_said():
     assert "has a kink" in report.diagnosis
 
 
-def lenet():
+SIZES = [20, pytest.param(28, marks=pytest.mark.slow)]  # of images; the larger is LeNet's own
+
+
+def lenet(size):
+    inner, last = (size - 4) // 2, (size - 12) // 4
     return Network(
         [
-            ConvLayer((28, 28, 1), (5, 5), 6),
+            ConvLayer((size, size, 1), (5, 5), 6),
             ActivationLayer("relu"),
             portnn.MaxPoolLayer(2),
-            ConvLayer((12, 12, 6), (5, 5), 16),
+            ConvLayer((inner, inner, 6), (5, 5), 16),
             ActivationLayer("relu"),
             portnn.MaxPoolLayer(2),
             FlattenLayer(),
-            FCLayer(256, 84),
+            FCLayer(16 * last * last, 84),
             ActivationLayer("tanh"),
             FCLayer(84, 10),
         ],
@@ -225,8 +229,9 @@ def lenet():
     )
 
 
-def test_a_large_network_passes():
-    report = gradcheck(lenet())
+@pytest.mark.parametrize("size", SIZES)
+def test_a_large_network_passes(size):
+    report = gradcheck(lenet(size))
     assert report, report
     assert len(report.errors) == 9
 
@@ -322,14 +327,16 @@ def test_formulas_say_what_their_letters_are():
     assert wrong.diagnosis == "dE/dbias: not summed over the batch: only sample 0 of 5 counts"
 
 
-def test_a_large_wrong_network_is_told_in_time():
+@pytest.mark.parametrize("size", SIZES)
+def test_a_large_wrong_network_is_told_in_time(size):
     started = process_time()
-    report = gradcheck(another_lenet(Passes))
+    report = gradcheck(another_lenet(Passes, size=size))
     assert report.diagnosis.startswith("layer 4 (ActivationLayer(tanh)): dE/dX: a derivative left out")
-    assert "flipped kernel" in gradcheck(another_lenet(ActivationLayer, PlainFlippedConv)).diagnosis
+    assert "flipped kernel" in gradcheck(another_lenet(ActivationLayer, PlainFlippedConv, size)).diagnosis
     assert process_time() - started < 30
 
 
+@pytest.mark.slow
 def test_guessing_ends_in_time():
     class Slow(FC):
         def forward(self, X, *, training=False):
