@@ -13,7 +13,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 WHEEL = os.environ.get("PORTNN_WHEEL")
-pytestmark = pytest.mark.skipif(not WHEEL, reason="set PORTNN_WHEEL to a built wheel (bash .ci/run does)")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not WHEEL, reason="set PORTNN_WHEEL to a built wheel (bash .ci/run does)"),
+]
 
 
 def test_the_wheel_holds_three_packages_and_the_sample():

@@ -304,6 +304,11 @@ def right_norm(D, G, Z, S, axes):
     return S * (D * G - mean(D * G, axes) - Z * mean(D * G * Z, axes))
 
 
+class Norm(Normalize):
+    def __init__(self, n, axes):
+        super().__init__(n, axes, right_norm)
+
+
 def no_bias(self, D, *, need_input_error=True):
     dX = FC.backward(self, D)
     del self.gradients["bias"]

@@ -263,12 +263,14 @@ def one_channel(layer):
     return lambda: Network([ConvLayer((6, 6, 1), (3, 3), 2), layer("tanh"), FlattenLayer(), FCLayer(32, 3)], seed=1)
 
 
-def lenet(activation, conv=ConvLayer):
+def lenet(activation, conv=ConvLayer, size=28):
+    """LeNet-5 for images of ``size``, 28 or 20, with a convolution or an activation that may be wrong."""
+    inner, last = (size - 4) // 2, (size - 12) // 4
     return Network(
         [
-            *(ConvLayer((28, 28, 1), (5, 5), 6), ActivationLayer("tanh"), AvgPoolLayer(2)),
-            *(conv((12, 12, 6), (5, 5), 16), activation("tanh"), AvgPoolLayer(2), FlattenLayer()),
-            *(FCLayer(256, 120), ActivationLayer("tanh"), FCLayer(120, 10)),
+            *(ConvLayer((size, size, 1), (5, 5), 6), ActivationLayer("tanh"), AvgPoolLayer(2)),
+            *(conv((inner, inner, 6), (5, 5), 16), activation("tanh"), AvgPoolLayer(2), FlattenLayer()),
+            *(FCLayer(16 * last * last, 120), ActivationLayer("tanh"), FCLayer(120, 10)),
         ],
         seed=1,
     )
