@@ -29,7 +29,7 @@ class Implementation:
         there = self.backend.asarray
         if self.on_device:
             hyper = [there(np.array(h, w[0].dtype)) for h in hyper]
-        update = ops.twin(self.backend, self.kernels, type(optimizer).update)
+        update = ops.implementation(self.backend, self.kernels, type(optimizer).update)
         with self.backend.scope():
             given = {kind: list(map(there, arrays)) for kind, arrays in slots.items()}
             new, made = update(optimizer, list(map(there, w)), list(map(there, g)), given, hyper)
@@ -368,7 +368,7 @@ def test_arrays_that_do_not_fit_are_refused(made, optimizer, shape):
 
 
 def test_something_that_is_no_array_is_refused(on_host):
-    update, w = ops.twin(on_host.backend, on_host.kernels, SGD.update), [np.ones(N, np.float32)]
+    update, w = ops.implementation(on_host.backend, on_host.kernels, SGD.update), [np.ones(N, np.float32)]
     for bad in (None, 1.0, [1.0] * N):
         with pytest.raises(TypeError, match=r"gradients\[0\] must be an array like its parameter, got"):
             update(SGD(0.1), w, [bad], {}, (0.1,))
