@@ -163,7 +163,7 @@ def total(x: Array, axes: Any = None, keepdims: bool = False) -> Array:
         return x.sum(axis=axes, keepdims=keepdims)
     axes = tuple(sorted(axis % x.ndim for axis in (axes if isinstance(axes, tuple) else (axes,))))
     shape = tuple(1 if axis in axes else n for axis, n in enumerate(x.shape))
-    if x.ndim == 2 and axes == (1,) and x.T.flags.c_contiguous:  # columns of images
+    if x.size and x.ndim == 2 and axes == (1,) and x.T.flags.c_contiguous:  # columns of images
         x, axes = x.T, (0,)
     if x.size == 0 or axes[-1] == x.ndim - 1 or not _is_by_channel(x, axes):
         few = prod(x.shape[axis] for axis in axes) <= FEW

