@@ -155,10 +155,13 @@ def avg_pool_backward(output_error: Array, plan: Any) -> Array:
 ROWS_A_PART = 64  # each thread adds up so many rows of a channel, or more
 ONE_PART = 256  # rows: with fewer, a second launch would take longer than one thread for each channel
 FEW = 1024  # numbers: so many CuPy adds well by itself, whatever the axes
+MANY = 1 << 14  # numbers, for a kernel of ours to be as exact as it must
 
 
 def total(x: Array, axes: Any = None, keepdims: bool = False) -> Array:
     """Over the rows of (R, C) by a kernel: CuPy would have one or two blocks do it, each thread number after number."""
+    if x.dtype.name in REALS and axes is None and x.size > MANY:  # CuPy's threads add number after number
+        return total(in_order(x).reshape(-1, 1), 0).reshape((1,) * x.ndim if keepdims else ())
     if axes is None or x.dtype.name not in REALS or x.ndim == 0:
         return x.sum(axis=axes, keepdims=keepdims)
     axes = tuple(sorted(axis % x.ndim for axis in (axes if isinstance(axes, tuple) else (axes,))))
