@@ -1,6 +1,5 @@
 """Fixtures of all tests: the array libraries, and what makes a hidden read of a device array an error."""
 
-import gc
 import signal
 from importlib.util import find_spec
 
@@ -45,12 +44,6 @@ def pytest_configure():
     # A shell lets jobs in the background ignore Ctrl-C; tests send it, and would wait for ever.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def pytest_collection_finish():
-    # Modules and thousands of tests stay to the end: tests that collect garbage need not look through them each time.
-    gc.collect()
-    gc.freeze()
 
 
 def pytest_runtest_setup(item):

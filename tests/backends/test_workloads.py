@@ -14,11 +14,11 @@ import workloads
 
 # (batch, samples, epochs): as much as a test may cost, and batches large enough for the compiled loops
 SIZES = {
-    "a": (1, 60, 3),
+    "a": (1, 60, 2),
     "a128": (128, 640, 4),
-    "b": (128, 640, 4),
-    "c128": (128, 384, 3),
-    "c32": (32, 160, 3),
+    "b": (128, 384, 2),
+    "c128": (128, 256, 2),
+    "c32": (32, 96, 2),
     "d": (16, 48, 2),
 }
 

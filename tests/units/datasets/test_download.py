@@ -22,6 +22,7 @@ pytest.importorskip("pooch", reason="downloading needs pooch: python -m pip inst
 @pytest.fixture
 def server(small_files, monkeypatch):
     """A server of the small data set; ``asked`` lists what it was asked for."""
+    gc.freeze()  # what all other tests have left need not be looked through at the end of each test here
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with Server(("127.0.0.1", 0), Handler) as site:
         site.files, site.asked, site.over = small_files, [], threading.Event()
