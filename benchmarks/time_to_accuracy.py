@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--backend", choices=["cpu", "gpu"], default="cpu")
     parser.add_argument("--peers", action="store_true")
     options = parser.parse_args()
-    from contenders import find
+    from frameworks import find
 
     names = ["portnn", "torch", "torch channels-last"] if options.peers else ["portnn"]
     (x, y), (x_test, y_test) = portnn.load_mnist(folder=options.folder)

@@ -13,14 +13,14 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "backends")]
 
 def main() -> None:
     name, workload_name, folder, backend = sys.argv[1:]
-    import contenders
+    import frameworks
     import workloads
 
     import portnn
 
     workload = replace(workloads.WORKLOADS[workload_name], backend=backend)
     try:
-        cls = contenders.find(name)
+        cls = frameworks.find(name)
     except ImportError as error:
         answer(missing=str(error))
         return

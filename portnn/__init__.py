@@ -30,7 +30,6 @@ from portnn.activations import (
 )
 from portnn.backend import available_backends, get_backend
 from portnn.datasets import load_mnist, to_categorical
-from portnn.gradcheck import gradcheck
 from portnn.layers import (
     ActivationLayer,
     AvgPoolLayer,
@@ -53,7 +52,6 @@ from portnn.layers import (
     SoftmaxLayer,
     UpsampleLayer,
 )
-from portnn.lockstep import twin
 from portnn.losses import (
     Huber,
     SoftmaxCrossEntropy,
@@ -71,6 +69,8 @@ from portnn.losses import (
 from portnn.network import Network
 from portnn.optimizers import SGD, AdaGrad, Adam, AdamW, RMSprop
 from portnn.schedules import CosineDecay, ExponentialDecay, OneCycle, StepDecay, WarmUp
+from portnn.testing.compare_backends import compare_backends
+from portnn.testing.gradcheck import gradcheck
 from portnn.training import History
 from portnn.transfer import backend_of, to_device, to_numpy
 
@@ -115,6 +115,7 @@ __all__ = [
     "backend_of",
     "binary_cross_entropy",
     "binary_cross_entropy_prime",
+    "compare_backends",
     "elu",
     "elu_prime",
     "gelu",
@@ -155,5 +156,4 @@ __all__ = [
     "to_categorical",
     "to_device",
     "to_numpy",
-    "twin",
 ]

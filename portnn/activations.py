@@ -10,7 +10,7 @@ from math import pi, sqrt
 from typing import Any
 
 from portnn.backend import namespace, quiet
-from portnn.ops import _portable
+from portnn.ops import portable
 
 Array = Any
 
@@ -137,7 +137,7 @@ def gelu_prime(x: Array) -> Array:
 
 def _normal_below(x: Array) -> Array:
     """P(x), the share of a standard normal distribution that lies below x."""
-    return 0.5 + 0.5 * _portable.erf(x * (1.0 / sqrt(2.0)), xp=namespace(x))
+    return 0.5 + 0.5 * portable.erf(x * (1.0 / sqrt(2.0)), xp=namespace(x))
 
 
 GELU_SLOPE, GELU_CUBE = sqrt(2.0 / pi), 0.044715
@@ -238,7 +238,7 @@ def softmax(x: Array) -> Array:
     """
     xp = namespace(x)
     z = xp.exp(x - xp.max(x, axis=-1, keepdims=True))  # the shares are the same for x less any number
-    return z / _portable.total(z, -1, True, xp=xp)
+    return z / portable.total(z, -1, True, xp=xp)
 
 
 @quiet
@@ -246,7 +246,7 @@ def log_softmax(x: Array) -> Array:
     """Logarithm of ``softmax``, finite where that is too small for a float: x[i] - log(sum over j of exp(x[j]))."""
     xp = namespace(x)
     z = x - xp.max(x, axis=-1, keepdims=True)
-    return z - xp.log(_portable.total(xp.exp(z), -1, True, xp=xp))
+    return z - xp.log(portable.total(xp.exp(z), -1, True, xp=xp))
 
 
 def chain(prime: Any, x: Array, y: Array, output_error: Array) -> Array:

@@ -6,11 +6,11 @@ from typing import Any, TypeVar
 
 from portnn import names
 from portnn.backend import BUILT_IN
+from portnn.functions import name_of
 from portnn.layers import Layer
 from portnn.metrics import METRICS
 from portnn.metrics import find as find_metric
 from portnn.optimizers import SGD, AdaGrad, Adam, AdamW, RMSprop
-from portnn.pairs import name_of
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 KERNELS = ("auto", "portable")

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
 
+from portnn import checks
 from portnn.backend import is_array
-from portnn.layers import checks
 from portnn.transfer import bring
 
 Array = Any

@@ -304,9 +304,10 @@ def fast_version(function: Callable[..., Any], packages: Sequence[str]) -> Calla
     """Returns what stands in ``packages``, the quickest first, for one of portnn's own functions, or the function.
 
     A package mirrors the library: ``portnn.losses.mse`` is looked for in its module ``losses`` under the name ``mse``,
-    the method ``portnn.optimizers.SGD.update`` as ``SGD.update`` in ``optimizers``, and what ``portnn.ops`` keeps in
-    modules with a leading underscore in ``ops``. Signature and meaning are those of the library's function. A version
-    that leaves a case to the next package, and the last one to ``function``, returns ``NotImplemented``.
+    the method ``portnn.optimizers.SGD.update`` as ``SGD.update`` in ``optimizers``, and what the library keeps in a
+    folder, ``portnn.ops`` or ``portnn.training``, in one module of the folder's name. Signature and meaning are those
+    of the library's function. A version that leaves a case to the next package, and the last one to ``function``,
+    returns ``NotImplemented``.
     """
     own = function.func if isinstance(function, partial) else function
     versions = []
@@ -322,8 +323,7 @@ def fast_version(function: Callable[..., Any], packages: Sequence[str]) -> Calla
 
 def _namesake(function: Any, package: str) -> Callable[..., Any] | None:
     """The function of the same name in the package's module of the same name."""
-    parts = [part for part in function.__module__.split(".")[1:] if not part.startswith("_")]
-    module = ".".join([package, *parts])
+    module = f"{package}.{function.__module__.split('.')[1]}"
     found: Any = importlib.import_module(module) if _is_module(module) else None
     for part in function.__qualname__.split("."):
         found = getattr(found, part, None)

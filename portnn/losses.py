@@ -11,7 +11,7 @@ from typing import Any
 
 from portnn import activations
 from portnn.backend import namespace, quiet
-from portnn.ops import _portable
+from portnn.ops import portable
 from portnn.settings import Setting, WithSettings, in_range, number
 
 Array = Any
@@ -216,7 +216,7 @@ def class_rows(y_true: Array, y_pred: Array) -> Array:
         )
     xp = namespace(y_pred)
     if are_class_numbers(y_true, y_pred):
-        rows = _portable.one_hot(y_true, y_pred.shape[-1], y_pred.dtype, xp=xp)
+        rows = portable.one_hot(y_true, y_pred.shape[-1], y_pred.dtype, xp=xp)
         return rows if rows.shape == y_pred.shape else xp.reshape(rows, y_pred.shape)
     rows = matched(y_true, y_pred)
     return rows if rows.dtype == y_pred.dtype else xp.astype(rows, y_pred.dtype)

@@ -9,18 +9,18 @@ from threading import get_ident
 from types import MappingProxyType
 from typing import Any
 
-from portnn import arguments, border, losses, random, summary, training
+from portnn import arguments, checks, losses, random, summary, validation
 from portnn.arrangement import Arrangement, arrange, named, take_in
 from portnn.article import adapted
 from portnn.backend import Array, Backend, device_dtype, get_backend, in_order
-from portnn.layers import checks, joined
+from portnn.functions import bound, find_pair
 from portnn.layers.layer import Layer, move
 from portnn.leaves import Leaves, parameters_of, slots_of
 from portnn.optimizers import SGD
-from portnn.pairs import bound, find_pair
 from portnn.summary import Summary
-from portnn.training import History
-from portnn.turns import Turn, Turns
+from portnn.training import fusion, loop, step
+from portnn.training.loop import History
+from portnn.training.turns import Turn, Turns
 
 # What is settled elsewhere: to set it here would leave the network half as it was.
 _BY_USE = 'net.use("mse", optimizer=Adam(), metrics=["accuracy"]), which starts training afresh'
@@ -73,7 +73,7 @@ class Network:
         kernels: str = "auto",
     ):
         self.turns = Turns()
-        target, name = get_backend(backend), border.dtype_name(dtype)
+        target, name = get_backend(backend), validation.dtype_name(dtype)
         kernels = arguments.check_kernels(kernels)
         self._settle(backend=target, dtype=name, kernels=kernels, seed=random.check_seed(seed))
         self.layers: list[Layer] = []
@@ -158,7 +158,7 @@ class Network:
         made, found = arguments.optimizer(optimizer), arguments.metric_list(metrics, pair[0])
         with self.turns.take("use"):
             self._arrange()
-            border.check_ending(self.layers, pair[0])
+            validation.check_ending(self.layers, pair[0])
             for layer in self.walk():
                 layer._slots_by_kind, layer._update_counts = {}, {}
             self._settle(loss=pair[0], loss_prime=pair[1], optimizer=made, metrics=found)
@@ -221,7 +221,7 @@ class Network:
             for layer in self.layers:
                 layer._freeze()
             X, Y, classes = self._data(x, y, check_finite, batch_size)
-            return training.train(
+            return loop.train(
                 self,
                 X,
                 Y,
@@ -249,18 +249,18 @@ class Network:
         ):
             self._arrange()
         progress = self.progress
-        step = progress["step"]
+        before = progress["step"]
         with self.backend.scope():
-            X = border.batch(x, self.backend, self.dtype, "x")
+            X = validation.batch(x, self.backend, self.dtype, "x")
             if self._checked != X.shape[1:]:
                 self._check_shapes(X, x)
             if X.shape[0] <= batch_size:
                 Y = self._forward(X)
             else:
-                parts = border.slices(X.shape[0], batch_size)
+                parts = validation.slices(X.shape[0], batch_size)
                 Y = self.backend.xp.concat([self._forward(X[part, ...]) for part in parts])
-            Y = border.answer(Y, X, x, self.backend, self._ready or self._run())
-        if progress["step"] != step:  # another thread has begun to train in between
+            Y = validation.answer(Y, X, x, self.backend, self._ready or self._run())
+        if progress["step"] != before:  # another thread has begun to train in between
             return copy.deepcopy(self).predict(x, batch_size=batch_size)
         return Y
 
@@ -275,21 +275,21 @@ class Network:
         if self.turns.held_elsewhere() is not None:
             return copy.deepcopy(self).evaluate(x, y, batch_size=batch_size)
         self._arrange()
-        step = self.step
+        before = self.step
         with self.backend.scope():
             X, Y, classes = self._data(x, y, False)
             n, xp = X.shape[0], self.backend.xp
             sums = dict.fromkeys(("error", *(name for name, _ in self.metrics)), 0.0)
-            for part in border.slices(n, batch_size):
+            for part in validation.slices(n, batch_size):
                 Y_pred = self._forward(X[part, ...])
                 Y_true = Y[part, ...] if classes else xp.astype(Y[part, ...], Y_pred.dtype, copy=False)
                 Y_true = in_order(Y_true)
                 error = self.bound_loss(Y_true, Y_pred)
                 sums["error"] += float(self.backend.to_numpy(error)) * Y_pred.shape[0]
                 for name, metric in self.metrics:
-                    total = training.metric_sum(name, metric, Y_true, Y_pred, self.backend)
+                    total = step.metric_sum(name, metric, Y_true, Y_pred, self.backend)
                     sums[name] += float(self.backend.to_numpy(total))
-        if self.step != step:
+        if self.step != before:
             return copy.deepcopy(self).evaluate(x, y, batch_size=batch_size)
         return {name: value / n for name, value in sums.items()}
 
@@ -422,22 +422,22 @@ class Network:
 
     def _data(self, x: Any, y: Any, check_finite: bool, batch_size: int | None = None) -> tuple[Array, Array, bool]:
         """Checked samples and targets on the device, and whether the targets are class numbers."""
-        border.check_ending(self.layers, self.loss)
-        X = border.batch(x, self.backend, self.dtype, "x")
-        Y = border.batch(y, self.backend, self.dtype, "y")
-        border.check_lengths(X, Y, self.layers, x)
-        shapes = border.shapes(self.layers, X, x)
+        validation.check_ending(self.layers, self.loss)
+        X = validation.batch(x, self.backend, self.dtype, "x")
+        Y = validation.batch(y, self.backend, self.dtype, "y")
+        validation.check_lengths(X, Y, self.layers, x)
+        shapes = validation.shapes(self.layers, X, x)
         if check_finite:
-            border.check_finite(X, self.backend, "x")
-            border.check_finite(Y, self.backend, "y")
+            validation.check_finite(X, self.backend, "x")
+            validation.check_finite(Y, self.backend, "y")
         picky = any(type(layer).smallest_batch is not Layer.smallest_batch for layer in self.walk())
         if shapes[-1] is None or (picky and None in shapes):  # some layer cannot say: ask it with one sample
             shapes = [tuple(seen.shape[1:]) for seen in self._passes(X[:1, ...])]
         last = shapes[-1]
         assert last is not None
-        Y, classes = border.targets(Y, last, self.loss, self.backend)
+        Y, classes = validation.targets(Y, last, self.loss, self.backend)
         if batch_size is not None:  # for training: each sample will be taken many times
-            border.check_batches(self.layers, shapes, X.shape[0], batch_size)
+            validation.check_batches(self.layers, shapes, X.shape[0], batch_size)
             X, Y = in_order(X), in_order(Y)
         if not all(layer.complete for layer in self.walk()):  # parameters that only the data can shape
             self._forward(X[:1, ...])
@@ -447,7 +447,7 @@ class Network:
         """That the layers fit on such samples; looked at again when their shape or the layers have changed."""
         sample = tuple(X.shape[1:])
         if self._checked != sample:
-            border.shapes(self.layers, X, given)
+            validation.shapes(self.layers, X, given)
             self._checked = sample
 
     def _run(self) -> "Ready":
@@ -490,7 +490,7 @@ class Ready:
     """A network's layers as ``predict`` runs them, for as long as they are the same: neighbours joined, and so on."""
 
     def __init__(self, network: Network):
-        self.layers = joined.join(adapted(network.layers), network.backend, network.kernels)
+        self.layers = fusion.join(adapted(network.layers), network.backend, network.kernels)
         self.dtype = device_dtype(network.backend, network.dtype)
         self.all = list(network.walk())
         self.own = all(layer._own for layer in self.all)  # none is a user's

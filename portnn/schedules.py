@@ -8,7 +8,7 @@ from collections.abc import Callable
 from math import cos, inf, pi
 from typing import Any
 
-from portnn.layers import checks
+from portnn import checks
 from portnn.optimizers import check_learning_rate, check_number, rate_at
 from portnn.settings import Setting, WithSettings, number
 

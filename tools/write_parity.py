@@ -26,7 +26,7 @@ import portnn  # noqa: E402
 import pytorch_twin  # noqa: E402
 from array_libraries import strict_backend  # noqa: E402
 from cases import ACTIVATIONS, FUNCTIONS_ONLY, LAYERS, LOSSES, OPS, OPTIMIZERS, SCHEDULES  # noqa: E402
-from portnn.ops._plan import window_plan  # noqa: E402
+from portnn.ops.windows import window_plan  # noqa: E402
 
 TARGET = ROOT / "docs" / "parity.md"
 DTYPES = ("float64", "float32")

@@ -11,6 +11,6 @@ def probe() -> Availability:
 
 def create() -> Backend:
     """Returns the backend; called once, by ``portnn.get_backend("gpu")``, after ``probe`` has found it working."""
-    from portnn_cupy.cupy_backend import CupyBackend
+    from portnn_cupy.backend import CupyBackend
 
     return CupyBackend()

@@ -152,7 +152,7 @@ STEP = (
     + "".join(_ROWS.format(*kinds) for kinds in ROW_KINDS)
     + r"""
 /* The counters after a step, each in a place of its own. */
-KERNEL void tally(const number *step, const number *position, const double *total, const number *finite,
+KERNEL void update_counters(const number *step, const number *position, const double *total, const number *finite,
     const real *error, number *new_step, number *new_position, double *new_total, number *new_finite, number size)
 {
     if (blockIdx.x || threadIdx.x) return;

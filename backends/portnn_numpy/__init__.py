@@ -10,6 +10,6 @@ def probe() -> Availability:
 
 def create() -> Backend:
     """Returns the backend; called once, by ``portnn.get_backend("cpu")``."""
-    from portnn_numpy.numpy_backend import NumpyBackend
+    from portnn_numpy.backend import NumpyBackend
 
     return NumpyBackend()

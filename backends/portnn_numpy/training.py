@@ -4,7 +4,9 @@ from math import isfinite
 from typing import Any
 
 
-def tally(step: int, position: int, total: Any, finite: Any, error: Any, size: int) -> tuple[int, int, Any, Any]:
+def update_counters(
+    step: int, position: int, total: Any, finite: Any, error: Any, size: int
+) -> tuple[int, int, Any, Any]:
     """On numbers of the host."""
     total = total + error * size
     return step + 1, position + 1, total, finite + 1 if isfinite(total) else finite

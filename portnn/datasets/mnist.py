@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from portnn import names
+from portnn import checks, names
 from portnn.backend import Array, Backend, get_backend
 from portnn.datasets.download import download
 from portnn.datasets.idx import read_idx
 from portnn.datasets.sources import SOURCES, TEST, TRAIN
-from portnn.layers import checks
 from portnn.transfer import to_device
 
 SAMPLE = Path(__file__).with_name("sample")

@@ -5,8 +5,8 @@ from typing import Any
 
 from portnn import activations, ops
 from portnn.backend import Backend, quiet
+from portnn.functions import bound, find_pair, name_of
 from portnn.layers.layer import Array, Layer
-from portnn.pairs import bound, find_pair, name_of
 from portnn.settings import Fixed
 
 

@@ -3,11 +3,10 @@
 from math import prod
 from typing import Any
 
-from portnn import initializers
+from portnn import checks, initializers
 from portnn.backend import Backend
-from portnn.layers import checks
 from portnn.layers.layer import Array, Layer, Parameter
-from portnn.ops._plan import window_plan
+from portnn.ops.windows import window_plan
 from portnn.settings import Fixed
 
 
@@ -20,7 +19,7 @@ class ConvLayer(Layer):
         dE/dX[n,a,b,c] = sum of dE/dY[n, i, j, f] W[u, v, c, f] wherever s i + d u = a and s j + d v = b
 
     With every patch of X under the kernel written out as a column of a matrix, these are matrix products: that is what
-    ``ops.convolution`` and its two derivatives do (``portnn/ops/_convolution.py``), where a backend has no quicker way.
+    ``ops.convolution`` and its two derivatives do (``portnn/ops/convolution.py``), where a backend has no quicker way.
 
     ``input_shape`` (H, W, C) with ``kernel_shape`` (h, w), or (L, C) with (k,); ``layer_depth`` F is the number of
     filters. ``stride`` s and ``dilation`` d are a number, or one an axis. ``padding`` with zeros: ``"valid"`` (none),

@@ -3,9 +3,8 @@
 from math import prod
 from typing import Any
 
-from portnn import initializers
+from portnn import checks, initializers
 from portnn.backend import Backend
-from portnn.layers import checks
 from portnn.layers.layer import Array, Layer, Parameter
 from portnn.settings import Fixed
 

@@ -2,7 +2,7 @@
 
 from math import prod
 
-from portnn.layers import checks
+from portnn import checks
 from portnn.layers.layer import Array, Layer
 
 

@@ -3,7 +3,7 @@
 from math import prod
 from typing import Any
 
-from portnn.layers import checks
+from portnn import checks
 from portnn.layers.layer import Array
 from portnn.layers.normalization import NormLayer
 from portnn.settings import Fixed

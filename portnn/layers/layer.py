@@ -7,9 +7,8 @@ from inspect import signature
 from operator import setitem
 from typing import Any
 
-from portnn import article, initializers, ops
+from portnn import article, checks, initializers, ops
 from portnn.backend import Backend, device_dtype, get_backend, in_order
-from portnn.layers import checks
 from portnn.ops import is_ours
 from portnn.transfer import backend_of, bring, is_array
 
@@ -327,7 +326,7 @@ class Layer:
             for name, array in arrays.items():
                 if self.backend is not None and self.backend != backend:
                     array = self.backend.to_numpy(array)
-                yield arrays, name, bring(array, backend, self.dtype, f"{self.leaf(name)}", copy=True)
+                yield arrays, name, bring(array, backend, self.dtype, f"{self.label(name)}", copy=True)
 
     def _bind(self, backend: Backend) -> None:
         """Looks up what the layer calculates with on ``backend``, where its arrays lie already."""
@@ -368,13 +367,13 @@ class Layer:
             raise ValueError(f"{self} has no {name}, it has {', '.join(self.shapes)}: make it without {name}=False")
         expected = self.shapes.get(name, shape)
         if shape != expected:
-            raise ValueError(f"{self.leaf(name)} has shape {expected}, got an array of shape {shape}")
+            raise ValueError(f"{self.label(name)} has shape {expected}, got an array of shape {shape}")
         if self.backend is None and is_array(value):
             value = bring(value, backend_of(value), self.dtype, name, copy=True)
         elif self.backend is None:
             value = bring(value, get_backend("cpu"), None, name, copy=True)
         else:
-            value = bring(value, self.backend, self.dtype, self.leaf(name), copy=True)
+            value = bring(value, self.backend, self.dtype, self.label(name), copy=True)
         self.parameters[name] = value
 
     def draw_missing(self, fans: tuple[int, int], seed: int, path: str) -> None:
@@ -399,7 +398,7 @@ class Layer:
         """The error for a parameter that is not there."""
         if self.backend is None:
             return (
-                f"{self.leaf(name)} does not exist yet: initial values are drawn when the layer is added to a network "
+                f"{self.label(name)} does not exist yet: initial values are drawn when the layer is added to a network "
                 f"(net.add(layer)); or assign your own: layer.{name} = array"
             )
         return f"{self} has no {name}; it has {', '.join(self.parameters) or 'no parameters'}"
@@ -433,12 +432,13 @@ class Layer:
                 if getattr(array, "dtype", None) != self.device_dtype or not self.backend.owns(array):
                     given = f"{type(array).__name__} of dtype {getattr(array, 'dtype', '?')}"
                     raise TypeError(
-                        f"{self.leaf(name)} is a {given}, but the layer calculates with {self.dtype} arrays of backend "
-                        f"{self.backend.name!r}: it was put into layer.{kind}; {self._how_to_assign(kind, name)}"
+                        f"{self.label(name)} is a {given}, but the layer calculates with {self.dtype} arrays of "
+                        f"backend {self.backend.name!r}: it was put into layer.{kind}; "
+                        f"{self._how_to_assign(kind, name)}"
                     )
                 if expected is not None and array.shape != expected:
                     raise ValueError(
-                        f"{self.leaf(name)} has shape {tuple(array.shape)}, expected {expected}: it was put into "
+                        f"{self.label(name)} has shape {tuple(array.shape)}, expected {expected}: it was put into "
                         f"layer.{kind}; {self._how_to_assign(kind, name)}"
                     )
         for name in self.shapes if self.complete else ():
@@ -448,7 +448,7 @@ class Layer:
     def _how_to_assign(self, kind: str, name: str) -> str:
         return f"call layer.assign({name!r}, array), which checks and casts it" if kind == "parameters" else "cast it"
 
-    def leaf(self, name: str) -> str:
+    def label(self, name: str) -> str:
         """What errors call a parameter: ``FCLayer(2, 3).weights``."""
         return f"{self}.{name}"
 

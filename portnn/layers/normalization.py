@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from portnn import checks
 from portnn.backend import Backend
-from portnn.layers import checks
 from portnn.layers.layer import Array, Layer, Parameter
 from portnn.settings import Setting, number
 
@@ -46,7 +46,7 @@ class NormLayer(Layer):
             for name, array in self.parameters.items():
                 if tuple(array.shape) != (channels,):
                     raise ValueError(
-                        f"{self.leaf(name)} has shape {tuple(array.shape)}, but there are {channels} channels"
+                        f"{self.label(name)} has shape {tuple(array.shape)}, but there are {channels} channels"
                     )
             self.shapes = {"weights": (channels,), "bias": (channels,)}
             self.draw_missing((channels, channels), seed, path)
@@ -74,7 +74,7 @@ class NormLayer(Layer):
         if self.backend is None or self.complete:
             return super().why_no_parameter(name)
         return (
-            f"{self.leaf(name)} does not exist yet: nobody knows the number of channels before the first data. Call "
+            f"{self.label(name)} does not exist yet: nobody knows the number of channels before the first data. Call "
             "fit or predict first, or put a layer in front that knows its shapes, such as ConvLayer"
         )
 

@@ -3,8 +3,7 @@
 from itertools import accumulate, pairwise
 from typing import Any
 
-from portnn import article, names
-from portnn.layers import checks
+from portnn import article, checks, names
 from portnn.layers.layer import Array, Layer
 from portnn.layers.sequential import SequentialLayer, run, run_backward, shapes, smallest_batch
 from portnn.settings import Fixed

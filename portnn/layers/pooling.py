@@ -3,9 +3,9 @@
 from functools import lru_cache
 from typing import Any
 
-from portnn.layers import checks
+from portnn import checks
 from portnn.layers.layer import Array, Layer
-from portnn.ops._plan import WindowPlan, by, pads_of, per_axis, window_plan
+from portnn.ops.windows import WindowPlan, by, pads_of, per_axis, window_plan
 from portnn.settings import Fixed
 
 

@@ -1,6 +1,6 @@
 """The residual layer."""
 
-from portnn.layers import checks
+from portnn import checks
 from portnn.layers.layer import Array, Layer
 from portnn.layers.sequential import SequentialLayer
 

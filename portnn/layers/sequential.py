@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from portnn import article
-from portnn.layers import checks
+from portnn import article, checks
 from portnn.layers.layer import Array, Layer
 
 Shape = tuple[int, ...] | None

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from portnn.layers import checks
+from portnn import checks
 from portnn.layers.layer import Array, Layer
-from portnn.ops._plan import per_axis
+from portnn.ops.windows import per_axis
 from portnn.settings import Fixed
 
 

@@ -1,8 +1,8 @@
 """The routines the array API standard has no word for, gathered for one backend in an immutable table.
 
-``_plan.py`` works out sizes and slices, in plain Python; ``_portable.py`` holds a plain version of every routine, which
-runs on any namespace, and ``_convolution.py`` and ``_composed.py`` those that are put together from others. A backend
-may have a fast version of each, of the same name, signature and meaning, in its own module ``ops``.
+``windows.py`` works out sizes and slices, in plain Python; ``portable.py`` holds a plain version of every routine, for
+any namespace, and ``convolution.py`` and ``composed.py`` hold those that are put together from others. A backend may
+have a fast version of each, of the same name, signature and meaning, in its own module ``ops``.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from functools import partial
 from types import FunctionType, SimpleNamespace
 from typing import Any, NamedTuple
 
-from portnn.ops import _composed, _convolution, _portable
+from portnn.ops import composed, convolution, portable
 
 
 class Ops(NamedTuple):
@@ -47,11 +47,11 @@ def bind(backend: Any, kernels: str) -> Ops:
     """
     table = SimpleNamespace(random_bits=backend.random_bits)
     for name in Ops._fields:  # those that are put together come after those that they are made of
-        if hasattr(_portable, name):
-            routine = partial(getattr(_portable, name), xp=backend.xp)
+        if hasattr(portable, name):
+            routine = partial(getattr(portable, name), xp=backend.xp)
         else:
-            composed = getattr(_convolution, name, None) or getattr(_composed, name)
-            routine = partial(composed, xp=backend.xp, ops=table)
+            from_others = getattr(convolution, name, None) or getattr(composed, name)
+            routine = partial(from_others, xp=backend.xp, ops=table)
         setattr(table, name, routine if kernels == "portable" else backend.implementation(routine))
     return Ops(*(getattr(table, name) for name in Ops._fields))
 

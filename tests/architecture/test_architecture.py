@@ -79,7 +79,7 @@ def test_the_shelf_names_no_device(path):
 
 @pytest.mark.parametrize("path", BACKENDS, ids=name)
 def test_backends_know_only_the_contract_and_the_plans(path):
-    allowed = ("portnn.backend", "portnn.ops._plan", "portnn_numpy", "portnn_cupy")
+    allowed = ("portnn.backend", "portnn.ops.windows", "portnn_numpy", "portnn_cupy")
     ours = [module for module in imports(path) if module.startswith("portnn")]
     assert all(module.startswith(allowed) for module in ours), ours
     package = path.relative_to(ROOT / "backends").parts[0]

@@ -1,27 +1,15 @@
 """Every example runs, as a user would run it; the README's code runs, and its commands are what CI calls."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
+from documents import ROOT, run
 from portnn.backend import availability
 
-ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 SHORT = {"xor": 20, "conv": 5, "mnist_fc": 1, "mnist_conv": 1, "own_layer": 20, "mnist_lenet": 1, "mnist_resnet": 1}
 LONG = {"mnist_lenet", "mnist_resnet"}
-
-
-def run(*arguments, cwd=ROOT):
-    path = os.pathsep.join([str(ROOT), str(ROOT / "backends")])
-    environment = {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "error"}
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
-    )
 
 
 def test_every_example_has_its_place():

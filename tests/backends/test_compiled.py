@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 import portnn
 from portnn import activations, ops
-from portnn.ops._plan import window_plan
+from portnn.ops.windows import window_plan
 from portnn_numpy import compiled
-from portnn_numpy.numpy_backend import NumpyBackend
+from portnn_numpy.backend import NumpyBackend
 
 pytestmark = pytest.mark.skipif(compiled.trouble() is not None, reason=f"Numba cannot be used: {compiled.trouble()!r}")
 CPU = NumpyBackend()

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import portnn
-from portnn import activations, feed, losses, ops, training
+from portnn import activations, losses, ops
 from portnn.backend import Backend, fast_version
-from portnn.layers import joined
-from portnn.ops import _composed, _convolution, _portable
-from portnn_numpy.numpy_backend import NumpyBackend
+from portnn.ops import composed, convolution, portable
+from portnn.training import batches, fusion, step
+from portnn_numpy.backend import NumpyBackend
 
 PLAIN = NumpyBackend(compile=False)
 
@@ -36,7 +36,7 @@ def package(monkeypatch):
 
 def test_the_plain_backend_has_none():
     backend = Backend(np)
-    for function in (losses.mse, activations.chain, portnn.SGD.update, partial(_portable.total, xp=np)):
+    for function in (losses.mse, activations.chain, portnn.SGD.update, partial(portable.total, xp=np)):
         assert backend.implementation(function) is function
 
 
@@ -46,17 +46,17 @@ def test_a_function_of_the_same_module_and_name():
     import portnn_numpy.training
 
     assert PLAIN.implementation(losses.mse) is portnn_numpy.losses.mse
-    assert PLAIN.implementation(training.tally) is portnn_numpy.training.tally
+    assert PLAIN.implementation(step.update_counters) is portnn_numpy.step.update_counters
     assert PLAIN.implementation(activations.tanh) is np.tanh
     assert PLAIN.implementation(losses.mae) is losses.mae
-    assert PLAIN.implementation(feed.rows) is feed.rows  # the package has no such module
-    for routine in (_portable.patches, _portable.total, _composed.normalize):  # of modules that are portnn.ops' own
+    assert PLAIN.implementation(batches.rows) is batches.rows  # the package has no such module
+    for routine in (portable.patches, portable.total, composed.normalize):  # of modules that are portnn.ops' own
         found = PLAIN.implementation(partial(routine, xp=np))
         assert found is getattr(portnn_numpy.ops, routine.__name__)
 
 
 def test_what_has_no_fast_version_is_itself_with_what_is_bound_to_it():
-    bound = partial(_convolution.convolution, xp=np, ops=None)
+    bound = partial(convolution.convolution, xp=np, ops=None)
     assert PLAIN.implementation(bound) is bound
 
 
@@ -98,7 +98,7 @@ def test_whatever_the_number_of_arguments(package, packages, name):
     def leave(*arguments):
         seen.append(arguments)
 
-    routine, seen = getattr(_portable, name, None) or getattr(_composed, name), []
+    routine, seen = getattr(portable, name, None) or getattr(composed, name), []
     count = routine.__code__.co_argcount
     parameters = ", ".join(
         f"{p}=None" if i >= count - len(routine.__defaults__ or ()) else p
@@ -161,9 +161,9 @@ def test_a_package_that_cannot_be_imported_is_not_passed_over(monkeypatch, tmp_p
 def test_neighbours_are_joined_where_both_fast_versions_are_there():
     layers = [portnn.FCLayer(3, 4), portnn.ActivationLayer("tanh")]
     net = portnn.Network(layers, backend=PLAIN)
-    assert [type(layer) for layer in joined.join(net.layers, PLAIN, "auto")] == [joined.Joined]
-    assert joined.join(net.layers, PLAIN, "portable") == net.layers
-    assert joined.join(net.layers, Backend(np), "auto") == net.layers
+    assert [type(layer) for layer in fusion.join(net.layers, PLAIN, "auto")] == [fusion.Joined]
+    assert fusion.join(net.layers, PLAIN, "portable") == net.layers
+    assert fusion.join(net.layers, Backend(np), "auto") == net.layers
 
 
 def test_an_update_that_overflows_is_left_to_the_portable_one():

@@ -7,6 +7,7 @@ they are meant to name.
 import ast
 import importlib
 import inspect
+import pkgutil
 import re
 from functools import cache
 from pathlib import Path
@@ -14,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from portnn import activations, training
+from portnn import activations
 from portnn.backend import BUILT_IN, STANDARD, Backend, thin_namespace
-from portnn.ops import Ops, _composed, _convolution, _portable
+from portnn.ops import Ops, composed, convolution, portable
+from portnn.training.step import TrainStep
 from portnn_cupy.graph import Driver
 from portnn_cupy.kernels import source
 
@@ -73,8 +75,8 @@ def keys_of(value):
 
 # Modules that mirror none of the library's. One whose name is neither here nor there would be passed over in silence.
 HELPERS = {
-    "portnn_cupy": {"availability", "blas", "copies", "cupy_backend", "driver", "graph", "kernels", "launch", "philox"},
-    "portnn_numpy": {"blas", "layout", "memory", "namespace", "numpy_backend"},
+    "portnn_cupy": {"availability", "blas", "backend", "copies", "driver", "graph", "kernels", "launch", "philox"},
+    "portnn_numpy": {"blas", "layout", "memory", "namespace", "backend"},
     "portnn_numpy/compiled": {"jit", "troubles", "vectors"},
 }
 
@@ -117,20 +119,21 @@ def namesakes(name):
     """The functions of one of the library's modules, methods by ``Class.method``; None where there is no such module."""
     if name == "ops":
         return {
-            n: getattr(_convolution, n, None) or getattr(_composed, n, None) or getattr(_portable, n)
-            for n in Ops._fields
+            n: getattr(convolution, n, None) or getattr(composed, n, None) or getattr(portable, n) for n in Ops._fields
         }
     if importlib.util.find_spec(f"portnn.{name}") is None:
         return None
-    module = importlib.import_module(f"portnn.{name}")
+    package = importlib.import_module(f"portnn.{name}")
+    inside = [part.name for part in pkgutil.iter_modules(getattr(package, "__path__", []))]
     found = {}
-    for key, thing in vars(module).items():
-        if getattr(thing, "__module__", None) != module.__name__:
-            continue
-        if inspect.isfunction(thing):
-            found[key] = thing
-        elif inspect.isclass(thing):
-            found |= {f"{key}.{m}": f for m, f in vars(thing).items() if inspect.isfunction(f)}
+    for module in [package, *(importlib.import_module(f"portnn.{name}.{part}") for part in inside)]:
+        for key, thing in vars(module).items():
+            if getattr(thing, "__module__", None) != module.__name__:
+                continue
+            if inspect.isfunction(thing):
+                found[key] = thing
+            elif inspect.isclass(thing):
+                found |= {f"{key}.{m}": f for m, f in vars(thing).items() if inspect.isfunction(f)}
     return found
 
 
@@ -333,9 +336,9 @@ def drivers(path, tree):
 
 def attributes_by_name(path, tree):
     """``getattr(step, "size", None)`` of a train step: a misspelt one would be None for ever."""
-    step = ast.parse(inspect.getsource(training.TrainStep))
+    step = ast.parse(inspect.getsource(TrainStep))
     known = {n.attr for n in ast.walk(step) if isinstance(n, ast.Attribute) and ast.unparse(n.value) == "self"}
-    known |= set(vars(training.TrainStep))
+    known |= set(vars(TrainStep))
     for which in ("getattr", "hasattr"):
         for call in calls_of(tree, which):
             if ast.unparse(call.args[0]) in ("step", "self.step") and call.args[1].value not in known:
@@ -367,10 +370,10 @@ def test_what_is_read_is_there():
     assert counts[0] > 20
     assert counts[1] == len(BUILT_IN)
     assert len(kernels()) > 20
-    assert {path.stem for path in FILES} >= {"ops", "activations", "losses", "optimizers", "training", "feed"}
+    assert {path.stem for path in FILES} >= {"ops", "activations", "losses", "optimizers", "training"}
     found = [key for path, tree in trees.items() if namesakes_of(path) for key, _ in public(defined(path, tree))]
     assert len(found) > 50
-    assert {"total", "tanh", "SGD.update", "convolution", "rows", "tally"} <= set(found)
+    assert {"total", "tanh", "SGD.update", "convolution", "rows", "update_counters"} <= set(found)
     assert sum("NotImplemented" in path.read_text() for path in FILES) >= 8
 
 
@@ -401,8 +404,8 @@ MISSPELT = [
         "nobody gives",
     ),
     ("portnn_cupy/activations.py", "def chain(", "def chains(", "portnn.activations has no chains"),
-    ("portnn_cupy/feed.py", "def rows(", "def row(", "portnn.feed has no row"),
-    ("portnn_cupy/training.py", "def tally(", "def taly(", "portnn.training has no taly"),
+    ("portnn_cupy/training.py", "def rows(", "def row(", "portnn.training has no row"),
+    ("portnn_cupy/training.py", "def update_counters(", "def taly(", "portnn.training has no taly"),
     ("portnn_cupy/losses.py", "def mse_prime(", "def mse_prim(", "portnn.losses has no mse_prim"),
     ("portnn_cupy/optimizers.py", "class SGD:", "class Sgd:", "portnn.optimizers has no Sgd.update"),
     ("portnn_cupy/optimizers.py", "class Adam:", "class AdamW:", "portnn.optimizers has no AdamW.update"),
@@ -438,7 +441,7 @@ MISSPELT = [
         "within a function of its own",
     ),
     ("portnn_cupy/ops.py", 'launch("biased"', 'launch("biasd"', "no kernel 'biasd'"),
-    ("portnn_cupy/feed.py", 'launch(f"rows_', 'launch(f"row_', "no kernel f'row_"),
+    ("portnn_cupy/training.py", 'launch(f"rows_', 'launch(f"row_', "no kernel f'row_"),
     ("portnn_cupy/ops.py", '_pool("max_pool"', '_pool("maxpool"', "no kernel 'maxpool'"),
     ("portnn_cupy/losses.py", '_each_difference("squares"', '_each_difference("square"', "no kernel 'square'"),
     ("portnn_cupy/copies.py", 'launch("copy_all"', 'launch("copyall"', "no kernel 'copyall'"),
@@ -446,7 +449,7 @@ MISSPELT = [
     ("portnn_cupy/ops.py", '{None: 0, "relu": 1', '{None: 0, "rely": 1', "no activation rely"),
     ("portnn_cupy/activations.py", '"tanh_prime": 2', '"tanh_prim": 2', "no derivative tanh_prim"),
     ("portnn_cupy/activations.py", '"tanh_prime": 2', '"tanh": 2', "no derivative tanh"),
-    ("portnn_cupy/feed.py", '{"uint8": "byte"', '{"uint08": "byte"', "no dtype uint08"),
+    ("portnn_cupy/training.py", '{"uint8": "byte"', '{"uint08": "byte"', "no dtype uint08"),
     ("portnn_cupy/activations.py", '== "portnn.activations"', '== "portnn.activation"', "no module portnn.activation"),
     ("portnn_cupy/launch.py", '"float32": "float"', '"single": "float"', "no dtype single"),
     ("portnn_cupy/blas.py", '{"float32": ("cublasSgemm', '{"flot32": ("cublasSgemm', "no dtype flot32"),
@@ -463,7 +466,7 @@ MISSPELT = [
     ("portnn_numpy/ops.py", "def biased(", "def bias(", "portnn.ops has no bias"),
     ("portnn_numpy/ops.py", "def columns(", "def colums(", "portnn.ops has no colums"),
     ("portnn_numpy/optimizers.py", "class RMSprop:", "class RMSProp:", "has no RMSProp.update"),
-    ("portnn_numpy/training.py", "def tally(", "def tallies(", "portnn.training has no tallies"),
+    ("portnn_numpy/training.py", "def update_counters(", "def tallies(", "portnn.training has no tallies"),
     ("portnn_numpy/compiled/activations.py", "def chain(", "def chian(", "portnn.activations has no chian"),
     (
         "portnn_numpy/compiled/ops.py",
@@ -474,21 +477,21 @@ MISSPELT = [
     ("portnn_numpy/compiled/ops.py", "def avg_pool(", "def mean_pool(", "portnn.ops has no mean_pool"),
     ("portnn_numpy/compiled/ops.py", "def convolution(", "def convolutions(", "portnn.ops has no convolutions"),
     ("portnn_numpy/compiled/optimizers.py", "class AdaGrad:", "class Adagrad:", "has no Adagrad.update"),
-    ("portnn_cupy/cupy_backend.py", "clip=clip", "clipped=clip", "the standard has no clipped"),
-    ("portnn_numpy/numpy_backend.py", "matmul=namespace", "matmull=namespace", "the standard has no matmull"),
-    ("portnn_cupy/cupy_backend.py", "def to_numpy(", "def to_nunpy(", "CupyBackend.to_nunpy is no member"),
-    ("portnn_cupy/cupy_backend.py", "def synchronize(", "def synchronise(", "synchronise is no member"),
-    ("portnn_cupy/cupy_backend.py", "def random_bits(self, key", "def random_bits(self, keys", "random_bits takes"),
-    ("portnn_cupy/cupy_backend.py", "def __hash__", "def __hsh__", "__hsh__ is no member"),
-    ("portnn_cupy/cupy_backend.py", "def implementation(", "def implementations(", "leaves implementation to"),
-    ("portnn_cupy/cupy_backend.py", 'self.name = "gpu"', 'self.names = "gpu"', "sets no name"),
-    ("portnn_numpy/numpy_backend.py", "def owns(", "def own(", "NumpyBackend.own is no member"),
-    ("portnn_numpy/numpy_backend.py", "def describe(", "def descripe(", "descripe is no member"),
+    ("portnn_cupy/backend.py", "clip=clip", "clipped=clip", "the standard has no clipped"),
+    ("portnn_numpy/backend.py", "matmul=namespace", "matmull=namespace", "the standard has no matmull"),
+    ("portnn_cupy/backend.py", "def to_numpy(", "def to_nunpy(", "CupyBackend.to_nunpy is no member"),
+    ("portnn_cupy/backend.py", "def synchronize(", "def synchronise(", "synchronise is no member"),
+    ("portnn_cupy/backend.py", "def random_bits(self, key", "def random_bits(self, keys", "random_bits takes"),
+    ("portnn_cupy/backend.py", "def __hash__", "def __hsh__", "__hsh__ is no member"),
+    ("portnn_cupy/backend.py", "def implementation(", "def implementations(", "leaves implementation to"),
+    ("portnn_cupy/backend.py", 'self.name = "gpu"', 'self.names = "gpu"', "sets no name"),
+    ("portnn_numpy/backend.py", "def owns(", "def own(", "NumpyBackend.own is no member"),
+    ("portnn_numpy/backend.py", "def describe(", "def descripe(", "descripe is no member"),
     ("portnn_cupy/__init__.py", "def probe(", "def prob(", "portnn_cupy has no probe()"),
     ("portnn_numpy/__init__.py", "def create(", "def make(", "portnn_numpy has no create()"),
     ("portnn_cupy/driver.py", "def release(", "def releas(", "CupyDriver.release takes None"),
     ("portnn_cupy/driver.py", "def copy(self, pairs", "def copy(self, pair", "CupyDriver.copy takes"),
-    ("portnn_cupy/cupy_backend.py", 'getattr(step, "size"', 'getattr(step, "sise"', "a train step has no sise"),
+    ("portnn_cupy/backend.py", 'getattr(step, "size"', 'getattr(step, "sise"', "a train step has no sise"),
     ("portnn_cupy/graph.py", 'hasattr(self.step, "where")', 'hasattr(self.step, "were")', "a train step has no were"),
 ]
 

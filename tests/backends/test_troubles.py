@@ -16,8 +16,8 @@ import pytest
 import portnn
 from portnn import activations, ops
 from portnn_numpy import compiled
+from portnn_numpy.backend import NumpyBackend
 from portnn_numpy.compiled import troubles
-from portnn_numpy.numpy_backend import NumpyBackend
 
 ROOT = Path(__file__).parents[2]
 needs_numba = pytest.mark.skipif(compiled.trouble() is not None, reason=f"Numba cannot be used: {compiled.trouble()!r}")

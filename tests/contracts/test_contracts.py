@@ -10,7 +10,7 @@ import pytest
 import portnn
 from cases import ACTIVATIONS, FUNCTIONS_ONLY, LAYERS, LOSSES, OPS, OPTIMIZERS, SCHEDULES, missing
 from portnn import activations, losses, ops
-from portnn.ops._plan import window_plan
+from portnn.ops.windows import window_plan
 
 N = 4
 layers = pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.name)
@@ -239,7 +239,9 @@ def test_activation_on_every_library(name, library):
         x = draw(3, 4).astype(np.float32)
         y = library.numpy(function(library.array(x)))
         assert y.dtype == np.float32
-        close = 1e-5 if library.name == "cupy" else 1e-6  # CUDA's tanh and exp are off by up to two units in the last place
+        close = (
+            1e-5 if library.name == "cupy" else 1e-6
+        )  # CUDA's tanh and exp are off by up to two units in the last place
         assert np.allclose(y, function(x.astype(np.float64)), rtol=close)
         assert np.isfinite(library.numpy(function(library.array(np.array([-1e4, 0.0, 1e4], np.float32))))).all()
         assert function(library.array(np.zeros((0, 3)))).shape == (0, 3)

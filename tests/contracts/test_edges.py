@@ -10,7 +10,7 @@ import host_kernels
 import portnn
 import stand_in_cupy
 from portnn import activations, losses, metrics, ops
-from portnn.ops._plan import window_plan
+from portnn.ops.windows import window_plan
 from portnn.training import DivergedError
 
 INF, NAN = np.inf, np.nan
@@ -282,7 +282,7 @@ def pooling(request, monkeypatch):
     elif name == "host kernels":
         if host_kernels.COMPILER is None:
             pytest.skip(host_kernels.REASON)
-        backend, kernels = stand_in_cupy.install(monkeypatch).cupy_backend.CupyBackend(), "auto"
+        backend, kernels = stand_in_cupy.install(monkeypatch).backend.CupyBackend(), "auto"
     elif name == "gpu":
         backend, kernels = portnn.get_backend("gpu"), "auto"
     else:

@@ -13,7 +13,7 @@ import host_kernels
 import stand_in_cupy
 from portnn import SGD, AdaGrad, Adam, AdamW, ExponentialDecay, RMSprop, ops
 from portnn.optimizers import Optimizer, rate_at
-from portnn_numpy.numpy_backend import NumpyBackend
+from portnn_numpy.backend import NumpyBackend
 
 N = 8200  # compiled loops serve arrays of so many numbers
 CPU = NumpyBackend()
@@ -63,7 +63,7 @@ def made(request, monkeypatch):
     if request.param.startswith("CUDA"):
         if host_kernels.COMPILER is None:
             pytest.skip(host_kernels.REASON)
-        backend = stand_in_cupy.install(monkeypatch).cupy_backend.CupyBackend()
+        backend = stand_in_cupy.install(monkeypatch).backend.CupyBackend()
         return Implementation(backend, "auto", "device" in request.param)
     return Implementation(NumpyBackend(compile=False), "portable" if request.param == "portable" else "auto")
 

@@ -64,7 +64,7 @@ def test_loss(name, case, dtype, recorded):
     y_true = y_true if y_true.dtype.kind == "i" else y_true.astype(dtype)
     for kernels in ("auto", "portable"):
         cpu = portnn.get_backend("cpu")
-        loss, prime = (portnn.pairs.bound(f, cpu, kernels, dtype) for f in (case.loss, case.prime))
+        loss, prime = (portnn.functions.bound(f, cpu, kernels, dtype) for f in (case.loss, case.prime))
         ours = {"E": np.asarray(loss(y_true, y_pred)), "dE/dY": prime(y_true, y_pred)}
         assert parity.difference(ours, theirs) <= TOLERANCE[dtype]
 

@@ -346,7 +346,7 @@ def gpu(request, monkeypatch):
     elif host_kernels.COMPILER is None:
         pytest.skip(host_kernels.REASON)
     else:
-        backend = stand_in_cupy.install(monkeypatch).cupy_backend.CupyBackend()
+        backend = stand_in_cupy.install(monkeypatch).backend.CupyBackend()
     with backend.scope():
         yield backend
 
@@ -393,7 +393,7 @@ def test_normalization_on_the_gpu(fused):
 
 
 def test_average_pooling_on_the_gpu(fused):
-    from portnn.ops._plan import window_plan
+    from portnn.ops.windows import window_plan
 
     table, to, back = fused
     x = numbers("constant", (2, 100, 100, 2))

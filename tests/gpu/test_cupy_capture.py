@@ -23,7 +23,7 @@ def stand_in(monkeypatch):
 
 @pytest.fixture
 def backend(stand_in):
-    return stand_in.cupy_backend.CupyBackend()
+    return stand_in.backend.CupyBackend()
 
 
 class State:
@@ -574,7 +574,7 @@ def test_out_of_memory(backend, stand_in):
     words = (
         r"(?s)last whole step: try a smaller batch_size\. Of 1,000,000 bytes, 123,456 were free\. .* 7,340,032 bytes"
     )
-    with pytest.raises(stand_in.cupy_backend.GpuOutOfMemoryError, match=words) as caught:
+    with pytest.raises(stand_in.backend.GpuOutOfMemoryError, match=words) as caught:
         run()
     assert isinstance(caught.value, RuntimeError)
     assert isinstance(caught.value.__cause__, OutOfMemoryError)
@@ -761,7 +761,7 @@ def test_the_namespace_is_that_of_the_cpu(backend):
 
 
 def test_a_backend_is_one_thing(backend, stand_in, monkeypatch):
-    other = stand_in.cupy_backend.CupyBackend()
+    other = stand_in.backend.CupyBackend()
     assert backend == other
     assert hash(backend) == hash(other)
     assert backend != portnn.get_backend("cpu")
@@ -888,11 +888,11 @@ def test_how_many_launches_a_step_is(backend, stand_in):
 def test_without_capture_every_step_runs_call_by_call(stand_in, kernels):
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((22, 8, 8, 1)), rng.integers(0, 3, 22)
-    eager = stand_in.cupy_backend.CupyBackend(capture=False)
+    eager = stand_in.backend.CupyBackend(capture=False)
     histories = [everything(where, kernels).fit(x, y, epochs=3, batch_size=4, verbose=0) for where in (eager, "cpu")]
     assert np.allclose(histories[0]["error"], histories[1]["error"], rtol=1e-9)
     assert "launch" not in stand_in.log
-    assert eager != stand_in.cupy_backend.CupyBackend()
+    assert eager != stand_in.backend.CupyBackend()
 
 
 @pytest.mark.parametrize("way", ["forward", "backward"])
@@ -948,7 +948,7 @@ def test_out_of_memory_names_a_batch_size(backend, stand_in):
     net = portnn.Network([portnn.FCLayer(4, 3), Greedy(), portnn.FCLayer(3, 2)], backend=backend, seed=1)
     net.use("mse")
     before = {path: backend.to_numpy(w) for path, w in net.parameters.items()}
-    too_much = stand_in.cupy_backend.GpuOutOfMemoryError
+    too_much = stand_in.backend.GpuOutOfMemoryError
     with pytest.raises(too_much, match="as it was after the last whole step: try batch_size=4"):
         net.fit(x, y, epochs=1, batch_size=8, learning_rate=0.1, verbose=0)
     with pytest.raises(too_much, match="try a smaller batch_size"):

@@ -12,8 +12,9 @@ import pytest
 import host_kernels
 import portnn
 import stand_in_cupy
-from portnn import activations, feed, losses, ops, training
-from portnn.ops._plan import window_plan
+from portnn import activations, losses, ops
+from portnn.ops.windows import window_plan
+from portnn.training import batches, step
 
 PLACES = [
     pytest.param((1, 1), id="host, one thread"),
@@ -32,7 +33,7 @@ def backend(request, monkeypatch):
     if host_kernels.COMPILER is None:
         pytest.skip(host_kernels.REASON)
     monkeypatch.setattr(host_kernels, "THREADS", request.param)
-    return stand_in_cupy.install(monkeypatch).cupy_backend.CupyBackend()
+    return stand_in_cupy.install(monkeypatch).backend.CupyBackend()
 
 
 @pytest.fixture
@@ -240,23 +241,23 @@ def test_rows_of_a_batch(tables, rng, kept, cast, shuffled):
             6,
             dtype,
         )
-        found = ops.implementation(backend, "auto", feed.rows)(backend.asarray(data), *arguments)
+        found = ops.implementation(backend, "auto", batches.rows)(backend.asarray(data), *arguments)
     expected = data[order[12:16]] if shuffled else data[12:16]
     assert found.dtype == dtype
     assert np.array_equal(backend.to_numpy(found), expected.astype(dtype))
 
 
 @pytest.mark.parametrize("total", [3.5, np.inf, np.nan])
-def test_tally(tables, total):
+def test_update_counters(tables, total):
     backend = tables.backend
     old = [np.array(7), np.array(2), np.array(total), np.array(5)]
     error = np.array(0.25, tables.dtype)
     with backend.scope():
-        found = ops.implementation(backend, "auto", training.tally)(
+        found = ops.implementation(backend, "auto", step.update_counters)(
             *map(backend.asarray, old), backend.asarray(error), 16
         )
-    step, position, new_total, finite = map(backend.to_numpy, found)
-    assert (step, position, finite) == (8, 3, 6 if np.isfinite(total) else 5)
+    number, position, new_total, finite = map(backend.to_numpy, found)
+    assert (number, position, finite) == (8, 3, 6 if np.isfinite(total) else 5)
     assert np.array_equal(new_total, total + 4.0, equal_nan=True)
 
 

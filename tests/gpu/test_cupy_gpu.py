@@ -342,7 +342,7 @@ def test_a_step_that_reads_a_value_falls_back(backend):
 
 
 def test_out_of_memory_leaves_the_state(backend, cupy):
-    from portnn_cupy.cupy_backend import GpuOutOfMemoryError
+    from portnn_cupy.backend import GpuOutOfMemoryError
 
     state = State(backend, "float32")
     _, total = backend.device.mem_info

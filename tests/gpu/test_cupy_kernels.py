@@ -101,7 +101,7 @@ def stand_in(monkeypatch):
 @pytest.mark.parametrize("n", [0, 1, 9, 4097])
 @pytest.mark.parametrize("step", [0, 5])
 def test_random_bits_of_the_backend(stand_in, n, step):
-    backend = stand_in.cupy_backend.CupyBackend()
+    backend = stand_in.backend.CupyBackend()
     key = random.key(3, "1.mask")
     for given in (step, np.int64(step), backend.asarray(np.array(step)), backend.asarray(np.array(step, np.int32))):
         bits = backend.random_bits(key, given, n)
@@ -112,7 +112,7 @@ def test_random_bits_of_the_backend(stand_in, n, step):
 
 def test_a_captured_step_number_is_read_by_the_replay(stand_in):
     """The step's place is handed to the kernel, not its value."""
-    backend = stand_in.cupy_backend.CupyBackend()
+    backend = stand_in.backend.CupyBackend()
     step = backend.asarray(np.array(0))
     out = backend.asarray(np.zeros(5, np.int64))
     with backend.scope():
@@ -262,7 +262,7 @@ def test_other_products_are_cupys(stand_in, matmul, a, b):
 
 
 def test_a_batched_product_within_a_capture_is_an_error(stand_in):
-    backend = stand_in.cupy_backend.CupyBackend()
+    backend = stand_in.backend.CupyBackend()
     x = backend.asarray(np.ones((5, 2, 2)))
     with backend.scope(), pytest.raises(NotImplementedError, match=r"\(5, 2, 2\) float64 .* cannot be captured"):
         backend.driver.capture(lambda: backend.xp.matmul(x, x))
@@ -306,7 +306,7 @@ def test_a_handle_is_made_in_the_order_cublas_wants(stand_in):
 
 def test_the_backends_handle_is_there_from_the_start(stand_in):
     """A capture could not make it."""
-    backend = stand_in.cupy_backend.CupyBackend()
+    backend = stand_in.backend.CupyBackend()
     del stand_in.cublas.calls[:]
     x = backend.asarray(np.ones((2, 2)))
     with backend.scope():

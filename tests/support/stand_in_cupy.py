@@ -29,7 +29,7 @@ RELOADED = (
     "feed",
     "training",
     "driver",
-    "cupy_backend",
+    "backend",
 )  # the modules of portnn_cupy that import CuPy
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from portnn import ActivationLayer, Adam, BatchNormLayer, DropoutLayer, FCLayer, Network
-from portnn.state import State
+from portnn.training.state import State
 from states import fit, lenet, slow_network
 
 

@@ -8,7 +8,7 @@ import pytest
 import portnn
 from cases import LAYERS, OwnLayer
 from portnn import ActivationLayer, ConvLayer, FCLayer, FlattenLayer, Layer, Network
-from portnn.gradcheck import gradcheck
+from portnn.testing.gradcheck import gradcheck
 from wrong_layers import FC, WRONG, ArticleFC, Conv, Function, Fused, Masked, Norm, Pool, Scale, Skip, fc, softmax
 from wrong_layers_more import (
     FUNCTIONS,

@@ -9,7 +9,7 @@ import pytest
 import portnn
 from array_libraries import strict_backend
 from portnn import ActivationLayer, ConvLayer, FCLayer, Layer, Network, ScaleLayer, arrangement
-from portnn.gradcheck import GradcheckReport, gradcheck
+from portnn.testing.gradcheck import GradcheckReport, gradcheck
 from wrong_layers import ArticleFC, Norm, fc
 
 # -- networks ----------------------------------------------------------------------------------------------------------

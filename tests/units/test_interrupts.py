@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from portnn import SGD, ActivationLayer, Adam, BatchNormLayer, FCLayer, Network
-from portnn.state import State
+from portnn.training.state import State
 from states import fit, leaves, same, slow_network
 
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from portnn import activations, losses, names, ops
 from portnn.backend import Array, Backend
+from portnn.functions import name_of
 from portnn.layers import ActivationLayer, FlattenLayer, ReshapeLayer, SoftmaxLayer, sequential
-from portnn.pairs import name_of
 from portnn.transfer import bring
 
 Shape = tuple[int, ...]

@@ -8,7 +8,7 @@ import workloads
 
 import portnn
 from portnn_numpy import compiled
-from portnn_numpy.numpy_backend import NumpyBackend
+from portnn_numpy.backend import NumpyBackend
 
 
 class Ours:

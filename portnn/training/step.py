@@ -1,38 +1,30 @@
-"""The train step and the epoch.
+"""The train step: from the state it computes new leaves, and writes into none.
 
-A step is functional: from the state it computes new leaves and writes into none; all of them are committed together at
-its end, so a step that fails leaves everything as it was (only layers written as in the article update themselves). A
-step needs nothing but its number: the data and the epoch's permutation lie ready on the device. So the same code runs
-eagerly, where the number is a Python int and the optimizer's numbers are Python floats, and captured into a graph,
-where they are a counter and a table in device memory.
+All of them are committed together at its end, so a step that fails leaves everything as it was (only layers written as
+in the article update themselves). A step needs nothing but its number: the data and the epoch's permutation lie ready
+on the device. So the same code runs eagerly, where the number is a Python int and the optimizer's numbers are Python
+floats, and captured into a graph, where they are a counter and a table in device memory.
 """
 
-import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from portnn import ops, random
+from portnn import ops
 from portnn.article import adapted
 from portnn.backend import Array, Backend, is_array, namespace
-from portnn.feed import Feed
-from portnn.interrupts import Interrupts
-from portnn.layers import joined, sequential
-from portnn.state import State, sum_of
-
-
-class History(dict[str, list[float]]):
-    """What ``fit`` returns: ``history["error"]`` and one list for each metric, a value an epoch."""
+from portnn.layers import sequential
+from portnn.training import fusion
+from portnn.training.state import State, sum_of
 
 
 class TrainStep:
     """One step on a batch of ``size`` samples. Called, it returns the new leaves in the order of ``state.places``."""
 
     def __init__(self, network: Any, optimizer: Any, state: State, size: int):
-        self.layers = joined.join(adapted(network.layers), network.backend, network.kernels)
+        self.layers = fusion.join(adapted(network.layers), network.backend, network.kernels)
         self.loss, self.loss_prime = network.bound_loss, network.bound_loss_prime
         update = getattr(type(optimizer), "update", None)
         self.update = (
@@ -42,7 +34,7 @@ class TrainStep:
         )
         self.own_optimizer = ops.is_ours(type(optimizer))
         self.optimizer_name = type(optimizer).__name__
-        self.tally = ops.implementation(network.backend, network.kernels, tally)
+        self.update_counters = ops.implementation(network.backend, network.kernels, update_counters)
         self.state, self.size = state, size
         self.backend = network.backend
         self.checked = False
@@ -78,7 +70,7 @@ class TrainStep:
         self.at[0] = "the optimizer"
         parameters, slots = self._descend(hyper)
         old = (counters[name] for name in ("step", "position", "sum of error", "finite steps"))
-        step, position, total, finite = self.tally(*old, error, self.size)
+        step, position, total, finite = self.update_counters(*old, error, self.size)
         leaves = [*parameters]
         if state.left_alone or state.buffers:
             leaves += [home[key] for home, key in state.left_alone]
@@ -161,88 +153,15 @@ def metric_sum(name: str, metric: Any, Y_true: Array, Y: Array, backend: Backend
     return backend.xp.sum(backend.xp.astype(values, Y.dtype))
 
 
-def tally(step: Any, position: Any, total: Array, finite: Array, error: Array, size: int) -> tuple[Any, Any, Any, Any]:
+def update_counters(
+    step: Any, position: Any, total: Array, finite: Array, error: Array, size: int
+) -> tuple[Any, Any, Any, Any]:
     """The counters after a step: its number, its place in the epoch, the sum of errors over samples, and the number of
     steps for which that was finite. Once infinite or NaN it stays so: this counts the good steps.
     """
     total = total + error * size
     xp = namespace(total)
     return step + 1, position + 1, total, xp.where(xp.isfinite(total), finite + 1, finite)
-
-
-def train(
-    network: Any,
-    x: Array,
-    y: Array,
-    optimizer: Any,
-    *,
-    classes: bool,
-    epochs: int,
-    batch_size: int,
-    shuffle: bool,
-    verbose: int,
-    check_finite: bool,
-) -> History:
-    """Runs the epochs of one ``fit`` on data that is ready on the device."""
-    backend, n = network.backend, x.shape[0]
-    if ops.is_ours(type(optimizer)):
-        optimizer = copy.copy(optimizer)  # settings changed meanwhile count from the next fit on, on every backend
-    if not isinstance(optimizer.hyper(network.step), (tuple, list)):
-        raise TypeError(f"{type(optimizer).__name__}.hyper must return a tuple of numbers, the learning rate first")
-    if network.kernels != "portable" and _may_be_matrices(network, x, y, classes):
-        x = backend.xp.reshape(x, (n, x.shape[2]))
-        y = y if classes else backend.xp.reshape(y, (n, y.shape[2]))
-    feed = Feed(x, y, batch_size, backend, network.dtype, classes, network.kernels)
-    state = State(network, optimizer, feed)
-    steps, rest = divmod(n, batch_size)
-    sizes = [batch_size] * steps + [rest] * (rest > 0)
-    run: dict[int, Callable[[], None]] = {}
-    progress = state.progress
-    for name in ("error", *(name for name, _ in state.metrics)):
-        network.history.setdefault(name, [])
-    history = History({"error": [], **{name: [] for name, _ in state.metrics}})
-
-    with Interrupts(lambda: _after_step(network.step)) as interrupts, _closing(state):
-        for epoch in range(epochs):
-            state.start_epoch()
-            order = random.permutation(network.seed, network.epoch, n) if shuffle else None
-            feed.load(order, state.hyper(len(sizes)))
-            for left, size in zip(range(len(sizes) - 1, -1, -1), sizes, strict=True):
-                if size not in run:
-                    run[size] = backend.compile(TrainStep(network, optimizer, state, size), state)
-                step = progress["step"]
-                run[size]()
-                if progress["step"] == step:  # a graph: it knows its own counter only
-                    state.count_step()
-                if state.skipped:
-                    state.hyper_again()
-                if interrupts.noted and left:
-                    interrupts.act()
-            means = {name: float(backend.to_numpy(state.counters[sum_of(name)])) / n for name in history}
-            state.finish_epoch(means, history, network.history)
-            if verbose:
-                rest_of_line = "".join(f"   {name}={value:f}" for name, value in means.items())
-                print(f"epoch {epoch + 1}/{epochs}{rest_of_line}", flush=True)
-            if check_finite and not np.isfinite(means["error"]):
-                bad = int(backend.to_numpy(state.counters["finite steps"])) + 1
-                raise DivergedError(
-                    f"the error became {means['error']} in epoch {epoch + 1}, at step {bad} of {len(sizes)}: the "
-                    "weights have run away. Build the network again and train it with a smaller learning rate, or "
-                    "scale the data; check_finite=False goes on regardless"
-                )
-            if interrupts.noted:  # an epoch that is finished counts
-                interrupts.act()
-    if check_finite:
-        _check_parameters(state, backend)
-    return history
-
-
-def _after_step(step: int) -> str:
-    """For whoever has cut off a step."""
-    return (
-        f"The network is as it was after step {step} (but for layers written as in the article, which update "
-        "themselves within a step)"
-    )
 
 
 def _arrays_in(layers: list[Any]) -> dict[int, set[str]]:
@@ -266,44 +185,3 @@ def _holding_arrays(layer: Any) -> set[str]:
 def _flat(value: Any) -> list[Any]:
     values = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else None
     return [value] if values is None else [part for inner in values for part in _flat(inner)]
-
-
-def _check_parameters(state: State, backend: Backend) -> None:
-    """The error of the last step was calculated before its update: what came of that is seen here."""
-    xp = backend.xp
-    for (home, key), (layer, name) in zip(state.parameters, state.gradients, strict=True):
-        if not backend.to_numpy(xp.all(xp.isfinite(home[key]))):
-            raise DivergedError(
-                f"{layer.path}.{name} holds NaN or infinity after the last step: the weights have run away. Build the "
-                "network again and train it with a smaller learning rate, or scale the data; check_finite=False goes "
-                "on regardless"
-            )
-
-
-@contextmanager
-def _closing(state: State) -> Iterator[None]:
-    """Only within ``fit`` does a layer written as in the article update itself."""
-    try:
-        yield
-    except BaseException:
-        state.settle()
-        raise
-    finally:
-        for layer in state.article_layers:
-            layer._learning_rate = None
-
-
-def _may_be_matrices(network: Any, x: Array, y: Array, classes: bool) -> bool:
-    """Whether samples (1, n) may go through as (n,): the same numbers, without reshaping them in every layer.
-
-    They may if every layer acts on the last axis alone and nobody but portnn sees the shapes.
-    """
-    rows = x.ndim == 3 and x.shape[1] == 1 and (y.ndim == 1 if classes else y.ndim == 3 and y.shape[1] == 1)
-    parts = [network.loss, *(metric for _, metric in network.metrics)]
-    for layer in network.walk():
-        parts += [type(layer), getattr(layer, "activation", network.loss)]
-    return rows and all(map(ops.is_ours, parts)) and all(layer.last_axis_only for layer in network.layers)
-
-
-class DivergedError(RuntimeError):
-    """Training ran away: the error is no longer finite."""

@@ -9,7 +9,7 @@ from portnn import ops
 from portnn.backend import Array, Backend, device_dtype, namespace
 
 
-class Feed:
+class Batches:
     """Serves the batches of an epoch, and the optimizer's numbers, by the position of the step in the epoch."""
 
     def __init__(

@@ -4,6 +4,6 @@
 the facts about a wrong one, and ``mistakes.py`` holds what each of the usual mistakes would give.
 """
 
-from portnn.gradcheck.measure import GradcheckReport, gradcheck
+from portnn.testing.gradcheck.measure import GradcheckReport, gradcheck
 
 __all__ = ["GradcheckReport", "gradcheck"]

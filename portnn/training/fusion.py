@@ -7,7 +7,7 @@ from portnn import activations
 from portnn.layers.activation import ActivationLayer
 from portnn.layers.conv import ConvLayer
 from portnn.layers.fc import FCLayer
-from portnn.ops import _portable
+from portnn.ops import portable
 
 Array = Any
 # Those whose derivative follows from Y alone: X, which is never written out, is not needed on the way back.
@@ -50,7 +50,7 @@ class Joined:
 
 def join(layers: Sequence[Any], backend: Any, kernels: str) -> list[Any]:
     """The chain with such neighbours joined where the backend has fast versions; with ``"portable"`` as it is."""
-    if kernels == "portable" or any(backend.implementation(f) is f for f in (_portable.biased, activations.chain)):
+    if kernels == "portable" or any(backend.implementation(f) is f for f in (portable.biased, activations.chain)):
         return list(layers)
     chain: list[Any] = []
     for layer in layers:

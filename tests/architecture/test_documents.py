@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 
 import portnn
-from test_examples import ROOT, run
+from documents import ROOT, run
 
 TOP = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "CODE_OF_CONDUCT.md")
 PAGES = [*(ROOT / name for name in TOP), *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob(".github/**/*.md"))]
@@ -75,7 +75,7 @@ def blocks(page, language):
 
 
 def test_the_code_of_the_development_page_runs_and_prints_what_is_said(tmp_path):
-    path = f"import sys; sys.path.append({str(ROOT / 'tests')!r})\n"
+    path = f"import sys; sys.path.append({str(ROOT / 'tests' / 'support')!r})\n"
     done = run("-c", path + "\n".join(blocks(DEVELOPMENT, "python")), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.iterdir())
@@ -112,12 +112,12 @@ def commands():
 
 def test_the_commands_name_files_and_options_that_exist():
     found = list(commands())
-    assert {"benchmarks/where.py", "benchmarks/before_after.py", ".ci/run"} <= {file for _, file in found}
+    assert {"benchmarks/profile_step.py", "benchmarks/before_after.py", ".ci/run"} <= {file for _, file in found}
     for words, file in found:
         assert (ROOT / file).is_file(), file
         for option in [word for word in words if word.startswith("--")]:
             assert f'"{option}"' in (ROOT / file).read_text(), f"{file} has no {option}"
-        if file in ("benchmarks/where.py", "benchmarks/compare.py", "benchmarks/before_after.py"):
+        if file in ("benchmarks/profile_step.py", "benchmarks/compare.py", "benchmarks/before_after.py"):
             work = [word for word in words[words.index(file) + 1 :] if re.fullmatch(r"[a-z]\w*", word)]
             assert set(work) <= {*WORKLOADS, "predict"}
 

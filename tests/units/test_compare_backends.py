@@ -1,4 +1,4 @@
-"""portnn.twin: two runs that agree, and each kind of difference named where it begins."""
+"""portnn.compare_backends: two runs that agree, and each kind of difference named where it begins."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 import portnn
 import stand_in_cupy
 from array_libraries import strict_backend
-from portnn_numpy.numpy_backend import NumpyBackend
+from portnn_numpy.backend import NumpyBackend
 
 X = np.random.default_rng(0).standard_normal((22, 6, 6, 1))
 Y = np.random.default_rng(1).integers(0, 3, 22)
@@ -46,7 +46,7 @@ class Sabotaged(NumpyBackend):
 def test_numpy_agrees_with_itself_without_its_fast_versions():
     net = network()
     before = {path: w.copy() for path, w in net.parameters.items()}
-    report = portnn.twin(net, X, Y, backends=("cpu", np), epochs=3, batch_size=8)
+    report = portnn.compare_backends(net, X, Y, backends=("cpu", np), epochs=3, batch_size=8)
     assert report
     assert report.steps == 9
     assert report.difference < 1e-11
@@ -56,19 +56,19 @@ def test_numpy_agrees_with_itself_without_its_fast_versions():
 
 
 def test_numpy_agrees_with_other_libraries():
-    assert portnn.twin(network(), X, Y, backends=("cpu", strict_backend()), batch_size=8)
+    assert portnn.compare_backends(network(), X, Y, backends=("cpu", strict_backend()), batch_size=8)
 
 
 def test_the_gpu_of_the_stand_in_agrees(monkeypatch):
-    gpu = stand_in_cupy.install(monkeypatch).cupy_backend.CupyBackend()
-    report = portnn.twin(network(), X, Y, backends=("cpu", gpu), epochs=2, batch_size=8)
+    gpu = stand_in_cupy.install(monkeypatch).backend.CupyBackend()
+    report = portnn.compare_backends(network(), X, Y, backends=("cpu", gpu), epochs=2, batch_size=8)
     assert report, report
 
 
 @pytest.mark.gpu
 def test_the_gpu_agrees():
     for dtype in ("float32", "float64"):
-        report = portnn.twin(network(dtype), X, Y, epochs=2, batch_size=8)
+        report = portnn.compare_backends(network(dtype), X, Y, epochs=2, batch_size=8)
         assert report, report
 
 
@@ -86,7 +86,7 @@ def test_the_gpu_agrees():
 )  # fmt: skip
 def test_the_first_difference_is_named(name, change, step, layer, tensor):
     pair = (NumpyBackend(compile=False), Sabotaged(name, change))
-    report = portnn.twin(network(), X, Y, backends=pair, batch_size=8)
+    report = portnn.compare_backends(network(), X, Y, backends=pair, batch_size=8)
     assert not report
     assert (report.step, report.layer, report.tensor) == (step, layer, tensor)
     assert report.difference > 1e-4
@@ -101,16 +101,16 @@ def test_a_difference_that_comes_later():
         return [p * (1.001 if len(calls) > 4 else 1.0) for p in parts]
 
     pair = (NumpyBackend(compile=False), Sabotaged("patches", later))
-    assert portnn.twin(network(), X, Y, backends=pair, epochs=4, batch_size=8).step == 4
+    assert portnn.compare_backends(network(), X, Y, backends=pair, epochs=4, batch_size=8).step == 4
 
 
 def test_a_tolerance_of_ones_own():
     pair = (NumpyBackend(compile=False), Sabotaged("patches", lambda parts: [p * 1.001 for p in parts]))
-    assert portnn.twin(network(), X, Y, backends=pair, batch_size=8, tolerance=10.0)
+    assert portnn.compare_backends(network(), X, Y, backends=pair, batch_size=8, tolerance=10.0)
 
 
 def test_a_difference_is_relative_and_infinite_where_one_is_not_finite():
-    from portnn.lockstep import _difference
+    from portnn.testing.compare_backends import _difference
 
     assert _difference(np.array([10.0, 1.0]), np.array([10.0, 2.0])) == 0.1
     assert _difference(np.array([0.5]), np.array([0.0])) == 0.5
@@ -122,15 +122,15 @@ def test_a_difference_is_relative_and_infinite_where_one_is_not_finite():
 
 def test_what_is_refused():
     with pytest.raises(TypeError, match="twin takes a network, got FCLayer"):
-        portnn.twin(portnn.FCLayer(2, 3), X, Y)
+        portnn.compare_backends(portnn.FCLayer(2, 3), X, Y)
     with pytest.raises(ValueError, match="targets"):
-        portnn.twin(network(), X, Y[:3], backends=("cpu", np))
+        portnn.compare_backends(network(), X, Y[:3], backends=("cpu", np))
     if "gpu" not in portnn.available_backends():
         with pytest.raises(portnn.backend.BackendUnavailableError):
-            portnn.twin(network(), X, Y)
+            portnn.compare_backends(network(), X, Y)
 
 
 def test_a_learning_rate_in_place_of_an_optimizer():
     net = portnn.Network([portnn.FCLayer(3, 2)], seed=1)
     net.use("mse")
-    assert portnn.twin(net, np.ones((4, 3)), np.ones((4, 2)), backends=("cpu", np), learning_rate=0.1)
+    assert portnn.compare_backends(net, np.ones((4, 3)), np.ones((4, 2)), backends=("cpu", np), learning_rate=0.1)

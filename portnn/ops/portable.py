@@ -8,7 +8,7 @@ them in any order it likes, as long as its own routines agree. Here the order is
 from math import prod
 from typing import Any
 
-from portnn.ops._plan import WindowPlan
+from portnn.ops.windows import WindowPlan
 
 Array = Any
 

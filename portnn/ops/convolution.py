@@ -13,7 +13,7 @@ Source: K. Chellapilla et al., "High performance convolutional neural networks f
 
 from typing import Any
 
-from portnn.ops._plan import WindowPlan
+from portnn.ops.windows import WindowPlan
 
 Array = Any
 

@@ -7,20 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from portnn import random, training
+from portnn import checks, random
 from portnn.article import adapted
 from portnn.backend import Array, get_backend
-from portnn.feed import Feed
-from portnn.layers import checks, sequential
+from portnn.layers import sequential
 from portnn.network import Network
+from portnn.training.batches import Batches
+from portnn.training.state import State, sum_of
+from portnn.training.step import TrainStep
 
 TOLERANCES = {"float32": 1e-4, "float64": 1e-9}
 Tensor = tuple[str, str, np.ndarray]  # where it was seen ("layer 2 (FCLayer)"), what it is ("dE/dX"), its values
 
 
 @dataclass(frozen=True)
-class TwinReport:
-    """What ``twin`` found: true if both runs agree; printed, a line that says where they part, or how close they stay.
+class BackendReport:
+    """What ``compare_backends`` found: true if both runs agree. Printed, it says where they part, or how near they are.
 
     ``step``, from 0, ``layer`` (``"layer 2 (FCLayer)"``, ``"the loss"``) and ``tensor`` (``"Y"``, ``"dE/dX"``,
     ``"dE/dweights"``, ``"weights"``) name the first difference above the tolerance; None and empty if there is none.
@@ -45,7 +47,7 @@ class TwinReport:
     __repr__ = __str__
 
 
-def twin(
+def compare_backends(
     network: Network,
     x: Any,
     y: Any,
@@ -56,7 +58,7 @@ def twin(
     batch_size: int = 32,
     shuffle: bool = True,
     tolerance: float | None = None,
-) -> TwinReport:
+) -> BackendReport:
     """Trains copies of a network on two backends, step by step, and names the first tensor in which they differ.
 
     x, y, epochs, learning_rate, batch_size and shuffle mean what they mean in ``fit``, with other defaults; the network
@@ -71,11 +73,11 @@ def twin(
     >>> from portnn import ActivationLayer, FCLayer
     >>> net = Network([FCLayer(2, 3), ActivationLayer("tanh"), FCLayer(3, 1)], seed=1)
     >>> net.use("mse")
-    >>> bool(twin(net, np.eye(2), [[0.0], [1.0]], backends=("cpu", np), learning_rate=0.1))
+    >>> bool(compare_backends(net, np.eye(2), [[0.0], [1.0]], backends=("cpu", np), learning_rate=0.1))
     True
     """
     if not isinstance(network, Network):
-        raise TypeError(f"twin takes a network, got {network!r:.60}")
+        raise TypeError(f"compare_backends takes a network, got {network!r:.60}")
     epochs, batch_size = checks.size("epochs", epochs), checks.size("batch_size", batch_size)
     limit = TOLERANCES[network.dtype] if tolerance is None else checks.number("tolerance", tolerance)
     options = epochs, learning_rate, batch_size, checks.flag("shuffle", shuffle)
@@ -91,9 +93,9 @@ def twin(
         for (place, name, a), (_, _, b) in zip(first, second, strict=True):
             apart = _difference(a, b)
             if not apart <= limit:
-                return TwinReport(False, steps, apart, steps - 1, place, name)
+                return BackendReport(False, steps, apart, steps - 1, place, name)
             worst = max(worst, apart)
-    return TwinReport(True, steps, worst)
+    return BackendReport(True, steps, worst)
 
 
 def _difference(a: np.ndarray, b: np.ndarray) -> float:
@@ -117,16 +119,16 @@ class _Run:
         with network.backend.scope():
             X, Y, classes = network._data(x, y, True, batch_size)
             size = min(batch_size, X.shape[0])
-            self.feed = Feed(X, Y, size, network.backend, network.dtype, classes, network.kernels)
-            self.state = training.State(network, self.optimizer, self.feed)
+            self.feed = Batches(X, Y, size, network.backend, network.dtype, classes, network.kernels)
+            self.state = State(network, self.optimizer, self.feed)
         whole, rest = divmod(X.shape[0], size)
         self.sizes, self.samples = [size] * whole + [rest] * (rest > 0), X.shape[0]
         self.tensors: list[Tensor] = []
-        self.made = {n: training.TrainStep(network, self.optimizer, self.state, n) for n in set(self.sizes)}
+        self.made = {n: TrainStep(network, self.optimizer, self.state, n) for n in set(self.sizes)}
         for step in self.made.values():
             self.watch(step, step.layers)
 
-    def watch(self, step: training.TrainStep, layers: list[Any]) -> None:
+    def watch(self, step: TrainStep, layers: list[Any]) -> None:
         step.layers = [_Watched(layer, self) for layer in layers]
         step.lowest = sequential.lowest_that_learns(step.layers)
 
@@ -161,7 +163,7 @@ class _Run:
     def _leaves(self) -> Iterator[tuple[str, str, Array]]:
         """All that a step has changed, by what it belongs to."""
         state = self.state
-        yield "the loss", "E", state.counters[training.sum_of("error")]
+        yield "the loss", "E", state.counters[sum_of("error")]
         for layer, name in state.gradients:
             yield _place(layer), name, layer.parameters[name]
         for layer, name in state.buffers:
@@ -170,7 +172,7 @@ class _Run:
             for home, path in places:
                 yield "the optimizer", f"{kind} of {path}", home[path]
         for name, _ in state.metrics:
-            yield f"metric {name}", "sum", state.counters[training.sum_of(name)]
+            yield f"metric {name}", "sum", state.counters[sum_of(name)]
 
 
 class _Watched:

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from portnn.gradcheck.diagnosis import Budget, Case, broken_rules, explain, not_repeatable, raised
-from portnn.gradcheck.mistakes import STALE
-from portnn.gradcheck.subject import Subject, children, duplicate, scale_of, to_host
-from portnn.layers import checks, sequential
+from portnn import checks
+from portnn.layers import sequential
 from portnn.layers.layer import Layer
 from portnn.network import Network
+from portnn.testing.gradcheck.diagnosis import Budget, Case, broken_rules, explain, not_repeatable, raised
+from portnn.testing.gradcheck.mistakes import STALE
+from portnn.testing.gradcheck.subject import Subject, children, duplicate, scale_of, to_host
 from portnn.transfer import host_array, to_numpy
 
 Array = np.ndarray

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from portnn.gradcheck.mistakes import (
+from portnn.testing.gradcheck.mistakes import (
     CLOSE,
     EARLY,
     EXACT,
@@ -23,7 +23,7 @@ from portnn.gradcheck.mistakes import (
     same,
     turns,
 )
-from portnn.gradcheck.subject import Subject, children, scale_of
+from portnn.testing.gradcheck.subject import Subject, children, scale_of
 
 Array = np.ndarray
 Values = dict[str, Array]

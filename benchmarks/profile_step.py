@@ -1,6 +1,6 @@
 """Where the time of a train step goes, beside the least it could take.
 
-    python benchmarks/where.py [a a128 b c128 c32 d] [--rounds 7] [--plain]
+    python benchmarks/profile_step.py [a a128 b c128 c32 d] [--rounds 7] [--plain]
 
 For each workload of ``compare.py``: the operations of its products over the rate at which this machine multiplies
 large matrices, and the bytes that must be moved at least over the rate at which it copies; then the time of each layer,
@@ -28,7 +28,7 @@ import workloads  # noqa: E402
 import portnn  # noqa: E402
 from portnn import training  # noqa: E402
 from portnn.layers import chain  # noqa: E402
-from portnn_numpy.numpy_backend import NumpyBackend  # noqa: E402
+from portnn_numpy.backend import NumpyBackend  # noqa: E402
 
 
 def median_seconds(call: Any, rounds: int) -> float:

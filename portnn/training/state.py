@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from portnn.backend import Array, Backend, in_order
-from portnn.feed import Feed
 from portnn.ops import is_ours
-from portnn.turns import Turn
+from portnn.training.batches import Batches
+from portnn.training.turns import Turn
 
 Place = tuple[dict[str, Any], str]  # where a leaf lives: places[i] = (home, key), the leaf is home[key]
 
@@ -23,7 +23,7 @@ class State:
     Made when ``fit`` begins, it brings every leaf into C order and refuses what does not fit the layers.
     """
 
-    def __init__(self, network: Any, optimizer: Any, feed: Feed):
+    def __init__(self, network: Any, optimizer: Any, feed: Batches):
         self.backend: Backend = network.backend
         self.feed, self.optimizer, self.progress = feed, optimizer, network.progress
         self.turn = network.turns.held() or Turn("")
