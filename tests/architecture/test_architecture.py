@@ -16,18 +16,14 @@ BACKENDS = sorted((ROOT / "backends").rglob("*.py"))
 # Files on the host's side, which may import NumPy. Not among them: layers, activations, losses, optimizers, ops.
 HOST_SIDE = {
     "backend",
-    "border",
-    "feed",
     "initializers",
-    "lockstep",
     "metrics",
     "network",
     "random",
-    "state",
-    "training",
     "transfer",
+    "validation",
 }
-HOST_FOLDERS = {"datasets", "gradcheck"}
+HOST_FOLDERS = {"datasets", "testing", "training"}
 MAY_READ_THE_ENVIRONMENT = {"portnn/backend.py", "portnn/__main__.py", "portnn/datasets/download.py"}
 
 

@@ -46,7 +46,7 @@ def test_a_function_of_the_same_module_and_name():
     import portnn_numpy.training
 
     assert PLAIN.implementation(losses.mse) is portnn_numpy.losses.mse
-    assert PLAIN.implementation(step.update_counters) is portnn_numpy.step.update_counters
+    assert PLAIN.implementation(step.update_counters) is portnn_numpy.training.update_counters
     assert PLAIN.implementation(activations.tanh) is np.tanh
     assert PLAIN.implementation(losses.mae) is losses.mae
     assert PLAIN.implementation(batches.rows) is batches.rows  # the package has no such module

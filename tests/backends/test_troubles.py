@@ -116,6 +116,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.slow
 @needs_numba
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_replaced(kept, damage):

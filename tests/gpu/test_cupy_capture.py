@@ -857,12 +857,12 @@ def test_an_epoch_is_graph_launches_and_nothing_else(backend, stand_in):
     launch, capture = backend.driver.launch, backend.driver.capture
     backend.driver.launch = lambda graph: (launch(graph), seen.append("launch"))
     backend.driver.capture = lambda work: (seen.append("capture"), capture(work))[1]
-    steps = portnn.training.TrainStep.__call__
-    portnn.training.TrainStep.__call__ = lambda self: (seen.append("step"), steps(self))[1]
+    steps = portnn.training.step.TrainStep.__call__
+    portnn.training.step.TrainStep.__call__ = lambda self: (seen.append("step"), steps(self))[1]
     try:
         net.fit(x, y, epochs=3, batch_size=4, shuffle=True, verbose=0)
     finally:
-        portnn.training.TrainStep.__call__ = steps
+        portnn.training.step.TrainStep.__call__ = steps
     assert seen == ["step", "step", "capture", "step"] + ["launch"] * (3 * 5 - 2)
 
 

@@ -57,6 +57,7 @@ def test_the_comparison_would_see_another_stream(on_the_host):
 ARCHITECTURES = ["sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_nvcc_compiles_the_kernels(architecture, dtype, tmp_path):

@@ -267,7 +267,7 @@ OTHERS = {
     "to_categorical",
     "to_device",
     "to_numpy",
-    "twin",
+    "compare_backends",
 }
 
 

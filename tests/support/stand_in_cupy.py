@@ -26,7 +26,6 @@ RELOADED = (
     "activations",
     "losses",
     "optimizers",
-    "feed",
     "training",
     "driver",
     "backend",

@@ -121,7 +121,7 @@ def test_a_difference_is_relative_and_infinite_where_one_is_not_finite():
 
 
 def test_what_is_refused():
-    with pytest.raises(TypeError, match="twin takes a network, got FCLayer"):
+    with pytest.raises(TypeError, match="compare_backends takes a network, got FCLayer"):
         portnn.compare_backends(portnn.FCLayer(2, 3), X, Y)
     with pytest.raises(ValueError, match="targets"):
         portnn.compare_backends(network(), X, Y[:3], backends=("cpu", np))

@@ -24,10 +24,10 @@ from portnn import (
     ResidualLayer,
     ScaleLayer,
     SoftmaxCrossEntropy,
+    compare_backends,
     gradcheck,
     load_mnist,
     to_categorical,
-    twin,
 )
 
 # -- data that is no numbers -----------------------------------------------------------------------------------------------
@@ -256,8 +256,8 @@ def conv(**options):
     return ConvLayer(**({"input_shape": (5, 5, 2), "kernel_shape": (3, 3), "layer_depth": 2} | options))
 
 
-def twins(**options):
-    return twin(ready(), **({"x": X, "y": Y, "learning_rate": 0.1, "backends": ("cpu", np)} | options))
+def compared(**options):
+    return compare_backends(ready(), **({"x": X, "y": Y, "learning_rate": 0.1, "backends": ("cpu", np)} | options))
 
 
 def classifier():
@@ -271,7 +271,10 @@ PLACES = {
     **{f"fit({p})": lambda v, p=p: fit_with(**{p: v}) for p in ("batch_size", "learning_rate", "shuffle", "verbose")},
     **{f"Conv({p})": lambda v, p=p: conv(**{p: v}) for p in ("input_shape", "kernel_shape", "layer_depth", "stride")},
     **{f"Conv({p})": lambda v, p=p: conv(**{p: v}) for p in ("padding", "dilation", "groups", "weights", "bias")},
-    **{f"twin({p})": lambda v, p=p: twins(**{p: v}) for p in ("x", "y", "backends", "batch_size", "tolerance")},
+    **{
+        f"compare_backends({p})": lambda v, p=p: compared(**{p: v})
+        for p in ("x", "y", "backends", "batch_size", "tolerance")
+    },
     "add": lambda v: Network().add(v),
     "loss": lambda v: Network().use(v),
     "loss_prime": lambda v: Network().use("mse", v),
