@@ -34,6 +34,9 @@ class Adapter:
     def walk(self) -> Iterator[Any]:
         yield self.layer
 
+    def fit_to(self, X: Array) -> None:
+        """The article's layers are not asked for shapes."""
+
     def compute(self, X: Array, training: bool) -> Array:
         """Y for a batch X: ``forward_propagation``, sample by sample unless the layer is ``batched``."""
         layer, xp = self.layer, self.layer.xp

@@ -14,6 +14,7 @@ from portnn.arrangement import Arrangement, arrange, named, take_in
 from portnn.article import adapted
 from portnn.backend import Array, Backend, device_dtype, get_backend, in_order
 from portnn.functions import bound, find_pair
+from portnn.layers import sequential
 from portnn.layers.layer import Layer, move
 from portnn.leaves import Leaves, parameters_of, slots_of
 from portnn.optimizers import SGD
@@ -460,15 +461,14 @@ class Network:
         X, run = in_order(X), self._ready or self._run()
         run.check_leaves()
         Y = X if X.dtype == run.dtype else self.backend.xp.astype(X, run.dtype)
-        for layer in run.layers:
-            Y = layer.compute(Y, False)
-        return Y
+        return sequential.run(run.layers, Y, False, known=run.own)
 
     def _passes(self, X: Array) -> Iterator[Array]:
         """X as the network takes it, and what each of the layers makes of it."""
         Y = self.backend.xp.astype(in_order(X), getattr(self.backend.xp, self.dtype))
         yield Y
         for layer in adapted(self.layers):
+            layer.fit_to(Y)
             Y = layer.compute(Y, False)
             yield Y
 
@@ -496,19 +496,26 @@ class Ready:
         self.own = all(layer._own for layer in self.all)  # none is a user's
         for layer in self.all:
             layer._check_leaves()
-        self.leaves = [(layer, "parameters", name, shape) for layer in self.all for name, shape in layer.shapes.items()]
+        self.leaves = [
+            (vars(layer), "parameters", name, shape) for layer in self.all for name, shape in layer.shapes.items()
+        ]
         buffers = [(layer, name) for layer in self.all for name in layer.buffers]
-        self.leaves += [(layer, "buffers", name, layer.buffers[name].shape) for layer, name in buffers]
+        self.leaves += [(vars(layer), "buffers", name, layer.buffers[name].shape) for layer, name in buffers]
+        self.lies_anyhow = not hasattr(network.backend.xp.empty(0), "flags")  # an array does not tell its order
 
     def check_leaves(self) -> None:
         """That every parameter is what it must be: a look at each, and only where one is not a closer one."""
+        dtype = self.dtype
         for layer, kind, name, shape in self.leaves:
-            array: Any = getattr(layer, kind).get(name)
-            if getattr(array, "shape", None) != shape or array.dtype is not self.dtype or in_order(array) is not array:
-                for part in self.all:
-                    part._check_leaves()
-                home = getattr(layer, kind)
-                home[name] = in_order(home[name])
+            array: Any = layer[kind].get(name)
+            try:
+                if array.shape == shape and array.dtype is dtype and (self.lies_anyhow or array.flags.c_contiguous):
+                    continue
+            except AttributeError:  # no array
+                pass
+            for part in self.all:
+                part._check_leaves()
+            layer[kind][name] = in_order(array)
 
 
 def _apart(array: Any, backend: Backend) -> Any:

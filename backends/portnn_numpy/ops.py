@@ -15,6 +15,16 @@ Array = Any
 # -- convolution and pooling -------------------------------------------------------------------------------------------
 
 
+def rows(x: Array) -> Array:
+    """Without the wrapper."""
+    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+
+
+def column_sums(x: Array) -> Array:
+    """Without the wrapper."""
+    return x if x.shape[0] == 1 else total(x, 0, True)
+
+
 def patches(x: Array, plan: Any, groups: int = 1) -> list[Array]:
     """Images (N, H, W, C) -> for each group of channels its patches (K, M), M in the order (H', W', N)."""
     source, n, size = padded(channels_first(x), plan, 0.0), x.shape[0], x.shape[-1] // groups

@@ -119,7 +119,6 @@ class Layer:
         layer.step = 0
         layer.__dict__["trainable"] = True
         layer._is_frozen = False
-        layer._fitting_sample = None
         layer._learning_rate = None
         layer._slots_by_kind = {}
         layer._update_counts = {}
@@ -142,7 +141,6 @@ class Layer:
     path: str
     step: Any
     _is_frozen: bool  # not trainable, or in a layer that is not, since the last fit began
-    _fitting_sample: Any  # the shape of samples that is known to fit
     _learning_rate: float | None  # for a layer that updates itself, within fit
     _network_ref: Any  # a weak reference to the network that the layer is part of
     _slots_by_kind: dict[str, dict[str, Array]]  # what the optimizer remembers: kind -> parameter's name -> array
@@ -177,8 +175,10 @@ class Layer:
     def __call__(self, X: Array) -> Array:
         """Returns Y for a batch X (N, ...), as in use: nothing is kept, nothing is written to the layer."""
         X = self.accept(X)
+        layer = article.adapted([self])[0]
         with self._alone():
-            return article.Adapter(self).compute(X, False) if self.updates_itself else self.compute(X, False)
+            layer.fit_to(X)
+            return layer.compute(X, False)
 
     def forward_propagation(self, input: Array) -> Array:
         """Returns Y for a batch X (N, ...), as in training: ``layer.input`` and ``layer.output`` are kept."""
@@ -187,6 +187,7 @@ class Layer:
         if self._network_ref is None:
             self._freeze()
         with self._alone():
+            self.fit_to(X)
             return self.compute(X, True)
 
     def backward_propagation(
@@ -207,16 +208,15 @@ class Layer:
         return input_error
 
     def compute(self, X: Array, training: bool) -> Array:
-        """``forward`` for an array of the layer's backend, dtype and order: the inner side of the first two doors."""
-        if not self.complete or X.shape[1:] != self._fitting_sample:
-            self._fit(tuple(X.shape[1:] if X.ndim > 1 else X.shape))
+        """``forward`` for an array of the layer's backend, dtype and order that fits: behind the first two doors."""
+        if not self.complete:
+            self.fit_to(X)
         given = X if self._own else self.xp.asarray(X, copy=True)  # a user's layer may write into it
         Y = self.forward(given, training=training) if self._trains else self.forward(given)  # type: ignore[call-arg]
         if not self._own:
             checks.answer(self, "forward", Y, samples=X.shape[0])
         if training:
             self.input, self.output = X, Y
-            self._fitting_sample = X.shape[1:]
         return Y
 
     def compute_backward(self, output_error: Array, need_input_error: bool) -> Array:
@@ -247,8 +247,9 @@ class Layer:
         """What a network enters once for all its layers, its backend's scope, a layer enters for itself."""
         return self.backend.scope() if self.backend is not None and self._network_ref is None else nullcontext()
 
-    def _fit(self, sample: tuple[int, ...]) -> None:
-        """Sees to it that samples of this shape fit: ValueError where they do not."""
+    def fit_to(self, X: Array) -> None:
+        """Builds what is still missing for samples such as those of X; ValueError if they do not fit."""
+        sample = tuple(X.shape[1:] if X.ndim > 1 else X.shape)
         if not self.complete:
             assert self.backend is not None
             self.build(sample, self.backend, self.dtype, self.seed, self.path)

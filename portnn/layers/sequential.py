@@ -24,7 +24,7 @@ class SequentialLayer(Layer):
     """
 
     def forward(self, X: Array, *, training: bool = False) -> Array:
-        return run(article.adapted(self.layers), X, training)
+        return run(article.adapted(self.layers), X, training, known=all(layer._own for layer in self.layers))
 
     def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
         return run_backward(article.adapted(self.layers), output_error, need_input_error)
@@ -55,11 +55,17 @@ class SequentialLayer(Layer):
         return f"{type(self).__name__}({', '.join(map(repr, self.layers))})"
 
 
-def run(layers: Sequence[Any], X: Array, training: bool, at: list[Any] | None = None) -> Array:
-    """Y of the last layer for X into the first; ``at[0]`` is the layer that runs, for a word on what went wrong."""
+def run(layers: Sequence[Any], X: Array, training: bool, at: list[Any] | None = None, *, known: bool = True) -> Array:
+    """Y of the last layer for X into the first.
+
+    ``known``: the shapes in between have been looked at; behind a user's layer that does not tell its own they cannot.
+    ``at[0]`` becomes the layer that runs, for a word on what went wrong.
+    """
     for layer in layers:
         if at is not None:
             at[0] = layer
+        if not known:
+            layer.fit_to(X)
         X = layer.compute(X, training)
     return X
 

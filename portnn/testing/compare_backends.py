@@ -188,6 +188,9 @@ class _Watched:
     def walk(self) -> Iterator[Any]:
         yield from self.layer.walk()
 
+    def fit_to(self, X: Array) -> None:
+        self.layer.fit_to(X)
+
     def compute(self, X: Array, training: bool) -> Array:
         Y = self.layer.compute(X, training)
         self.run.see(self.place, "Y", Y)

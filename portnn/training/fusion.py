@@ -25,17 +25,18 @@ class Joined:
         self.is_convolution = isinstance(layer, ConvLayer)
         self.path, self.backend = layer.path, layer.backend
 
+    def fit_to(self, X: Array) -> None:
+        self.layer.fit_to(X)
+
     def compute(self, X: Array, training: bool) -> Array:
         layer = self.layer
-        if X.shape[1:] != layer._fitting_sample:
-            layer.output_shape(tuple(X.shape[1:]))
         if self.is_convolution:
             product, seen = layer.ops.convolution(X, layer.parameters["weights"], layer.plan, layer.groups)
             Y = layer.ops.biased(product, layer.parameters["bias"], self.f)
         else:
             seen, Y = None, layer.ops.affine(X, layer.parameters["weights"], layer.parameters["bias"], self.f)
         if training:
-            layer.input, layer.output, layer._fitting_sample = X, Y, X.shape[1:]
+            layer.input, layer.output = X, Y
             self.activation.input, self.activation.output = None, Y
             if self.is_convolution:
                 layer.input_seen = seen

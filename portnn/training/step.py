@@ -38,6 +38,7 @@ class TrainStep:
         self.state, self.size = state, size
         self.backend = network.backend
         self.checked = False
+        self.known = all(layer._own for layer in network.layers)
         self.lowest = sequential.lowest_that_learns(self.layers)
         self.at: list[Any] = [""]  # what is being run, for a word on what went wrong there
         self.offsets = network.backend.asarray(np.arange(size, dtype=np.int64))
@@ -55,7 +56,8 @@ class TrainStep:
 
         first, self.checked = not self.checked, True  # what layers keep is looked at once
         before = _arrays_in(state.layers) if first else {}
-        Y = sequential.run(self.layers, X, True, self.at)
+        at = self.at if state.feed.on_device else None  # a step that is captured is asked where it failed
+        Y = sequential.run(self.layers, X, True, at, known=self.known)
         if Y.shape != Y_true.shape and not state.feed.classes:
             raise ValueError(
                 f"the network's output has shape {tuple(Y.shape)}, but the targets of this batch {tuple(Y_true.shape)}"
@@ -64,7 +66,7 @@ class TrainStep:
         error = self.loss(Y_true, Y)
 
         D = self.loss_prime(Y_true, Y)
-        sequential.run_backward(self.layers, D, False, self.at, self.lowest)
+        sequential.run_backward(self.layers, D, False, at, self.lowest)
         if first:
             _note_kept(state.layers, before)
         self.at[0] = "the optimizer"

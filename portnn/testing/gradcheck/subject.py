@@ -21,7 +21,6 @@ OF_THE_BASE |= {
     "input",
     "output",
     "_learning_rate",
-    "_fitting_sample",
     "_shapes",
     "_slots_by_kind",
     "_update_counts",
@@ -214,7 +213,7 @@ def _forward(layer: Any, X: Any) -> Any:
     """Y in training by what the author wrote: what is wrong with it is to be found here, not refused at the door."""
     if layer.updates_itself:
         return Adapter(layer).compute(X, True)
-    layer._fit(tuple(X.shape[1:] if X.ndim > 1 else X.shape))
+    layer.fit_to(X)
     Y = layer.forward(X, training=True) if layer._trains else layer.forward(X)
     layer.input, layer.output = X, Y
     return Y
