@@ -130,13 +130,13 @@ def _named(layer: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield from _named(child, f"{path}.{i}" if j is None else f"{path}.{i}.{j}")
 
 
-def parts(layer: Any, above: list[Any], network: Any = None) -> list[Any]:
+def parts(layer: Any, above: list[Any], network: Any = None, parent: Any = None) -> list[Any]:
     """A layer and all layers below it; refuses what is no layer, or stands in two places.
 
     ``network``: the one that it may be part of.
     """
     if not isinstance(layer, Layer):
-        where = type(above[-1]).__name__ if above else "net"
+        where = "net" if parent is None else type(parent).__name__
         raise TypeError(f"{where}.layers must hold layers, or lists of layers, got {layer!r:.60}")
     if owner(layer) not in (None, network):
         raise ValueError(
@@ -154,7 +154,7 @@ def parts(layer: Any, above: list[Any], network: Any = None) -> list[Any]:
     found: list[Any] = [layer]
     for child in layer.layers if isinstance(layer.layers, (list, tuple)) else [layer.layers]:
         for below in child if isinstance(child, (list, tuple)) else [child]:
-            found += parts(below, [*above, *found], network)
+            found += parts(below, [*above, *found], network, layer)
     return found
 
 

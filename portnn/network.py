@@ -497,9 +497,12 @@ class Ready:
         for layer in self.all:
             layer._check_leaves()
         self.leaves = [
-            (vars(layer), "parameters", name, shape) for layer in self.all for name, shape in layer.shapes.items()
+            (vars(layer), "parameters", name, shape)
+            for layer in self.all
+            if not layer.updates_itself
+            for name, shape in layer.shapes.items()
         ]
-        buffers = [(layer, name) for layer in self.all for name in layer.buffers]
+        buffers = [(layer, name) for layer in self.all if not layer.updates_itself for name in layer.buffers]
         self.leaves += [(vars(layer), "buffers", name, layer.buffers[name].shape) for layer, name in buffers]
         self.lies_anyhow = not hasattr(network.backend.xp.empty(0), "flags")  # an array does not tell its order
 
