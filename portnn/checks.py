@@ -1,9 +1,8 @@
-"""Checks of what a layer is made with, and of what it answers; each returns the value it accepts."""
+"""Checks of arguments and of answers: each takes a name and a value, and returns the value that it accepts."""
 
 import operator
+from collections.abc import Callable
 from typing import Any
-
-LARGEST = 1 << 40  # no array has an axis of that length
 
 
 def misfit(fault: str, advice: str = "") -> ValueError:
@@ -35,13 +34,13 @@ def whole(what: str, value: Any) -> int:
     )
 
 
-def size(what: str, value: Any, least: int = 1) -> int:
-    """A whole number, ``least`` or more."""
+def size(what: str, value: Any, least: int = 1, bits: int = 40) -> int:
+    """A whole number, ``least`` or more, and 2**bits at most: no array has an axis of more."""
     n = whole(what, value)
     if n < least:
         raise ValueError(f"{what} must be {least} or more, got {shown(n)}")
-    if n > LARGEST:
-        raise ValueError(f"{what} must be 2**40 at most, got {shown(n)}")
+    if n > 1 << bits:
+        raise ValueError(f"{what} must be 2**{bits} at most, got {shown(n)}")
     return n
 
 
@@ -67,17 +66,50 @@ def shape(what: str, value: Any) -> tuple[int, ...]:
 
 def number(what: str, value: Any) -> float:
     """A finite real number, as a Python float: a NumPy scalar would promote float32 arrays."""
-    if isinstance(value, (str, bytes, bool, complex)) or getattr(value, "ndim", False):
-        raise TypeError(f"{what} must be a number, got {value!r:.60} ({type(value).__name__})")
+    found = real(what, value, "a number")
+    if found - found != 0.0:
+        raise ValueError(f"{what} must be finite, got {value!r:.60}")
+    return found
+
+
+def in_range(least: float, limit: float | None = None) -> Callable[[str, Any], float]:
+    """A check for numbers in [least, limit); without a limit, for finite ones."""
+    where = f"in [{least:g}, {limit:g})" if limit is not None else f"{least:g} or more, and finite"
+
+    def check(what: str, value: Any) -> float:
+        found = real(what, value, f"a number {where}", where)
+        if not least <= found < (float("inf") if limit is None else limit):
+            raise ValueError(f"{what} must be {where}, got {value!r:.60}")
+        return found
+
+    return check
+
+
+def real(what: str, value: Any, wanted: str, where: str = "finite") -> float:
+    """A real number as a Python float; NaN and infinity are left to the caller."""
+    is_number = hasattr(value, "__float__") or hasattr(value, "__index__")  # float() takes texts and buffers too
+    if not is_number or isinstance(value, (str, bytes, bool, type)):
+        raise TypeError(f"{what} must be {wanted}, got {value!r:.60} ({type(value).__name__})")
+    shape, kind = _shape(value), _kind(value)
+    if shape != ():
+        raise TypeError(f"{what} must be {wanted}, got an array of shape {shape}")
+    if kind and not any(name in kind for name in ("int", "float")):
+        raise TypeError(f"{what} must be {wanted}, got {value!r:.60}, of dtype {kind}")
     try:
-        x = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{what} must be a number, got {value!r:.60} ({type(value).__name__})") from None
+        return float(value)
     except OverflowError:
-        raise ValueError(f"{what} is too large for a float") from None
-    if x - x != 0.0:
-        raise ValueError(f"{what} must be finite, got {value}")
-    return x
+        raise ValueError(f"{what} must be {where}, got a number too large for a float") from None
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{what} must be {wanted}, got {value!r:.60} ({error})") from None
+
+
+def _kind(value: Any) -> str:
+    """The name of an array's dtype; empty for other things."""
+    return str(getattr(value, "dtype", ""))
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(getattr(value, "shape", ()))
 
 
 def branch(what: str, layers: Any) -> list[Any]:
@@ -98,7 +130,8 @@ def flag(what: str, value: Any) -> bool:
     if value is True or value is False:
         return bool(value)
     try:
-        number = value.item() if hasattr(value, "item") else value  # NumPy's True, and that of a 0-d array
+        one = hasattr(value, "item") and tuple(getattr(value, "shape", ())) == ()
+        number = value.item() if one else value  # NumPy's True, and that of a 0-d array
         known = isinstance(number, (bool, int)) and number in (0, 1)
     except (TypeError, ValueError):  # more than one number
         known = False

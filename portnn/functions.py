@@ -16,31 +16,46 @@ def find_pair(kind: str, pairs: Pairs, function: Any, prime: Any) -> tuple[Funct
     A name or one of our own functions is enough; anything else must come with its derivative, as a second argument or
     as an attribute ``prime``.
     """
-    name = function if isinstance(function, str) else name_of(function)
-    if kind == "activation" and (isinstance(function, str) or ops.is_ours(function)):
-        _refuse_no_activation(name)
-    if isinstance(function, str):
-        if function not in pairs:
-            raise ValueError(names.unknown(kind, function, pairs, f"Or give {_other(kind)}"))
-        function = pairs[function][0]
-    if isinstance(function, type) and not hasattr(function, "prime"):
-        raise TypeError(f"{kind} must be a name, a function or an object with .prime, got the class {name}")
-    if isinstance(function, type):
-        raise TypeError(f"{kind} must be an object, got the class {name}: write {name}()")
-    if not callable(function):
-        raise TypeError(f"{kind} must be a name, a function or an object with .prime, got {function!r:.60}")
+    found = _named(kind, pairs, function) if isinstance(function, str) else function
+    _check_callable(kind, found)
     for own, own_prime in pairs.values():
-        if function is own and (prime is None or prime is own_prime):
+        if found is own and (prime is None or prime is own_prime):
             return own, own_prime
-    prime = getattr(function, "prime", None) if prime is None else prime
-    if not callable(prime):
+    return found, _derivative(kind, found, prime)
+
+
+def _named(kind: str, pairs: Pairs, name: str) -> Function:
+    """Our own function of that name."""
+    if kind == "activation":
+        _refuse_no_activation(name)
+    if name not in pairs:
+        raise ValueError(names.unknown(kind, name, pairs, f"Or give {_other(kind)}"))
+    return pairs[name][0]
+
+
+def _check_callable(kind: str, function: Any) -> None:
+    if kind == "activation" and ops.is_ours(function):
+        _refuse_no_activation(name_of(function))
+    if isinstance(function, type) and hasattr(function, "prime"):
+        name = name_of(function)
+        raise TypeError(f"{kind} must be an object, got the class {name}: write {name}()")
+    if isinstance(function, type) or not callable(function):
+        given = f"the class {name_of(function)}" if isinstance(function, type) else f"{function!r:.60}"
+        raise TypeError(f"{kind} must be a name, a function or an object with .prime, got {given}")
+
+
+def _derivative(kind: str, function: Function, prime: Any) -> Function:
+    """The derivative that a user gave, beside the function or as its attribute ``prime``."""
+    found = getattr(function, "prime", None) if prime is None else prime
+    if found is None:
         raise TypeError(
             f"{kind} {name_of(function)} needs its derivative: pass it as {kind}_prime, a function of the same "
             "arguments"
-            if prime is None
-            else f"{kind}_prime must be a function, got {prime!r:.60}"
         )
-    return function, prime
+    if not callable(found):
+        raise TypeError(f"{kind}_prime must be a function, got {found!r:.60}")
+    derivative: Function = found
+    return derivative
 
 
 def _other(kind: str) -> str:

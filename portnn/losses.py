@@ -11,8 +11,9 @@ from typing import Any
 
 from portnn import activations
 from portnn.backend import namespace, quiet
+from portnn.checks import in_range, number
 from portnn.ops import portable
-from portnn.settings import Setting, WithSettings, in_range, number
+from portnn.settings import Setting, WithSettings
 
 Array = Any
 

@@ -15,7 +15,8 @@ from math import prod, sqrt
 from typing import Any
 
 from portnn.backend import namespace
-from portnn.settings import Setting, WithSettings, flag, in_range, number
+from portnn.checks import flag, in_range, number
+from portnn.settings import Setting, WithSettings
 
 Array = Any
 Slots = dict[str, list[Array]]

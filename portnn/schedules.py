@@ -9,8 +9,9 @@ from math import cos, inf, pi
 from typing import Any
 
 from portnn import checks
+from portnn.checks import number
 from portnn.optimizers import check_learning_rate, check_number, rate_at
-from portnn.settings import Setting, WithSettings, number
+from portnn.settings import Setting, WithSettings
 
 
 def _factor(what: str, value: Any) -> float:

@@ -4,9 +4,10 @@ from math import prod
 from typing import Any
 
 from portnn.backend import Backend
+from portnn.checks import number
 from portnn.layers.layer import Array
 from portnn.layers.normalization import NormLayer
-from portnn.settings import Setting, number
+from portnn.settings import Setting
 
 
 def _weight(what: str, value: Any) -> float:

@@ -3,8 +3,9 @@
 from typing import Any
 
 from portnn import random
+from portnn.checks import number
 from portnn.layers.layer import Array, Layer
-from portnn.settings import Setting, number
+from portnn.settings import Setting
 
 WORDS = 2**32  # of 32 bits
 

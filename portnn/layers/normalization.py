@@ -4,8 +4,9 @@ from typing import Any
 
 from portnn import checks
 from portnn.backend import Backend
+from portnn.checks import number
 from portnn.layers.layer import Array, Layer, Parameter
-from portnn.settings import Setting, number
+from portnn.settings import Setting
 
 
 def _positive(what: str, value: Any) -> float:

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from portnn.checks import number
 from portnn.layers.layer import Array, Layer
-from portnn.settings import Setting, number
+from portnn.settings import Setting
 
 
 class ScaleLayer(Layer):

@@ -1,13 +1,12 @@
 """Sizes, padding and slices, worked out from shapes alone: pure Python, no arrays."""
 
 from itertools import product
-from operator import index
 from typing import Any, NamedTuple
 
-from portnn import names
+from portnn import checks, names
 
 Sizes = tuple[int, ...]
-LARGEST = 1 << 20  # more pixels than any image has along an axis
+BITS = 20  # no image has more than 2**20 pixels along an axis
 
 
 class WindowPlan(NamedTuple):
@@ -73,7 +72,7 @@ def per_axis(what: str, value: Any, axes: int, least: int = 1) -> Sizes:
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * axes
     if len(values) != axes:
         raise ValueError(f"{what} must be a number, or one for each of {axes} axes, got {value!r:.60}")
-    return tuple(_whole(what, v, least) for v in values)
+    return tuple(checks.size(what, v, least, BITS) for v in values)
 
 
 def pads_of(padding: Any, image: Sizes, reach: Sizes, strides: Sizes) -> tuple[tuple[int, int], ...]:
@@ -99,24 +98,10 @@ def pads_of(padding: Any, image: Sizes, reach: Sizes, strides: Sizes) -> tuple[t
         pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
         if len(pair) != 2:
             raise ValueError(expected)
-        pads.append((_whole("padding", pair[0], 0), _whole("padding", pair[1], 0)))
+        pads.append((checks.size("padding", pair[0], 0, BITS), checks.size("padding", pair[1], 0, BITS)))
     return tuple(pads)
 
 
 def by(sizes: Sizes) -> str:
     """``3 x 3``."""
     return " x ".join(map(str, sizes))
-
-
-def _whole(what: str, value: Any, least: int) -> int:
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        n = index(value)
-    except TypeError:
-        raise TypeError(f"{what} must be a whole number, got {value!r:.60} ({type(value).__name__})") from None
-    if n < least:
-        raise ValueError(f"{what} must be {least} or more, got {value!r:.60}")
-    if n > LARGEST:
-        raise ValueError(f"{what} must be 2**20 at most" + f", got {n}" * (n < 1 << 200))
-    return n

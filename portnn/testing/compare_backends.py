@@ -119,8 +119,8 @@ class _Run:
         with network.backend.scope():
             X, Y, classes = network._data(x, y, True, batch_size)
             size = min(batch_size, X.shape[0])
-            self.feed = Batches(X, Y, size, network.backend, network.dtype, classes, network.kernels)
-            self.state = State(network, self.optimizer, self.feed)
+            self.batches = Batches(X, Y, size, network.backend, network.dtype, classes, network.kernels)
+            self.state = State(network, self.optimizer, self.batches)
         whole, rest = divmod(X.shape[0], size)
         self.sizes, self.samples = [size] * whole + [rest] * (rest > 0), X.shape[0]
         self.tensors: list[Tensor] = []
@@ -147,7 +147,7 @@ class _Run:
             with network.backend.scope():
                 state.start_epoch()
                 order = random.permutation(network.seed, network.epoch, self.samples) if self.shuffle else None
-                self.feed.load(order, state.hyper(len(self.sizes)))
+                self.batches.load(order, state.hyper(len(self.sizes)))
             for size in self.sizes:
                 with network.backend.scope():
                     self.tensors = []

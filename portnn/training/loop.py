@@ -33,57 +33,88 @@ def train(
     check_finite: bool,
 ) -> History:
     """Runs the epochs of one ``fit`` on data that is ready on the device."""
-    backend, n = network.backend, x.shape[0]
-    if ops.is_ours(type(optimizer)):
-        optimizer = copy.copy(optimizer)  # settings changed meanwhile count from the next fit on, on every backend
-    if not isinstance(optimizer.hyper(network.step), (tuple, list)):
-        raise TypeError(f"{type(optimizer).__name__}.hyper must return a tuple of numbers, the learning rate first")
-    if network.kernels != "portable" and _may_be_matrices(network, x, y, classes):
-        x = backend.xp.reshape(x, (n, x.shape[2]))
-        y = y if classes else backend.xp.reshape(y, (n, y.shape[2]))
-    feed = Batches(x, y, batch_size, backend, network.dtype, classes, network.kernels)
-    state = State(network, optimizer, feed)
-    steps, rest = divmod(n, batch_size)
-    sizes = [batch_size] * steps + [rest] * (rest > 0)
-    run: dict[int, Callable[[], None]] = {}
-    progress = state.progress
-    for name in ("error", *(name for name, _ in state.metrics)):
-        network.history.setdefault(name, [])
-    history = History({"error": [], **{name: [] for name, _ in state.metrics}})
-
-    with Interrupts(lambda: _after_step(network.step)) as interrupts, _closing(state):
+    run = _Fit(network, x, y, optimizer, classes=classes, batch_size=batch_size)
+    history = History({name: [] for name in run.names})
+    with Interrupts(lambda: _after_step(network.step)) as interrupts, _closing(run.state):
         for epoch in range(epochs):
-            state.start_epoch()
-            order = random.permutation(network.seed, network.epoch, n) if shuffle else None
-            feed.load(order, state.hyper(len(sizes)))
-            for left, size in zip(range(len(sizes) - 1, -1, -1), sizes, strict=True):
-                if size not in run:
-                    run[size] = backend.compile(TrainStep(network, optimizer, state, size), state)
-                step = progress["step"]
-                run[size]()
-                if progress["step"] == step:  # a graph: it knows its own counter only
-                    state.count_step()
-                if state.skipped:
-                    state.hyper_again()
-                if interrupts.noted and left:
+            run.begin_epoch(shuffle)
+            for last, size in run.sizes():
+                run.step(size)
+                if interrupts.noted and not last:
                     interrupts.act()
-            means = {name: float(backend.to_numpy(state.counters[sum_of(name)])) / n for name in history}
-            state.finish_epoch(means, history, network.history)
+            means = run.finish_epoch(history)
             if verbose:
                 rest_of_line = "".join(f"   {name}={value:f}" for name, value in means.items())
                 print(f"epoch {epoch + 1}/{epochs}{rest_of_line}", flush=True)
             if check_finite and not np.isfinite(means["error"]):
-                bad = int(backend.to_numpy(state.counters["finite steps"])) + 1
-                raise DivergedError(
-                    f"the error became {means['error']} in epoch {epoch + 1}, at step {bad} of {len(sizes)}: the "
-                    "weights have run away. Build the network again and train it with a smaller learning rate, or "
-                    "scale the data; check_finite=False goes on regardless"
-                )
+                raise DivergedError(run.where_it_diverged(epoch, means["error"]))
             if interrupts.noted:  # an epoch that is finished counts
                 interrupts.act()
     if check_finite:
-        _check_parameters(state, backend)
+        _check_parameters(run.state, network.backend)
     return history
+
+
+class _Fit:
+    """What one ``fit`` works with: data and state on the device, and a compiled step for each size of batch."""
+
+    def __init__(self, network: Any, x: Array, y: Array, optimizer: Any, *, classes: bool, batch_size: int):
+        if ops.is_ours(type(optimizer)):
+            optimizer = copy.copy(optimizer)  # settings changed meanwhile count from the next fit on, on every backend
+        if not isinstance(optimizer.hyper(network.step), (tuple, list)):
+            raise TypeError(f"{type(optimizer).__name__}.hyper must return a tuple of numbers, the learning rate first")
+        n, xp = x.shape[0], network.backend.xp
+        if network.kernels != "portable" and _may_be_matrices(network, x, y, classes):
+            x = xp.reshape(x, (n, x.shape[2]))
+            y = y if classes else xp.reshape(y, (n, y.shape[2]))
+        self.network, self.optimizer, self.samples, self.batch_size = network, optimizer, n, batch_size
+        self.batches = Batches(x, y, batch_size, network.backend, network.dtype, classes, network.kernels)
+        self.state = State(network, optimizer, self.batches)
+        self.names = ["error", *(name for name, _ in self.state.metrics)]
+        self.compiled: dict[int, Callable[[], None]] = {}
+        for name in self.names:
+            network.history.setdefault(name, [])
+
+    def sizes(self) -> Iterator[tuple[bool, int]]:
+        """For each batch of an epoch whether it is the last one, and its size."""
+        for start in range(0, self.samples, self.batch_size):
+            left = self.samples - start
+            yield left <= self.batch_size, min(left, self.batch_size)
+
+    def begin_epoch(self, shuffle: bool) -> None:
+        network = self.network
+        self.state.start_epoch()
+        order = random.permutation(network.seed, network.epoch, self.samples) if shuffle else None
+        self.batches.load(order, self.state.hyper(-(-self.samples // self.batch_size)))
+
+    def step(self, size: int) -> None:
+        """One step on a batch of that size."""
+        state = self.state
+        if size not in self.compiled:
+            step = TrainStep(self.network, self.optimizer, state, size)
+            self.compiled[size] = self.network.backend.compile(step, state)
+        before = state.progress["step"]
+        self.compiled[size]()
+        if state.progress["step"] == before:  # a graph: it knows its own counter only
+            state.count_step()
+        if state.skipped:
+            state.hyper_again()
+
+    def finish_epoch(self, history: History) -> dict[str, float]:
+        """The means of the epoch, noted in both histories."""
+        state, to_numpy = self.state, self.network.backend.to_numpy
+        means = {name: float(to_numpy(state.counters[sum_of(name)])) / self.samples for name in self.names}
+        state.finish_epoch(means, history, self.network.history)
+        return means
+
+    def where_it_diverged(self, epoch: int, error: float) -> str:
+        bad = int(self.network.backend.to_numpy(self.state.counters["finite steps"])) + 1
+        steps = -(-self.samples // self.batch_size)
+        return (
+            f"the error became {error} in epoch {epoch + 1}, at step {bad} of {steps}: the weights have run away. "
+            "Build the network again and train it with a smaller learning rate, or scale the data; check_finite=False "
+            "goes on regardless"
+        )
 
 
 def _after_step(step: int) -> str:

@@ -23,9 +23,9 @@ class State:
     Made when ``fit`` begins, it brings every leaf into C order and refuses what does not fit the layers.
     """
 
-    def __init__(self, network: Any, optimizer: Any, feed: Batches):
+    def __init__(self, network: Any, optimizer: Any, batches: Batches):
         self.backend: Backend = network.backend
-        self.feed, self.optimizer, self.progress = feed, optimizer, network.progress
+        self.batches, self.optimizer, self.progress = batches, optimizer, network.progress
         self.turn = network.turns.held() or Turn("")
         self.layers = list(network.walk())
         self.article_layers = [layer for layer in self.layers if layer.updates_itself]
@@ -100,7 +100,7 @@ class State:
 
     @property
     def inputs(self) -> list[Place]:
-        return [(self.feed.inputs, key) for key in self.feed.inputs]
+        return [(self.batches.inputs, key) for key in self.batches.inputs]
 
     # -- after a step ------------------------------------------------------------------------------------------
 
@@ -139,15 +139,15 @@ class State:
     def hyper_again(self) -> None:
         """The next step's numbers once more, where a parameter missed the last update: its count is behind now."""
         position = self.counters["position"]
-        if self.skipped and not self.feed.on_device and position < len(self.feed.hyper):
-            self.feed.hyper[position:] = self.hyper(len(self.feed.hyper) - position)
+        if self.skipped and not self.batches.on_device and position < len(self.batches.hyper):
+            self.batches.hyper[position:] = self.hyper(len(self.batches.hyper) - position)
 
     def _counts(self) -> list[int] | None:
         """The updates made to each parameter, if the optimizer asks for them and they are not all the step's number."""
         if not getattr(self.optimizer, "uses_counts", False):
             return None
         step = self.progress["step"]
-        skipped = self.skipped if self.feed.on_device else ()  # a graph's table has no use for theirs
+        skipped = self.skipped if self.batches.on_device else ()  # a graph's table has no use for theirs
         counts = [step if (layer, name) in skipped else layer._updates(name, step) for layer, name in self.gradients]
         return None if all(count == step for count in counts) else counts
 
@@ -164,18 +164,18 @@ class State:
 
         Every leaf becomes a copy of its own, once a fit: a graph writes into it, and somebody may hold the old one.
         """
-        if not self.feed.on_device:
+        if not self.batches.on_device:
             for home, key in self.places:
                 if not isinstance(home[key], int):
                     home[key] = self.backend.xp.asarray(home[key], copy=True)
             for name in ("step", "position"):
                 self.counters[name] = self._whole(self.counters[name])
-            self.feed.on_device = True
-            self.feed.inputs["hyper"] = self.backend.asarray(np.array(self.feed.hyper, self.feed.dtype))
+            self.batches.on_device = True
+            self.batches.inputs["hyper"] = self.backend.asarray(np.array(self.batches.hyper, self.batches.dtype))
 
     def settle(self) -> None:
         """After an exception: the step's number as the device has counted, should its launch not have been noted."""
-        if self.feed.on_device:
+        if self.batches.on_device:
             with suppress(Exception):  # the device itself may have failed: that is what is being raised
                 self.progress["step"] = int(self.backend.to_numpy(self.counters["step"]))
 

@@ -44,31 +44,45 @@ class TrainStep:
         self.offsets = network.backend.asarray(np.arange(size, dtype=np.int64))
 
     def __call__(self) -> list[Array]:
-        state, counters = self.state, self.state.counters
-        self.at[0] = ""
+        state = self.state
         state.turn.in_step = True
-        X, Y_true, hyper = state.feed.batch(counters["position"], self.offsets)
-        for layer in state.layers:
-            layer.step = counters["step"]
-            layer.gradients.clear()  # this step's take their memory
-        for layer in state.article_layers:
-            layer._learning_rate = hyper[0]
-
+        self.at[0] = ""
+        X, Y_true, hyper = state.batches.batch(state.counters["position"], self.offsets)
+        self._begin(hyper)
         first, self.checked = not self.checked, True  # what layers keep is looked at once
         before = _arrays_in(state.layers) if first else {}
-        at = self.at if state.feed.on_device else None  # a step that is captured is asked where it failed
+        Y, error = self._pass(X, Y_true)
+        if first:
+            _note_kept(state.layers, before)
+        leaves = self._new_leaves(hyper, Y_true, Y, error)
+        self.at[0] = ""
+        state.turn.in_step = False
+        return leaves
+
+    def _begin(self, hyper: Sequence[Any]) -> None:
+        step = self.state.counters["step"]
+        for layer in self.state.layers:
+            layer.step = step
+            layer.gradients.clear()  # this step's take their memory
+        for layer in self.state.article_layers:
+            layer._learning_rate = hyper[0]
+
+    def _pass(self, X: Array, Y_true: Array) -> tuple[Array, Array]:
+        """Forward, loss, backward: Y and the error; the layers have their gradients then."""
+        at = self.at if self.state.batches.on_device else None  # a step that is captured is asked where it failed
         Y = sequential.run(self.layers, X, True, at, known=self.known)
-        if Y.shape != Y_true.shape and not state.feed.classes:
+        if Y.shape != Y_true.shape and not self.state.batches.classes:
             raise ValueError(
                 f"the network's output has shape {tuple(Y.shape)}, but the targets of this batch {tuple(Y_true.shape)}"
             )
         self.at[0] = "the loss"
         error = self.loss(Y_true, Y)
+        sequential.run_backward(self.layers, self.loss_prime(Y_true, Y), False, at, self.lowest)
+        return Y, error
 
-        D = self.loss_prime(Y_true, Y)
-        sequential.run_backward(self.layers, D, False, at, self.lowest)
-        if first:
-            _note_kept(state.layers, before)
+    def _new_leaves(self, hyper: Sequence[Any], Y_true: Array, Y: Array, error: Array) -> list[Array]:
+        """Every leaf of the state after the step, in the order of its places."""
+        state, counters = self.state, self.state.counters
         self.at[0] = "the optimizer"
         parameters, slots = self._descend(hyper)
         old = (counters[name] for name in ("step", "position", "sum of error", "finite steps"))
@@ -82,8 +96,6 @@ class TrainStep:
             self.at[0] = f"metric {name}"
             leaves.append(counters[sum_of(name)] + metric_sum(name, metric, Y_true, Y, self.backend))
         leaves.append(finite)
-        self.at[0] = ""
-        state.turn.in_step = False
         return leaves
 
     def where(self) -> str:

@@ -9,8 +9,9 @@ import pytest
 
 import portnn
 from portnn import SGD, Adam, AdamW, CosineDecay, ExponentialDecay, OneCycle, RMSprop, StepDecay, WarmUp
+from portnn.checks import flag, number
 from portnn.optimizers import rate_at
-from portnn.settings import Fixed, Setting, WithSettings, flag, number
+from portnn.settings import Fixed, Setting, WithSettings
 
 # -- settings ----------------------------------------------------------------------------------------------------------
 

@@ -130,7 +130,7 @@ def _sizes(shape: Any) -> tuple[int, ...]:
     """``input_shape`` as it is given: whole numbers, or a single one."""
     values = shape if isinstance(shape, (tuple, list)) or getattr(shape, "ndim", 0) == 1 else (shape,)
     sizes = tuple(checks.whole(f"input_shape: axis {i}", n) for i, n in enumerate(values))
-    if any(not 0 <= n <= checks.LARGEST for n in sizes):
+    if any(not 0 <= n <= 1 << 40 for n in sizes):
         raise ValueError(f"input_shape must be the shape of one sample, such as (28, 28, 1), got {shape!r:.60}")
     return sizes
 
