@@ -9,10 +9,9 @@ the product is 0, or 1, to the last bit.
 from math import pi, sqrt
 from typing import Any
 
+from portnn._typing import Array
 from portnn.backend import namespace, quiet
 from portnn.ops import portable
-
-Array = Any
 
 
 @quiet

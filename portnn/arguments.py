@@ -97,7 +97,8 @@ def metric_list(metrics: Any, loss: Any) -> list[tuple[str, Any]]:
     """The metrics a user gave, names or functions, each with its name; all different, and none called "error"."""
     if isinstance(metrics, (str, bytes, dict, type)) or not isinstance(metrics, Iterable):
         given = name_of(metrics) if callable(metrics) else f"{metrics!r:.60}"
-        raise TypeError(f"metrics must be a list, got {given}: metrics=[{given if metrics is not None else ''}]")
+        meant = given if callable(metrics) or isinstance(metrics, str) else "" if metrics is None else '"accuracy"'
+        raise TypeError(f"metrics must be a list of names or functions, got {given}: metrics=[{meant}]")
     try:
         found = [_metric(metric, loss) for metric in list(metrics)]
     except TypeError as error:

@@ -11,10 +11,9 @@ from math import prod
 from typing import Any
 
 from portnn import checks
+from portnn._typing import Array
 from portnn.backend import is_array
 from portnn.transfer import bring
-
-Array = Any
 
 
 def adapted(layers: Sequence[Any]) -> list[Any]:

@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from portnn import names, random
-
-Array = Any  # an array of any library: the array API standard defines no class that all of them share
+from portnn._typing import Array
 
 # The backends that come with portnn. The entry points in pyproject.toml say the same (a test compares them); this
 # table also serves a checkout that was never installed (PYTHONPATH=.:backends).

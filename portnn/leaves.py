@@ -6,7 +6,7 @@ from functools import partial
 from operator import getitem
 from typing import Any, NamedTuple, NoReturn
 
-from portnn.backend import Array
+from portnn._typing import Array
 
 
 class Place(NamedTuple):

@@ -10,12 +10,11 @@ from math import prod
 from typing import Any
 
 from portnn import activations
+from portnn._typing import Array
 from portnn.backend import namespace, quiet
 from portnn.checks import in_range, number
 from portnn.ops import portable
 from portnn.settings import Setting, WithSettings
-
-Array = Any
 
 
 @quiet

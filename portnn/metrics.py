@@ -4,9 +4,8 @@ from math import prod
 from typing import Any
 
 from portnn import losses
+from portnn._typing import Array
 from portnn.backend import namespace
-
-Array = Any
 
 
 def accuracy(y_true: Array, y_pred: Array) -> Array:

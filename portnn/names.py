@@ -113,7 +113,9 @@ def meant(kind: str, given: Any, known: Iterable[str]) -> str:
     bare = squeezed(given)
     answer = by_letters.get(bare)
     if answer is None:
-        answer = OTHERS.get(kind, {}).get(bare)
+        others = OTHERS.get(kind, {})
+        answer = others.get(bare, others.get(bare.removesuffix(squeezed(kind))))  # "mse loss", "relu activation"
+        answer = by_letters.get(bare.removesuffix(squeezed(kind)), answer)
         named = answer is not None and all(word in by_letters.values() for word in answer.split(" or "))
         if answer and not named and not answer.endswith(")"):
             answer = None  # a thing that this list does not have

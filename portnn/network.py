@@ -10,9 +10,10 @@ from types import MappingProxyType
 from typing import Any
 
 from portnn import arguments, checks, losses, random, summary, validation
+from portnn._typing import Array, OptimizerLike
 from portnn.arrangement import Arrangement, arrange, named, take_in
 from portnn.article import adapted
-from portnn.backend import Array, Backend, device_dtype, get_backend, in_order
+from portnn.backend import Backend, device_dtype, get_backend, in_order
 from portnn.functions import bound, find_pair
 from portnn.layers import sequential
 from portnn.layers.layer import Layer, move
@@ -92,7 +93,7 @@ class Network:
     seed: int
     loss: Any
     loss_prime: Any
-    optimizer: Any
+    optimizer: OptimizerLike | None
     metrics: list[tuple[str, Callable[..., Any]]]
     history: History  # of all fits since use()
     progress: dict[str, int]

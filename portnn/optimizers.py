@@ -14,12 +14,11 @@ from contextlib import AbstractContextManager, nullcontext
 from math import prod, sqrt
 from typing import Any
 
+from portnn._typing import Array, Slots
 from portnn.backend import namespace
 from portnn.checks import flag, in_range, number
 from portnn.settings import Setting, WithSettings
 
-Array = Any
-Slots = dict[str, list[Array]]
 LearningRate = float | Callable[[int], float]
 
 
@@ -105,7 +104,12 @@ class Optimizer(WithSettings):
     clip_value: Any = Setting(_positive)
 
     def __init__(
-        self, learning_rate: LearningRate, weight_decay: float, clip_norm: float | None, clip_value: float | None
+        self,
+        learning_rate: LearningRate = 1e-2,
+        *,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
     ):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -264,7 +268,7 @@ class SGD(Optimizer):
         clip_norm: float | None = None,
         clip_value: float | None = None,
     ):
-        super().__init__(learning_rate, weight_decay, clip_norm, clip_value)
+        super().__init__(learning_rate, weight_decay=weight_decay, clip_norm=clip_norm, clip_value=clip_value)
         self.momentum = momentum
         self.nesterov = nesterov
 
@@ -302,16 +306,6 @@ class AdaGrad(Optimizer):
     EPSILON = 1e-10
     ROOM = 2.0**-16
 
-    def __init__(
-        self,
-        learning_rate: LearningRate = 1e-2,
-        *,
-        weight_decay: float = 0.0,
-        clip_norm: float | None = None,
-        clip_value: float | None = None,
-    ):
-        super().__init__(learning_rate, weight_decay, clip_norm, clip_value)
-
     def slots(self, parameters: list[Array]) -> Slots:
         return {"squares": _zeros(parameters)}
 
@@ -348,7 +342,7 @@ class RMSprop(Optimizer):
         clip_norm: float | None = None,
         clip_value: float | None = None,
     ):
-        super().__init__(learning_rate, weight_decay, clip_norm, clip_value)
+        super().__init__(learning_rate, weight_decay=weight_decay, clip_norm=clip_norm, clip_value=clip_value)
         self.decay = decay
 
     def slots(self, parameters: list[Array]) -> Slots:
@@ -409,7 +403,7 @@ class Adam(Optimizer):
         clip_norm: float | None = None,
         clip_value: float | None = None,
     ):
-        super().__init__(learning_rate, weight_decay, clip_norm, clip_value)
+        super().__init__(learning_rate, weight_decay=weight_decay, clip_norm=clip_norm, clip_value=clip_value)
         self.beta1 = beta1
         self.beta2 = beta2
         self.epsilon = epsilon

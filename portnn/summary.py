@@ -3,9 +3,9 @@
 from math import prod
 from typing import Any
 
+from portnn._typing import Shape
 from portnn.layers import SequentialLayer, sequential
 
-Shape = tuple[int, ...] | None
 BYTES = {"float32": 4, "float64": 8}
 HEADS = ("layer", "output shape", "parameters", "bytes", "multiply-adds")
 
@@ -20,7 +20,7 @@ class Summary(str):
         return str(self)
 
 
-def summary(layers: list[Any], input_shape: Shape, dtype: str) -> Summary:
+def summary(layers: list[Any], input_shape: Shape | None, dtype: str) -> Summary:
     """Describes layers one after the other, children under their composite layer.
 
     ``input_shape`` is that of one sample, by default as the first layer states it. Parameters of a layer that waits
@@ -41,13 +41,15 @@ def summary(layers: list[Any], input_shape: Shape, dtype: str) -> Summary:
     return text
 
 
-def _describe(layers: list[Any], input_shape: Shape, dtype: str, above: str, rows: list[dict[str, Any]]) -> None:
+def _describe(layers: list[Any], input_shape: Shape | None, dtype: str, above: str, rows: list[dict[str, Any]]) -> None:
     shapes = sequential.shapes(layers, input_shape)
     for i, layer in enumerate(layers):
         _row(layer, shapes[i], shapes[i + 1], dtype, f"{above}{i}", rows)
 
 
-def _row(layer: Any, before: Shape, after: Shape, dtype: str, path: str, rows: list[dict[str, Any]]) -> None:
+def _row(
+    layer: Any, before: Shape | None, after: Shape | None, dtype: str, path: str, rows: list[dict[str, Any]]
+) -> None:
     """One row for a layer; of a composite one it counts all that is inside, and a row for each child follows."""
     place = len(rows)
     rows.append({})

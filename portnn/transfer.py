@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from portnn.backend import BUILT_IN, Array, Backend, device_of, get_backend, in_order, is_array, namespace, owner_of
+from portnn._typing import Array
+from portnn.backend import BUILT_IN, Backend, device_of, get_backend, in_order, is_array, namespace, owner_of
 
 MOST_AXES = 64  # of a NumPy array
 

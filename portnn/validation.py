@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from portnn import activations, losses, names, ops
-from portnn.backend import Array, Backend
+from portnn._typing import Array, Shape
+from portnn.backend import Backend
 from portnn.functions import name_of
 from portnn.layers import ActivationLayer, FlattenLayer, ReshapeLayer, SoftmaxLayer, sequential
 from portnn.transfer import bring
 
-Shape = tuple[int, ...]
 DTYPES = ("float32", "float64")
 CHUNK = 1 << 22  # elements looked at in one go: bounds the memory a check takes
 
@@ -71,7 +71,9 @@ def _misfit(layers: list[Any], shape: Shape, is_list: bool, error: ValueError) -
     """What x has, what the network takes, and how to change x."""
     sample = shape[1:]
     if shape[0] == 0:
-        return f"x holds 0 samples, and by its shape {shape} they would not fit the network: {error}"
+        return f"x holds 0 samples, and by its shape {shape} they would not fit the network: " + str(
+            getattr(error, "fault", error)
+        )
     has = f"x has samples of shape {sample}{' (single numbers)' if not sample else ''}; its own shape is {shape}"
     stated = _stated(layers)
     cure = _cure(layers, shape, stated, "np.array(x)" if is_list else "x")

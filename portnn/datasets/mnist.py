@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from portnn import checks, names
-from portnn.backend import Array, Backend, get_backend
+from portnn._typing import Array
+from portnn.backend import Backend, get_backend
 from portnn.datasets.download import download
 from portnn.datasets.idx import read_idx
 from portnn.datasets.sources import SOURCES, TEST, TRAIN

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from portnn import activations, ops
+from portnn._typing import Array
 from portnn.backend import Backend, quiet
 from portnn.functions import bound, find_pair, name_of
-from portnn.layers.layer import Array, Layer
+from portnn.layers.layer import Layer
 from portnn.settings import Fixed
 
 

@@ -3,9 +3,9 @@
 from math import prod
 from typing import Any
 
+from portnn._typing import Array
 from portnn.backend import Backend
 from portnn.checks import number
-from portnn.layers.layer import Array
 from portnn.layers.normalization import NormLayer
 from portnn.settings import Setting
 
@@ -51,7 +51,7 @@ class BatchNormLayer(NormLayer):
         self.lead_on(X, mean, variance)
         return Z * W + B
 
-    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array | None:
         D, Z, S = output_error, self.Z, self.S
         if self._is_frozen:  # Y = S X + a constant
             return D * S if need_input_error else None

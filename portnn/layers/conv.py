@@ -4,8 +4,9 @@ from math import prod
 from typing import Any
 
 from portnn import checks, initializers
+from portnn._typing import Array
 from portnn.backend import Backend
-from portnn.layers.layer import Array, Layer, Parameter
+from portnn.layers.layer import Layer, Parameter
 from portnn.ops.windows import window_plan
 from portnn.settings import Fixed
 
@@ -43,7 +44,7 @@ class ConvLayer(Layer):
             self.input_seen = seen
         return self.ops.biased(Y, self.parameters["bias"]) if "bias" in self.parameters else Y
 
-    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array | None:
         W, D, ops = self.parameters["weights"], output_error, self.ops
         self.gradients["weights"] = ops.convolution_gradient(self.input_seen, D, self.plan, W.shape)
         if "bias" in self.parameters:

@@ -3,8 +3,9 @@
 from typing import Any
 
 from portnn import random
+from portnn._typing import Array
 from portnn.checks import number
-from portnn.layers.layer import Array, Layer
+from portnn.layers.layer import Layer
 from portnn.settings import Setting
 
 WORDS = 2**32  # of 32 bits
@@ -48,7 +49,7 @@ class DropoutLayer(Layer):
     last_axis_only = True
     _for_backward = (*Layer._for_backward, "mask")
     rate: Any = Setting(_share)
-    mask: Array = None  # M
+    mask: Any = None  # M
 
     def __init__(self, rate: float):
         self.rate = rate

@@ -4,8 +4,9 @@ from math import prod
 from typing import Any
 
 from portnn import checks, initializers
+from portnn._typing import Array
 from portnn.backend import Backend
-from portnn.layers.layer import Array, Layer, Parameter
+from portnn.layers.layer import Layer, Parameter
 from portnn.settings import Fixed
 
 
@@ -29,7 +30,7 @@ class FCLayer(Layer):
     def forward(self, X: Array) -> Array:
         return self.ops.affine(X, self.parameters["weights"], self.parameters.get("bias"))
 
-    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array | None:
         W, X, D = self.parameters["weights"], self.ops.rows(self.input), self.ops.rows(output_error)
         self.gradients["weights"] = self.xp.matmul(X.T, D)
         if "bias" in self.parameters:

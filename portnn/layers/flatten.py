@@ -2,7 +2,8 @@
 
 from math import prod
 
-from portnn.layers.layer import Array, Layer
+from portnn._typing import Array
+from portnn.layers.layer import Layer
 
 
 class FlattenLayer(Layer):

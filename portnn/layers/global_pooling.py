@@ -3,7 +3,8 @@
 from math import prod
 
 from portnn import checks
-from portnn.layers.layer import Array, Layer
+from portnn._typing import Array
+from portnn.layers.layer import Layer
 
 
 class GlobalPoolLayer(Layer):

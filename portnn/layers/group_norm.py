@@ -4,7 +4,7 @@ from math import prod
 from typing import Any
 
 from portnn import checks
-from portnn.layers.layer import Array
+from portnn._typing import Array
 from portnn.layers.normalization import NormLayer
 from portnn.settings import Fixed
 
@@ -33,7 +33,7 @@ class GroupNormLayer(NormLayer):
             self.Z, self.S = Z, S
         return Z * self.parameters["weights"] + self.parameters["bias"]
 
-    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array | None:
         D, Z, S = output_error, self.Z, self.S
         self.learn(D, Z)
         if not need_input_error:

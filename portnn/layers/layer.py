@@ -8,11 +8,10 @@ from operator import setitem
 from typing import Any
 
 from portnn import article, checks, initializers, ops
+from portnn._typing import Array
 from portnn.backend import Backend, device_dtype, get_backend, in_order
 from portnn.ops import is_ours
 from portnn.transfer import backend_of, bring, is_array
-
-Array = Any
 
 
 class Parameter:
@@ -110,7 +109,7 @@ class Layer:
         layer.output = None
         layer.backend = None
         layer.xp = get_backend("cpu").xp
-        layer.ops = None
+        layer.ops = None  # type: ignore[assignment]  # until it is bound to a backend
         layer.device_dtype = None
         layer.dtype = "float32"
         layer.kernels = "auto"
@@ -126,17 +125,17 @@ class Layer:
 
     parameters: dict[str, Array]
     gradients: dict[str, Array]
-    buffers: dict[str, Array]
+    buffers: dict[str, Any]  # arrays; numbers, until the layer is built
     new_buffers: dict[str, Array]
     shapes: dict[str, tuple[int, ...]]
     initializer: str  # the name of what draws the weights
     drawn: dict[str, tuple[int, str]]  # seed and path that parameters were drawn for
     layers: list[Any]
-    input: Array
-    output: Array
+    input: Any  # X; None before a pass in training
+    output: Any  # Y
     backend: Backend | None
     xp: Any
-    ops: Any
+    ops: ops.Ops
     device_dtype: Any  # ``dtype`` as this backend's arrays carry it
     path: str
     step: Any
@@ -166,7 +165,7 @@ class Layer:
         """Returns Y for a batch X (N, ...)."""
         raise TypeError(f"{type(self).__name__} defines no forward")
 
-    def backward(self, output_error: Array) -> Array:
+    def backward(self, output_error: Array) -> Array | None:
         """Sets ``gradients`` for dE/dY, the derivatives of each parameter; returns dE/dX."""
         raise TypeError(f"{type(self).__name__} defines no backward")
 
@@ -192,7 +191,7 @@ class Layer:
 
     def backward_propagation(
         self, output_error: Array, learning_rate: float | None = None, *, need_input_error: bool = True
-    ) -> Array:
+    ) -> Array | None:
         """Sets ``gradients`` for dE/dY, and returns dE/dX (None if not needed).
 
         With a learning rate it also makes one step of gradient descent with this layer's parameters, and takes the new
@@ -219,7 +218,7 @@ class Layer:
             self.input, self.output = X, Y
         return Y
 
-    def compute_backward(self, output_error: Array, need_input_error: bool) -> Array:
+    def compute_backward(self, output_error: Array, need_input_error: bool) -> Array | None:
         """``backward`` for an array as ``self.output``: the inner side of the last door."""
         if not self._own:
             output_error = self.xp.asarray(output_error, copy=True)

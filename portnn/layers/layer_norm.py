@@ -1,6 +1,6 @@
 """The layer normalization layer."""
 
-from portnn.layers.layer import Array
+from portnn._typing import Array
 from portnn.layers.normalization import NormLayer
 
 
@@ -27,7 +27,7 @@ class LayerNormLayer(NormLayer):
             self.Z, self.S = Z, S
         return Z * self.parameters["weights"] + self.parameters["bias"]
 
-    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array | None:
         D, Z, S = output_error, self.Z, self.S
         self.learn(D, Z)
         if need_input_error:

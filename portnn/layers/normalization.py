@@ -3,9 +3,10 @@
 from typing import Any
 
 from portnn import checks
+from portnn._typing import Array
 from portnn.backend import Backend
 from portnn.checks import number
-from portnn.layers.layer import Array, Layer, Parameter
+from portnn.layers.layer import Layer, Parameter
 from portnn.settings import Setting
 
 
@@ -33,8 +34,8 @@ class NormLayer(Layer):
     bias = Parameter()
     initializer = "ones"
     _for_backward = (*Layer._for_backward, "Z", "S")
-    Z: Array = None
-    S: Array = None
+    Z: Any = None
+    S: Any = None
 
     def __init__(self, *, epsilon: float = 1e-5):
         self.epsilon = epsilon

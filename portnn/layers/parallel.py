@@ -4,11 +4,11 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from portnn import article, checks, names
-from portnn.layers.layer import Array, Layer
+from portnn._typing import Array, Shape
+from portnn.layers.layer import Layer
 from portnn.layers.sequential import SequentialLayer, run, run_backward, shapes, smallest_batch
 from portnn.settings import Fixed
 
-Shape = tuple[int, ...] | None
 MERGES = ("concat", "add")
 
 
@@ -37,11 +37,11 @@ class ParallelLayer(Layer):
             self.sizes = tuple(output.shape[-1] for output in outputs)
         return self.xp.concat(outputs, axis=-1) if self.merge == "concat" else sum(outputs[1:], outputs[0])
 
-    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array | None:
         D, ends = output_error, list(accumulate(self.sizes))
         errors = [D[..., a:b] for a, b in pairwise([0, *ends])] if self.merge == "concat" else [D] * len(ends)
         branches = article.adapted(self.layers)
-        found = [run_backward([b], d, need_input_error) for b, d in zip(branches, errors, strict=True)]
+        found: list[Any] = [run_backward([b], d, need_input_error) for b, d in zip(branches, errors, strict=True)]
         return sum(found[1:], found[0]) if need_input_error else None
 
     merge: Any = Fixed()
@@ -64,7 +64,7 @@ class ParallelLayer(Layer):
     def last_axis_only(self) -> bool:  # type: ignore[override]
         return all(layer.last_axis_only for layer in self.layers)
 
-    def output_shape(self, input_shape: Shape) -> Shape:
+    def output_shape(self, input_shape: Shape | None) -> Shape | None:
         if not self.layers:
             raise ValueError("ParallelLayer needs one branch at least, and has lost its last one")
         outputs = [self._shapes(k, input_shape)[-1] for k in range(len(self.layers))]
@@ -82,17 +82,17 @@ class ParallelLayer(Layer):
             return None
         return known[0] if self.merge == "add" else (*known[0][:-1], sum(output[-1] for output in known))
 
-    def shapes_inside(self, input_shape: Shape) -> list[Any]:
+    def shapes_inside(self, input_shape: Shape | None) -> list[Any]:
         return [input_shape] * len(self.layers)
 
-    def _shapes(self, k: int, input_shape: Shape) -> list[Shape]:
+    def _shapes(self, k: int, input_shape: Shape | None) -> list[Shape | None]:
         branch = self.layers[k]
         try:
             return shapes(branch.layers if type(branch) is SequentialLayer else [branch], input_shape)
         except ValueError as error:
             raise checks.within(f"in ParallelLayer, branch {k}, ", error) from error
 
-    def smallest_batch(self, input_shape: Shape) -> int:
+    def smallest_batch(self, input_shape: Shape | None) -> int:
         return max(smallest_batch([branch], [input_shape])[0] for branch in self.layers)
 
     def check_outputs(self, outputs: list[Array]) -> None:

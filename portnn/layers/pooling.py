@@ -4,7 +4,8 @@ from functools import lru_cache
 from typing import Any
 
 from portnn import checks
-from portnn.layers.layer import Array, Layer
+from portnn._typing import Array
+from portnn.layers.layer import Layer
 from portnn.ops.windows import WindowPlan, by, pads_of, per_axis, window_plan
 from portnn.settings import Fixed
 

@@ -4,7 +4,8 @@ from math import prod
 from typing import Any
 
 from portnn import checks
-from portnn.layers.layer import Array, Layer
+from portnn._typing import Array
+from portnn.layers.layer import Layer
 from portnn.settings import Fixed
 
 

@@ -1,7 +1,8 @@
 """The residual layer."""
 
 from portnn import checks
-from portnn.layers.layer import Array, Layer
+from portnn._typing import Array
+from portnn.layers.layer import Layer
 from portnn.layers.sequential import SequentialLayer
 
 
@@ -26,7 +27,7 @@ class ResidualLayer(SequentialLayer):
         F = super().forward(X, training=training)
         return X + self.like(X, F)
 
-    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array | None:
         dF = super().backward(output_error, need_input_error=need_input_error)
         return output_error + dF if need_input_error else None
 

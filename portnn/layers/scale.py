@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from portnn._typing import Array
 from portnn.checks import number
-from portnn.layers.layer import Array, Layer
+from portnn.layers.layer import Layer
 from portnn.settings import Setting
 
 

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from portnn import article, checks
-from portnn.layers.layer import Array, Layer
-
-Shape = tuple[int, ...] | None
+from portnn._typing import Array, Shape
+from portnn.layers.layer import Layer
 
 
 class SequentialLayer(Layer):
@@ -26,7 +25,7 @@ class SequentialLayer(Layer):
     def forward(self, X: Array, *, training: bool = False) -> Array:
         return run(article.adapted(self.layers), X, training, known=all(layer._own for layer in self.layers))
 
-    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array:
+    def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array | None:
         return run_backward(article.adapted(self.layers), output_error, need_input_error)
 
     def __init__(self, *layers: Layer):
@@ -36,16 +35,16 @@ class SequentialLayer(Layer):
     def last_axis_only(self) -> bool:  # type: ignore[override]
         return all(layer.last_axis_only for layer in self.layers)
 
-    def output_shape(self, input_shape: Shape) -> Shape:
+    def output_shape(self, input_shape: Shape | None) -> Shape | None:
         return self._shapes_through(input_shape)[-1]
 
-    def shapes_inside(self, input_shape: Shape) -> list[Any]:
+    def shapes_inside(self, input_shape: Shape | None) -> list[Any]:
         return self._shapes_through(input_shape)[:-1]
 
-    def smallest_batch(self, input_shape: Shape) -> int:
+    def smallest_batch(self, input_shape: Shape | None) -> int:
         return smallest_batch(self.layers, self.shapes_inside(input_shape))[0]
 
-    def _shapes_through(self, input_shape: Shape) -> list[Shape]:
+    def _shapes_through(self, input_shape: Shape | None) -> list[Shape | None]:
         try:
             return shapes(self.layers, input_shape)
         except ValueError as error:
@@ -76,12 +75,12 @@ def run_backward(
     need_input_error: bool,
     at: list[Any] | None = None,
     lowest: int | None = None,
-) -> Array:
+) -> Array | None:
     """dE/dX of the first layer for dE/dY of the last, setting every layer's gradients; None if it is not needed.
 
     Then ``lowest`` is the first layer that learns, if that is known already.
     """
-    D = output_error
+    D: Array | None = output_error
     if lowest is None:
         lowest = 0 if need_input_error else lowest_that_learns(layers)
     for i in range(len(layers) - 1, lowest - 1, -1):
@@ -99,7 +98,7 @@ def lowest_that_learns(layers: Sequence[Any]) -> int:
     return len(layers)
 
 
-def shapes(layers: Sequence[Any], input_shape: Shape) -> list[Shape]:
+def shapes(layers: Sequence[Any], input_shape: Shape | None) -> list[Shape | None]:
     """The shape of one sample before each layer and behind the last; None where it is not known."""
     found, shape, whole = [input_shape], input_shape, True
     for i, layer in enumerate(layers):
@@ -120,7 +119,7 @@ def shapes(layers: Sequence[Any], input_shape: Shape) -> list[Shape]:
     return found
 
 
-def smallest_batch(layers: Sequence[Any], shapes: Sequence[Shape]) -> tuple[int, Any]:
+def smallest_batch(layers: Sequence[Any], shapes: Sequence[Shape | None]) -> tuple[int, Any]:
     """The fewest samples that all layers can be trained with, and the layer that asks for so many.
 
     ``shapes`` of one sample before each layer.
@@ -132,7 +131,7 @@ def smallest_batch(layers: Sequence[Any], shapes: Sequence[Shape]) -> tuple[int,
     return max(needs, key=lambda need: need[0])
 
 
-def own_input_shape(layer: Any) -> Shape:
+def own_input_shape(layer: Any) -> Shape | None:
     """The shape of one sample as a layer, or the first one in it, states it itself; None where none does.
 
     It is the attribute ``input_shape``, or ``input_size``, as the article's layers have them too.

@@ -1,7 +1,8 @@
 """The softmax layer."""
 
 from portnn import activations
-from portnn.layers.layer import Array, Layer
+from portnn._typing import Array
+from portnn.layers.layer import Layer
 
 
 class SoftmaxLayer(Layer):

@@ -3,7 +3,8 @@
 from typing import Any
 
 from portnn import checks
-from portnn.layers.layer import Array, Layer
+from portnn._typing import Array
+from portnn.layers.layer import Layer
 from portnn.ops.windows import per_axis
 from portnn.settings import Fixed
 

@@ -6,7 +6,7 @@ They run on any array API namespace, ``xp``.
 from math import prod
 from typing import Any
 
-Array = Any
+from portnn._typing import Array
 
 
 def affine(x: Array, weights: Array, bias: Array | None = None, activation: Any = None, *, xp: Any, ops: Any) -> Array:

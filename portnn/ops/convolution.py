@@ -13,9 +13,8 @@ Source: K. Chellapilla et al., "High performance convolutional neural networks f
 
 from typing import Any
 
+from portnn._typing import Array
 from portnn.ops.windows import WindowPlan
-
-Array = Any
 
 
 def convolution(x: Array, weights: Array, plan: WindowPlan, groups: int = 1, *, xp: Any, ops: Any) -> tuple[Array, Any]:

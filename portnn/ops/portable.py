@@ -8,10 +8,8 @@ them in any order it likes, as long as its own routines agree. Here the order is
 from math import prod
 from typing import Any
 
+from portnn._typing import Array
 from portnn.ops.windows import WindowPlan
-
-Array = Any
-
 
 # -- convolution -----------------------------------------------------------------------------------------------------
 

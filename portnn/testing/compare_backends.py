@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from portnn import checks, random
+from portnn._typing import Array
 from portnn.article import adapted
-from portnn.backend import Array, get_backend
+from portnn.backend import get_backend
 from portnn.layers import sequential
 from portnn.network import Network
 from portnn.training.batches import Batches

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from portnn import ops
-from portnn.backend import Array, Backend, device_dtype, namespace
+from portnn._typing import Array
+from portnn.backend import Backend, device_dtype, namespace
 
 
 class Batches:

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from portnn import activations
+from portnn._typing import Array
 from portnn.layers.activation import ActivationLayer
 from portnn.layers.conv import ConvLayer
 from portnn.layers.fc import FCLayer
 from portnn.ops import portable
 
-Array = Any
 # Those whose derivative follows from Y alone: X, which is never written out, is not needed on the way back.
 PAIRS = ((activations.relu, activations.relu_prime), (activations.tanh, activations.tanh_prime))
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from portnn import ops, random
-from portnn.backend import Array, Backend
+from portnn._typing import Array
+from portnn.backend import Backend
 from portnn.training.batches import Batches
 from portnn.training.interrupts import Interrupts
 from portnn.training.state import State, sum_of

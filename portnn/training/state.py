@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from portnn.backend import Array, Backend, in_order
+from portnn._typing import Array
+from portnn.backend import Backend, in_order
 from portnn.ops import is_ours
 from portnn.training.batches import Batches
 from portnn.training.turns import Turn

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from portnn import ops
+from portnn._typing import Array
 from portnn.article import adapted
-from portnn.backend import Array, Backend, is_array, namespace
+from portnn.backend import Backend, is_array, namespace
 from portnn.layers import sequential
 from portnn.training import fusion
 from portnn.training.state import State, sum_of

@@ -209,7 +209,7 @@ def test_lines_are_flushed(monkeypatch):
         (lambda: ready().fit(X), r"fit needs the targets y: write net.fit\(x, y, epochs=10, learning_rate=0.1\)"),
         (lambda: ready().fit(X, epochs=3), "fit needs the targets y"),
         (lambda: ready().evaluate(X), r"evaluate needs the targets y: write net.evaluate\(x, y\)"),
-        (lambda: ready().use("mse", metrics=None), r"metrics must be a list, got None: metrics=\[\]"),
+        (lambda: ready().use("mse", metrics=None), r"metrics must be a list of names or functions, got None: metrics=\[\]"),
     ],
 )  # fmt: skip
 def test_calls_that_are_not_whole(call, words):

@@ -72,22 +72,31 @@ def explain(case: Case, wrong: Iterable[str], budget: Budget) -> list[str]:
 
 def broken_rules(case: Case, leaves: Iterable[str]) -> list[str]:
     """Lines for what is wrong though the derivatives may be right: parameters changed, a learning rate not heeded."""
-    subject, learned = case.subject, [name for name in leaves if name != "X"]
-    article = [name for name in learned if subject.by_step(name)]
-    changed = [n for n in learned if n not in article and not np.array_equal(case.after[n], case.values[n])]
+    learned = [name for name in leaves if name != "X"]
+    stepped = [name for name in learned if case.subject.by_step(name)]
+    return _changed_too_early(case, [name for name in learned if name not in stepped]) or _rate_ignored(case, stepped)
+
+
+def _changed_too_early(case: Case, names: list[str]) -> list[str]:
+    """Backward only sets gradients: lines for the parameters that it changed."""
+    subject = case.subject
+    changed = [name for name in names if not np.array_equal(case.after[name], case.values[name])]
     above = [path for path, layer in subject.parts if layer.updates_itself and children(layer)]
     if changed and all(any(n.startswith(f"{path}." if path else "") for path in above) for n in changed):
         twice = "its children step twice, in its backward_propagation and in the network, which descends with the "
         where = "hold them in an attribute of another name than layers"
         return [f"{', '.join(changed)}: {twice}gradients of all that is in layers: {where}"]
-    if changed:
-        return [f"{EARLY} backward changed a parameter, {name}: it only sets gradients" for name in changed]
-    if not article:
+    return [f"{EARLY} backward changed a parameter, {name}: it only sets gradients" for name in changed]
+
+
+def _rate_ignored(case: Case, names: list[str]) -> list[str]:
+    """Half the learning rate is half the step: lines for the parameters of a layer of the article's where it is not."""
+    if not names:
         return []
-    subject.forward(case.values)
-    half = subject.backward(case.D, 0.5)
+    case.subject.forward(case.values)
+    half = case.subject.backward(case.D, 0.5)
     lines = []
-    for name in article:
+    for name in names:
         h, A = half[name], case.found[name]
         if np.any(A) and not same(h, 0.5 * A):
             how = f"at 0.5 it is {factor(h, A)[0]:.4g} times the one at 1"

@@ -282,20 +282,14 @@ def _measured(parts: list[Layer], network: bool, X: Array, only: list[str] | Non
     learned = subject.learned({**start, "X": X}, rng)
     stepped = [name for name in learned if only and subject.by_step(name)]
     values = {n: _moved(W, rng) if n in learned and n not in stepped else W for n, W in start.items()} | {"X": X}
-    Y, again = subject.forward(values), subject.forward(values)
+    Y = subject.forward(values)
     D = rng.standard_normal(Y.shape)
-    if not np.all(np.isfinite(Y)):
-        return _failed(row, values, "forward gives NaN or infinity: give an x that it takes, gradcheck(layer, x)")
-    if not _alike(Y, again):
-        try:
-            A = subject.backward(D)["X"]
-        except Exception:
-            A = None
-        return _failed(row, values, not_repeatable(X, again, D, A))
+    fault = _unusable_forward(subject, values, Y, D)
+    if fault:
+        return _failed(row, values, fault)
+    before = {**values, "X": X_before}
     try:
-        before = {**values, "X": X_before}
-        D_before = rng.standard_normal(subject.forward(before).shape)
-        subject.backward(D_before, _small_rate(subject.copy(), before, D_before, stepped) if stepped else 1.0)
+        D_before = _pass_before(subject, before, rng, stepped)
         values.update({name: subject.read(name) for name in stepped})
         if any(values[name].shape != start[name].shape for name in stepped):
             return None
@@ -308,9 +302,37 @@ def _measured(parts: list[Layer], network: bool, X: Array, only: list[str] | Non
         text = "backward changed something of forward that is not seen here: keep arrays in attributes of the layer"
         return _failed(row, values, f"{text}, in lists or dicts of arrays, or in layers that it holds")
     case = Case(subject, fresh, start, values, D, Y, before, D_before, found, after)
+    return _compared(row, case, learned, only, rng)
+
+
+def _unusable_forward(subject: Subject, values: Values, Y: Array, D: Array) -> str:
+    """What makes it useless to measure: an output that is not finite, or another one for the same input; or nothing."""
+    if not np.all(np.isfinite(Y)):
+        return "forward gives NaN or infinity: give an x that it takes, gradcheck(layer, x)"
+    again = subject.forward(values)
+    if _alike(Y, again):
+        return ""
+    try:
+        A = subject.backward(D)["X"]
+    except Exception:
+        A = None
+    return not_repeatable(values["X"], again, D, A)
+
+
+def _pass_before(subject: Subject, before: Values, rng: "np.random.Generator", stepped: list[str]) -> Array:
+    """A whole pass with another input, which leaves behind what a layer wrongly keeps; the dE/dY that it was given."""
+    D_before = rng.standard_normal(subject.forward(before).shape)
+    subject.backward(D_before, _small_rate(subject.copy(), before, D_before, stepped) if stepped else 1.0)
+    return D_before
+
+
+def _compared(
+    row: Array, case: Case, learned: list[str], only: list[str] | None, rng: "np.random.Generator"
+) -> Found | None:
+    """The error of each leaf's derivative against the measured one, then the rules; None on a kink."""
     result = Found(row, {}, case=case)
-    for name, value in values.items():
-        fixed = name != "X" and name not in learned and np.array_equal(after[name], value)  # not learned
+    for name, value in case.values.items():
+        fixed = name != "X" and name not in learned and np.array_equal(case.after[name], value)  # not learned
         if fixed if only is None else name not in only:
             continue
         measured = _measure(case, name, rng)
@@ -321,7 +343,7 @@ def _measured(parts: list[Layer], network: bool, X: Array, only: list[str] | Non
             result.seen.add(name)
         if only and result.wrong:
             return result
-    result.rules = broken_rules(case, () if result.wrong and subject.alone else result.errors)
+    result.rules = broken_rules(case, () if result.wrong and case.subject.alone else result.errors)
     return result
 
 
