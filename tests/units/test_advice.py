@@ -184,6 +184,9 @@ NAMES = [
     (with_activation, "Tanh", "tanh"),
     (with_activation, "logistic", "sigmoid"),
     *((with_loss, given, "mse") for given in ("MSE", "mean_squared_error", "MeanSquaredError", "l2", "mse ")),
+    *((with_loss, given, "mse") for given in ("MSELoss", "mse_loss", "mean squared error loss")),
+    (with_loss, "L1Loss", "mae"),
+    (with_loss, "BCELoss", "binary_cross_entropy"),
     *((with_loss, given, "mae") for given in ("MAE", "l1", "L1", "mean_absolute_error")),
     *(
         (with_loss, given, "softmax_cross_entropy")
