@@ -1,4 +1,4 @@
-"""Two layers of your own, one written as in the article, one in portnn's form, on either backend."""
+"""Two layers of your own on either backend: one written as in the article, one with forward and backward."""
 
 import argparse
 
@@ -14,9 +14,10 @@ options = parser.parse_args()
 
 
 class ArticleLayer(Layer):
-    """As in the article: one sample at a time, and the layer updates its own weights.
+    """As in the article: it takes one sample at a time and updates its own weights.
 
-    Written with ``self.xp`` instead of ``np`` it runs on every backend.
+    ``self.xp`` is the array namespace of the network's backend; written with it instead of ``np``, the layer also runs
+    on the GPU.
     """
 
     def __init__(self, input_size, output_size):
@@ -33,28 +34,27 @@ class ArticleLayer(Layer):
 
 
 class Gain(Layer):
-    """In portnn's form: whole batches, and the network makes the step. Y = G * X with a learned G (n,).
+    """Y = G * X with a learned G (n,); dE/dX = G * dE/dY, dE/dG = sum of dE/dY * X over all axes but the last.
 
-    dE/dG = sum of dE/dY * X over all axes but the last, dE/dX = G * dE/dY.
+    It takes whole batches, and the optimizer makes the update.
     """
 
     def __init__(self, n):
         self.parameters["gain"] = np.ones(n)
 
-    def forward(self, X, *, training=False):
-        if training:
-            self.input = X
+    def forward(self, X):
         return self.parameters["gain"] * X
 
-    def backward(self, output_error, *, need_input_error=True):
-        self.gradients["gain"] = self.xp.sum(output_error * self.input, axis=tuple(range(self.input.ndim - 1)))
+    def backward(self, output_error):
+        axes = tuple(range(output_error.ndim - 1))
+        self.gradients["gain"] = self.xp.sum(output_error * self.input, axis=axes)
         return self.parameters["gain"] * output_error
 
 
 x_train = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
 y_train = np.array([[0], [1], [1], [0]])
 
-print("A layer in portnn's form, in batches of four:")
+print("A layer with forward and backward, in batches of four:")
 net = Network(
     [FCLayer(2, 8), Gain(8), ActivationLayer("tanh"), FCLayer(8, 1)], backend=options.backend, seed=options.seed
 )
@@ -62,7 +62,7 @@ net.use("mse")
 net.fit(x_train, y_train, epochs=options.epochs, learning_rate=0.3, batch_size=4, verbose=0)
 print(net.predict(x_train).round(2).ravel(), f"error={net.evaluate(x_train, y_train)['error']:.6f}")
 
-print("A layer as in the article, beside ours, one sample at a time:")
+print("A layer as in the article, next to portnn's layers, one sample at a time:")
 net = Network([FCLayer(2, 8), ActivationLayer("tanh"), ArticleLayer(8, 1)], backend=options.backend, seed=options.seed)
 net.use("mse")
 net.fit(x_train, y_train, epochs=options.epochs, learning_rate=0.1, verbose=0)
