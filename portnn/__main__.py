@@ -22,7 +22,7 @@ def info() -> str:
             number = STEPS.index(status.failed_step or STEPS[0]) + 1
             lines.append(
                 f"{name}: not available\n    failed step: {number} of {len(STEPS)}, {status.failed_step}\n"
-                f"    reason: {status.reason}\n    to mend it: {status.remedy}"
+                f"    reason: {status.reason}\n    to fix it: {status.remedy}"
             )
     return "\n".join(lines)
 

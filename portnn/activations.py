@@ -1,9 +1,9 @@
 """Activation functions, each with its derivative beside it.
 
 Every function takes a floating array of any shape and any array library and returns one of the same shape, library and
-dtype. Each gives its limit at infinity too, and NaN for NaN alone: ``exp`` is only ever asked of numbers that are not
-positive, so nothing overflows, and where something that vanishes is multiplied by x, x is cut off (``_within``) where
-the product is 0, or 1, to the last bit.
+dtype; TypeError for what is no array. Each returns its limit at infinity, and NaN only for NaN: ``exp`` is only taken
+of values that are not positive, so nothing overflows, and where a factor that goes to zero is multiplied by x, x is
+clipped (``_within``) where the product is 0, or 1, to the last bit.
 """
 
 from math import pi, sqrt
@@ -52,7 +52,7 @@ def sigmoid_prime(x: Array) -> Array:
 def _sigmoid_prime(x: Array) -> Array:
     xp = namespace(x)
     z = xp.exp(-xp.abs(x))
-    return z / ((1.0 + z) * (1.0 + z))  # the same with both factors written out: exact for large |x| too
+    return z / ((1.0 + z) * (1.0 + z))  # f (1 - f) with both factors written out: accurate for large |x| too
 
 
 def relu(x: Array) -> Array:
@@ -72,7 +72,7 @@ LEAK = 0.01
 
 @quiet
 def leaky_relu(x: Array) -> Array:
-    """``relu`` that lets a hundredth of what is negative through, f(x) = max(x, 0.01 x). A. Maas et al., 2013."""
+    """``relu`` with slope 0.01 for negative x, f(x) = max(x, 0.01 x). Source: A. Maas et al., 2013."""
     return namespace(x).maximum(x, LEAK * x)
 
 
@@ -85,7 +85,7 @@ def leaky_relu_prime(x: Array) -> Array:
 
 @quiet
 def elu(x: Array) -> Array:
-    """Exponential linear unit, f(x) = x where x > 0, else exp(x) - 1. D.-A. Clevert et al., 2016."""
+    """Exponential linear unit, f(x) = x where x > 0, else exp(x) - 1. Source: D.-A. Clevert et al., 2016."""
     xp = namespace(x)
     zero = xp.zeros_like(x)
     return xp.maximum(x, zero) + xp.expm1(xp.minimum(x, zero))
@@ -122,7 +122,10 @@ def selu_prime(x: Array) -> Array:
 
 @quiet
 def gelu(x: Array) -> Array:
-    """Gaussian error linear unit, f(x) = x P(x), P(x) = (1 + erf(x / sqrt 2)) / 2. D. Hendrycks, K. Gimpel, 2016."""
+    """Gaussian error linear unit, f(x) = x P(x), where P(x) = (1 + erf(x / sqrt 2)) / 2 is the normal distribution.
+
+    Source: D. Hendrycks, K. Gimpel, "Gaussian error linear units", 2016.
+    """
     return _within(x, -40.0, None) * _normal_below(x)
 
 
@@ -135,7 +138,7 @@ def gelu_prime(x: Array) -> Array:
 
 
 def _normal_below(x: Array) -> Array:
-    """P(x), the share of a standard normal distribution that lies below x."""
+    """P(x), the cumulative distribution function of the standard normal distribution."""
     return 0.5 + 0.5 * portable.erf(x * (1.0 / sqrt(2.0)), xp=namespace(x))
 
 
@@ -144,7 +147,10 @@ GELU_SLOPE, GELU_CUBE = sqrt(2.0 / pi), 0.044715
 
 @quiet
 def gelu_tanh(x: Array) -> Array:
-    """``gelu`` with tanh in place of erf: f(x) = x (1 + tanh u) / 2, u = sqrt(2 / pi) (x + 0.044715 x**3)."""
+    """``gelu`` with tanh in place of erf: f(x) = x (1 + tanh u) / 2, u = sqrt(2 / pi) (x + 0.044715 x**3).
+
+    Source: D. Hendrycks, K. Gimpel, "Gaussian error linear units", 2016.
+    """
     return 0.5 * _within(x, -40.0, None) * (1.0 + namespace(x).tanh(_gelu_inner(_within(x, -40.0, 40.0))))
 
 
@@ -163,7 +169,7 @@ def _gelu_inner(x: Array) -> Array:
 
 @quiet
 def silu(x: Array) -> Array:
-    """Sigmoid linear unit ("swish"), f(x) = x sigmoid(x). S. Elfwing et al., 2017."""
+    """Sigmoid linear unit ("swish"), f(x) = x sigmoid(x). Source: S. Elfwing et al., 2017."""
     return _within(x, -1000.0, None) * _sigmoid(x)
 
 
@@ -189,7 +195,7 @@ def softplus_prime(x: Array) -> Array:
 
 @quiet
 def softsign(x: Array) -> Array:
-    """f(x) = x / (1 + |x|), in (-1, 1)."""
+    """Softsign function, f(x) = x / (1 + |x|), in (-1, 1)."""
     x = _within(x, -1e30, 1e30)
     return x / (1.0 + namespace(x).abs(x))
 
@@ -203,7 +209,7 @@ def softsign_prime(x: Array) -> Array:
 
 @quiet
 def hard_sigmoid(x: Array) -> Array:
-    """Sigmoid of three straight lines, f(x) = x / 6 + 1/2, cut off at 0 and 1."""
+    """Piecewise linear sigmoid, f(x) = x / 6 + 1/2, clipped to [0, 1]."""
     xp = namespace(x)
     zero = xp.zeros_like(x)
     return xp.minimum(xp.maximum(x * (1.0 / 6.0) + 0.5, zero), zero + 1.0)
@@ -217,39 +223,39 @@ def hard_sigmoid_prime(x: Array) -> Array:
 
 
 def _within(x: Array, least: float, most: float | None) -> Array:
-    """x, cut off at ``least`` and, unless it is None, ``most``; NaN stays NaN."""
+    """x, clipped at ``least`` and, unless it is None, at ``most``; NaN stays NaN."""
     xp = namespace(x)
     zero = xp.zeros_like(x)
     x = xp.maximum(x, zero + least)
     return x if most is None else xp.minimum(x, zero + most)
 
 
-# -- of the whole last axis: no ActivationLayer, since each output depends on every input -----------------------------
+# -- over the last axis: no ActivationLayer, since each output depends on every input ---------------------------------
 
 
 @quiet
 def softmax(x: Array) -> Array:
-    """Shares on the last axis, f(x)[i] = exp(x[i]) / sum over j of exp(x[j]). As a layer: SoftmaxLayer.
+    """Probabilities on the last axis, f(x)[i] = exp(x[i]) / sum over j of exp(x[j]). As a layer: SoftmaxLayer.
 
     >>> import numpy as np
     >>> softmax(np.array([0.0, 0.0]))
     array([0.5, 0.5])
     """
     xp = namespace(x)
-    z = xp.exp(x - xp.max(x, axis=-1, keepdims=True))  # the shares are the same for x less any number
+    z = xp.exp(x - xp.max(x, axis=-1, keepdims=True))  # subtracting a constant from x leaves softmax unchanged
     return z / portable.total(z, -1, True, xp=xp)
 
 
 @quiet
 def log_softmax(x: Array) -> Array:
-    """Logarithm of ``softmax``, finite where that is too small for a float: x[i] - log(sum over j of exp(x[j]))."""
+    """Logarithm of ``softmax``, finite where softmax underflows: f(x)[i] = x[i] - log(sum over j of exp(x[j]))."""
     xp = namespace(x)
     z = x - xp.max(x, axis=-1, keepdims=True)
     return z - xp.log(portable.total(xp.exp(z), -1, True, xp=xp))
 
 
 def chain(prime: Any, x: Array, y: Array, output_error: Array) -> Array:
-    """The chain rule, dE/dX = f'(X) * dE/dY. A fast version may use Y = f(X), where that is quicker than f'(X)."""
+    """The chain rule, dE/dX = f'(X) * dE/dY. A fast version may use Y = f(X), where that is faster than f'(X)."""
     return prime(x) * output_error
 
 

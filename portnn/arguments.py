@@ -1,4 +1,4 @@
-"""What a network is made and called with: layers, optimizers, metrics, and calls that are not whole."""
+"""Checks of a network's arguments: layers, optimizers, metrics, and calls with missing arguments."""
 
 from collections.abc import Callable, Iterable
 from functools import wraps
@@ -27,7 +27,7 @@ def check_kernels(kernels: Any) -> str:
 
 
 def layer_list(layers: Any) -> list[Any]:
-    """What a network is made of, as a list; whether each of them is a layer is looked at when it is added."""
+    """The argument ``layers`` as a list; whether each item is a layer is checked when it is added."""
     if isinstance(layers, Layer):
         raise TypeError(f"layers must be a list, got one layer: Network([{layers}])")
     if isinstance(layers, type):
@@ -46,14 +46,14 @@ def layer_list(layers: Any) -> list[Any]:
     for layer in found:
         if isinstance(layer, (list, tuple)):
             raise TypeError(
-                f"a network is one list of layers, got a list within it, {layer!r:.60}: write its layers one by one, "
-                "or with a *: Network([first, *others])"
+                f"a network takes one flat list of layers, got a list within it, {layer!r:.60}: write its layers one "
+                "by one, or with a *: Network([first, *others])"
             )
     return found
 
 
 def check_layer(layer: Any) -> None:
-    """Refuses, for ``add``, what is no layer."""
+    """Raises TypeError, for ``add``, for what is no layer."""
     if isinstance(layer, (list, tuple)):
         raise TypeError(f"add takes one layer, got a {type(layer).__name__}: {ONE_BY_ONE}")
     if not isinstance(layer, Layer):
@@ -62,7 +62,7 @@ def check_layer(layer: Any) -> None:
 
 
 def takes_one(what: str, advice: str) -> Callable[[Method], Method]:
-    """Makes a method of one positional argument that says, given more of them, what to write instead."""
+    """Decorates a method of one positional argument: called with more, it says what to write instead."""
 
     def made(method: Method) -> Method:
         @wraps(method)
@@ -78,7 +78,7 @@ def takes_one(what: str, advice: str) -> Callable[[Method], Method]:
 
 
 def optimizer(given: Any) -> Any:
-    """The optimizer a user gave, by name or as an object; None for none."""
+    """The optimizer that a user gave, by name or as an object; None if none was given."""
     if isinstance(given, str):
         if given not in OPTIMIZERS:
             raise ValueError(names.unknown("optimizer", given, OPTIMIZERS, "Or give an object, such as SGD(0.1)"))
@@ -94,7 +94,7 @@ def optimizer(given: Any) -> Any:
 
 
 def metric_list(metrics: Any, loss: Any) -> list[tuple[str, Any]]:
-    """The metrics a user gave, names or functions, each with its name; all different, and none called "error"."""
+    """The metrics that a user gave, names or functions, each with its name; all distinct, and none called "error"."""
     if isinstance(metrics, (str, bytes, dict, type)) or not isinstance(metrics, Iterable):
         given = name_of(metrics) if callable(metrics) else f"{metrics!r:.60}"
         meant = given if callable(metrics) or isinstance(metrics, str) else "" if metrics is None else '"accuracy"'
@@ -108,7 +108,7 @@ def metric_list(metrics: Any, loss: Any) -> list[tuple[str, Any]]:
     taken = ["error", *(name for name, _ in found)]
     if len(set(taken)) < len(taken):
         raise ValueError(
-            f"metrics and the error need different names, got {', '.join(taken)}: name your functions apart"
+            f"metrics need distinct names other than 'error', got {', '.join(taken)}: rename your functions"
         )
     return found
 
@@ -126,7 +126,7 @@ def _metric(metric: Any, loss: Any) -> tuple[str, Any]:
 
 
 def check_complete(call: str, y: Any, epochs: Any = ..., *, optimizer: Any = None) -> None:
-    """Refuses a call of ``fit`` or ``evaluate`` without targets or epochs, and shows a whole one."""
+    """Raises TypeError for a call of ``fit`` or ``evaluate`` without targets or epochs, and shows a complete one."""
     if y is not None and epochs is not None:
         return
     rate = "" if optimizer is not None else ", learning_rate=0.1"

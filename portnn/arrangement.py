@@ -1,4 +1,4 @@
-"""Which layer stands where in a network: layers that come, go and change their places."""
+"""The paths of a network's layers, and what happens when layers are added, removed or moved."""
 
 import weakref
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from portnn.layers.sequential import shapes
 
 
 class Arrangement:
-    """The layers of a network, and of its composite layers, as they stood at some time."""
+    """A snapshot of the layers of a network and of its composite layers."""
 
     def __init__(self, layers: list[Any]):
         self.known = list(layers)
@@ -23,11 +23,11 @@ class Arrangement:
         ]
 
     def holds(self, layers: Any) -> bool:
-        """Whether they stand so still."""
+        """Whether ``layers`` are still those of the snapshot."""
         return same(layers, self.known) and all(same(layer.layers, inside) for layer, inside in self.composites)
 
     def all(self) -> Iterator[Any]:
-        """Every layer that stood somewhere."""
+        """Every layer of the snapshot."""
         for layer in self.known:
             yield from layer.walk()
         for _, inside in self.composites:
@@ -36,17 +36,17 @@ class Arrangement:
 
 
 def same(layers: Any, known: Any) -> bool:
-    """Whether these are the very same layers, in lists of the same form; what they call equal does not count."""
+    """Whether these are the same objects, in lists nested the same way; their ``__eq__`` is not asked."""
     if not isinstance(known, list):
         return layers is known
     return isinstance(layers, (list, tuple)) and len(layers) == len(known) and all(map(same, layers, known))
 
 
 def arrange(network: Any, before: Arrangement) -> None:
-    """Gives each layer the path of its place now: those that stay keep all that they have, new ones are built.
+    """Gives each layer the path of its current place: those that stay keep their state, new ones are built.
 
-    Those that are gone are free for another network; what they remember of their training stops where it is. An error
-    leaves everything as it was.
+    Those that were removed may join another network; their optimizer slots and update counts are kept. An error leaves
+    everything as it was.
     """
     if not isinstance(network.layers, list):
         raise TypeError(f"net.layers must be a list of layers, got {network.layers!r:.60}")
@@ -54,13 +54,13 @@ def arrange(network: Any, before: Arrangement) -> None:
     now = {id(layer) for layer in network.walk()}
     for part in before.all():
         if id(part) not in now and part._network_ref is not None and part._network_ref() is network:
-            part._count_updates(network.step, learns=False)  # and what it remembers stays with it, should it return
+            part._count_updates(network.step, learns=False)  # its slots stay with it, should it return
 
 
 def take_in(network: Any, layers: list[Any], candidates: list[Any], home: Any) -> None:
     """Checks ``candidates`` among all ``layers``, builds those that are new, and gives each its path.
 
-    ``home``: the network that they may be part of.
+    ``home`` is the network that they may already be part of.
     """
     found: list[Any] = []
     for layer in candidates:
@@ -81,23 +81,23 @@ def take_in(network: Any, layers: list[Any], candidates: list[Any], home: Any) -
 
 
 def _build(network: Any, layer: Layer, before: tuple[int, ...] | None, path: str) -> None:
-    """A layer that is here already takes its place; a new one, or one with a new layer in it, is built for it."""
+    """Gives a layer of this network its new path; builds one that is new, or that contains a new layer."""
     inside = list(layer.walk())
     new = [part for part in inside if part._network_ref is None or part._network_ref() is not network]
     if new:
         for part in new:
-            if not part.updates_itself:  # it may have an array of that name
+            if not part.updates_itself:  # one that does may use that name itself
                 vars(part)["kernels"] = network.kernels
             part._slots_by_kind, part._update_counts = {}, {}  # another network's optimizer made them
         staying = [(part, part.drawn) for part in inside if all(part is not other for other in new)]
         for part, _ in staying:
-            part.drawn = {}  # its values are not drawn again for another place
+            part.drawn = {}  # its values are not drawn again for another path
         here, before_that = weakref.ref(network), [part._network_ref for part in new]
         for part in new:
             part._network_ref = here
         try:
             layer.build(before, network.backend, network.dtype, network.seed, path)
-            for part in new:  # whatever order its author left them in
+            for part in new:  # whatever memory order its author left them in
                 for home in (part.parameters, part.buffers):
                     home.update({name: in_order(array) for name, array in home.items()})
         except BaseException:
@@ -111,13 +111,13 @@ def _build(network: Any, layer: Layer, before: tuple[int, ...] | None, path: str
 
 
 def owner(layer: Any) -> Any:
-    """The network that a layer is part of; None if there is none, or it has been taken out."""
+    """The network that a layer is part of; None if there is none, or the layer was removed from it."""
     network = None if layer._network_ref is None else layer._network_ref()
     return network if network is not None and any(layer is part for part in network.walk()) else None
 
 
 def named(layers: Sequence[Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """All layers with the path of the place where they stand now, each followed by its children."""
+    """All layers with the path of their current place, each followed by its children."""
     for i, layer in enumerate(layers):
         yield from _named(layer, f"{above}{i}")
 
@@ -131,21 +131,21 @@ def _named(layer: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def parts(layer: Any, above: list[Any], network: Any = None, parent: Any = None) -> list[Any]:
-    """A layer and all layers below it; refuses what is no layer, or stands in two places.
+    """A layer and all layers below it; raises for what is no layer, and for a layer used twice.
 
-    ``network``: the one that it may be part of.
+    ``network`` is the one that it may already be part of.
     """
     if not isinstance(layer, Layer):
         where = "net" if parent is None else type(parent).__name__
         raise TypeError(f"{where}.layers must hold layers, or lists of layers, got {layer!r:.60}")
     if owner(layer) not in (None, network):
         raise ValueError(
-            f"{layer} is already in a network, and a layer keeps the state of one place: give this one a copy, "
-            "copy.deepcopy(layer), weights and all, or make another"
+            f"{layer} is already in a network, and a layer keeps the state of one place: add a copy with its weights, "
+            "copy.deepcopy(layer), or create another"
         )
     if any(layer is other for other in above):
         raise ValueError(
-            f"one {type(layer).__name__} stands twice in a network: make two, or put in a copy, copy.deepcopy(layer); "
+            f"one {type(layer).__name__} is used twice in a network: create two, or add a copy, copy.deepcopy(layer); "
             "each keeps the state of one place"
         )
     for kind in ("parameters", "buffers"):

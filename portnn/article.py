@@ -2,8 +2,8 @@
 
 Such a layer overrides the doors, ``forward_propagation(input)`` and ``backward_propagation(output_error,
 learning_rate)``: it sees one sample at a time without a batch axis, and updates its own weights. It need not call
-``super().__init__()``, and may be written with NumPy's functions or with ``self.xp``. A chain of layers runs it through
-an ``Adapter``; elsewhere only ``layer.updates_itself`` and ``layer.batched`` tell it from the others.
+``super().__init__()``, and may be written with NumPy's functions or with ``self.xp``. A SequentialLayer and a network
+run it through an ``Adapter``; other code only asks ``layer.updates_itself`` and ``layer.batched``.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,14 +17,14 @@ from portnn.transfer import bring
 
 
 def adapted(layers: Sequence[Any]) -> list[Any]:
-    """The layers as a chain runs them: those that update themselves each in an adapter."""
+    """The layers as SequentialLayer runs them: those that update themselves are wrapped in adapters."""
     return [Adapter(layer) if layer.updates_itself else layer for layer in layers]
 
 
 class Adapter:
-    """A layer of the article's as a chain enters any layer: with whole batches.
+    """Makes a layer written as in the article take whole batches, as any other layer does.
 
-    A sample that is 1-D goes in, and comes out, as (1, n): the article's samples have two axes at least.
+    A 1-D sample goes in, and comes out, as (1, n): the article's samples have at least two axes.
     """
 
     def __init__(self, layer: Any):
@@ -43,7 +43,8 @@ class Adapter:
             return self._answer(layer.forward_propagation(xp.asarray(X, copy=True)), "forward_propagation")
         if X.shape[0] == 0:
             raise ValueError(
-                f"{layer} is written as in the article and takes one sample at a time: there are no samples"
+                f"{layer} is written as in the article and takes one sample at a time, but there are no samples in X: "
+                "give it a batch of at least one"
             )
         outputs = []
         for i in range(X.shape[0]):
@@ -73,7 +74,7 @@ class Adapter:
         if prod(dX.shape) != prod(shape):
             raise ValueError(
                 f"{type(layer).__name__}.{name} returned dE/dX of shape {tuple(dX.shape)}, but its input had shape "
-                f"{shape}: dE/dX has a number for each number of X"
+                f"{shape}: dE/dX must have the shape of X"
             )
         return layer.xp.reshape(dX, (1, *shape))
 
@@ -88,21 +89,21 @@ class Adapter:
 
 
 def moved_attributes(layer: Any, backend: Any) -> Iterator[tuple[dict[str, Any], str, Array]]:
-    """Every array attribute as it is to be on ``backend``; floating ones are cast to the network's dtype."""
+    """Every array attribute as an array of ``backend``; floating ones are cast to the network's dtype."""
     for name, value in list(vars(layer).items()):
         if not is_array(value):
             continue
         if layer.backend is not None and layer.backend.owns(value):
             value = layer.backend.to_numpy(value)
-        if getattr(value.dtype, "kind", "f") not in "buif":  # names, say: not for calculating
+        if getattr(value.dtype, "kind", "f") not in "buif":  # such as strings: not data
             continue
-        if hasattr(value, "copy"):  # the layer will write into it: it must not be the caller's
+        if hasattr(value, "copy"):  # the layer may write into it, so it must not be the caller's
             value = value.copy()
         yield vars(layer), name, bring(value, backend, layer.dtype, f"{type(layer).__name__}.{name}")
 
 
 def missing_method(layer: Any) -> str | None:
-    """Says what is wrong with a layer that defines only one of two methods that belong together, or neither pair."""
+    """The error for a layer that defines only one method of a pair, or neither pair; None if all is well."""
     cls = type(layer)
     doors, page = ("forward_propagation", "backward_propagation"), ("forward", "backward")
     base = next(c for c in cls.__mro__ if c.__module__ == "portnn.layers.layer")

@@ -48,7 +48,7 @@ STANDARD = """
 
 
 class Availability(NamedTuple):
-    """Whether a backend works here; if it does not, the step that failed, why, and the command that mends it."""
+    """Whether a backend works here; if it does not, the step that failed, why, and the command that fixes it."""
 
     name: str
     failed_step: str | None = None
@@ -64,7 +64,7 @@ class Availability(NamedTuple):
             return f"backend {self.name!r} works"
         return (
             f"backend {self.name!r} is not available: step {STEPS.index(self.failed_step or '') + 1} of {len(STEPS)} "
-            f"({self.failed_step}) failed: {self.reason}\nTo mend it: {self.remedy}"
+            f"({self.failed_step}) failed: {self.reason}\nTo fix it: {self.remedy}"
         )
 
 
@@ -90,7 +90,7 @@ class Backend:
         self.xp = xp
         try:
             probe = xp.zeros(1) if device is None else xp.zeros(1, device=device)
-        except Exception as error:  # each library has its own for a device that is not there
+        except Exception as error:  # each library raises its own error for a missing device
             raise ValueError(f"{xp.__name__} has no device {device!r}: {type(error).__name__}: {error}") from error
         try:
             probe[...] = 1.0
@@ -105,7 +105,7 @@ class Backend:
     # -- arrays ------------------------------------------------------------------------------------------------
 
     def asarray(self, host: Any, dtype: str | None = None, *, copy: bool = False) -> Array:
-        """Puts host data (NumPy arrays, lists, numbers) on the device, cast to ``dtype`` (a name) if one is given."""
+        """Copies host data (NumPy arrays, lists, numbers) to the device, cast to ``dtype`` (a name) if one is given."""
         # Always a fresh C-ordered copy: some libraries would share the caller's memory, or refuse read-only arrays.
         array = np.array(host, dtype=dtype, order="C")
         return self.xp.asarray(array.astype(array.dtype.newbyteorder("="), copy=False), device=self.device)
@@ -114,11 +114,11 @@ class Backend:
         """Copies an array of this backend to the host."""
         from array_api_compat import to_device
 
-        x = x.detach() if hasattr(x, "detach") else x  # PyTorch: without what was recorded for its gradients
+        x = x.detach() if hasattr(x, "detach") else x  # PyTorch: without the recorded autograd graph
         refusals = []
         for place in ("cpu", *self.xp.__array_namespace_info__().devices()):
             try:
-                return np.asarray(to_device(x, place)).copy()  # some libraries share their memory
+                return np.asarray(to_device(x, place)).copy()  # some libraries share memory
             except (TypeError, ValueError, RuntimeError) as error:  # this place is not the host: try the next
                 refusals.append(f"{place}: {error}")
         raise RuntimeError(f"an array of backend {self.name!r} could not be copied to the host: {'; '.join(refusals)}")
@@ -132,10 +132,10 @@ class Backend:
     # -- running -----------------------------------------------------------------------------------------------
 
     def scope(self) -> AbstractContextManager[Any]:
-        """Entered once per public call: makes this backend's device and stream the current ones.
+        """A context entered once per public call: makes this backend's device and stream the current ones.
 
-        Within it NumPy, and what is built on it, does not speak of overflow and underflow, whatever ``numpy.seterr``
-        says: portnn looks at what came of them, and says where.
+        Within it NumPy, and libraries built on it, report no overflow and no underflow, whatever ``numpy.seterr``
+        says: portnn checks the results itself, and its errors say where they are not finite.
         """
         return np.errstate(all="ignore")
 
@@ -143,10 +143,10 @@ class Backend:
         """Waits until the device has finished all work that was given to it."""
 
     def compile(self, step: Callable[[], list[Array]], state: Any) -> Callable[[], None]:
-        """Makes of a functional ``step`` (it returns the new leaves of ``state``) a call that also commits them.
+        """Turns a functional ``step`` (it returns the new leaves of ``state``) into a call that also commits them.
 
-        Here the commit rebinds each leaf, which costs nothing. A backend that captures the step into a graph calls
-        ``state.use_device_counters()`` first and copies each new leaf into its old place instead.
+        Here the commit rebinds each leaf, which copies nothing. A backend that captures the step into a graph calls
+        ``state.use_device_counters()`` first and copies each new leaf into a fixed buffer instead.
         """
 
         def run() -> None:
@@ -155,28 +155,29 @@ class Backend:
         return run
 
     def implementation(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Returns the fast version of one of portnn's own functions, or the function itself; called by position.
+        """Returns the fast version of one of portnn's own functions, or the function itself.
 
-        ``function`` may be a ``functools.partial`` of one, such as a routine of ``portnn.ops`` with the namespace it
-        calculates in. This plain backend has no fast versions; one that has some calls ``fast_version``.
+        The result is called with positional arguments only. ``function`` may be a ``functools.partial`` of one, such as
+        a routine of ``portnn.ops`` with its namespace. This plain backend has no fast versions; one that has some calls
+        ``fast_version``.
         """
         return function
 
     def random_bits(self, key: tuple[int, int], step: int, n: int) -> Array:
         """Returns ``n`` random words of 32 bits as int64 in [0, 2**32), the same on every backend.
 
-        Drawn by NumPy's Philox on the host and then moved.
+        They are drawn by NumPy's Philox on the host and then copied to the device.
         """
         return self.asarray(random.bits(key, step, n))
 
     def describe(self) -> dict[str, str]:
-        """What ``python -m portnn info`` prints about this backend."""
+        """Returns what ``python -m portnn info`` prints about this backend."""
         return {
             "library": f"{self.xp.__name__} {getattr(self.xp, '__version__', '')}".strip(),
             "device": str(self.device),
         }
 
-    # -- a backend is one thing, however often it is made --------------------------------------------------------
+    # -- backends of the same library and device are equal ------------------------------------------------------
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and (self.xp, str(self.device)) == (other.xp, str(other.device))
@@ -201,10 +202,10 @@ _missing: dict[str, Availability] = {}
 
 
 def get_backend(name: Any = "cpu", *, device: Any = None) -> Backend:
-    """Returns the backend of that name, or one made of an array API namespace.
+    """Returns the backend of that name, or one for an array API namespace.
 
-    ``name``: ``"cpu"``, ``"gpu"``, a name another package added under the entry points ``portnn.backends``, an array
-    API namespace (a module), or a Backend (returned as it is). ``device`` goes with a namespace only.
+    ``name`` is ``"cpu"``, ``"gpu"``, a name that another package added to the entry-point group ``portnn.backends``, an
+    array API namespace (a module), or a Backend (returned as it is). ``device`` may be given with a namespace only.
 
     Raises ValueError for an unknown name (it lists the known ones), BackendUnavailableError (a RuntimeError) for a
     known one that does not work here, TypeError for anything else or a namespace whose arrays cannot be written to.
@@ -230,7 +231,7 @@ def get_backend(name: Any = "cpu", *, device: Any = None) -> Backend:
 
 
 def availability(name: str) -> Availability:
-    """Says whether the backend of that name works here, and if not, why; asked once, then remembered."""
+    """Returns whether the backend of that name works here, and if not, why; probed once, then cached."""
     if name in _made:
         return Availability(name)
     if name not in _missing:
@@ -254,8 +255,8 @@ def available_backends() -> list[str]:
 
 
 def known_backends() -> dict[str, str]:
-    """Returns every known name with the module that provides it: ours first, then what other packages added."""
-    from importlib.metadata import entry_points  # here: it is slow to import, and most programs never ask
+    """Returns every known name with the module that provides it: portnn's first, then those of other packages."""
+    from importlib.metadata import entry_points  # here: it is slow to import, and most programs do not need it
 
     added = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
     return BUILT_IN | {name: module for name, module in sorted(added.items()) if name not in BUILT_IN}
@@ -300,13 +301,13 @@ def _unpickled(xp_name: str, device: Any) -> Backend:
 
 
 def fast_version(function: Callable[..., Any], packages: Sequence[str]) -> Callable[..., Any]:
-    """Returns what stands in ``packages``, the quickest first, for one of portnn's own functions, or the function.
+    """Returns the version of one of portnn's own functions in ``packages``, the fastest first, or the function itself.
 
-    A package mirrors the library: ``portnn.losses.mse`` is looked for in its module ``losses`` under the name ``mse``,
-    the method ``portnn.optimizers.SGD.update`` as ``SGD.update`` in ``optimizers``, and what the library keeps in a
-    folder, ``portnn.ops`` or ``portnn.training``, in one module of the folder's name. Signature and meaning are those
-    of the library's function. A version that leaves a case to the next package, and the last one to ``function``,
-    returns ``NotImplemented``.
+    A package mirrors the library: ``portnn.losses.mse`` is looked up in its module ``losses`` under the name ``mse``,
+    the method ``portnn.optimizers.SGD.update`` as ``SGD.update`` in ``optimizers``, and functions of a subpackage,
+    ``portnn.ops`` or ``portnn.training``, in one module of the subpackage's name. Signature and meaning are those of
+    the library's function. A version returns ``NotImplemented`` for a case that it leaves to the next package, or after
+    the last one to ``function``.
     """
     own = function.func if isinstance(function, partial) else function
     versions = []
@@ -333,23 +334,23 @@ def _namesake(function: Any, package: str) -> Callable[..., Any] | None:
 def _is_module(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError as error:  # a package that should hold it is not there
+    except ModuleNotFoundError as error:  # the package that should contain it is missing
         if error.name is None or not name.startswith(error.name):
             raise
         return False
 
 
 def _leaves_cases(version: Any) -> bool:
-    """Whether it says ``NotImplemented`` anywhere: if not, nothing need look at what it returns."""
-    code = getattr(version, "__code__", None)  # one of the array library's own has none
+    """Whether it mentions ``NotImplemented`` anywhere: if not, its return value need not be checked."""
+    code = getattr(version, "__code__", None)  # the array library's own functions have none
     return code is not None and "NotImplemented" in code.co_names
 
 
 def _in_turn(versions: Sequence[Callable[..., Any]], own: Callable[..., Any]) -> Callable[..., Any]:
-    """One callable that asks each version until one does not return ``NotImplemented``.
+    """One callable that tries each version until one does not return ``NotImplemented``.
 
-    Written out for three, four and five parameters, which the routines called in each step have: packing arguments
-    takes as long as adding up a small array.
+    It is written out for three, four and five parameters, the numbers that routines called in each step have: packing
+    arguments takes as long as summing a small array.
     """
     if len(versions) > 3:
         versions = [*versions[:2], _in_turn(versions[2:], own)]
@@ -392,12 +393,12 @@ _NUMPY_KINDS = (np.ndarray, np.generic, int, float, list, tuple)
 
 
 def namespace(x: Any) -> Any:
-    """Returns the namespace to calculate with ``x``: NumPy for NumPy and plain numbers, array_api_compat's else."""
+    """Returns the namespace of ``x``: NumPy for its arrays and plain numbers, else array_api_compat's; or TypeError."""
     if type(x) is np.ndarray or (isinstance(x, (np.ndarray, np.generic, float)) and not isinstance(x, np.matrix)):
         return np
     if isinstance(x, int) and x.bit_length() < 1024:  # fits a float
         return np
-    if not isinstance(x, (int, list, tuple, np.matrix)):  # a matrix, since its * is no product of elements
+    if not isinstance(x, (int, list, tuple, np.matrix)):  # no matrix: its * is not elementwise
         from array_api_compat import array_namespace
 
         try:
@@ -409,15 +410,15 @@ def namespace(x: Any) -> Any:
 
 
 def quiet(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Makes a function of our own one that users call alone: a number too small for a float is no error there.
+    """Decorates a function that users also call on its own: underflow is no error there.
 
-    ``exp(-1000)`` is 0, and means to be. A network runs what is wrapped here (``__wrapped__``): it is in ``scope``.
+    ``exp(-1000)`` is meant to be 0. A network calls the undecorated function (``__wrapped__``), within ``scope``.
     """
     return np.errstate(under="ignore")(function)
 
 
 def thin_namespace(library: Any, **replaced: Callable[..., Any]) -> SimpleNamespace:
-    """Gathers what ``library`` has of the standard, and no more; a backend may replace functions by quicker ones."""
+    """Returns the standard's functions that ``library`` has, and no more; a backend may replace some by faster ones."""
     if unknown := sorted(set(replaced).difference(STANDARD.split())):
         raise TypeError(
             f"thin_namespace got replacements for {', '.join(unknown)}, which the array API standard does not have: a "
@@ -429,7 +430,7 @@ def thin_namespace(library: Any, **replaced: Callable[..., Any]) -> SimpleNamesp
 
 
 def device_dtype(backend: Backend, dtype: str) -> Any:
-    """Returns the dtype of that name as arrays of the backend carry it: comparing it with ``x.dtype`` is cheap."""
+    """Returns the dtype of that name as the backend's arrays report it: comparing it with ``x.dtype`` is cheap."""
     return backend.xp.empty(0, dtype=getattr(backend.xp, dtype)).dtype
 
 
@@ -443,10 +444,10 @@ def is_array(x: Any) -> bool:
 
 
 def in_order(x: Array) -> Array:
-    """Returns ``x`` in C order, without gaps and aligned: itself if it lies so, else a copy of the same values.
+    """Returns ``x`` C-contiguous and aligned: itself if it is so already, else a copy of the same values.
 
-    Sums and products take their numbers in the order in which they lie, so the last digits of a result depend on it.
-    What comes in from outside goes through here, and a network's results depend on values alone.
+    Sums and products add their terms in memory order, so the last digits of a result depend on it. All arrays that come
+    from outside go through this function, so that a network's results depend on their values alone.
     """
     flags = getattr(x, "flags", None)
     if flags is not None and flags.c_contiguous and getattr(flags, "aligned", True):
@@ -456,7 +457,7 @@ def in_order(x: Array) -> Array:
     if not hasattr(x, "shape"):
         return x
     xp = namespace(x)
-    return xp.reshape(xp.reshape(x, (-1,)), x.shape)  # views of what lies in order, else one copy
+    return xp.reshape(xp.reshape(x, (-1,)), x.shape)  # views of what is contiguous, else one copy
 
 
 def device_of(x: Array) -> Any:

@@ -1,4 +1,4 @@
-"""Checks of arguments and of answers: each takes a name and a value, and returns the value that it accepts."""
+"""Checks of arguments, and of what layers' methods return; each returns the value that it accepts."""
 
 import operator
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any
 def misfit(fault: str, advice: str = "") -> ValueError:
     """The error for a sample that does not fit a layer: ``fault``, and how to change the layer.
 
-    It carries both apart, as attributes, for those who know that it is not the layer that is wrong.
+    Both are attributes too, for callers that know that it is not the layer that must change.
     """
     error = ValueError(f"{fault}: {advice}" if advice else fault)
     error.__dict__.update(fault=fault, advice=advice)
@@ -16,12 +16,12 @@ def misfit(fault: str, advice: str = "") -> ValueError:
 
 
 def within(place: str, error: ValueError) -> ValueError:
-    """The error of an inner layer, with the place it stands at in front."""
+    """The error of an inner layer, with its place in front."""
     return misfit(f"{place}{getattr(error, 'fault', error)}", getattr(error, "advice", ""))
 
 
 def whole(what: str, value: Any) -> int:
-    """A whole number, as a Python int; NumPy's and those of 0-d arrays will do, True and 2.0 will not."""
+    """A whole number, as a Python int; NumPy integers and 0-d integer arrays are accepted, True and 2.0 are not."""
     try:
         if not isinstance(value, bool):
             return operator.index(value)
@@ -45,7 +45,7 @@ def size(what: str, value: Any, least: int = 1, bits: int = 40) -> int:
 
 
 def shown(n: int) -> str:
-    """A whole number in an error; Python writes out none of more than some thousand digits."""
+    """A whole number in an error message; Python prints none of more than some thousand digits."""
     return str(n) if abs(n) < 1 << 200 else f"a number of {n.bit_length()} bits"
 
 
@@ -113,7 +113,7 @@ def _shape(value: Any) -> tuple[int, ...]:
 
 
 def branch(what: str, layers: Any) -> list[Any]:
-    """Layers one after the other, as a list."""
+    """Layers run in order, as a list."""
     for layer in layers:
         if isinstance(layer, (list, tuple)):
             raise TypeError(f"{what} takes layers, got a list: write them one by one, or give them after a *")
@@ -121,19 +121,19 @@ def branch(what: str, layers: Any) -> list[Any]:
             example = f"{layer.__name__}(...)" if isinstance(layer, type) else "FCLayer(4, 4)"
             raise TypeError(f"{what} takes Layer objects, such as {example}, got {layer!r:.60}")
     if len({id(layer) for layer in layers}) < len(layers):
-        raise ValueError(f"{what} was given one layer twice: make two; each keeps the state of one place")
+        raise ValueError(f"{what} was given one layer twice: create two; each keeps the state of one place")
     return list(layers)
 
 
 def flag(what: str, value: Any) -> bool:
-    """True or False, as Python's or NumPy's, or 1 or 0; a word such as "no" would count as true."""
+    """True or False of Python or NumPy, or 1 or 0; a string such as "no" is refused, since it would count as true."""
     if value is True or value is False:
         return bool(value)
     try:
         one = hasattr(value, "item") and tuple(getattr(value, "shape", ())) == ()
-        number = value.item() if one else value  # NumPy's True, and that of a 0-d array
+        number = value.item() if one else value  # a NumPy bool, or a 0-d array
         known = isinstance(number, (bool, int)) and number in (0, 1)
-    except (TypeError, ValueError):  # more than one number
+    except (TypeError, ValueError):  # more than one element
         known = False
     if not known:
         raise TypeError(f"{what} must be True or False, got {value!r:.60} ({type(value).__name__})")
@@ -154,7 +154,7 @@ def level(what: str, value: Any, most: int) -> int:
 def answer(
     layer: Any, method: str, value: Any, shape: tuple[int, ...] | None = None, samples: int | None = None
 ) -> Any:
-    """What a layer's method returned: an array of the backend and dtype, of that shape, or with that many samples."""
+    """What a layer's method returned: an array of the backend and dtype, with that shape or number of samples."""
     name = f"{type(layer).__name__}.{method}"
     if value is None:
         raise TypeError(f"{name} returned None: it must return an array (is a return missing?)")
@@ -178,7 +178,7 @@ def answer(
 
 
 def gradients(layer: Any) -> None:
-    """The gradients a backward pass set: each of its parameter's name, shape and dtype."""
+    """The gradients that a backward pass set: each must have its parameter's name, shape and dtype."""
     for name, gradient in layer.gradients.items():
         if name not in layer.parameters:
             known = ", ".join(layer.parameters) or "none"

@@ -1,4 +1,4 @@
-"""A function and its derivative: ours by name or by function, a user's as a pair whose answers are checked."""
+"""Functions with their derivatives: portnn's, by name or as functions, and users' pairs, whose results are checked."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +11,9 @@ Pairs = dict[str, tuple[Function, Function]]
 
 
 def find_pair(kind: str, pairs: Pairs, function: Any, prime: Any) -> tuple[Function, Function]:
-    """Returns (function, derivative) of what a user gave for an activation or a loss (``kind``).
+    """Returns (function, derivative) for an activation or a loss (``kind``) as the user gave it.
 
-    A name or one of our own functions is enough; anything else must come with its derivative, as a second argument or
+    A name or one of portnn's own functions is enough; any other function needs its derivative, as a second argument or
     as an attribute ``prime``.
     """
     found = _named(kind, pairs, function) if isinstance(function, str) else function
@@ -67,10 +67,10 @@ def _other(kind: str) -> str:
 
 
 def bound(function: Function, backend: Backend, kernels: str, dtype: str, scalar: bool = False) -> Function:
-    """A function as a network runs it: of ours the fast version; a user's answers are checked, and cast to ``dtype``.
+    """A function as a network runs it: the fast version of portnn's own; a user's, with its results checked and cast.
 
-    A user's function must answer with an array of the backend, of the shape of its last argument (a single number if
-    ``scalar``).
+    A user's function must return an array of the backend, of the shape of its last argument (a single number if
+    ``scalar``); it is cast to ``dtype``.
     """
     if ops.is_ours(function):
         return ops.implementation(backend, kernels, function)
@@ -97,23 +97,23 @@ def bound(function: Function, backend: Backend, kernels: str, dtype: str, scalar
 
 
 def name_of(function: Any) -> str:
-    """What to call a function in an error."""
+    """A function's name in error messages."""
     return str(getattr(function, "__name__", type(function).__name__))
 
 
 def _refuse_no_activation(name: str) -> None:
-    """Refuses, by the name of whatever spelling, what is a function but no activation, and says what to write."""
+    """Raises ValueError, for any spelling of its name, for a function that is no activation; says what to write."""
     bare = names.squeezed(name)
     if bare in WHOLE_AXIS:
         raise ValueError(
-            f"{name} is no function of one element, each output depends on every input: it cannot be an "
+            f"{name} is no function of one element: each output depends on every input, so it cannot be an "
             f"ActivationLayer. Instead {WHOLE_AXIS[bare]}"
         )
     if bare in ("linear", "identity"):
         raise ValueError(f"{name} changes nothing: leave the ActivationLayer out")
 
 
-# The wrong place for a function of the whole last axis, and the right one.
+# Functions over the whole last axis: what to use instead of an ActivationLayer.
 WHOLE_AXIS = {
     "softmax": "write SoftmaxLayer(); or leave it out and use the loss 'softmax_cross_entropy', which takes logits",
     "logsoftmax": "leave it out and use the loss 'softmax_cross_entropy', which takes logits",

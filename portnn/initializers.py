@@ -1,6 +1,6 @@
-"""Initial weights, by name. All are drawn on the host from seed and path: every device gets the same.
+"""Initial weights, by name. All are drawn on the host from seed and path, so that every device gets the same.
 
-fan_in and fan_out are the numbers of values that one output, and one input, of the layer is connected to.
+fan_in is the number of inputs that one output of the layer is connected to, fan_out the number of outputs per input.
 """
 
 from math import prod, sqrt
@@ -9,7 +9,7 @@ import numpy as np
 
 from portnn import names, random
 
-# name -> (distribution, what its spread is computed from)
+# name -> limit, or standard deviation, from (fan_in, fan_out)
 _UNIFORM = {
     # X. Glorot, Y. Bengio (2010), eq. 16; K. He et al. (2015), eq. 10; Y. LeCun et al. (1998), eq. 16
     "glorot_uniform": lambda fan_in, fan_out: sqrt(6 / (fan_in + fan_out)),
@@ -26,12 +26,12 @@ NAMES = (*_UNIFORM, *_NORMAL, "orthogonal", "zeros")
 
 
 def check_name(name: str) -> str:
-    """Returns ``name`` if it is an initializer's; ValueError with the list of names otherwise."""
+    """Returns ``name`` if it names an initializer; ValueError with the list of names otherwise."""
     if not isinstance(name, str) or name not in NAMES:
         raise ValueError(
             names.sentences(
-                f"initializer={name!r:.60} is none; known: {', '.join(NAMES)}{names.meant('initializer', name, NAMES)}",
-                "To give the values themselves assign them: layer.weights = array",
+                f"unknown initializer {name!r:.60}; known: {', '.join(NAMES)}{names.meant('initializer', name, NAMES)}",
+                "To set the values yourself, assign them: layer.weights = array",
             )
         )
     return name
@@ -47,15 +47,15 @@ def draw(name: str, shape: tuple[int, ...], fans: tuple[int, int], seed: int, pa
         return random.normal(key, 0, shape) * _NORMAL[name](*fans)
     if name == "orthogonal":
         return _orthogonal(key, shape)
-    return np.ones(shape) if name == "ones" else np.zeros(shape)  # "ones": what layers that normalize begin with
+    return np.ones(shape) if name == "ones" else np.zeros(shape)  # "ones": the scale of normalization layers
 
 
 def _orthogonal(key: tuple[int, int], shape: tuple[int, ...]) -> np.ndarray:
-    """Rows, or columns if these are fewer, at right angles and of length 1; all axes but the last count as rows.
+    """Orthonormal rows, or columns if there are fewer columns; all axes but the last count as rows.
 
     Source: A. Saxe et al., "Exact solutions to the nonlinear dynamics of learning in deep linear networks", 2014.
     """
     rows, columns = prod(shape[:-1]), shape[-1]
     q, r = np.linalg.qr(random.normal(key, 0, (max(rows, columns), min(rows, columns))))
-    q = q * np.where(np.diagonal(r) < 0.0, -1.0, 1.0)  # the signs are LAPACK's choice: make them the numbers' own
+    q = q * np.where(np.diagonal(r) < 0.0, -1.0, 1.0)  # the signs of r are LAPACK's choice: make them positive
     return np.reshape(q if rows >= columns else q.T, shape)

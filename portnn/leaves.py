@@ -1,4 +1,4 @@
-"""Arrays by their dotted path: what a network's parameters and slots look like from outside."""
+"""Mappings from dotted paths to arrays: ``net.parameters`` and ``net.slots``."""
 
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
@@ -10,7 +10,7 @@ from portnn._typing import Array
 
 
 class Place(NamedTuple):
-    """Where the array of a path lives, ``home[name]``, and what sets it."""
+    """Where the array of a path is stored, ``home[name]``, and the function that sets it."""
 
     path: str
     home: dict[str, Array]
@@ -19,10 +19,9 @@ class Place(NamedTuple):
 
 
 class Leaves(dict[str, Array]):
-    """A view: read, an array is the one of now; set, it is checked, moved to the device, cast and copied.
+    """A live view of a network's arrays: reading gives the current array; setting checks, moves, casts and copies it.
 
-    All of them together (``items``, ``values``, ``copy``) are those of one step, also while another thread trains the
-    network.
+    ``items``, ``values`` and ``copy`` give all arrays of one step, even while another thread trains the network.
     """
 
     is_set = False  # by ``net.parameters |= {...}``, which then assigns the view itself
@@ -34,7 +33,7 @@ class Leaves(dict[str, Array]):
     def _now(self) -> dict[str, Array]:
         places = self._places()
         paths, homes, names, _ = zip(*places, strict=True) if places else ((), (), (), ())
-        return dict(zip(paths, map(getitem, homes, names), strict=True))  # one call into C: no step comes in between
+        return dict(zip(paths, map(getitem, homes, names), strict=True))  # one call into C: no step can come in between
 
     def _find(self, path: Any) -> Place:
         places = {place.path: place for place in self._places()}
@@ -54,7 +53,7 @@ class Leaves(dict[str, Array]):
         super().__setitem__(path, place.home[place.name])
 
     def update(self, *others: Any, **named: Any) -> None:
-        """Sets several; a path that is not there is an error before any is set."""
+        """Sets several arrays; an unknown path is an error before any is set."""
         given = dict(*others, **named)
         for path in given:
             self._find(path)
@@ -67,7 +66,7 @@ class Leaves(dict[str, Array]):
         return self
 
     def get(self, path: str, default: Any = None) -> Any:
-        return self[path] if path in self else default  # noqa: SIM401 - not dict's own get: of now
+        return self[path] if path in self else default  # noqa: SIM401 - not dict's own get: the current array
 
     def items(self) -> Any:
         return self._now().items()
@@ -94,7 +93,7 @@ class Leaves(dict[str, Array]):
 
 
 class Kinds(dict[str, Leaves]):
-    """The slots of each kind; the kinds are the optimizer's business."""
+    """The slots of each kind; the optimizer decides which kinds there are."""
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError("slots are set one by one, net.slots[kind][path] = array; their kinds are the optimizer's")
@@ -106,7 +105,7 @@ class Kinds(dict[str, Leaves]):
 
 
 def slots_of(layers: Iterable[tuple[str, Any]]) -> dict[str, Leaves]:
-    """What the optimizer remembers, by kind and path, of layers and their paths."""
+    """The optimizer's slots by kind and path, for layers with their paths."""
     layers = list(layers)
     kinds = dict.fromkeys(kind for _, layer in layers for kind in layer._slots_by_kind)
     return Kinds((kind, Leaves(f"slot {kind}", partial(_slot_places, layers, kind))) for kind in kinds)
@@ -121,7 +120,7 @@ def _slot_places(layers: list[tuple[str, Any]], kind: str) -> list[Place]:
 
 
 def parameters_of(layers: Iterable[tuple[str, Any]]) -> Leaves:
-    """The parameters by path, of layers and their paths."""
+    """The parameters by path, for layers with their paths."""
     layers = list(layers)
     return Leaves("parameter", lambda: _parameter_places(layers))
 

@@ -2,8 +2,8 @@
 
 Every loss takes ``y_true`` (Y*) and ``y_pred`` (Y), arrays of one array library, Y of a floating dtype, and returns the
 mean over the batch as a 0-d array; its prime is the derivative of that mean, of the shape of ``y_pred``. Shapes must
-agree but for axes of length 1: nothing is ever broadcast. The softmax cross-entropies also take class numbers (N,);
-``fit`` and ``evaluate`` check their range, the functions themselves do not.
+agree except for axes of length 1, ValueError otherwise: nothing is ever broadcast. The softmax cross-entropies also
+take class numbers (N,); ``fit`` and ``evaluate`` check their range, the functions themselves do not.
 """
 
 from math import prod
@@ -57,10 +57,12 @@ def _more_than_zero(what: str, value: Any) -> float:
 
 
 class Huber(WithSettings):
-    """Huber's loss: quadratic for small d = Y - Y*, linear for large ones, so that outliers pull less.
+    """Huber loss: quadratic for small d = Y - Y*, linear for large ones, so that outliers weigh less.
 
         E     = mean over all elements of d**2 / 2 where |d| <= delta, else delta (|d| - delta / 2)
-        dE/dY = d, cut off at -delta and delta, / (number of elements)
+        dE/dY = d, clipped to [-delta, delta], / (number of elements)
+
+    ``delta`` must be more than 0, ValueError otherwise.
 
     Source: P. Huber, "Robust estimation of a location parameter", 1964.
 
@@ -79,7 +81,7 @@ class Huber(WithSettings):
         xp = namespace(y_pred)
         d = xp.abs(matched(y_true, y_pred) - y_pred)
         near = xp.minimum(d, xp.zeros_like(d) + self.delta)
-        return xp.mean(near * (d - 0.5 * near))  # near is d, or delta: both formulas in one
+        return xp.mean(near * (d - 0.5 * near))  # near is |d|, or delta: both cases in one formula
 
     @quiet
     def prime(self, y_true: Array, y_pred: Array) -> Array:
@@ -117,11 +119,11 @@ def hinge_prime(y_true: Array, y_pred: Array) -> Array:
 
 @quiet
 def binary_cross_entropy(y_true: Array, y_pred: Array) -> Array:
-    """Cross-entropy of yes-or-no questions, from logits Y: p = sigmoid(Y) is how likely the answer is yes.
+    """Cross-entropy of two classes, from logits Y: p = sigmoid(Y) is the probability of class 1.
 
-    E = mean over all elements of -(Y* log p + (1 - Y*) log(1 - p)) = R |Y| + log(1 + exp(-|Y|)), where R is what Y* is
-    away from the answer that Y says, 1 - Y* where Y >= 0, else Y*; for targets in [0, 1]. Written so, it is finite for
-    any finite logits, and for an infinite one that says the right answer.
+    E = mean over all elements of -(Y* log p + (1 - Y*) log(1 - p)) = R |Y| + log(1 + exp(-|Y|)), where R is 1 - Y*
+    for Y >= 0, else Y*; targets Y* are in [0, 1]. The second form is finite for all finite logits, and for infinite
+    ones of the right sign.
     """
     xp = namespace(y_pred)
     y_true, size = matched(y_true, y_pred), xp.abs(y_pred)
@@ -138,10 +140,10 @@ def binary_cross_entropy_prime(y_true: Array, y_pred: Array) -> Array:
 
 @quiet
 def softmax_cross_entropy(y_true: Array, y_pred: Array) -> Array:
-    """Cross-entropy of one class out of C, from logits Y (N, ..., C): p = softmax(Y) is how likely each class is.
+    """Cross-entropy of one class out of C, from logits Y (N, ..., C): p = softmax(Y) are the classes' probabilities.
 
-    E = 1/N * sum of -(Y* log p), for targets Y* that are class numbers (N,), whole numbers, or rows of the shape of Y,
-    one-hot or shares that make one in sum.
+    E = 1/N * sum of -(Y* log p), for targets Y* that are class numbers (N,), which are integers, or rows of the shape
+    of Y, one-hot or probabilities that sum to one.
 
     >>> import numpy as np
     >>> float(softmax_cross_entropy(np.array([1]), np.array([[0.0, 0.0]])).round(4))
@@ -157,7 +159,7 @@ def softmax_cross_entropy_prime(y_true: Array, y_pred: Array) -> Array:
 
 
 class SoftmaxCrossEntropy(WithSettings):
-    """``softmax_cross_entropy`` with softened targets: a share s of each target is spread over all C classes.
+    """``softmax_cross_entropy`` with smoothed targets: a part s of each target is spread evenly over all C classes.
 
         E = 1/N * sum of -(T log softmax(Y)),  T = (1 - s) Y* + s / C         dE/dY = (softmax(Y) - T) / N
 
@@ -175,7 +177,7 @@ class SoftmaxCrossEntropy(WithSettings):
     def __call__(self, y_true: Array, y_pred: Array) -> Array:
         xp = namespace(y_pred)
         T, log_p = self._rows(y_true, y_pred), activations.log_softmax(y_pred)
-        lost = T * xp.where(T == 0.0, xp.zeros_like(log_p), log_p)  # what is not asked for may be infinite
+        lost = T * xp.where(T == 0.0, xp.zeros_like(log_p), log_p)  # log p may be infinite where T is zero
         return xp.sum(lost) * (-1.0 / max(1, y_pred.shape[0]))
 
     @quiet
@@ -183,11 +185,11 @@ class SoftmaxCrossEntropy(WithSettings):
         """The derivative dE/dY."""
         T, p = self._rows(y_true, y_pred), activations.softmax(y_pred)
         if not are_class_numbers(y_true, y_pred):
-            p = p * namespace(T).sum(T, axis=-1, keepdims=True)  # 1, if the rows are shares
+            p = p * namespace(T).sum(T, axis=-1, keepdims=True)  # 1, if the rows are probabilities
         return (p - T) * (1.0 / max(1, y_pred.shape[0]))
 
     def _rows(self, y_true: Array, y_pred: Array) -> Array:
-        """T, of the shape of Y."""
+        """The smoothed targets T, in the shape of Y."""
         rows, s = class_rows(y_true, y_pred), self.label_smoothing
         return (1.0 - s) * rows + s / y_pred.shape[-1] if s else rows
 
@@ -196,12 +198,12 @@ class SoftmaxCrossEntropy(WithSettings):
 
 
 def takes_classes(loss: Any) -> bool:
-    """Whether a loss compares classes, and so takes class numbers as targets."""
+    """Whether a loss takes class numbers as targets."""
     return loss is softmax_cross_entropy or isinstance(loss, SoftmaxCrossEntropy)
 
 
 def are_class_numbers(y_true: Array, y_pred: Array) -> bool:
-    """Whether targets are whole numbers, one for each row of logits, rather than rows themselves."""
+    """Whether targets are integers, one for each row of logits, rather than rows themselves."""
     shape, rows = tuple(y_true.shape), tuple(y_pred.shape[:-1])
     whole = namespace(y_true).isdtype(y_true.dtype, "integral")
     return whole and (shape == rows or (shape == (y_pred.shape[0],) and prod(rows) == y_pred.shape[0]))
@@ -223,7 +225,7 @@ def class_rows(y_true: Array, y_pred: Array) -> Array:
 
 
 def matched(y_true: Array, y_pred: Array) -> Array:
-    """Returns ``y_true`` in the shape of ``y_pred``; ValueError if they differ in more than axes of length 1."""
+    """Returns ``y_true`` in the shape of ``y_pred``; ValueError if they differ other than in axes of length 1."""
     need_arrays(y_true, y_pred)
     if y_true.shape == y_pred.shape:
         return y_true
@@ -236,7 +238,7 @@ def matched(y_true: Array, y_pred: Array) -> Array:
 
 
 def need_arrays(y_true: Array, y_pred: Array) -> None:
-    """Refuses what has no shape."""
+    """Raises TypeError for what is no array."""
     if not all(isinstance(getattr(y, "shape", None), tuple) for y in (y_true, y_pred)):
         given = ", ".join(type(y).__name__ for y in (y_true, y_pred))
         raise TypeError(f"a loss compares two arrays, y_true and y_pred, got {given}: make arrays of them first")

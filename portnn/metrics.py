@@ -1,4 +1,4 @@
-"""Metrics: what a network is judged by beside its loss. Each returns one number a sample, which is averaged."""
+"""Metrics: what a network is judged by besides its loss. Each returns one value per sample; fit reports their mean."""
 
 from math import prod
 from typing import Any
@@ -9,11 +9,11 @@ from portnn.backend import namespace
 
 
 def accuracy(y_true: Array, y_pred: Array) -> Array:
-    """The share of each sample's rows whose largest output is at the right class: 1.0 or 0.0 where it has one row.
+    """The fraction of each sample's rows whose largest output is at the right class: 1.0 or 0.0 where it has one row.
 
-    ``y_pred`` (N, ..., classes); ``y_true`` class numbers (N, ...) or one-hot rows with as many elements as ``y_pred``.
-    Rows of a single output have no largest one: there an output of more than 0.5 stands for 1, any other for 0.
-    A row that holds NaN answers nothing, and is not right. Returns (N,) of ``y_pred``'s dtype.
+    ``y_pred`` is (N, ..., classes); ``y_true`` is class numbers (N, ...), or one-hot rows with as many elements as
+    ``y_pred``. With a single output per row, an output of more than 0.5 predicts 1, any other 0. A row that holds NaN
+    is wrong. Returns (N,) of ``y_pred``'s dtype.
 
     >>> import numpy as np
     >>> accuracy(np.array([0, 1]), np.array([[0.9, 0.1], [0.8, 0.2]]))
@@ -33,10 +33,11 @@ def accuracy(y_true: Array, y_pred: Array) -> Array:
 
 
 def logit_accuracy(y_true: Array, y_pred: Array) -> Array:
-    """The share of each sample's outputs that are on the right side of zero.
+    """The fraction of each sample's outputs that are on the right side of zero.
 
-    This is ``"accuracy"`` beside the losses binary_cross_entropy and hinge, where each output is an answer of its own.
-    ``y_pred`` (N, ...) logits; ``y_true`` of as many elements, more than 0.5 for yes. NaN is not right. Returns (N,).
+    This is ``"accuracy"`` with the losses binary_cross_entropy and hinge, where each output is a prediction of its own.
+    ``y_pred`` (N, ...) holds logits; ``y_true`` has as many elements, more than 0.5 for class 1. NaN is wrong. Returns
+    (N,) of ``y_pred``'s dtype.
 
     >>> import numpy as np
     >>> logit_accuracy(np.array([[1.0, 0.0]]), np.array([[2.0, 3.0]]))
@@ -58,6 +59,6 @@ BESIDE = {losses.binary_cross_entropy: {"accuracy": logit_accuracy}, losses.hing
 
 
 def find(name: str, loss: Any) -> Any:
-    """The metric of that name beside a loss; None if there is none."""
+    """The metric of that name for use with ``loss``; None if there is none."""
     own = BESIDE[loss] if loss in (losses.binary_cross_entropy, losses.hinge) else {}
     return own.get(name) or METRICS.get(name)

@@ -1,10 +1,10 @@
-"""Names that are looked up in a list: what an unknown one was probably meant to be."""
+"""Look-up of names: suggestions for unknown ones."""
 
 from collections.abc import Iterable
 from typing import Any
 
-# What other libraries, and people, call a thing -> its name here. Written without capitals, spaces and underscores; an
-# answer with brackets is the object to make instead. An empty answer: nothing here is meant, however alike it looks.
+# Names used elsewhere -> the name here. The keys have no capitals, spaces or underscores; an answer with parentheses is
+# the object to create instead. An empty answer: portnn has no such thing, however similar the name looks.
 OTHERS: dict[str, dict[str, str]] = {
     "activation": {
         "swish": "silu",
@@ -97,16 +97,16 @@ OTHERS: dict[str, dict[str, str]] = {
     "kernels": {"fast": "auto", "plain": "portable"},
     "data set": {"fashion": "fashion_mnist", "digits": "mnist", "kuzushiji": "kmnist", "kuzushijimnist": "kmnist"},
 }
-NEAR = 0.75  # how much alike, from 0 to 1, a misspelt name is to the right one
+NEAR = 0.75  # the least similarity, from 0 to 1, of a misspelt name to the right one
 
 
 def squeezed(name: str) -> str:
-    """The name without capitals, and without what stands around and between its words."""
+    """The name in lower case, letters and digits only."""
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
 def meant(kind: str, given: Any, known: Iterable[str]) -> str:
-    """``"; did you mean 'relu'?"``, or nothing where no known name of that ``kind`` is near."""
+    """``"; did you mean 'relu'?"``, or an empty string where no known name of that ``kind`` is similar."""
     if not isinstance(given, str):
         return ""
     by_letters = {squeezed(name): name for name in known}
@@ -118,9 +118,9 @@ def meant(kind: str, given: Any, known: Iterable[str]) -> str:
         answer = by_letters.get(bare.removesuffix(squeezed(kind)), answer)
         named = answer is not None and all(word in by_letters.values() for word in answer.split(" or "))
         if answer and not named and not answer.endswith(")"):
-            answer = None  # a thing that this list does not have
+            answer = None  # a name that is not in this list
     if answer is None:
-        from difflib import get_close_matches  # here: few programs misspell, and none should wait for it
+        from difflib import get_close_matches  # here: it is slow to import, and rarely needed
 
         near = get_close_matches(bare, by_letters, 1, NEAR)
         answer = by_letters[near[0]] if near else ""
@@ -131,7 +131,7 @@ def meant(kind: str, given: Any, known: Iterable[str]) -> str:
 
 
 def unknown(kind: str, given: Any, known: Iterable[str], then: str = "", *, quoted: bool = False) -> str:
-    """The error for a name that is not among the ``known`` ones of its ``kind``; ``then`` is what else could be done.
+    """The error message for a name that is not among the ``known`` ones of its ``kind``; ``then`` is further advice.
 
     >>> unknown("loss", "mean_squared_error", ["mse", "mae"])
     "unknown loss 'mean_squared_error'; known: mse, mae; did you mean 'mse'?"

@@ -1,4 +1,4 @@
-"""The network: a chain of layers, a loss, and the loop that trains them."""
+"""The network: layers run in order, a loss, and training."""
 
 import copy
 import weakref
@@ -24,19 +24,19 @@ from portnn.training import fusion, loop, step
 from portnn.training.loop import History
 from portnn.training.turns import Turn, Turns
 
-# What is settled elsewhere: to set it here would leave the network half as it was.
+# Attributes that are set elsewhere: assigning them would leave the network inconsistent.
 _BY_USE = 'net.use("mse", optimizer=Adam(), metrics=["accuracy"]), which starts training afresh'
-_ANEW = "is settled when a network is made: make another one, Network(layers, {0}=...), of copy.deepcopy(net.layers)"
+_ANEW = "is fixed when a network is created: create another, Network(copy.deepcopy(net.layers), {0}=...)"
 SETTLED = {
     "backend": "is changed by net.to(backend), which moves the weights",
     "dtype": _ANEW,
     "seed": _ANEW,
     "kernels": _ANEW,
     **dict.fromkeys(("loss", "loss_prime", "optimizer", "metrics"), f"is set by {_BY_USE}"),
-    "history": "gathers what fit has done; net.use(...) starts it afresh",
+    "history": "records what fit has done; net.use(...) starts it afresh",
     "parameters": "are set one by one, net.parameters[path] = array, or together, net.parameters.update(arrays)",
     "slots": "are set one by one, net.slots[kind][path] = array",
-    "gradients": "are what the last step has left",
+    "gradients": "are those of the last backward pass",
     "progress": "counts what fit has done",
 }
 FOREIGN = {
@@ -50,11 +50,11 @@ FOREIGN = {
 
 
 class Network:
-    """A neural network: layers, one after the other, trained by gradient descent.
+    """A neural network: layers run in order, trained by gradient descent.
 
-    ``layers`` are added in order. ``backend`` is ``"cpu"`` (NumPy), ``"gpu"`` (CuPy), or any backend; ``dtype`` is
+    ``layers`` is a list of layers. ``backend`` is ``"cpu"`` (NumPy), ``"gpu"`` (CuPy), or any backend; ``dtype`` is
     ``"float32"`` or ``"float64"``; ``seed`` fixes the initial weights and shuffles (None draws one, kept in
-    ``net.seed``); ``kernels="portable"`` leaves the backend's fast routines away and runs the plain ones.
+    ``net.seed``); ``kernels="portable"`` runs the portable routines instead of the backend's fast ones.
 
     >>> from portnn import ActivationLayer, FCLayer
     >>> net = Network([FCLayer(2, 3), ActivationLayer("tanh"), FCLayer(3, 1)], seed=1)
@@ -79,10 +79,10 @@ class Network:
         kernels = arguments.check_kernels(kernels)
         self._settle(backend=target, dtype=name, kernels=kernels, seed=random.check_seed(seed))
         self.layers: list[Layer] = []
-        self._arrangement = Arrangement([])  # of the layers, when they were last put in their places
+        self._arrangement = Arrangement([])  # of the layers, when their paths were last assigned
         self._settle(loss=None, loss_prime=None, optimizer=None, metrics=[], history=History())
         self._settle(progress={"step": 0, "epoch": 0})  # updates made, and epochs finished, since use()
-        self._checked: tuple[int, ...] | None = None  # for what shape of samples it is known that the layers fit
+        self._checked: tuple[int, ...] | None = None  # the sample shape that is known to fit the layers
         self._ready: Ready | None = None
         for layer in arguments.layer_list(layers):
             self.add(layer)
@@ -116,7 +116,7 @@ class Network:
 
     @arguments.takes_one("add takes one layer", arguments.ONE_BY_ONE)
     def add(self, layer: Layer) -> None:
-        """Appends a layer; its weights exist from now on. ValueError if it does not fit what comes before it."""
+        """Appends a layer, whose weights exist from then on. ValueError if it does not fit the layers before it."""
         arguments.check_layer(layer)
         with self.turns.take("add"):
             self._arrange()
@@ -125,11 +125,11 @@ class Network:
             self._note_layers()
 
     def _arrange(self, turn: Turn | None = None) -> None:
-        """Puts the layers in their places, if some were taken out, put in or replaced since it was done last."""
+        """Assigns the layers' paths, if layers were removed, inserted or replaced since the last time."""
         if self._arrangement.holds(self.layers):
             return
         with self.turns.arranging:
-            if self._arrangement.holds(self.layers):  # another thread has done it meanwhile
+            if self._arrangement.holds(self.layers):  # another thread did it meanwhile
                 return
             held = self.turns.held()
             if held is not None and held is not turn and held.what == "fit":
@@ -151,10 +151,11 @@ class Network:
     ) -> None:
         """Sets the loss, the optimizer and the metrics; training starts afresh (the weights stay).
 
-        ``loss``: a name (``"mse"``), one of portnn's functions, or a function of (y_true, y_pred) with its derivative
-        ``loss_prime``. ``optimizer``: such as ``SGD(0.1, momentum=0.9)``, or the lower-case name of its class for one
-        with its usual numbers (``"adam"`` for ``Adam()``); without one, ``fit`` takes a learning rate.
-        ``metrics``: names (``"accuracy"``) or functions of (y_true, y_pred) that return one number a sample.
+        ``loss`` is a name (``"mse"``), one of portnn's functions, or a function of (y_true, y_pred) with its derivative
+        ``loss_prime``. ``optimizer`` is an object such as ``SGD(0.1, momentum=0.9)``, or the lower-case name of its
+        class, for the default arguments (``"adam"`` for ``Adam()``); without one, ``fit`` takes a learning rate.
+        ``metrics`` are names (``"accuracy"``) or functions of (y_true, y_pred) that return one value per sample (N,).
+        Raises ValueError for an unknown name (it lists the known ones), TypeError for anything else.
         """
         pair = find_pair("loss", losses.PAIRS, loss, loss_prime)
         made, found = arguments.optimizer(optimizer), arguments.metric_list(metrics, pair[0])
@@ -168,7 +169,7 @@ class Network:
             self._settle(progress={"step": 0, "epoch": 0}, history=History({name: [] for name in names}))
 
     def to(self, backend: Any) -> "Network":
-        """Moves the network, with all that training has gathered, to another backend; returns the network."""
+        """Moves the network, with its optimizer slots and counters, to another backend; returns the network."""
         target = get_backend(backend)
         with self.turns.take("to"):
             self._arrange()
@@ -190,12 +191,12 @@ class Network:
         verbose: int = 1,
         check_finite: bool = True,
     ) -> History:
-        """Trains on samples ``x`` (N, ...) with targets ``y`` (N, ...) and returns the error of each epoch.
+        """Trains on samples ``x`` (N, ...) with targets ``y`` (N, ...); returns the error and metrics of each epoch.
 
-        One sample at a time, in order, by plain gradient descent, as in the article, unless ``batch_size``, ``shuffle``
-        or an optimizer say otherwise. ``x`` and ``y`` are NumPy arrays, lists, or arrays of the network's backend;
-        integers are cast, never scaled. ``learning_rate``, a number or a schedule, is needed if ``use`` was given no
-        optimizer. ``verbose=0`` prints nothing; ``check_finite=False`` looks for no NaN in data and error.
+        By default it takes one sample at a time, in order, by plain gradient descent, as in the article;
+        ``batch_size``, ``shuffle`` and optimizer change that. ``x`` and ``y`` are NumPy arrays, lists, or arrays of the network's
+        backend; integers are cast, never scaled. ``learning_rate``, a number or a schedule, is required if ``use`` was
+        given no optimizer. ``verbose=0`` prints nothing; ``check_finite=False`` does not check data and error for NaN.
 
         Bad data or arguments raise ValueError or TypeError before any weight changes. An exception within a step, or
         Ctrl-C, leaves the weights of the last whole step (but for layers written as in the article, which update
@@ -237,7 +238,7 @@ class Network:
             )
 
     def predict(self, x: Any, *, batch_size: int = 1024) -> Any:
-        """Returns the outputs (N, ...) for samples ``x`` (N, ...): NumPy for NumPy and lists, else as ``x``."""
+        """Returns the outputs (N, ...) for samples ``x`` (N, ...): NumPy for NumPy and lists, else like ``x``."""
         batch_size = checks.size("batch_size", batch_size)
         if not self.layers:
             raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
@@ -262,7 +263,7 @@ class Network:
                 parts = validation.slices(X.shape[0], batch_size)
                 Y = self.backend.xp.concat([self._forward(X[part, ...]) for part in parts])
             Y = validation.answer(Y, X, x, self.backend, self._ready or self._run())
-        if progress["step"] != before:  # another thread has begun to train in between
+        if progress["step"] != before:  # another thread began to train meanwhile
             return copy.deepcopy(self).predict(x, batch_size=batch_size)
         return Y
 
@@ -298,7 +299,7 @@ class Network:
     def summary(self, input_shape: tuple[int, ...] | None = None) -> Summary:
         """Returns a table of the layers as text: output shapes, parameters, bytes, multiply-adds for one sample.
 
-        It needs no data. Where the first layers take samples of any shape, ``input_shape`` tells it; "?" is unknown.
+        It needs no data. Where the first layers take samples of any shape, give ``input_shape``; "?" means unknown.
 
         >>> from portnn import ActivationLayer, FCLayer
         >>> Network([FCLayer(784, 100), ActivationLayer("relu"), FCLayer(100, 10)]).summary()
@@ -318,14 +319,14 @@ class Network:
 
     @property
     def step(self) -> int:
-        """Updates made since ``use()``; schedules and masks follow it."""
+        """The number of updates made since ``use()``; schedules and dropout masks depend on it."""
         return self.progress["step"]
 
     @step.setter
     def step(self, value: int) -> None:
         value = checks.size("step", value, least=0)
         with self.turns.take("setting net.step"):
-            for layer in self.walk():  # what a parameter has had it has had
+            for layer in self.walk():  # each parameter keeps its own number of updates
                 layer._update_counts = {
                     name: (layer._updates(name, self.step), None if since is None else value)
                     for name, (_, since) in layer._update_counts.items()
@@ -334,7 +335,7 @@ class Network:
 
     @property
     def epoch(self) -> int:
-        """Epochs finished since ``use()``; shuffles follow it."""
+        """The number of epochs finished since ``use()``; shuffling depends on it."""
         return self.progress["epoch"]
 
     @epoch.setter
@@ -345,32 +346,32 @@ class Network:
 
     @property
     def parameters(self) -> Leaves:
-        """Every parameter by its dotted path: ``net.parameters["0.weights"]``; set, it is checked, cast and copied."""
+        """All parameters by dotted path: ``net.parameters["0.weights"]``; what is assigned is checked, cast, copied."""
         return parameters_of(named(self.layers))
 
     @parameters.setter
     def parameters(self, value: Leaves) -> None:
-        """After ``net.parameters |= {...}``, which has set them already."""
+        """For ``net.parameters |= {...}``, which has set them already."""
 
     @property
     def slots(self) -> dict[str, Leaves]:
-        """What the optimizer remembers of each parameter: ``net.slots["velocity"]["0.weights"]``."""
+        """The optimizer's state of each parameter: ``net.slots["velocity"]["0.weights"]``."""
         return slots_of(named(self.layers))
 
     @property
     def gradients(self) -> Mapping[str, Array]:
-        """The gradients of the last backward pass, by the path of their parameter."""
+        """The gradients of the last backward pass, by the path of the parameter."""
         layers = named(self.layers)
         return MappingProxyType({f"{path}.{name}": g for path, layer in layers for name, g in layer.gradients.items()})
 
     @property
     def bound_loss(self) -> Callable[..., Any]:
-        """The loss as this backend runs it."""
+        """The loss, in the backend's fast version where there is one."""
         return bound(self.loss, self.backend, self.kernels, self.dtype, scalar=True)
 
     @property
     def bound_loss_prime(self) -> Callable[..., Any]:
-        """Its derivative as this backend runs it."""
+        """The derivative of the loss, in the backend's fast version where there is one."""
         return bound(self.loss_prime, self.backend, self.kernels, self.dtype)
 
     def walk(self) -> Iterator[Layer]:
@@ -382,13 +383,13 @@ class Network:
         """RuntimeError while another thread trains the network; ``within_step``: also within a step of this one."""
         held = self.turns.held() if within_step else None
         if held is not None and held.in_step:
-            raise RuntimeError(f"{what} within a step, whose end would undo it: do it between two steps, or after fit")
+            raise RuntimeError(f"{what} within a step, whose commit would undo it: do it between steps, or after fit")
         turn = self.turns.held_elsewhere()
         if turn is not None and get_ident() not in self.turns.copying:
             raise RuntimeError(f"{what} while another thread is in {turn.what} of the network: {instead}")
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy of all that a network is, as it was between two steps, also while another thread trains it."""
+        """A copy of the network's state as it was between two steps, even while another thread trains it."""
         with self.backend.scope():
             layers = list(self.walk())
             homes: list[Any] = [self.progress, *self.history.values()]
@@ -433,20 +434,20 @@ class Network:
             validation.check_finite(X, self.backend, "x")
             validation.check_finite(Y, self.backend, "y")
         picky = any(type(layer).smallest_batch is not Layer.smallest_batch for layer in self.walk())
-        if shapes[-1] is None or (picky and None in shapes):  # some layer cannot say: ask it with one sample
+        if shapes[-1] is None or (picky and None in shapes):  # some layer does not say: run one sample
             shapes = [tuple(seen.shape[1:]) for seen in self._passes(X[:1, ...])]
         last = shapes[-1]
         assert last is not None
         Y, classes = validation.targets(Y, last, self.loss, self.backend)
-        if batch_size is not None:  # for training: each sample will be taken many times
+        if batch_size is not None:  # for training: each sample is read many times
             validation.check_batches(self.layers, shapes, X.shape[0], batch_size)
             X, Y = in_order(X), in_order(Y)
-        if not all(layer.complete for layer in self.walk()):  # parameters that only the data can shape
+        if not all(layer.complete for layer in self.walk()):  # parameters whose shapes only the data tell
             self._forward(X[:1, ...])
         return X, Y, classes
 
     def _check_shapes(self, X: Array, given: Any) -> None:
-        """That the layers fit on such samples; looked at again when their shape or the layers have changed."""
+        """Checks that the layers fit samples of this shape; again only after their shape or the layers changed."""
         sample = tuple(X.shape[1:])
         if self._checked != sample:
             validation.shapes(self.layers, X, given)
@@ -454,7 +455,7 @@ class Network:
 
     def _run(self) -> "Ready":
         ready = Ready(self)
-        if all(layer.complete for layer in ready.all):  # else it holds for this once
+        if all(layer.complete for layer in ready.all):  # else only for this call
             self._ready = ready
         return ready
 
@@ -465,7 +466,7 @@ class Network:
         return sequential.run(run.layers, Y, False, known=run.own)
 
     def _passes(self, X: Array) -> Iterator[Array]:
-        """X as the network takes it, and what each of the layers makes of it."""
+        """Yields X cast to the network's dtype, then the output of each layer."""
         Y = self.backend.xp.astype(in_order(X), getattr(self.backend.xp, self.dtype))
         yield Y
         for layer in adapted(self.layers):
@@ -488,13 +489,13 @@ class Network:
 
 
 class Ready:
-    """A network's layers as ``predict`` runs them, for as long as they are the same: neighbours joined, and so on."""
+    """A network's layers as ``predict`` runs them, fused and adapted; kept until the layers change."""
 
     def __init__(self, network: Network):
         self.layers = fusion.join(adapted(network.layers), network.backend, network.kernels)
         self.dtype = device_dtype(network.backend, network.dtype)
         self.all = list(network.walk())
-        self.own = all(layer._own for layer in self.all)  # none is a user's
+        self.own = all(layer._own for layer in self.all)  # no user's class among them
         for layer in self.all:
             layer._check_leaves()
         self.leaves = [
@@ -508,7 +509,7 @@ class Ready:
         self.lies_anyhow = not hasattr(network.backend.xp.empty(0), "flags")  # an array does not tell its order
 
     def check_leaves(self) -> None:
-        """That every parameter is what it must be: a look at each, and only where one is not a closer one."""
+        """Checks every parameter and buffer: quickly, and in full only where the quick check fails."""
         dtype = self.dtype
         for layer, kind, name, shape in self.leaves:
             array: Any = layer[kind].get(name)

@@ -1,12 +1,12 @@
-"""Optimizers: how a step turns gradients into new parameters, from the plain one to the popular one.
+"""Optimizers: how a step turns gradients into new parameters, in teaching order.
 
-An optimizer has three methods. ``slots(parameters)`` makes what it remembers from step to step, a dict of lists;
-``hyper(step)`` gives this step's numbers, computed on the host as Python floats; ``update`` calculates, without
-branching on any of those numbers, since a captured step reads them from device memory.
+An optimizer has three methods. ``slots(parameters)`` creates its state, a dict of lists of arrays; ``hyper(step)``
+returns this step's hyperparameters, computed on the host as Python floats; ``update`` computes the new parameters,
+without branching on the hyperparameters, since a captured step reads them from device memory.
 
-Squares of numbers that are small enough themselves can be too large for their dtype. So where an optimizer squares, a
-finite gradient counts as no larger than ``Optimizer.largest`` says, and its square fits; infinity and NaN stay what
-they are, for training to notice. Squares of numbers below 1e-22 (float32) are zero, as everywhere.
+The square of a finite gradient can overflow its dtype. So where an optimizer squares gradients, finite ones are bounded
+by ``Optimizer.largest``, whose square is finite; infinity and NaN are kept, so that training notices them. Squares of
+values below 1e-22 (float32) underflow to zero, as everywhere.
 """
 
 from collections.abc import Callable, Sequence
@@ -84,9 +84,9 @@ def _positive(what: str, value: Any) -> float | None:
 
 
 class Optimizer(WithSettings):
-    """What all optimizers share: a learning rate, and what is done to the gradients before a step.
+    """What all optimizers share: a learning rate, gradient clipping and weight decay.
 
-    ``learning_rate``: a number >= 0, or a schedule, any function of the number of updates made so far.
+    ``learning_rate`` is a number >= 0, or a schedule, any function of the number of updates made so far.
     First ``clip_value`` bounds each element of the gradients to [-clip_value, clip_value]; then ``clip_norm`` scales
     all of them together, by clip_norm / (norm + 1e-6) where their common norm is larger than that; then weight decay
     adds weight_decay * w to each (AdamW decays the weights themselves).
@@ -94,9 +94,9 @@ class Optimizer(WithSettings):
     Source: R. Pascanu et al., "On the difficulty of training recurrent neural networks", 2013 (clipping by norm).
     """
 
-    decoupled = False  # True: weight decay is none of the gradient's business
-    uses_counts = False  # True: the numbers of ``hyper`` depend on how many updates each parameter has had
-    ROOM = 0.5  # how far below the root of the largest number gradients are kept where they are squared
+    decoupled = False  # True: weight decay is not added to the gradient
+    uses_counts = False  # True: ``hyper`` depends on the number of updates of each parameter
+    ROOM = 0.5  # bound on squared gradients, relative to the root of the largest finite value
 
     learning_rate: Any = Setting(check_learning_rate)
     weight_decay: Any = Setting(in_range(0.0))
@@ -117,21 +117,21 @@ class Optimizer(WithSettings):
         self.clip_value = clip_value
 
     def __init_subclass__(cls) -> None:
-        """A class whose own ``hyper`` takes no counts is told none, whatever it derives from."""
+        """A class whose own ``hyper`` takes no counts is given none, whatever class it derives from."""
         super().__init_subclass__()
         code = getattr(vars(cls).get("hyper"), "__code__", None)
         if code is not None and "counts" not in code.co_varnames and "uses_counts" not in vars(cls):
             cls.uses_counts = False
 
     def slots(self, parameters: list[Array]) -> Slots:
-        """What is remembered of each parameter, before the first step."""
+        """The optimizer's state before the first step: a dict of lists, each with one array per parameter."""
         return {}
 
     def hyper(self, step: int, counts: Sequence[int] | None = None) -> tuple[float, ...]:
-        """The numbers of update number ``step``, from 0; the first is the learning rate.
+        """The hyperparameters of update number ``step``, counted from 0; the first is the learning rate.
 
-        ``counts``: how many updates each of the parameters to be updated has had; None: ``step``, all of them. Those
-        whose ``uses_counts`` is true are told.
+        ``counts`` holds the number of updates of each parameter to be updated; None means ``step`` for all of them.
+        Only optimizers with a true ``uses_counts`` are given it.
         """
         return (rate_at(self.learning_rate, step),)
 
@@ -141,7 +141,7 @@ class Optimizer(WithSettings):
         gradients: list[Array],
         by_norm: Callable[[list[Array], float], list[Array]] | None = None,
     ) -> list[Array]:
-        """The gradients, clipped and with weight decay. ``by_norm``: in place of ``clipped_by_norm``."""
+        """The gradients, clipped and with weight decay; ``by_norm`` replaces ``clipped_by_norm``."""
         if self.clip_value is not None:
             gradients = [_clipped(g, self.clip_value) for g in gradients]
         if self.clip_norm is not None and gradients:
@@ -151,19 +151,19 @@ class Optimizer(WithSettings):
         return gradients
 
     def largest(self, finfo: Any) -> float:
-        """What a finite gradient counts as at most where it is squared, in a dtype of that ``finfo``."""
+        """The bound on finite gradients where they are squared, for a dtype with that ``finfo``."""
         return self.ROOM * sqrt(float(finfo.max))
 
     def bounded(self, gradients: list[Array]) -> list[Array]:
-        """The gradients as they are squared: none but infinity is larger than ``largest``."""
+        """The gradients, bounded so that their squares are finite: only infinity is larger than ``largest``."""
         return [_bounded(g, self.largest(namespace(g).finfo(g.dtype))) for g in gradients]
 
     def check(self, parameters: list[Array], gradients: list[Array], slots: Slots, *kinds: str) -> None:
-        """Whether gradients and slots are arrays of each parameter's shape and dtype; ValueError if they are not."""
+        """Checks that gradients and slots are arrays of each parameter's shape and dtype; ValueError otherwise."""
         missing = [kind for kind in kinds if kind not in slots]
         if missing:
             raise ValueError(
-                f"{self!r} remembers {' and '.join(map(repr, kinds))} of each parameter, but the slots are "
+                f"{self!r} remembers {' and '.join(map(repr, kinds))} of each parameter, but the slots given are "
                 f"{', '.join(map(repr, slots)) or 'empty'}: make them with slots(parameters), before training begins"
             )
         for what, arrays in [("gradients", gradients), *((f"slots[{kind!r}]", slots[kind]) for kind in kinds)]:
@@ -188,9 +188,9 @@ class Optimizer(WithSettings):
 
 
 def clipped_by_norm(gradients: list[Array], limit: float) -> list[Array]:
-    """All gradients times limit / (norm + 1e-6), where their common norm is larger than that.
+    """All gradients times limit / (norm + 1e-6), where the norm of all of them together is larger than the limit.
 
-    Where the largest is more than 1e15 they are divided by it first, since their squares may be too large for them.
+    Where the largest is more than 1e15 they are divided by it first, since their squares could overflow.
     """
     sizes = [namespace(g).max(namespace(g).abs(g)) for g in gradients if prod(g.shape)]
     if not sizes:
@@ -219,12 +219,12 @@ def _bounded(g: Array, limit: float) -> Array:
 
 
 def _representable(limit: float, g: Array) -> float:
-    """A limit as a number of the kind of ``g``: one that is out of its reach is no limit."""
+    """A limit in the dtype of ``g``: one beyond its range becomes no limit."""
     return limit if limit < 1e38 else min(limit, float(namespace(g).finfo(g.dtype).max))
 
 
 def _quiet(parameters: list[Array]) -> AbstractContextManager[Any]:
-    """Numbers that underflow are part of every update, whatever ``numpy.seterr`` was told."""
+    """Underflow is normal in an update and raises nothing, whatever ``numpy.seterr`` says."""
     xp: Any = namespace(parameters[0]) if parameters else None
     return xp.errstate(under="ignore") if getattr(xp, "__name__", "") == "numpy" else nullcontext()
 
@@ -244,9 +244,9 @@ def _nesterov_beside(sgd: Any, nesterov: bool) -> None:
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent: w <- w - lr * dE/dw, with momentum v <- momentum * v + dE/dw, w <- w - lr * v.
+    """Stochastic gradient descent: w <- w - lr * dE/dw; with momentum v <- momentum * v + dE/dw, w <- w - lr * v.
 
-    ``momentum`` in [0, 1); ``nesterov`` steps along dE/dw + momentum * v instead. PyTorch's form: the first v is the
+    ``momentum`` is in [0, 1); ``nesterov`` steps along dE/dw + momentum * v instead. As in PyTorch, the first v is the
     gradient itself. The other arguments are those of every optimizer: see ``Optimizer``.
 
     Source: I. Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013.
@@ -295,9 +295,9 @@ class SGD(Optimizer):
 
 
 class AdaGrad(Optimizer):
-    """Steps that shrink where gradients have been large: s <- s + (dE/dw)**2, w <- w - lr * dE/dw / (sqrt(s) + 1e-10).
+    """Smaller steps where gradients were large: s <- s + (dE/dw)**2, w <- w - lr * dE/dw / (sqrt(s) + 1e-10).
 
-    A gradient counts as at most 2.8e14 in float32 (2e149 in float64): the sum of 2**32 such squares fits.
+    Gradients are bounded by 2.8e14 in float32 (2e149 in float64), so that the sum of 2**32 squares is finite.
     The arguments are those of every optimizer: see ``Optimizer``.
 
     Source: J. Duchi et al., "Adaptive subgradient methods for online learning and stochastic optimization", 2011.
@@ -321,9 +321,9 @@ class AdaGrad(Optimizer):
 
 
 class RMSprop(Optimizer):
-    """AdaGrad that forgets: s <- decay * s + (1 - decay) * (dE/dw)**2, w <- w - lr * dE/dw / (sqrt(s) + 1e-8).
+    """AdaGrad with a moving average: s <- decay * s + (1 - decay) * (dE/dw)**2, w <- w - lr * dE/dw / (sqrt(s) + 1e-8).
 
-    ``decay`` in [0, 1). A gradient counts as at most 9.2e18 in float32 (6.7e153 in float64). The other arguments are
+    ``decay`` is in [0, 1). Gradients are bounded by 9.2e18 in float32 (6.7e153 in float64). The other arguments are
     those of every optimizer: see ``Optimizer``.
 
     Source: T. Tieleman, G. Hinton, "Neural networks for machine learning", lecture 6.5, 2012.
@@ -370,14 +370,14 @@ def _by_root(
 
 
 class Adam(Optimizer):
-    """Momentum divided by the gradient's usual size, both freed of their start at zero.
+    """Adaptive moment estimation: momentum m, divided by the root of the mean square v, both bias-corrected.
 
         m <- beta1 * m + (1 - beta1) * dE/dw             v <- beta2 * v + (1 - beta2) * (dE/dw)**2
         w <- w - lr * (m / (1 - beta1**t)) / (sqrt(v / (1 - beta2**t)) + epsilon),  t = 1 at the first update
 
-    t is each parameter's own: a layer that joins later begins at 1. ``beta1``, ``beta2`` in [0, 1). ``epsilon``
-    counts as at least 1e-22 in float32 (1.5e-157 in float64), so that where all gradients have been zero nothing moves.
-    A gradient counts as at most 9.2e18 in float32 (6.7e153 in float64). The other arguments are those of every
+    t counts a parameter's own updates: that of a layer added later begins at 1. ``beta1`` and ``beta2`` are in [0, 1).
+    ``epsilon`` is at least 1e-22 in float32 (1.5e-157 in float64), so that a parameter whose gradients are zero stays.
+    Gradients are bounded by 9.2e18 in float32 (6.7e153 in float64). The other arguments are those of every
     optimizer: see ``Optimizer``.
 
     Source: D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
@@ -413,7 +413,7 @@ class Adam(Optimizer):
 
     def hyper(self, step: int, counts: Sequence[int] | None = None) -> tuple[float, ...]:
         """The learning rate lr, then lr / (1 - beta1**t) and 1 / sqrt(1 - beta2**t): once, where all parameters have
-        had equally many updates, else for each in turn."""
+        the same t, else for each parameter in turn."""
         lr = rate_at(self.learning_rate, step)
         if counts is None or len(counts) == 0:
             return lr, *self._corrections(lr, step + 1)
@@ -422,23 +422,23 @@ class Adam(Optimizer):
         return lr, *(corrected for count in counts for corrected in self._corrections(lr, count + 1))
 
     def _corrections(self, lr: float, t: int) -> tuple[float, float]:
-        t = int(t)  # with one of NumPy's the answers would be too
+        t = int(t)  # a NumPy scalar would make the results NumPy scalars
         return lr / (1.0 - self.beta1**t), 1.0 / sqrt(1.0 - self.beta2**t)
 
     def corrections(self, hyper: Sequence[Any], parameters: list[Array]) -> list[tuple[Any, Any]]:
-        """The two numbers behind the learning rate, for each parameter, from the one pair or the many in ``hyper``."""
+        """The two bias corrections of each parameter, from the one pair, or the one per parameter, in ``hyper``."""
         n = len(parameters)
         if len(hyper) == 3:
             return [(hyper[1], hyper[2])] * n
         if len(hyper) != 1 + 2 * n:
             raise ValueError(
-                f"{type(self).__name__} takes 3 numbers, or {1 + 2 * n} for {n} parameters of which each has its own "
-                f"count, got {len(hyper)}: take those of hyper(step, counts)"
+                f"{type(self).__name__} takes 3 numbers, or {1 + 2 * n} for {n} parameters with update counts of their "
+                f"own, got {len(hyper)}: take those of hyper(step, counts)"
             )
         return list(zip(hyper[1::2], hyper[2::2], strict=True))
 
     def epsilon_in(self, finfo: Any) -> float:
-        """What epsilon counts as in a dtype of that ``finfo``, never zero: 0 / epsilon is 0."""
+        """Epsilon in a dtype with that ``finfo``, never rounded to zero, so that 0 / epsilon is 0."""
         return max(self.epsilon, 1e-3 * sqrt(float(finfo.smallest_normal)))
 
     def update(
@@ -462,7 +462,7 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """``Adam`` whose weight decay leaves the gradients alone: each update begins with w <- w - lr * weight_decay * w.
+    """``Adam`` with decoupled weight decay: each update begins with w <- w - lr * weight_decay * w.
 
     Source: I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019.
     """

@@ -1,7 +1,7 @@
-"""Schedules: learning rates that follow a plan. Each is a function of k, the number of updates made since ``use()``.
+"""Learning rate schedules. Each is a function of k, the number of updates made since ``use()``.
 
-A schedule goes wherever a learning rate does: ``SGD(StepDecay(0.1, 1000, 0.5))``, ``fit(..., learning_rate=schedule)``.
-The first update uses the rate for k = 0. Any function of k will do as well.
+A schedule is accepted wherever a learning rate is: ``SGD(StepDecay(0.1, 1000, 0.5))``,
+``fit(..., learning_rate=schedule)``. The first update uses the rate for k = 0. Any function of k may be a schedule.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def _factor(what: str, value: Any) -> float:
 
 
 class StepDecay(WithSettings):
-    """lr(k) = learning_rate * factor ** (k // every): multiplied by ``factor`` after every so many updates.
+    """lr(k) = learning_rate * factor ** (k // every): multiplied by ``factor`` after each ``every`` updates.
 
     >>> [StepDecay(1.0, 2, 0.5)(k) for k in range(5)]
     [1.0, 1.0, 0.5, 0.5, 0.25]
@@ -45,7 +45,7 @@ class StepDecay(WithSettings):
 
 
 class ExponentialDecay(WithSettings):
-    """lr(k) = learning_rate * factor ** k.
+    """lr(k) = learning_rate * factor ** k: the rate is multiplied by ``factor`` after each update.
 
     >>> [ExponentialDecay(1.0, 0.5)(k) for k in range(3)]
     [1.0, 0.5, 0.25]
@@ -66,7 +66,7 @@ class ExponentialDecay(WithSettings):
 
 
 class CosineDecay(WithSettings):
-    """lr(k) = learning_rate / 2 * (1 + cos(pi * min(k, steps) / steps)): half a wave down to zero; then zero.
+    """lr(k) = learning_rate / 2 * (1 + cos(pi * min(k, steps) / steps)): half a cosine wave down to zero, then zero.
 
     Source: I. Loshchilov, F. Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017 (one period).
 
@@ -89,7 +89,7 @@ class CosineDecay(WithSettings):
 
 
 class WarmUp(WithSettings):
-    """Rises in a straight line to the first rate of another schedule, then follows it from its beginning.
+    """Rises linearly to the first rate of another schedule, then follows that schedule from its beginning.
 
     lr(k) = schedule(0) * (k + 1) / steps for k < steps, then schedule(k - steps). ``schedule`` may be a number.
 
@@ -114,11 +114,12 @@ class WarmUp(WithSettings):
 
 
 class OneCycle(WithSettings):
-    """Up to ``peak`` and far down again, along half waves, within ``steps`` updates; the last rate from then on.
+    """Rises to ``peak`` and falls to almost zero along half cosine waves, within ``steps`` updates.
 
-    From peak / 25 up to ``peak`` in the first 30 % of the updates, then down to a 250,000th of it: with
-    top = 0.3 * steps - 1 and end = steps - 1, lr(k) = b + (a - b) / 2 * (1 + cos(pi * p)), where p is how far k is on
-    the way from a = peak / 25 to b = peak (0 to top), or from a = peak to b = peak / 250,000 (top to end).
+    The rate rises from peak / 25 to ``peak`` in the first 30 % of the updates, then falls to peak / 250,000 and stays
+    there: with top = 0.3 * steps - 1 and end = steps - 1, lr(k) = b + (a - b) / 2 * (1 + cos(pi * p)), where p goes
+    from 0 to 1 while k goes from 0 to top (a = peak / 25, b = peak), then from top to end (a = peak, b = peak /
+    250,000).
 
     Source: L. Smith, N. Topin, "Super-convergence", 2017; the numbers are PyTorch's.
 
@@ -147,7 +148,7 @@ class OneCycle(WithSettings):
 
 
 def _wave(a: float, b: float, p: float) -> float:
-    """From a (p = 0) to b (p = 1) along half a wave."""
+    """From a (p = 0) to b (p = 1) along half a cosine wave."""
     return b + 0.5 * (a - b) * (1.0 + cos(pi * p))
 
 
@@ -156,7 +157,7 @@ def _decayed(rate: float, factor: float, n: int) -> float:
     power = _power(factor, n)
     if 0.0 < power < inf:
         return rate * power
-    # Out of a float's reach alone; a tiny rate may grow further, and a huge one shrink.
+    # factor**n alone is outside a float's range; its product with a tiny or huge rate may be inside.
     return rate * _power(factor, n // 2) * _power(factor, n - n // 2) if rate else 0.0
 
 

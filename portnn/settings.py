@@ -1,11 +1,11 @@
-"""Settings: attributes that are checked whenever they are set, so that what reads them can trust them.
+"""Settings: attributes that are checked whenever they are set, so that code that reads them can trust them.
 
     class Ridge(WithSettings):
-        strength = Setting(number)            # ridge.strength = "high" is a TypeError, whenever it is said
+        strength = Setting(number)            # ridge.strength = "high" is a TypeError at any time
         size = Fixed(size)                    # set once, by __init__
 
-A setting lives in the object's ``__dict__`` under its own name: to read it is to read any attribute, and copies and
-pickles carry it along.
+A setting is stored in the object's ``__dict__`` under its own name: reading it costs no call, and copies and
+pickles contain it.
 """
 
 from collections.abc import Callable
@@ -13,10 +13,10 @@ from typing import Any
 
 
 class Setting:
-    """An attribute that passes ``check(name, value)``, which returns what is kept, each time that it is set.
+    """An attribute that is set to what ``check(name, value)`` returns; the check raises for a bad value.
 
-    ``beside(thing, value)`` raises where a value does not go with the other settings of the same object; while the
-    object is being made some of those are missing from ``vars(thing)``.
+    ``beside(thing, value)`` raises where a value contradicts the other settings of the same object; while the
+    object is being created some of those are missing from ``vars(thing)``.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Setting:
 
 
 class Fixed(Setting):
-    """A setting that stays what it was when its object was made, since other things were made to fit it."""
+    """A setting that cannot change after the object was created, since other arrays depend on it."""
 
     def __set__(self, thing: Any, value: Any) -> None:
         if self.name in vars(thing):
@@ -58,9 +58,9 @@ class Fixed(Setting):
 
 
 class WithSettings:
-    """A base for classes with settings: on portnn's own ones a misspelt setting is an error.
+    """A base for classes with settings: on portnn's own classes, setting a misspelt name is an error.
 
-    A class of a user's that derives from one of them may have any attributes.
+    A user's class that derives from one of them may have any attributes.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -71,7 +71,7 @@ class WithSettings:
 
 
 def missing(thing: Any) -> list[str]:
-    """The settings that an object has not been given: its class's ``__init__`` did not call ``super().__init__``."""
+    """The settings that were never set: the ``__init__`` of the object's class did not call ``super().__init__``."""
     names = (key for base in type(thing).__mro__ for key, value in vars(base).items() if isinstance(value, Setting))
     return [name for name in names if name not in vars(thing) and isinstance(getattr(type(thing), name), Setting)]
 

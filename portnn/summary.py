@@ -1,4 +1,4 @@
-"""A network at a glance: the shapes in it, what it learns, and what it costs, worked out without any data."""
+"""A table of a network's layers: shapes, parameters and cost, computed without any data."""
 
 from math import prod
 from typing import Any
@@ -11,7 +11,7 @@ HEADS = ("layer", "output shape", "parameters", "bytes", "multiply-adds")
 
 
 class Summary(str):
-    """The table, as text; ``rows`` are its numbers, one dict a layer, and ``total`` their sums."""
+    """The table as text; ``rows`` holds its values, one dict per layer, and ``total`` their sums."""
 
     rows: list[dict[str, Any]]
     total: dict[str, int]
@@ -21,10 +21,10 @@ class Summary(str):
 
 
 def summary(layers: list[Any], input_shape: Shape | None, dtype: str) -> Summary:
-    """Describes layers one after the other, children under their composite layer.
+    """Describes layers in order, children under their composite layer.
 
-    ``input_shape`` is that of one sample, by default as the first layer states it. Parameters of a layer that waits
-    for data are counted as soon as its input's shape is known.
+    ``input_shape`` is that of one sample, by default as the first layer declares it. Parameters of a layer that is
+    built on the first batch are counted as soon as its input's shape is known.
     """
     rows: list[dict[str, Any]] = []
     if input_shape is None and layers:
@@ -50,7 +50,7 @@ def _describe(layers: list[Any], input_shape: Shape | None, dtype: str, above: s
 def _row(
     layer: Any, before: Shape | None, after: Shape | None, dtype: str, path: str, rows: list[dict[str, Any]]
 ) -> None:
-    """One row for a layer; of a composite one it counts all that is inside, and a row for each child follows."""
+    """One row for a layer; that of a composite layer counts everything inside, and a row per child follows."""
     place = len(rows)
     rows.append({})
     if layer.layers and not layer.updates_itself:

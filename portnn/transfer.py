@@ -1,4 +1,4 @@
-"""The doors between host and device: the only functions that move an array from one library to another."""
+"""Transfers between host and device: the only functions that copy an array from one library to another."""
 
 from typing import Any
 
@@ -31,10 +31,11 @@ def backend_of(x: Array) -> Backend:
 
 
 def to_device(x: Any, backend: Any) -> Array:
-    """Returns ``x`` on a backend: unchanged if it is there already, else a copy.
+    """Returns ``x`` as an array of a backend: unchanged if it is one already, else a copy.
 
-    ``x``: a NumPy array, a list, or an array of any backend; shape and dtype are kept. ``backend``: what
-    ``get_backend`` takes, ``"cpu"`` or ``"gpu"`` mostly.
+    ``x`` is a NumPy array, a list, or an array of any backend; shape and dtype are kept. ``backend`` is anything that
+    ``get_backend`` takes, such as ``"cpu"`` or ``"gpu"``. Raises TypeError for data that is not real numbers,
+    ValueError for nested lists of unequal lengths, and what ``get_backend`` raises.
 
     >>> to_device([1.0, 2.0], "cpu")
     array([1., 2.])
@@ -48,6 +49,8 @@ def to_device(x: Any, backend: Any) -> Array:
 def to_numpy(x: Any) -> np.ndarray:
     """Returns ``x`` as a NumPy array: NumPy arrays unchanged, lists converted, arrays of other backends copied.
 
+    Raises TypeError for data that is not real numbers, ValueError for nested lists of unequal lengths.
+
     >>> to_numpy([[1, 2], [3, 4]]).shape
     (2, 2)
     """
@@ -59,7 +62,7 @@ def to_numpy(x: Any) -> np.ndarray:
 
 
 def host_array(x: Any, what: str) -> np.ndarray:
-    """Makes a NumPy array of real numbers of lists or other host data; ``what`` names it in errors."""
+    """Converts lists and other host data to a NumPy array of real numbers; ``what`` names it in errors."""
     first = _innermost(x)
     if is_foreign(first):
         raise TypeError(
@@ -80,9 +83,8 @@ def host_array(x: Any, what: str) -> np.ndarray:
 def bring(x: Any, backend: Backend, dtype: str | None, what: str, *, copy: bool = False) -> Array:
     """Returns host data or an array of ``backend`` as an array of it; ``what`` names it in errors.
 
-    Floating data is cast to ``dtype`` (a name); integers and booleans keep theirs, unless ``copy`` asks for an array
-    that nobody else holds, cast whatever it was and in C order. An array of another library is a TypeError: nothing
-    moves in silence.
+    Floating data is cast to ``dtype`` (a name); integers and booleans keep theirs. With ``copy`` the result is a fresh
+    C-ordered copy, cast whatever its dtype was. An array of another library is a TypeError: no transfer is implicit.
     """
     xp = backend.xp
     if isinstance(x, (list, tuple)) and x and is_foreign(x[0]):
@@ -96,7 +98,7 @@ def bring(x: Any, backend: Backend, dtype: str | None, what: str, *, copy: bool 
         x = host_array(x, what)
     elif not xp.isdtype(x.dtype, ("bool", "integral", "real floating")):
         raise TypeError(f"{what} must be real numbers, got dtype {x.dtype}")
-    elif hasattr(x, "detach"):  # PyTorch would record all that is calculated with it
+    elif hasattr(x, "detach"):  # PyTorch would record every operation on it
         x = x.detach()
     target = getattr(xp, dtype) if dtype and (copy or xp.isdtype(x.dtype, "real floating")) else x.dtype
     x = xp.astype(x, target, copy=copy)
@@ -109,7 +111,7 @@ def is_foreign(x: Any) -> bool:
 
 
 def _stacked(samples: Any, backend: Backend, what: str) -> Array:
-    """A list of samples that lie on the backend, as one array."""
+    """A list of samples that are arrays of the backend, as one array."""
     for sample in samples:
         if not backend.owns(sample):
             raise _elsewhere(sample, backend, what)
@@ -120,7 +122,7 @@ def _stacked(samples: Any, backend: Backend, what: str) -> Array:
 
 
 def _elsewhere(x: Any, backend: Backend, what: str) -> TypeError:
-    """The error for data that is not where it is needed."""
+    """The error for data on another device than the one it is needed on."""
     place = f"backend {backend_of(x).name!r}" if is_array(x) else "the host"
     target = repr(backend.name) if backend.name in BUILT_IN else "net.backend"
     return TypeError(
@@ -130,18 +132,18 @@ def _elsewhere(x: Any, backend: Backend, what: str) -> TypeError:
 
 
 def _innermost(x: Any) -> Any:
-    for _ in range(MOST_AXES):  # a list may hold itself
+    for _ in range(MOST_AXES):  # a list may contain itself
         if not isinstance(x, (list, tuple)) or not x:
             break
         x = x[0]
     return x
 
 
-# -- what is wrong with data that is no array of numbers --------------------------------------------------------------
+# -- error messages for data that is no array of numbers ---------------------------------------------------------------
 
 
 def _uneven(x: Any, what: str, error: Exception) -> str:
-    """Says which part of nested lists differs from the first one beside it."""
+    """Says which part of nested lists has another shape than the first one."""
     place = _odd_one(x, "x" if not what.isidentifier() else what, 0)
     why = place or f"{type(error).__name__}: {error}".removeprefix("ValueError: ").rstrip(".")
     return f"{what} cannot be made an array: {why}. All samples must have one shape"
@@ -163,7 +165,7 @@ def _odd_one(x: Any, name: str, depth: int) -> str:
 
 
 def _no_numbers(x: Any, array: np.ndarray, what: str) -> str:
-    """What was given in place of numbers, and what to do about it."""
+    """What was given instead of numbers, and how to convert it."""
     name = what if what.isidentifier() else "array"
     floats = f"{name}.astype(float)" if hasattr(x, "astype") else f"np.array({name}, float)"
     if array.dtype.kind == "O":
@@ -192,7 +194,7 @@ def _about_text(examples: list[Any], name: str, floats: str) -> str:
 
 
 def _objects(x: Any, array: np.ndarray, name: str, floats: str) -> str:
-    """About an array of objects: the first of them that is no number, or that all are."""
+    """For an array of objects: names the first that is no number, or says that all are numbers."""
     if array.ndim == 0:
         kinds = {"generator": f": make a list of it first, list({name})", "dict": f": list({name}.values())"}
         return f"in an array or a list, got {_shown(x)}{kinds.get(type(x).__name__, '')}"
@@ -215,7 +217,7 @@ def _objects(x: Any, array: np.ndarray, name: str, floats: str) -> str:
 
 
 def _columns(x: Any, column: int | None) -> str:
-    """Of a table, a pandas frame say, the column that is none of numbers, or the one given, with its dtype."""
+    """For a table such as a pandas frame: the column that does not hold numbers, or the one given, with its dtype."""
     try:
         labels, dtypes = list(x.columns), list(x.dtypes)
         if column is None:
@@ -233,21 +235,21 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_missing(value: Any) -> bool:
-    """None, NaN, NaT, or what another library has for them: nothing else differs from itself."""
+    """Whether a value is None, NaN, NaT, or another library's missing value: no other value differs from itself."""
     if value is None:
         return True
     if isinstance(value, (np.ndarray, list, tuple, str, bytes)):
         return False
     try:
         return bool(value != value)
-    except (TypeError, ValueError, ArithmeticError):  # pandas' NA will not be compared, Decimal's sNaN neither
+    except (TypeError, ValueError, ArithmeticError):  # pandas' NA and Decimal's sNaN cannot be compared
         return type(value).__name__ in ("NAType", "Decimal")
 
 
 def _shown(value: Any) -> str:
-    """A value and its type, in short."""
+    """A value and its type, abbreviated."""
     try:
         text = f"{value!r:.40}"
-    except Exception:  # a whole number of more digits than Python writes out, or somebody's __repr__
+    except Exception:  # an integer with more digits than Python prints, or a failing __repr__
         text = "a value"
     return f"{text} ({type(value).__name__})"

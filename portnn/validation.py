@@ -1,4 +1,4 @@
-"""The border of a network: what users give is checked and converted here, once, before anything is changed."""
+"""Validation of users' data: checked and converted here, once, before the network changes."""
 
 from math import prod
 from typing import Any, NamedTuple
@@ -13,11 +13,11 @@ from portnn.layers import ActivationLayer, FlattenLayer, ReshapeLayer, SoftmaxLa
 from portnn.transfer import bring
 
 DTYPES = ("float32", "float64")
-CHUNK = 1 << 22  # elements looked at in one go: bounds the memory a check takes
+CHUNK = 1 << 22  # elements checked at a time: bounds the memory that a check takes
 
 
 def dtype_name(dtype: Any) -> str:
-    """``"float32"`` or ``"float64"``, of the name itself or of what NumPy knows by it (``np.float32``)."""
+    """``"float32"`` or ``"float64"``, given by name or as a NumPy dtype (``np.float32``)."""
     name: Any = dtype
     if dtype is not None and not isinstance(dtype, str):  # NumPy takes None for float64
         try:
@@ -30,10 +30,10 @@ def dtype_name(dtype: Any) -> str:
 
 
 def batch(x: Any, backend: Backend, dtype: str, what: str) -> Array:
-    """Returns ``x`` (N, ...) on the backend: floating data in the network's dtype, integers as they are."""
+    """Returns ``x`` (N, ...) as an array of the backend: floats cast to the network's dtype, integers unchanged."""
     if type(x) is np.ndarray and x.ndim and x.dtype == dtype and backend.owns(x):
         return x
-    with np.errstate(over="ignore"):  # a value too large for float32 is found by check_finite, with its place
+    with np.errstate(over="ignore"):  # check_finite finds values too large for float32, and their index
         array = bring(x, backend, dtype, what)
     if array.ndim == 0:
         raise ValueError(f"{what} must have an axis of samples, (N, ...), got the single number {x!r:.40}")
@@ -41,10 +41,11 @@ def batch(x: Any, backend: Backend, dtype: str, what: str) -> Array:
 
 
 def answer(Y: Array, X: Array, x: Any, backend: Backend, run: Any) -> Any:
-    """What a network's outputs Y for X leave as: NumPy unless ``x`` was an array of the backend, and nobody else's.
+    """A network's outputs Y for X as ``predict`` returns them: NumPy unless ``x`` was an array of the backend.
 
-    Layers that change nothing but the shape hand X on, and X may be what the caller gave: an array, a file's memory. A
-    user's layer may hand out an array that it keeps. ``run``: the layers as they run.
+    The caller gets an array of its own. Layers that change nothing but the shape may return a view of X, which may be
+    the caller's array or a memory map, and a user's layer may return an array that it keeps: these are copied. ``run``
+    is the layers as they run.
     """
     if type(Y) is np.ndarray:
         return np.array(Y) if not run.own or np.may_share_memory(Y, X) else Y
@@ -55,10 +56,10 @@ def answer(Y: Array, X: Array, x: Any, backend: Backend, run: Any) -> Any:
 
 
 def shapes(layers: list[Any], x: Array, given: Any) -> list[Any]:
-    """The shape of one sample before each layer and behind the last, for samples of x.
+    """The shape of one sample before each layer and after the last, for samples of x.
 
-    Here the layers are made and fit each other: if they do not fit the samples, the error says what to do about the
-    data, which was ``given`` as an array or a list.
+    The layers exist and fit each other: if they do not fit the samples, the error says how to change the data, which
+    was ``given`` as an array or a list.
     """
     try:
         return sequential.shapes(layers, tuple(x.shape[1:]))
@@ -68,7 +69,7 @@ def shapes(layers: list[Any], x: Array, given: Any) -> list[Any]:
 
 
 def _misfit(layers: list[Any], shape: Shape, is_list: bool, error: ValueError) -> str:
-    """What x has, what the network takes, and how to change x."""
+    """The error message: the shape of x, the shape that the network takes, and how to change x."""
     sample = shape[1:]
     if shape[0] == 0:
         return f"x holds 0 samples, and by its shape {shape} they would not fit the network: " + str(
@@ -77,7 +78,7 @@ def _misfit(layers: list[Any], shape: Shape, is_list: bool, error: ValueError) -
     has = f"x has samples of shape {sample}{' (single numbers)' if not sample else ''}; its own shape is {shape}"
     stated = _stated(layers)
     cure = _cure(layers, shape, stated, "np.array(x)" if is_list else "x")
-    if stated is None or stated.suits(sample):  # some later layer refuses what comes of it
+    if stated is None or stated.suits(sample):  # a later layer does not take the result
         fault, advice = getattr(error, "fault", str(error)), getattr(error, "advice", "")
         return f"{has}. They do not fit: {fault}. " + (cure or f"Change the data{f', or {advice}' if advice else ''}")
     which = f"its {'first layer' if stated.place == 0 else f'layer {stated.place}'} is {layers[stated.place]!r:.80}"
@@ -87,7 +88,7 @@ def _misfit(layers: list[Any], shape: Shape, is_list: bool, error: ValueError) -
 
 
 class _Stated(NamedTuple):
-    """The shape of samples as the layer at that ``place`` states it; ``flat``: any shape of as many numbers will do."""
+    """The sample shape that the layer at index ``place`` declares; ``flat``: any shape of as many values will do."""
 
     shape: Shape
     place: int
@@ -104,7 +105,7 @@ class _Stated(NamedTuple):
 
 
 def _stated(layers: list[Any]) -> _Stated | None:
-    """What the first layers take; None where they take many shapes, or nobody knows."""
+    """The sample shape that the first layers take; None where they take several shapes, or do not say."""
     flat = False
     for i, layer in enumerate(layers):
         own = layer.shape if type(layer) is ReshapeLayer else sequential.own_input_shape(layer)
@@ -117,17 +118,17 @@ def _stated(layers: list[Any]) -> _Stated | None:
 
 
 def _cure(layers: list[Any], shape: Shape, stated: _Stated | None, x: str) -> str:
-    """How to make samples that fit of an array x of this shape: the first thing that helps; empty if nothing does."""
+    """How to turn an array x of this shape into samples that fit: the first way that works; empty if there is none."""
     sample, last = shape[1:], shape[-1:]
     one = "If x is one sample, give it an axis of samples"
     ways: list[tuple[Shape, str, str]] = [
         (shape, one, "[x]" if x != "x" else "x[None]"),
         (
             (*sample, 1),
-            "Give each sample its axis of channels" if len(shape) > 1 else "Give each sample an axis",
+            "Give each sample its channel axis" if len(shape) > 1 else "Give each sample an axis",
             f"{x}[..., None]",
         ),
-        ((*shape, 1), f"{one}, and one of channels", f"{x}[None, ..., None]"),
+        ((*shape, 1), f"{one}, and a channel axis", f"{x}[None, ..., None]"),
     ]
     if last == (1,):
         ways.append((sample[:-1], "Leave the last axis out", f"{x}[..., 0]"))
@@ -135,8 +136,8 @@ def _cure(layers: list[Any], shape: Shape, stated: _Stated | None, x: str) -> st
     if shape[0] == 1:
         ways.append((sample[1:], "Leave the first axis out", f"{x}[0]"))
     if stated is not None and not stated.flat and len(stated.shape) > 1:
-        ways.append(((*sample[1:], *sample[:1]), "The axis of channels goes last", f"np.moveaxis({x}, 1, -1)"))
-        ways.append(((*sample, shape[0]), f"{one}; the axis of channels goes last", f"np.moveaxis({x}, 0, -1)[None]"))
+        ways.append(((*sample[1:], *sample[:1]), "The channel axis goes last", f"np.moveaxis({x}, 1, -1)"))
+        ways.append(((*sample, shape[0]), f"{one}; the channel axis goes last", f"np.moveaxis({x}, 0, -1)[None]"))
     for way, words, call in ways:
         if len(way) and _fit(layers, way):
             return f"{words}: {call}"
@@ -145,7 +146,7 @@ def _cure(layers: list[Any], shape: Shape, stated: _Stated | None, x: str) -> st
     numbers = ", ".join(map(str, stated.shape))
     if prod(sample) == prod(stated.shape) and _fit(layers, stated.shape):
         flatten = ", or begin the network with FlattenLayer()" if len(stated.shape) == 1 else ""
-        return f"The numbers are as many, only the shape differs: {x}.reshape(-1, {numbers}){flatten}"
+        return f"Only the shape differs, not the number of values: {x}.reshape(-1, {numbers}){flatten}"
     if prod(shape) == prod(stated.shape) and _fit(layers, stated.shape):
         return f"If x is one sample, reshape it: {x}.reshape(1, {numbers})"
     return ""
@@ -160,15 +161,15 @@ def _fit(layers: list[Any], sample: Shape) -> bool:
 
 
 def check_lengths(x: Array, y: Array, layers: list[Any], given: Any = None) -> None:
-    """Refuses no samples at all, or another number of targets than of samples.
+    """Raises ValueError for no samples at all, or for another number of targets than of samples.
 
-    Where x is one sample, or y one target, without its axis, that is what the error is about.
+    Where x is one sample, or y one target, without the sample axis, the error says so.
     """
     if x.shape[0] == 0:
         raise ValueError(f"x holds 0 samples (shape {tuple(x.shape)}): there is nothing to learn from")
     for name, array in (("x", x), ("y", y)):
         if prod(array.shape[1:]) == 0:
-            raise ValueError(f"a sample of {name} has shape {tuple(array.shape[1:])}: there are no numbers in it")
+            raise ValueError(f"a sample of {name} has shape {tuple(array.shape[1:])}: it holds no values")
     if x.shape[0] != y.shape[0]:
         output = shapes(layers, x, given)[-1]
         one = x.shape[0] == 1 and tuple(y.shape) == output
@@ -179,7 +180,7 @@ def check_lengths(x: Array, y: Array, layers: list[Any], given: Any = None) -> N
 
 
 def check_finite(x: Array, backend: Backend, what: str) -> None:
-    """Refuses NaN and infinity; looks at a chunk at a time and says where the first one stands."""
+    """Raises ValueError for NaN and infinity, with the index of the first; works through the data in chunks."""
     xp = backend.xp
     if not xp.isdtype(x.dtype, "real floating"):
         return
@@ -199,14 +200,14 @@ def check_finite(x: Array, backend: Backend, what: str) -> None:
 
 
 def slices(n: int, size: int) -> list[slice]:
-    """Cuts n samples into slices of ``size``, the last one shorter; for no samples one empty slice."""
+    """Divides n samples into slices of ``size``, the last one shorter; for no samples there is one empty slice."""
     return [slice(start, min(start + size, n)) for start in range(0, max(n, 1), size)]
 
 
 def check_batches(layers: list[Any], shapes: list[tuple[int, ...] | None], n: int, batch_size: int) -> None:
-    """Refuses batches, the last one above all, that are too small for a layer such as batch normalization.
+    """Raises ValueError for batches, mostly the last one, that are too small for a layer such as BatchNormLayer.
 
-    ``shapes`` of one sample before each layer.
+    ``shapes`` are those of one sample before each layer.
     """
     batch_size = min(batch_size, n)
     least = n % batch_size or batch_size
@@ -215,13 +216,13 @@ def check_batches(layers: list[Any], shapes: list[tuple[int, ...] | None], n: in
         leave_out = f", or leave {least} sample{'s' * (least > 1)} out" if least != batch_size else ""
         last = f" and {n} samples leave a last batch of {least}" if least != batch_size else ""
         raise ValueError(
-            f"batch_size={batch_size}{last}, but {layer} needs batches of {needed} at least, to tell the variance of "
-            f"each channel: choose another batch_size{leave_out}"
+            f"batch_size={batch_size}{last}, but {layer} needs batches of at least {needed}, to compute the variance "
+            f"of each channel: choose another batch_size{leave_out}"
         )
 
 
 def check_ending(layers: list[Any], loss: Any) -> None:
-    """Refuses a cross-entropy behind the function that it contains itself: it takes logits."""
+    """Raises ValueError for a cross-entropy, which takes logits, after the function that it contains itself."""
     last = layers[-1] if layers else None
     name, ends = str(last), False
     if losses.takes_classes(loss):
@@ -236,11 +237,11 @@ def check_ending(layers: list[Any], loss: Any) -> None:
 
 
 def targets(y: Array, output_shape: tuple[int, ...], loss: Any, backend: Backend) -> tuple[Array, bool]:
-    """Returns y (N, ...) in the shape of the network's output, and whether it is class numbers instead.
+    """Returns y (N, ...) in the shape of the network's output, and whether it holds class numbers instead.
 
-    Class numbers, integers (N,) for a loss that takes them, stay as they are. All else is reshaped to
-    (N, *output_shape) if the shapes agree but for axes of length 1, or if one of them is flat: (N, 10) for (N, 1, 10).
-    Nothing is ever broadcast. The values are checked against what the loss takes.
+    Class numbers, integers (N,) for a loss that takes them, are returned unchanged. Other targets are reshaped to
+    (N, *output_shape) if the shapes agree except for axes of length 1, or if one of them is flat: (N, 10) for
+    (N, 1, 10). Nothing is ever broadcast. The values are checked against the range that the loss takes.
     """
     if losses.takes_classes(loss) and output_shape:
         if _are_class_numbers(y, output_shape, backend):
@@ -248,7 +249,7 @@ def targets(y: Array, output_shape: tuple[int, ...], loss: Any, backend: Backend
             _check_range(y, backend, 0, last, f"the network has {last + 1} outputs, for classes 0 to")
             return y, True
         y = _in_output_shape(y, output_shape, backend, loss)
-        _check_range(y, backend, 0, 1, f"{name_of(loss)} takes class numbers, or rows of shares from 0 to")
+        _check_range(y, backend, 0, 1, f"{name_of(loss)} takes class numbers, or probabilities from 0 to")
         _check_sums(y, backend)
         return y, False
     y = _in_output_shape(y, output_shape, backend, loss)
@@ -260,7 +261,7 @@ def targets(y: Array, output_shape: tuple[int, ...], loss: Any, backend: Backend
 
 
 def _are_class_numbers(y: Array, output_shape: tuple[int, ...], backend: Backend) -> bool:
-    """Whether y is class numbers; says what is wrong with floats, or with an axis too many, in their place."""
+    """Whether y holds class numbers; ValueError for floats, or for an extra axis, where class numbers are meant."""
     shape, classes = tuple(y.shape[1:]), output_shape[-1]
     rows = output_shape[:-1]
     whole = bool(backend.xp.isdtype(y.dtype, "integral"))
@@ -290,7 +291,7 @@ def _in_output_shape(y: Array, output_shape: tuple[int, ...], backend: Backend, 
         if shape in ((), (1,)) and len(output_shape) >= 1:
             hint = f"; class numbers become rows with to_categorical(y, {output_shape[-1]})"
         elif losses.takes_classes(loss) and len(shape) >= 1:
-            hint = f"; one-hot rows have {output_shape[-1]} numbers, one a class, not {shape[-1]}"
+            hint = f"; one-hot rows have {output_shape[-1]} values, one per class, not {shape[-1]}"
         raise ValueError(
             f"a target has shape {shape} but the network's output for a sample has shape {output_shape}: "
             f"reshape y, or change the last layer{hint}"
@@ -299,7 +300,7 @@ def _in_output_shape(y: Array, output_shape: tuple[int, ...], backend: Backend, 
 
 
 def _check_range(y: Array, backend: Backend, low: int, high: int, rule: str, between: bool = True) -> None:
-    """Refuses targets outside [low, high] (or, if not ``between``, others than these two), naming the first one."""
+    """Raises ValueError for targets outside [low, high] (if not ``between``: not one of the two); names the first."""
     xp = backend.xp
     for part in slices(y.shape[0], max(1, CHUNK // max(1, prod(y.shape[1:])))):
         chunk = xp.astype(y[part, ...], xp.int64) if xp.isdtype(y.dtype, "bool") else y[part, ...]
@@ -315,7 +316,7 @@ def _check_range(y: Array, backend: Backend, low: int, high: int, rule: str, bet
 
 
 def _check_sums(y: Array, backend: Backend) -> None:
-    """Refuses rows of shares that do not make one."""
+    """Raises ValueError for rows of probabilities that do not sum to one."""
     xp = backend.xp
     for part in slices(y.shape[0], max(1, CHUNK // max(1, prod(y.shape[1:])))):
         sums = backend.to_numpy(xp.sum(xp.astype(y[part, ...], xp.float32), axis=-1))
@@ -324,8 +325,8 @@ def _check_sums(y: Array, backend: Backend) -> None:
             place = wrong[0]
             index = ", ".join(str(int(i)) for i in (place[0] + part.start, *place[1:]))
             raise ValueError(
-                f"the row y[{index}] sums to {sums[tuple(place)]:g}, but shares of classes make 1: give one-hot rows, "
-                "to_categorical(labels), or class numbers; for several answers at once there is binary_cross_entropy"
+                f"the row y[{index}] sums to {sums[tuple(place)]:g}, but probabilities sum to 1: give one-hot rows, "
+                "to_categorical(labels), or class numbers; for several labels per sample use binary_cross_entropy"
             )
 
 

@@ -1,4 +1,4 @@
-"""The shelf of layers, one idea a file: formula, forward, backward."""
+"""The layers, one per file: the formula, then forward and backward."""
 
 from portnn.layers.activation import ActivationLayer
 from portnn.layers.batch_norm import BatchNormLayer

@@ -17,8 +17,9 @@ class ActivationLayer(Layer):
         Y     = f(X)
         dE/dX = dE/dY * f'(X)
 
-    ``activation``: a name (``"tanh"``), one of portnn's functions, or any function of an array together with its
-    derivative ``activation_prime``. X and Y have the same shape, whichever it is.
+    ``activation`` is a name (``"tanh"``), one of portnn's functions, or any function of an array together with its
+    derivative ``activation_prime``. X and Y have the same shape, which may be any. Raises ValueError for an unknown
+    name (it lists the known ones), TypeError for a function without its derivative.
 
     >>> import numpy as np
     >>> ActivationLayer("relu")(np.array([[-1.0, 2.0]]))
@@ -49,7 +50,7 @@ class ActivationLayer(Layer):
         f, f_prime = (
             bound(function, backend, self.kernels, self.dtype) for function in (self.activation, self.activation_prime)
         )
-        # In a network a number too small for a float is no error: here neither.
+        # Underflow is no error in a network, so it is none here.
         self.f, self.f_prime = (f, f_prime) if self._network_ref is not None else (quiet(f), quiet(f_prime))
         self.chain = ops.implementation(backend, self.kernels, activations.chain)
 

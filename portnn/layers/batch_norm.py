@@ -13,25 +13,25 @@ from portnn.settings import Setting
 def _weight(what: str, value: Any) -> float:
     found = number(what, value)
     if not 0.0 <= found <= 1.0:
-        raise ValueError(f"{what} must be in [0, 1], the weight of the newest batch, got {value}")
+        raise ValueError(f"{what} must be in [0, 1]: it is the weight of the newest batch; got {value}")
     return found
 
 
 class BatchNormLayer(NormLayer):
-    """In training, normalizes each channel over the batch, and over the image; else by running means of what it saw.
+    """Normalizes each channel: by the batch's mean and variance in training, by running averages of them in predict.
 
         Z     = (X - mean) S,  S = 1 / sqrt(variance + epsilon)         Y = Z W + B
         dE/dX = S (dE/dZ - mean of dE/dZ - Z * mean of (dE/dZ * Z)),  dE/dZ = dE/dY W
         dE/dW = sum of dE/dY * Z        dE/dB = sum of dE/dY
 
-    Means, sums and the (biased) variance are over all axes but the last, the channels C. Each step leads the buffers
-    ``running_mean`` and ``running_var`` (C,) on: running = (1 - momentum) * running + momentum * batch, with the
-    unbiased variance (n - 1 instead of n). So a batch must hold two values a channel at least. Frozen
-    (``trainable = False``) it uses the running means in training too, and keeps them.
+    Means, sums and the (biased) variance are over all axes but the last, the channels C. Each step updates the buffers
+    ``running_mean`` and ``running_var`` (C,): running = (1 - momentum) * running + momentum * batch, with the unbiased
+    variance (n - 1 instead of n). So in training a batch must hold at least two values per channel; ValueError if it
+    does not. A frozen layer (``trainable = False``) uses the running averages in training too, and keeps them.
 
-    X and Y (N, ..., C); ``layer.weights`` W, ones at first, and ``layer.bias`` B, zeros, are (C,).
+    X and Y are (N, ..., C). ``layer.weights`` W and ``layer.bias`` B are (C,), initially ones and zeros.
 
-    Source: S. Ioffe, C. Szegedy, "Batch normalization", ICML 2015; running means as in PyTorch.
+    Source: S. Ioffe, C. Szegedy, "Batch normalization", ICML 2015; running averages as in PyTorch.
 
     >>> import numpy as np
     >>> BatchNormLayer().forward_propagation(np.array([[1.0], [3.0]])).round(3)
@@ -48,14 +48,14 @@ class BatchNormLayer(NormLayer):
             return X * S + (B - self.buffers["running_mean"] * S)
         Z, S, mean, variance = self.ops.normalize(X, tuple(range(X.ndim - 1)), self.epsilon)
         self.Z, self.S = Z, S
-        self.lead_on(X, mean, variance)
+        self.update_running(X, mean, variance)
         return Z * W + B
 
     def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array | None:
         D, Z, S = output_error, self.Z, self.S
         if self._is_frozen:  # Y = S X + a constant
             return D * S if need_input_error else None
-        self.learn(D, Z)
+        self.set_gradients(D, Z)
         if not need_input_error:
             return None
         return self.ops.normalize_backward(D * self.parameters["weights"], Z, S, tuple(range(D.ndim - 1)))
@@ -66,13 +66,13 @@ class BatchNormLayer(NormLayer):
         super().__init__(epsilon=epsilon)
         self.momentum = momentum
 
-    def lead_on(self, X: Array, mean: Array, variance: Array) -> None:
-        """Leaves the new running means of a batch X in ``new_buffers``."""
+    def update_running(self, X: Array, mean: Array, variance: Array) -> None:
+        """Puts the running mean and variance after a batch X into ``new_buffers``."""
         n, old, new = prod(X.shape[:-1]), 1.0 - self.momentum, self.momentum
         if n == 1:
             raise ValueError(
-                f"{self} was given one value a channel, X of shape {tuple(X.shape)}: in training it needs 2 at least, "
-                "to tell their variance. Use a larger batch_size, or one that leaves no last batch of one sample"
+                f"{self} was given one value per channel, X of shape {tuple(X.shape)}: in training it needs at least "
+                "2, to compute a variance. Use a larger batch_size, or one that leaves no last batch of one sample"
             )
         if n:
             running_mean, running_var = self.buffers["running_mean"], self.buffers["running_var"]

@@ -12,7 +12,7 @@ from portnn.settings import Fixed
 
 
 class ConvLayer(Layer):
-    """Convolution (strictly: cross-correlation) of images, or of rows of samples, with a set of filters.
+    """Convolution (strictly: cross-correlation) of images, or of 1-D sequences, with a set of filters.
 
         Y[n, i, j, f]  = B[f] + sum over u, v, c of X[n, s i + d u, s j + d v, c] W[u, v, c, f]
         dE/dW[u,v,c,f] = sum over n, i, j of X[n, s i + d u, s j + d v, c] dE/dY[n, i, j, f]
@@ -20,15 +20,17 @@ class ConvLayer(Layer):
         dE/dX[n,a,b,c] = sum of dE/dY[n, i, j, f] W[u, v, c, f] wherever s i + d u = a and s j + d v = b
 
     With every patch of X under the kernel written out as a column of a matrix, these are matrix products: that is what
-    ``ops.convolution`` and its two derivatives do (``portnn/ops/convolution.py``), where a backend has no quicker way.
+    ``ops.convolution`` and its two derivatives do (``portnn/ops/convolution.py``), unless a backend has a faster way.
 
-    ``input_shape`` (H, W, C) with ``kernel_shape`` (h, w), or (L, C) with (k,); ``layer_depth`` F is the number of
-    filters. ``stride`` s and ``dilation`` d are a number, or one an axis. ``padding`` with zeros: ``"valid"`` (none),
-    ``"same"`` (H' = H / s, rounded up), a number of pixels, or for each axis a number or a pair (before, after).
-    ``groups`` cuts channels and filters into as many parts; each part of the filters sees its part of the channels.
+    ``input_shape`` is (H, W, C) with ``kernel_shape`` (h, w), or (L, C) with (k,); ``layer_depth`` F is the number of
+    filters. ``stride`` s and ``dilation`` d are a number, or one per axis. ``padding`` with zeros is ``"valid"``
+    (none), ``"same"`` (H' = H / s, rounded up), a number of pixels, or for each axis a number or a pair (before,
+    after). ``groups`` divides channels and filters into as many parts; each part of the filters sees its part of the
+    channels.
 
-    X (N, H, W, C), Y (N, H', W', F) with H' = (H + padding - (h-1) d - 1) // s + 1; ``layer.weights``
-    (h, w, C/groups, F), ``layer.bias`` (F,), zero at first, absent with ``bias=False``.
+    X is (N, H, W, C), Y is (N, H', W', F) with H' = (H + padding - (h-1) d - 1) // s + 1. ``layer.weights`` is
+    (h, w, C/groups, F); ``layer.bias`` is (F,), initially zero, absent with ``bias=False``. Raises ValueError where
+    the kernel does not fit on the padded image, or ``groups`` does not divide channels and filters.
 
     >>> import numpy as np
     >>> layer = ConvLayer((3, 3, 1), (2, 2), 1)
@@ -62,7 +64,7 @@ class ConvLayer(Layer):
     weights = Parameter()
     bias = Parameter()
     _for_backward = (*Layer._for_backward, "input_seen")
-    input_seen: Any = None  # what dE/dW needs of X: its patches, say
+    input_seen: Any = None  # what dE/dW needs of X, such as its patches
 
     def __init__(
         self,
@@ -106,7 +108,7 @@ class ConvLayer(Layer):
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...]:
         if input_shape is not None and input_shape != self.input_shape:
-            kind, axes = ("images", "(H, W, C)") if len(self.input_shape) == 3 else ("rows", "(L, C)")
+            kind, axes = ("images", "(H, W, C)") if len(self.input_shape) == 3 else ("sequences", "(L, C)")
             raise checks.misfit(
                 f"{self} takes {kind} of shape {self.input_shape} {axes}, but a sample comes in with shape "
                 f"{input_shape}",
@@ -116,7 +118,7 @@ class ConvLayer(Layer):
 
     def _advice(self, shape: tuple[int, ...]) -> str:
         if (*shape, 1) == self.input_shape:
-            return "add the axis of channels with x = x[..., None]"
+            return "add the channel axis with x = x[..., None]"
         if prod(shape) == prod(self.input_shape):
             return f"put ReshapeLayer({self.input_shape}) in front of it, or reshape the data"
         if len(shape) == len(self.input_shape):
@@ -127,7 +129,7 @@ class ConvLayer(Layer):
         return prod(self.plan.output) * prod(self.shapes["weights"])
 
     def _options(self) -> str:
-        """The options that are not the usual ones, as they were given."""
+        """The options that differ from their defaults, as they were given."""
         usual = {"stride": 1, "padding": "valid", "dilation": 1, "groups": 1}
         given = {name: getattr(self, name) for name in usual}
         return "".join(f", {name}={value!r}" for name, value in given.items() if value != usual[name])

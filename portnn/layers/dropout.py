@@ -14,18 +14,18 @@ WORDS = 2**32  # of 32 bits
 def _share(what: str, value: Any) -> float:
     rate = number(what, value)
     if not 0.0 <= rate < 1.0 or round(rate * WORDS) >= WORDS:
-        raise ValueError(f"{what} must be in [0, 1), the share that is dropped, got {value}")
+        raise ValueError(f"{what} must be in [0, 1): it is the probability of dropping a value; got {value}")
     return rate
 
 
 class DropoutLayer(Layer):
-    """In training, drops each value with probability ``rate`` and enlarges the others; else it does nothing.
+    """In training, drops each value with probability ``rate`` and scales up the others; in predict it does nothing.
 
         Y     = X * M,  M = 1 / (1 - rate) where a random word of 32 bits is rate * 2**32 or more, else 0
         dE/dX = dE/dY * M
 
-    The mask M follows from the network's seed, the layer's path and the number of the update: it is the same on every
-    device. ``rate`` in [0, 1) is the share that is dropped. X and Y have the same shape, whichever it is.
+    The mask M depends on the network's seed, the layer's path and the number of the update: it is the same on every
+    device. ``rate`` is in [0, 1), ValueError otherwise. X and Y have the same shape, which may be any.
 
     Source: N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15, 2014.
 
@@ -56,7 +56,7 @@ class DropoutLayer(Layer):
 
     @property
     def threshold(self) -> int:
-        """Words of 32 bits from here on are kept."""
+        """A value is kept if its word of 32 bits is at least this."""
         return round(self.rate * WORDS)
 
     def _place(self, path: str) -> None:

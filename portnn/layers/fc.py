@@ -16,9 +16,9 @@ class FCLayer(Layer):
         Y     = X W + B
         dE/dX = dE/dY W^T        dE/dW = X^T dE/dY        dE/dB = sum of dE/dY over all axes but the last
 
-    X (..., input_size), Y (..., output_size): it acts on the last axis. ``layer.weights`` (input_size, output_size),
-    drawn by the ``initializer``, a name; ``layer.bias`` (1, output_size), zero at first, absent with
-    ``bias=False``.
+    X is (..., input_size), Y is (..., output_size): the layer acts on the last axis. ``layer.weights`` is
+    (input_size, output_size), drawn by ``initializer``, a name; ``layer.bias`` is (1, output_size), initially zero,
+    absent with ``bias=False``.
 
     >>> import numpy as np
     >>> layer = FCLayer(2, 1)
@@ -47,8 +47,8 @@ class FCLayer(Layer):
     def __init__(self, input_size: int, output_size: int, *, initializer: str = "glorot_uniform", bias: bool = True):
         if isinstance(input_size, (tuple, list)) or isinstance(output_size, (tuple, list)):
             raise TypeError(
-                f"FCLayer takes two numbers, of inputs and of outputs, got ({input_size}, {output_size}): it acts on "
-                "the last axis and needs no shapes. For shapes (1, 2) and (1, 3) write FCLayer(2, 3)"
+                f"FCLayer takes the number of inputs and the number of outputs, got ({input_size}, {output_size}): it "
+                "acts on the last axis and needs no shapes. For shapes (1, 2) and (1, 3) write FCLayer(2, 3)"
             )
         self.input_size = checks.size("input_size", input_size)
         self.output_size = checks.size("output_size", output_size)

@@ -11,7 +11,7 @@ class FlattenLayer(Layer):
 
         Y[n, (h W + w) C + c] = X[n, h, w, c]        dE/dX: dE/dY in the shape of X
 
-    X (N, ...), Y (N, product of the rest).
+    X is (N, ...), Y is (N, product of the other sizes).
 
     >>> import numpy as np
     >>> FlattenLayer()(np.zeros((5, 4, 3, 2))).shape

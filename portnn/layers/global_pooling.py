@@ -1,4 +1,4 @@
-"""Pooling over the whole image: one number a channel."""
+"""Pooling over the whole image: one value per channel."""
 
 from math import prod
 
@@ -8,7 +8,7 @@ from portnn.layers.layer import Layer
 
 
 class GlobalPoolLayer(Layer):
-    """What both kinds share: images (N, H, W, C), or rows (N, L, C), become (N, C)."""
+    """What both kinds share: images (N, H, W, C), or sequences (N, L, C), become (N, C)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -16,8 +16,8 @@ class GlobalPoolLayer(Layer):
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if input_shape is not None and (len(input_shape) < 2 or 0 in input_shape):
             raise checks.misfit(
-                f"{self} takes images (H, W, C) or rows (L, C), but a sample comes in with shape {input_shape}",
-                "it needs axes to pool over beside the channels",
+                f"{self} takes images (H, W, C) or sequences (L, C), but a sample comes in with shape {input_shape}",
+                "it needs axes to pool over besides the channels",
             )
         return input_shape and (input_shape[-1],)
 
@@ -33,7 +33,7 @@ class GlobalAvgPoolLayer(GlobalPoolLayer):
         Y[n, c]           = mean over i, j of X[n, i, j, c]
         dE/dX[n, i, j, c] = dE/dY[n, c] / (H W)
 
-    X (N, H, W, C) or (N, L, C), Y (N, C).
+    X is (N, H, W, C) or (N, L, C), Y is (N, C).
 
     >>> import numpy as np
     >>> GlobalAvgPoolLayer()(np.arange(4.0).reshape(1, 2, 2, 1))
@@ -54,9 +54,9 @@ class GlobalMaxPoolLayer(GlobalPoolLayer):
     """The largest value of each channel over the image.
 
         Y[n, c] = max over i, j of X[n, i, j, c]
-        dE/dX: dE/dY[n, c] goes to the pixel that was the largest, to the first one of equals
+        dE/dX: dE/dY[n, c] goes to the largest pixel, to the first of them where several are equal
 
-    X (N, H, W, C) or (N, L, C), Y (N, C).
+    X is (N, H, W, C) or (N, L, C), Y is (N, C).
 
     >>> import numpy as np
     >>> GlobalMaxPoolLayer()(np.arange(4.0).reshape(1, 2, 2, 1))

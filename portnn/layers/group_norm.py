@@ -10,14 +10,15 @@ from portnn.settings import Fixed
 
 
 class GroupNormLayer(NormLayer):
-    """Cuts the channels into groups and normalizes each over the sample's image, alike in training and after.
+    """Divides the channels into groups and normalizes each group over the image, per sample, in training and predict.
 
         Z     = (X - mean) S,  S = 1 / sqrt(variance + epsilon)         Y = Z W + B
         dE/dX = S (dE/dZ - mean of dE/dZ - Z * mean of (dE/dZ * Z)),  dE/dZ = dE/dY W
         dE/dW = sum of dE/dY * Z        dE/dB = sum of dE/dY            over all axes but the last
 
-    Means and the (biased) variance are over one sample's pixels and the C / groups neighbouring channels of a group.
-    X and Y (N, ..., C); ``layer.weights`` W, ones at first, and ``layer.bias`` B, zeros, are (C,).
+    Means and the (biased) variance are over one sample's pixels and the C / groups neighbouring channels of a group;
+    ValueError if ``groups`` does not divide C. X and Y are (N, ..., C). ``layer.weights`` W and ``layer.bias`` B are
+    (C,), initially ones and zeros.
 
     Source: Y. Wu, K. He, "Group normalization", ECCV 2018.
 
@@ -35,7 +36,7 @@ class GroupNormLayer(NormLayer):
 
     def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array | None:
         D, Z, S = output_error, self.Z, self.S
-        self.learn(D, Z)
+        self.set_gradients(D, Z)
         if not need_input_error:
             return None
         dZ = self.grouped(D * self.parameters["weights"])
@@ -49,7 +50,7 @@ class GroupNormLayer(NormLayer):
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if input_shape == ():
-            raise checks.misfit(f"{self} takes samples with an axis of channels, but a sample is a single number")
+            raise checks.misfit(f"{self} takes samples with a channel axis, but a sample is a single number")
         shape = super().output_shape(input_shape)
         if shape and shape[-1] % self.groups:
             raise checks.misfit(

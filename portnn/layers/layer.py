@@ -15,7 +15,7 @@ from portnn.transfer import backend_of, bring, is_array
 
 
 class Parameter:
-    """``layer.weights`` reads and assigns ``layer.parameters["weights"]``: a copy, moved and cast."""
+    """``layer.weights`` reads and sets ``layer.parameters["weights"]``; what is assigned is copied, moved and cast."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -49,7 +49,7 @@ PAGE = ("forward", "backward")
 
 
 class OfNetwork:
-    """An attribute that a network gives its layers."""
+    """An attribute that a network sets on its layers."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -57,8 +57,8 @@ class OfNetwork:
     def __set__(self, layer: Any, value: Any) -> None:  # and no __get__, as above
         if layer._network_ref is not None and not layer.updates_itself and value != vars(layer).get(self.name):
             raise ValueError(
-                f"{self.name} of {layer} is its network's: make another network, Network(layers, {self.name}=...), of "
-                "copy.deepcopy(net.layers)"
+                f"{self.name} of {layer} is fixed by its network: create another network, "
+                f"Network(copy.deepcopy(net.layers), {self.name}=...)"
             )
         vars(layer)[self.name] = value
 
@@ -69,25 +69,25 @@ class Layer:
     An author writes ``forward(self, X)``, which returns Y, and ``backward(self, output_error)``, which sets
     ``gradients`` and returns dE/dX; in ``backward`` ``self.input`` is X and ``self.output`` is Y. A ``forward`` that
     differs in training, or keeps more than these two, takes the keyword ``training``, and writes to ``self`` only if
-    that is true; a ``backward`` that can save work takes the keyword ``need_input_error``.
+    that is true; a ``backward`` that can skip dE/dX takes the keyword ``need_input_error``.
 
-    Everybody else goes through the doors: ``layer(X)``, ``layer.forward_propagation(X)`` in training, and
+    All callers use the doors: ``layer(X)`` to predict, ``layer.forward_propagation(X)`` in training, and
     ``layer.backward_propagation(output_error)``. They convert, check, and call what the author wrote. A layer may also
-    override these two, as in the article: then it sees one sample at a time and updates its own weights.
+    override the last two, as in the article: then it sees one sample at a time and updates its own weights.
 
-    ``parameters``, ``gradients`` and ``buffers`` are dicts of arrays; new values of buffers are left in
-    ``new_buffers``. ``layers`` are the children of a composite layer. ``xp`` is the array namespace to write with,
-    ``ops`` the routines it has no word for, ``step`` the number of updates made so far, ``path`` the layer's place in
-    the network, such as ``"2"`` or ``"2.0"``. ``trainable = False`` freezes the layer and all layers in it from the
-    next ``fit`` on.
+    ``parameters``, ``gradients`` and ``buffers`` are dicts of arrays; ``forward`` puts new values of buffers into
+    ``new_buffers``. ``layers`` are the children of a composite layer. ``xp`` is the array namespace to use, ``ops`` the
+    routines that the array API standard does not have, ``step`` the number of updates made so far, ``path`` the layer's
+    place in the network, such as ``"2"`` or ``"2.0"``. ``trainable = False`` freezes the layer and all layers in it
+    from the next ``fit`` on.
     """
 
-    last_axis_only = False  # True: acts on the last axis, whatever axes stand before it
-    updates_itself = False  # True: overrides the doors, and so makes its own steps
+    last_axis_only = False  # True: acts on the last axis, whatever axes precede it
+    updates_itself = False  # True: overrides the doors, and so updates its own parameters
     batched = False  # True: a layer that overrides the doors takes whole batches
-    complete = True  # False: parameters are still to be made, at the first data
-    _for_backward: tuple[str, ...] = ("input", "output")  # what only goes from forward to backward
-    _own = True  # False: written by a user, whose answers are checked
+    complete = True  # False: parameters are yet to be built, on the first batch
+    _for_backward: tuple[str, ...] = ("input", "output")  # attributes that forward keeps for backward only
+    _own = True  # False: written by a user; its results are checked
     _trains = _spares = False  # whether ``forward`` takes ``training``, and ``backward`` ``need_input_error``
     trainable = Trainable()
     dtype: Any = OfNetwork()
@@ -128,7 +128,7 @@ class Layer:
     buffers: dict[str, Any]  # arrays; numbers, until the layer is built
     new_buffers: dict[str, Array]
     shapes: dict[str, tuple[int, ...]]
-    initializer: str  # the name of what draws the weights
+    initializer: str  # the name of the initializer of the weights
     drawn: dict[str, tuple[int, str]]  # seed and path that parameters were drawn for
     layers: list[Any]
     input: Any  # X; None before a pass in training
@@ -142,8 +142,8 @@ class Layer:
     _is_frozen: bool  # not trainable, or in a layer that is not, since the last fit began
     _learning_rate: float | None  # for a layer that updates itself, within fit
     _network_ref: Any  # a weak reference to the network that the layer is part of
-    _slots_by_kind: dict[str, dict[str, Array]]  # what the optimizer remembers: kind -> parameter's name -> array
-    _update_counts: dict[str, tuple[int, int | None]]  # a parameter's updates, up to which of the network's steps
+    _slots_by_kind: dict[str, dict[str, Array]]  # the optimizer's state: kind -> parameter's name -> array
+    _update_counts: dict[str, tuple[int, int | None]]  # a parameter's updates, and the step from which each adds one
 
     def __init__(self) -> None:
         pass
@@ -151,7 +151,7 @@ class Layer:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._own = is_ours(cls)
-        # Of the doors and the page what is defined nearest to the class counts; with both equally near, the page.
+        # Of doors and page, the one defined nearest to the class counts; in one class that defines both, the page.
         cls.updates_itself = _steps_up(cls, DOORS) < _steps_up(cls, PAGE)
         if not cls.updates_itself:
             for name in DOORS:  # one may be inherited from a layer that overrides them
@@ -166,13 +166,13 @@ class Layer:
         raise TypeError(f"{type(self).__name__} defines no forward")
 
     def backward(self, output_error: Array) -> Array | None:
-        """Sets ``gradients`` for dE/dY, the derivatives of each parameter; returns dE/dX."""
+        """Sets ``gradients``, dE/dW for each parameter W, from dE/dY; returns dE/dX."""
         raise TypeError(f"{type(self).__name__} defines no backward")
 
-    # -- the doors: what everybody calls -----------------------------------------------------------------------
+    # -- the doors: what all callers use -----------------------------------------------------------------------
 
     def __call__(self, X: Array) -> Array:
-        """Returns Y for a batch X (N, ...), as in use: nothing is kept, nothing is written to the layer."""
+        """Returns Y for a batch X (N, ...), to predict: nothing is written to the layer."""
         X = self.accept(X)
         layer = article.adapted([self])[0]
         with self._alone():
@@ -180,7 +180,7 @@ class Layer:
             return layer.compute(X, False)
 
     def forward_propagation(self, input: Array) -> Array:
-        """Returns Y for a batch X (N, ...), as in training: ``layer.input`` and ``layer.output`` are kept."""
+        """Returns Y for a batch X (N, ...), in training: keeps ``layer.input`` and ``layer.output`` for backward."""
         X = self.accept(input)
         self._refuse_beside_fit("training a layer")
         if self._network_ref is None:
@@ -192,10 +192,10 @@ class Layer:
     def backward_propagation(
         self, output_error: Array, learning_rate: float | None = None, *, need_input_error: bool = True
     ) -> Array | None:
-        """Sets ``gradients`` for dE/dY, and returns dE/dX (None if not needed).
+        """Sets ``gradients`` from dE/dY, and returns dE/dX (None if not needed).
 
-        With a learning rate it also makes one step of gradient descent with this layer's parameters, and takes the new
-        buffers; without one it changes neither.
+        With a learning rate it also makes one step of gradient descent on this layer's parameters, and takes the new
+        buffers; without one it changes neither. RuntimeError if no ``forward_propagation`` came before it.
         """
         D = self.accept_error(output_error)
         self._refuse_beside_fit("training a layer")
@@ -207,7 +207,7 @@ class Layer:
         return input_error
 
     def compute(self, X: Array, training: bool) -> Array:
-        """``forward`` for an array of the layer's backend, dtype and order that fits: behind the first two doors."""
+        """``forward`` for an array of the layer's backend, dtype and order; the first two doors call it."""
         if not self.complete:
             self.fit_to(X)
         given = X if self._own else self.xp.asarray(X, copy=True)  # a user's layer may write into it
@@ -219,7 +219,7 @@ class Layer:
         return Y
 
     def compute_backward(self, output_error: Array, need_input_error: bool) -> Array | None:
-        """``backward`` for an array as ``self.output``: the inner side of the last door."""
+        """``backward`` for an array of the dtype and shape of ``self.output``; the last door calls it."""
         if not self._own:
             output_error = self.xp.asarray(output_error, copy=True)
         if self._spares:
@@ -237,13 +237,13 @@ class Layer:
     def _refuse_beside_fit(
         self, what: str, instead: str = "do it when fit has ended", within_step: bool = False
     ) -> None:
-        """RuntimeError while another thread trains the layer's network, or where its step under way would undo it."""
+        """RuntimeError while another thread trains the layer's network, or where the current step would undo it."""
         network = None if self._network_ref is None else self._network_ref()
         if network is not None:
             network.refuse_beside_fit(what, instead, within_step=within_step)
 
     def _alone(self) -> AbstractContextManager[Any]:
-        """What a network enters once for all its layers, its backend's scope, a layer enters for itself."""
+        """The backend's scope, for a layer called on its own; a network enters it once for all its layers."""
         return self.backend.scope() if self.backend is not None and self._network_ref is None else nullcontext()
 
     def fit_to(self, X: Array) -> None:
@@ -255,7 +255,7 @@ class Layer:
         self.output_shape(sample)
 
     def _descend(self, lr: float) -> None:
-        leaves: list[tuple[dict[str, Any], str, Any]] = []  # all of them are replaced at once, or none
+        leaves: list[tuple[dict[str, Any], str, Any]] = []  # either all of them are replaced, or none
         for layer in self.walk():
             for name, gradient in layer.gradients.items():
                 leaves.append((layer.parameters, name, in_order(layer.parameters[name] - lr * gradient)))
@@ -266,13 +266,13 @@ class Layer:
     # -- shapes and building -----------------------------------------------------------------------------------
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        """The shape of one sample of Y for one sample of X; None where unknown. ValueError where X does not fit."""
+        """The shape of one sample of Y for that of X; None where unknown. ValueError if X does not fit."""
         return None
 
     def build(self, input_shape: tuple[int, ...] | None, backend: Backend, dtype: str, seed: int, path: str) -> None:
-        """Makes the layer ready on a backend: parameters set so far are moved and cast, missing ones drawn.
+        """Prepares the layer on a backend: parameters set so far are moved and cast, missing ones drawn.
 
-        Called by ``Network.add``. A layer that overrides it sets its parameters, then calls ``super().build(...)``,
+        ``Network.add`` calls it. A layer that overrides it sets its parameters, then calls ``super().build(...)``,
         which also builds the children, under the paths ``path.0``, ``path.1``, ... (``path.1.0`` in a list of layers).
         """
         vars(self).update(dtype=dtype, seed=seed)
@@ -285,13 +285,13 @@ class Layer:
             layer.build(shape, backend, dtype, seed, layer.path)
 
     def _place(self, path: str) -> None:
-        """Takes a place in a network, with all layers below: what is drawn from now on, masks say, is drawn for it."""
+        """Gives this layer and all below their paths in a network; masks, for example, are drawn for a path."""
         self.path = path
         for i, j, layer in self._children():
             layer._place(".".join(str(part) for part in (path, i, j) if part not in ("", None)))
 
     def _children(self) -> Iterator[tuple[int, int | None, Any]]:
-        """The layers right below, each with its place in ``layers`` and, of a list of layers, its place in that."""
+        """The direct children, each with its index in ``layers`` and, in a list of layers, its index in that."""
         for i, child in enumerate(self.layers):
             if isinstance(child, (list, tuple)):
                 yield from ((i, j, layer) for j, layer in enumerate(child))
@@ -299,27 +299,27 @@ class Layer:
                 yield i, None, child
 
     def shapes_inside(self, input_shape: tuple[int, ...] | None) -> list[Any]:
-        """For each child the shape of one sample that comes in, for a list of layers a list of them; None: unknown."""
+        """The input shape, of one sample, of each child; for a list of layers a list of shapes; None where unknown."""
         return [None] * len(self.layers)
 
     def smallest_batch(self, input_shape: tuple[int, ...] | None) -> int:
-        """The fewest samples the layer can be trained with at a time."""
+        """The smallest batch size that the layer can be trained with."""
         return 1
 
     def parameter_shapes(self, input_shape: tuple[int, ...] | None) -> dict[str, tuple[int, ...]]:
-        """The shape of each parameter; of one that waits for its first data, as soon as ``input_shape`` tells it."""
+        """The shape of each parameter; of one built on the first batch, where ``input_shape`` tells it."""
         return {name: tuple(array.shape) for name, array in self.parameters.items()}
 
     def multiply_adds(self, input_shape: tuple[int, ...] | None) -> int:
-        """Multiplications with a parameter, each with its addition, that ``forward`` makes for one sample."""
+        """The number of multiply-adds with parameters that ``forward`` makes for one sample."""
         return 0
 
     def move(self, backend: Backend) -> None:
-        """Puts parameters and buffers on ``backend`` and calculates there from now on; an error moves nothing."""
+        """Moves parameters and buffers to ``backend`` and computes there from now on; an error moves nothing."""
         move([self], backend)
 
     def _moved(self, backend: Backend) -> Iterator[tuple[dict[str, Any], str, Array]]:
-        """All that is to be moved, as it is to be on ``backend``: where it lives, its name, the new array."""
+        """All arrays to be moved: the dict that holds one, its name, and its copy on ``backend``."""
         if self.updates_itself:
             yield from article.moved_attributes(self, backend)
         for arrays in (self.parameters, self.buffers, *self._slots_by_kind.values()):
@@ -329,12 +329,12 @@ class Layer:
                 yield arrays, name, bring(array, backend, self.dtype, f"{self.label(name)}", copy=True)
 
     def _bind(self, backend: Backend) -> None:
-        """Looks up what the layer calculates with on ``backend``, where its arrays lie already."""
+        """Looks up the functions of ``backend`` that the layer uses; its arrays are there already."""
         self.backend, self.xp, self.device_dtype = backend, backend.xp, device_dtype(backend, self.dtype)
         self.ops = ops.bind(backend, self.kernels if isinstance(self.kernels, str) else "auto")
 
     def accept(self, X: Array) -> Array:
-        """Returns X as an array of the layer's backend and dtype; a layer that stands alone is built to suit X."""
+        """Returns X as an array of the layer's backend and dtype; a layer without a network is built to suit X."""
         if self.device_dtype is not None and getattr(X, "dtype", "none") == self.device_dtype and X.shape:
             return in_order(X)
         if self.backend is None:
@@ -347,7 +347,7 @@ class Layer:
         assert self.backend is not None
         X = self.xp.astype(bring(X, self.backend, self.dtype, "X"), self.device_dtype, copy=False)
         if X.ndim == 0:
-            raise ValueError(f"{self} takes an array with one axis at least, got the single number {X}")
+            raise ValueError(f"{self} takes an array with at least one axis, got the single number {X}")
         return in_order(X)
 
     # -- parameters --------------------------------------------------------------------------------------------
@@ -355,7 +355,7 @@ class Layer:
     def assign(self, name: str, value: Any) -> None:
         """Sets a parameter: ``value`` must have its shape; host data is moved and cast, and always copied, in C order.
 
-        RuntimeError while another thread trains the network: its step would overwrite the values unseen.
+        RuntimeError while another thread trains the network: its step would overwrite the values unnoticed.
         """
         self._refuse_beside_fit(f"assigning {self.path}.{name}", within_step=not self.updates_itself)
         shape = (
@@ -364,7 +364,7 @@ class Layer:
             else tuple(bring(value, get_backend("cpu"), None, name).shape)
         )
         if self.shapes and name not in self.shapes:
-            raise ValueError(f"{self} has no {name}, it has {', '.join(self.shapes)}: make it without {name}=False")
+            raise ValueError(f"{self} has no {name}, it has {', '.join(self.shapes)}: create it without {name}=False")
         expected = self.shapes.get(name, shape)
         if shape != expected:
             raise ValueError(f"{self.label(name)} has shape {expected}, got an array of shape {shape}")
@@ -379,7 +379,7 @@ class Layer:
     def draw_missing(self, fans: tuple[int, int], seed: int, path: str) -> None:
         """Draws ``weights`` by ``self.initializer`` and sets every other parameter to zero.
 
-        What was assigned, or trained, is kept; what was only drawn, for another seed or path, is drawn again.
+        Values that were assigned or trained are kept; those only drawn, for another seed or path, are drawn again.
         """
         for name, shape in self.shapes.items():
             rule, place = self.initializer if name == "weights" else "zeros", (seed, f"{path}.{name}" if path else name)
@@ -389,13 +389,13 @@ class Layer:
             self.drawn[name] = place
 
     def _changed(self, name: str, rule: str, fans: tuple[int, int]) -> bool:
-        """Whether a parameter that was drawn has other values by now: assigned, trained, or written into."""
+        """Whether a parameter that was drawn has other values now: assigned, trained, or written into."""
         now = self.parameters[name] if self.backend is None else self.backend.to_numpy(self.parameters[name])
         drawn = initializers.draw(rule, self.shapes[name], fans, *self.drawn[name])
         return bool((drawn.astype(now.dtype) != now).any())
 
     def why_no_parameter(self, name: str) -> str:
-        """The error for a parameter that is not there."""
+        """The error message for a parameter that does not exist."""
         if self.backend is None:
             return (
                 f"{self.label(name)} does not exist yet: initial values are drawn when the layer is added to a network "
@@ -406,7 +406,7 @@ class Layer:
     def accept_error(self, output_error: Array) -> Array:
         """Returns dE/dY as an array of the layer's backend and dtype; it must have the shape of Y.
 
-        RuntimeError if there was no forward in training before it.
+        RuntimeError if no ``forward_propagation`` came before it.
         """
         Y = self.output
         if type(output_error) is type(Y) and output_error.dtype == Y.dtype and output_error.shape == Y.shape:
@@ -423,7 +423,7 @@ class Layer:
         return in_order(D)
 
     def _check_leaves(self) -> None:
-        """Refuses parameters and buffers that no step could have made: loops that are compiled trust their shapes."""
+        """Raises for parameters and buffers of a wrong type or shape, which compiled loops trust."""
         if self.updates_itself or self.backend is None:
             return
         for kind, home, shapes in (("parameters", self.parameters, self.shapes), ("buffers", self.buffers, {})):
@@ -432,7 +432,7 @@ class Layer:
                 if getattr(array, "dtype", None) != self.device_dtype or not self.backend.owns(array):
                     given = f"{type(array).__name__} of dtype {getattr(array, 'dtype', '?')}"
                     raise TypeError(
-                        f"{self.label(name)} is a {given}, but the layer calculates with {self.dtype} arrays of "
+                        f"{self.label(name)} is a {given}, but the layer computes with {self.dtype} arrays of "
                         f"backend {self.backend.name!r}: it was put into layer.{kind}; "
                         f"{self._how_to_assign(kind, name)}"
                     )
@@ -449,29 +449,29 @@ class Layer:
         return f"call layer.assign({name!r}, array), which checks and casts it" if kind == "parameters" else "cast it"
 
     def label(self, name: str) -> str:
-        """What errors call a parameter: ``FCLayer(2, 3).weights``."""
+        """A parameter's name in error messages: ``FCLayer(2, 3).weights``."""
         return f"{self}.{name}"
 
-    # -- what a network keeps of a layer's training ------------------------------------------------------------------
+    # -- the state of a layer's training ---------------------------------------------------------------------------
 
     def _freeze(self, above: bool = False) -> None:
-        """Lets ``trainable`` take effect, here and below; ``above``: a layer that holds this one is frozen."""
+        """Makes ``trainable`` take effect, here and below; ``above``: a layer that contains this one is frozen."""
         self._is_frozen = above or not self.trainable
         for _, _, layer in self._children():
             layer._freeze(self._is_frozen)
 
     def _updates(self, name: str, step: int) -> int:
-        """How many updates a parameter has had when the network has made ``step``."""
+        """The number of updates that a parameter has had when the network has made ``step``."""
         count, since = self._update_counts.get(name, (0, step))
         return count if since is None else count + step - since
 
     def _count_updates(self, step: int, learns: bool) -> None:
-        """From ``step`` on each of the network's steps counts as an update of this layer's parameters, or none."""
+        """From ``step`` on, each step of the network counts as an update of this layer's parameters, if it learns."""
         for name in self.parameters:
             self._update_counts[name] = (self._updates(name, step), step if learns else None)
 
     def _assign_slot(self, kind: str, name: str, value: Any) -> None:
-        """Sets what the optimizer remembers of a parameter: an array of the same shape, copied."""
+        """Sets a slot of the optimizer for a parameter: an array of the same shape, copied."""
         self._refuse_beside_fit(f"setting {kind} of {self.path}.{name}", within_step=True)
         assert self.backend is not None
         old = self._slots_by_kind[kind][name]
@@ -492,7 +492,7 @@ class Layer:
     # -- copying and showing -------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but what belongs to a backend, or to the pass that was made last: a batch is none of a layer's state."""
+        """All state except what belongs to a backend or to the last pass, such as its batch."""
         self._refuse_beside_fit("copying a layer", "copy the whole network, copy.deepcopy(network)")
         state = {name: value for name, value in self.__dict__.items() if name not in ("xp", "ops", "device_dtype")}
         passing: dict[str, Any] = dict.fromkeys(name for name in self._for_backward if name in state)
@@ -523,7 +523,7 @@ def _defines(cls: type, name: str) -> bool:
 
 
 def move(layers: Sequence[Layer], backend: Backend) -> None:
-    """Moves layers, those below them not, to a backend: all of them or, if there is an error, none."""
+    """Moves layers, without their children, to a backend: all of them or, if there is an error, none."""
     for layer in layers:
         layer._refuse_beside_fit("moving a layer")
     leaves = [leaf for layer in layers for leaf in layer._moved(backend)]
@@ -531,5 +531,5 @@ def move(layers: Sequence[Layer], backend: Backend) -> None:
     for layer in layers:
         layer.gradients, layer.new_buffers = {}, {}
         if not layer.updates_itself:
-            layer.input = layer.output = None  # what was kept lies where the layer was
+            layer.input = layer.output = None  # what was kept is on the old backend
         layer._bind(backend)

@@ -5,14 +5,14 @@ from portnn.layers.normalization import NormLayer
 
 
 class LayerNormLayer(NormLayer):
-    """Normalizes each sample over its last axis, alike in training and after.
+    """Normalizes each sample over its last axis, in training and in predict.
 
         Z     = (X - mean) S,  S = 1 / sqrt(variance + epsilon)         Y = Z W + B
         dE/dX = S (dE/dZ - mean of dE/dZ - Z * mean of (dE/dZ * Z)),  dE/dZ = dE/dY W
         dE/dW = sum of dE/dY * Z        dE/dB = sum of dE/dY            over all axes but the last
 
-    Means and the (biased) variance are over the last axis, C. X and Y (N, ..., C); ``layer.weights`` W, ones at first,
-    and ``layer.bias`` B, zeros, are (C,).
+    Means and the (biased) variance are over the last axis, C. X and Y are (N, ..., C). ``layer.weights`` W and
+    ``layer.bias`` B are (C,), initially ones and zeros.
 
     Source: J. L. Ba et al., "Layer normalization", 2016.
 
@@ -29,7 +29,7 @@ class LayerNormLayer(NormLayer):
 
     def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array | None:
         D, Z, S = output_error, self.Z, self.S
-        self.learn(D, Z)
+        self.set_gradients(D, Z)
         if need_input_error:
             return self.ops.normalize_backward(D * self.parameters["weights"], Z, S, (D.ndim - 1,))
         return None

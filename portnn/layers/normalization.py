@@ -1,4 +1,4 @@
-"""What the layers that normalize share."""
+"""What the normalization layers share."""
 
 from typing import Any
 
@@ -18,14 +18,14 @@ def _positive(what: str, value: Any) -> float:
 
 
 class NormLayer(Layer):
-    """Makes mean 0 and variance 1 over some axes, then scales and shifts each channel C by learned numbers.
+    """Normalizes to mean 0 and variance 1 over some axes, then scales and shifts each channel by learned values.
 
         Z     = (X - mean) S,  S = 1 / sqrt(variance + epsilon)         Y = Z W + B
         dE/dX = S (dE/dZ - mean of dE/dZ - Z * mean of (dE/dZ * Z)),  dE/dZ = dE/dY W
         dE/dW = sum of dE/dY * Z        dE/dB = sum of dE/dY            over all axes but the last
 
-    Means and the (biased) variance are over the layer's own axes. ``layer.weights`` W, ones at first, and
-    ``layer.bias`` B, zeros, are (C,). Where nobody knows C yet, they are made at the first data.
+    Means and the (biased) variance are over the axes that each layer names. ``layer.weights`` W and ``layer.bias`` B
+    are (C,), initially ones and zeros. Where the layers before do not tell C, they are built on the first batch.
     """
 
     last_axis_only = True
@@ -63,7 +63,7 @@ class NormLayer(Layer):
             raise checks.misfit(
                 f"{self} takes {channels[0] if channels else 1} channels, but a sample comes in with shape "
                 f"{input_shape}",
-                "make another layer for another number of channels",
+                "create another layer for another number of channels",
             )
         return input_shape
 
@@ -76,12 +76,12 @@ class NormLayer(Layer):
         if self.backend is None or self.complete:
             return super().why_no_parameter(name)
         return (
-            f"{self.label(name)} does not exist yet: nobody knows the number of channels before the first data. Call "
-            "fit or predict first, or put a layer in front that knows its shapes, such as ConvLayer"
+            f"{self.label(name)} does not exist yet: it is built on the first batch, which tells the number of "
+            "channels. Call fit or predict first, or put a layer in front that states its shapes, such as ConvLayer"
         )
 
-    def learn(self, D: Array, Z: Array) -> None:
-        """Sets dE/dW and dE/dB."""
+    def set_gradients(self, D: Array, Z: Array) -> None:
+        """Sets dE/dW and dE/dB from dE/dY and Z."""
         axes = tuple(range(D.ndim - 1))
         self.gradients["weights"] = self.ops.total(D * Z, axes)
         self.gradients["bias"] = self.ops.total(D, axes)

@@ -13,14 +13,15 @@ MERGES = ("concat", "add")
 
 
 class ParallelLayer(Layer):
-    """Sends what comes in through several branches and joins what comes out: side by side, or in sum.
+    """Passes X through several branches and merges their outputs: concatenated, or added.
 
         "concat":  Y = [F1(X), F2(X), ...] along the last axis        dE/dFk(X): its part of dE/dY
         "add":     Y = F1(X) + F2(X) + ...                            dE/dFk(X) = dE/dY
         dE/dX    = sum over k of (dE/dX of Fk for dE/dFk(X))
 
-    ``branches``: each a layer, or a list of layers one after the other; an empty list passes X on as it is. X (N, ...);
-    the outputs must agree in shape, in all axes but the last for "concat".
+    Each of ``branches`` is a layer, or a list of layers run in order; an empty list is the identity. ``merge`` is
+    ``"concat"`` or ``"add"``. X is (N, ...). The outputs must have equal shapes, for "concat" in all axes but the last;
+    ValueError if they do not.
 
     >>> import numpy as np
     >>> from portnn import ScaleLayer
@@ -51,7 +52,7 @@ class ParallelLayer(Layer):
         if not isinstance(merge, str) or merge not in MERGES:
             raise ValueError(f"merge must be 'concat' or 'add', got {merge!r:.60}{names.meant('merge', merge, MERGES)}")
         if not branches:
-            raise ValueError("ParallelLayer needs one branch at least: ParallelLayer(FCLayer(4, 2), [])")
+            raise ValueError("ParallelLayer needs at least one branch: ParallelLayer(FCLayer(4, 2), [])")
         for branch in branches:
             if isinstance(branch, (list, tuple)):
                 checks.branch("a branch of ParallelLayer", branch)
@@ -66,15 +67,15 @@ class ParallelLayer(Layer):
 
     def output_shape(self, input_shape: Shape | None) -> Shape | None:
         if not self.layers:
-            raise ValueError("ParallelLayer needs one branch at least, and has lost its last one")
+            raise ValueError("ParallelLayer needs at least one branch, but its list of layers is empty")
         outputs = [self._shapes(k, input_shape)[-1] for k in range(len(self.layers))]
         known = [output for output in outputs if output is not None]
         kept = -1 if self.merge == "concat" else None
         for output in known[1:]:
             if output[:kept] != known[0][:kept]:
                 raise checks.misfit(
-                    f"the branches of ParallelLayer make {' and '.join(map(str, outputs))} of a sample of shape "
-                    f"{input_shape}",
+                    f"the branches of ParallelLayer turn a sample of shape {input_shape} into "
+                    f"{' and '.join(map(str, outputs))}",
                     f"for merge={self.merge!r} they must agree in "
                     + ("all axes but the last" if self.merge == "concat" else "shape"),
                 )
@@ -96,11 +97,11 @@ class ParallelLayer(Layer):
         return max(smallest_batch([branch], [input_shape])[0] for branch in self.layers)
 
     def check_outputs(self, outputs: list[Array]) -> None:
-        """The outputs of a user's layers may have shapes that nobody knew before."""
+        """Checks the outputs' shapes: those of a user's layers may not be known before they run."""
         kept = -1 if self.merge == "concat" else None
         if any(output.shape[:kept] != outputs[0].shape[:kept] for output in outputs):
             found = " and ".join(str(tuple(output.shape)) for output in outputs)
-            raise ValueError(f"the branches of ParallelLayer made {found}: merge={self.merge!r} cannot join them")
+            raise ValueError(f"the branches of ParallelLayer returned {found}: merge={self.merge!r} cannot join them")
 
     def __repr__(self) -> str:
         extras = "" if self.merge == "concat" else f", merge={self.merge!r}"

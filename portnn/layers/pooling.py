@@ -1,4 +1,4 @@
-"""Pooling over windows: the largest value, and the mean."""
+"""Pooling over windows: maximum and mean."""
 
 from functools import lru_cache
 from typing import Any
@@ -11,7 +11,7 @@ from portnn.settings import Fixed
 
 
 class PoolLayer(Layer):
-    """What both kinds of pooling share: where the windows lie, worked out for the first image of each size."""
+    """What both kinds of pooling share: where the windows lie, computed once per image size."""
 
     window: Any = Fixed()
     stride: Any = Fixed()
@@ -20,7 +20,7 @@ class PoolLayer(Layer):
     def __init__(self, window: Any, *, stride: Any = None, padding: Any = "valid"):
         values = window if isinstance(window, (tuple, list)) else (window,)
         if len(values) == 0:
-            raise ValueError("window must be a number, or one for each axis of the image, got an empty one")
+            raise ValueError("window must be a number, or one per axis of the image, got an empty one")
         sizes = tuple(checks.size("window", value) for value in values)
         self.window = sizes if isinstance(window, (tuple, list)) else sizes[0]
         self.stride = self.window if stride is None else stride
@@ -42,12 +42,12 @@ class PoolLayer(Layer):
         if len(self.window) != axes:
             raise ValueError(
                 f"{self} has a window of {len(self.window)} axes, but the image has {axes}: give a number, or one "
-                "an axis"
+                "per axis"
             )
         return self.window
 
     def check_padding(self, sizes: tuple[int, ...]) -> None:
-        """Every window must hold a pixel of the image: there is no largest of none, and no mean."""
+        """Refuses padding that would leave a window without a pixel of the image: it has no maximum and no mean."""
         axes = max(len(v) if isinstance(v, (tuple, list)) else 1 for v in (sizes, self.stride, self.padding))
         sizes = sizes if isinstance(self.window, tuple) else sizes * axes
         pads = pads_of(self.padding, sizes, sizes, per_axis("stride", self.stride, len(sizes)))
@@ -62,7 +62,7 @@ class PoolLayer(Layer):
             return None
         if len(input_shape) < 2:
             raise checks.misfit(
-                f"{self} takes images (H, W, C) or rows (L, C), but a sample comes in with shape {input_shape}",
+                f"{self} takes images (H, W, C) or sequences (L, C), but a sample comes in with shape {input_shape}",
                 "put a ReshapeLayer in front of it",
             )
         try:
@@ -87,11 +87,12 @@ class MaxPoolLayer(PoolLayer):
     """The largest value in each window of the image.
 
         Y[n, i, j, c] = max over u, v of X[n, s i + u, s j + v, c]
-        dE/dX: dE/dY[n, i, j, c] goes to the pixel that was the largest, to the first one of equals
+        dE/dX: dE/dY[n, i, j, c] goes to the largest pixel, to the first of them where several are equal
 
     NaN counts as the largest: Y is NaN, and the error goes to the first NaN of the window, never to the padding.
-    ``window``: a number of pixels, or one an axis; ``stride`` s likewise, by default the window, so that windows lie
-    side by side; ``padding`` as in ConvLayer, with minus infinity. X (N, H, W, C) or (N, L, C), Y (N, H', W', C).
+    ``window`` is a number of pixels, or one per axis; so is ``stride`` s, by default the window, so that windows do
+    not overlap; ``padding`` is as in ConvLayer, with minus infinity. X is (N, H, W, C) or (N, L, C), Y is
+    (N, H', W', C). Raises ValueError where the padding is as wide as the window.
 
     >>> import numpy as np
     >>> MaxPoolLayer(2)(np.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0]
@@ -110,10 +111,10 @@ class AvgPoolLayer(PoolLayer):
     """The mean of each window of the image.
 
         Y[n, i, j, c] = mean over u, v of X[n, s i + u, s j + v, c]
-        dE/dX: dE/dY[n, i, j, c] goes to the window's pixels in equal shares
+        dE/dX: dE/dY[n, i, j, c] is divided equally among the window's pixels
 
-    Arguments and shapes are those of MaxPoolLayer. Padding is not counted: a window at the edge is the mean of the
-    pixels it really covers.
+    Arguments, shapes and errors are those of MaxPoolLayer. Padding is not counted: a window at the edge is the mean of
+    the pixels it really covers.
 
     >>> import numpy as np
     >>> AvgPoolLayer(2)(np.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0]

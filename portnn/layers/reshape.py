@@ -14,7 +14,8 @@ class ReshapeLayer(Layer):
 
         Y     = X in the new shape        dE/dX: dE/dY in the shape of X
 
-    ``shape``: that of one sample of Y, such as (28, 28, 1). X (N, ...), Y (N, *shape), with as many numbers a sample.
+    ``shape`` is that of one sample of Y, such as (28, 28, 1). X is (N, ...), Y is (N, *shape), with as many values per
+    sample; ValueError if the counts differ.
 
     >>> import numpy as np
     >>> ReshapeLayer((2, 3, 1))(np.zeros((5, 6))).shape
@@ -32,13 +33,13 @@ class ReshapeLayer(Layer):
     def __init__(self, shape: tuple[int, ...]):
         self.shape = checks.shape("shape", shape)
         if not self.shape:
-            raise ValueError("shape must have one axis at least, such as (28, 28, 1), got ()")
+            raise ValueError("shape must have at least one axis, such as (28, 28, 1), got ()")
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...]:
         if input_shape is not None and prod(input_shape) != prod(self.shape):
             raise checks.misfit(
-                f"{self} makes samples of {prod(self.shape)} numbers, but a sample comes in with shape {input_shape}, "
-                f"{prod(input_shape)} numbers",
+                f"{self} makes samples of {prod(self.shape)} values, but a sample comes in with shape {input_shape}, "
+                f"{prod(input_shape)} values",
                 "choose a shape with as many",
             )
         return self.shape

@@ -7,13 +7,13 @@ from portnn.layers.sequential import SequentialLayer
 
 
 class ResidualLayer(SequentialLayer):
-    """Adds what comes in to what its layers make of it.
+    """Adds its input to the output of its layers.
 
-        Y     = X + F(X),  F: the layers one after the other
+        Y     = X + F(X),  F: the layers in order
         dE/dX = dE/dY + (dE/dX of F for dE/dY)
 
-    ``layers``: layers whose last output has the shape of X. X and Y have the same shape. For a shortcut that changes
-    the shape, give it layers of its own: ``ParallelLayer([...], ConvLayer(...), merge="add")``.
+    The output of ``layers`` must have the shape of X, which is also the shape of Y; ValueError if it does not. For a
+    shortcut that changes the shape, give it layers of its own: ``ParallelLayer([...], ConvLayer(...), merge="add")``.
 
     Source: K. He et al., "Deep residual learning for image recognition", CVPR 2016.
 
@@ -34,20 +34,20 @@ class ResidualLayer(SequentialLayer):
     def __init__(self, *layers: Layer):
         super().__init__(*layers)
         if not self.layers:
-            raise ValueError("ResidualLayer needs one layer at least: ResidualLayer(FCLayer(10, 10))")
+            raise ValueError("ResidualLayer needs at least one layer: ResidualLayer(FCLayer(10, 10))")
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
         output = super().output_shape(input_shape)
         if None not in (input_shape, output) and output != input_shape:
             raise checks.misfit(
                 f"ResidualLayer adds its input to its layers' output, but a sample comes in with shape {input_shape} "
-                f"and they make it {output}",
+                f"and goes out with shape {output}",
                 "change the last of them, or use ParallelLayer([...], shortcut, merge='add')",
             )
         return output or input_shape
 
     def like(self, X: Array, F: Array) -> Array:
-        """F(X), if it has the shape of X: a user's layer may not have told it before."""
+        """F(X), if it has the shape of X: that of a user's layer may not be known before it runs."""
         if F.shape != X.shape:
             raise ValueError(f"ResidualLayer adds shapes {tuple(X.shape)} and {tuple(F.shape)}: they must be equal")
         return F

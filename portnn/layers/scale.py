@@ -9,12 +9,12 @@ from portnn.settings import Setting
 
 
 class ScaleLayer(Layer):
-    """Multiplies by a number and adds one: bytes in 0..255 become 0..1 with ``ScaleLayer(1 / 255)``.
+    """Multiplies by a constant and adds another: ``ScaleLayer(1 / 255)`` maps bytes 0..255 to 0..1.
 
         Y     = factor X + offset
         dE/dX = factor dE/dY
 
-    Both numbers are fixed, not learned. X and Y have the same shape, whichever it is.
+    Both constants are fixed, not learned. X and Y have the same shape, which may be any.
 
     >>> import numpy as np
     >>> ScaleLayer(2.0, offset=-1.0)(np.array([[0.0, 0.5, 1.0]]))

@@ -1,4 +1,4 @@
-"""The sequential layer: a chain is a layer. How a chain runs, and what shapes go through it, stands here once."""
+"""The sequential layer: layers run in order, forward and backward, and the shapes between them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,12 +9,12 @@ from portnn.layers.layer import Layer
 
 
 class SequentialLayer(Layer):
-    """Layers one after the other; with none it hands on what comes in.
+    """Runs layers in order; without any it is the identity.
 
         Y     = Fn(... F2(F1(X)))
-        dE/dX = what comes out of the first layer, when dE/dY goes into the last and each hands on its own dE/dX
+        dE/dX = dE/dX of the first layer, where each layer's dE/dX is dE/dY of the one before it
 
-    ``layers``: any layers. X and Y are those of the first and the last.
+    ``layers`` may be any. X has the shape that the first takes, Y the one that the last returns.
 
     >>> import numpy as np
     >>> from portnn import ScaleLayer
@@ -57,8 +57,8 @@ class SequentialLayer(Layer):
 def run(layers: Sequence[Any], X: Array, training: bool, at: list[Any] | None = None, *, known: bool = True) -> Array:
     """Y of the last layer for X into the first.
 
-    ``known``: the shapes in between have been looked at; behind a user's layer that does not tell its own they cannot.
-    ``at[0]`` becomes the layer that runs, for a word on what went wrong.
+    ``known``: the shapes in between were checked before; after a user's layer without ``output_shape`` they were not.
+    ``at[0]`` is the layer now running, for error messages.
     """
     for layer in layers:
         if at is not None:
@@ -78,7 +78,7 @@ def run_backward(
 ) -> Array | None:
     """dE/dX of the first layer for dE/dY of the last, setting every layer's gradients; None if it is not needed.
 
-    Then ``lowest`` is the first layer that learns, if that is known already.
+    ``lowest`` is the first layer that learns, if that is known already.
     """
     D: Array | None = output_error
     if lowest is None:
@@ -91,7 +91,7 @@ def run_backward(
 
 
 def lowest_that_learns(layers: Sequence[Any]) -> int:
-    """The first layer with something to learn; below it, nobody needs dE/dX. With none, the number of layers."""
+    """The first layer with something to learn; below it dE/dX is not needed. With none, the number of layers."""
     for i, layer in enumerate(layers):
         if any((below.parameters and not below._is_frozen) or below.updates_itself for below in layer.walk()):
             return i
@@ -99,10 +99,10 @@ def lowest_that_learns(layers: Sequence[Any]) -> int:
 
 
 def shapes(layers: Sequence[Any], input_shape: Shape | None) -> list[Shape | None]:
-    """The shape of one sample before each layer and behind the last; None where it is not known."""
+    """The shape of one sample before each layer and after the last; None where it is not known."""
     found, shape, whole = [input_shape], input_shape, True
     for i, layer in enumerate(layers):
-        # Behind FCLayer(2, 3) and an unknown input a sample is (3,), or (1, 3), or (5, 5, 3).
+        # After FCLayer(2, 3) with an unknown input a sample is (3,), or (1, 3), or (5, 5, 3).
         known = shape if whole or layer.last_axis_only else None
         if not whole and known is None:
             found[-1] = None
@@ -120,9 +120,9 @@ def shapes(layers: Sequence[Any], input_shape: Shape | None) -> list[Shape | Non
 
 
 def smallest_batch(layers: Sequence[Any], shapes: Sequence[Shape | None]) -> tuple[int, Any]:
-    """The fewest samples that all layers can be trained with, and the layer that asks for so many.
+    """The smallest batch that all layers can be trained with, and the layer that needs so many samples.
 
-    ``shapes`` of one sample before each layer.
+    ``shapes`` are those of one sample before each layer.
     """
     needs = [(1, None)]
     for layer, shape in zip(layers, shapes, strict=False):
@@ -132,9 +132,9 @@ def smallest_batch(layers: Sequence[Any], shapes: Sequence[Shape | None]) -> tup
 
 
 def own_input_shape(layer: Any) -> Shape | None:
-    """The shape of one sample as a layer, or the first one in it, states it itself; None where none does.
+    """The shape of one sample that a layer, or the first one in it, declares; None where none does.
 
-    It is the attribute ``input_shape``, or ``input_size``, as the article's layers have them too.
+    It is read from the attribute ``input_shape``, or ``input_size``; the article's layers have them too.
     """
     shape, size = getattr(layer, "input_shape", None), getattr(layer, "input_size", None)
     if isinstance(shape, (tuple, list)) and all(hasattr(n, "__index__") for n in shape):

@@ -6,14 +6,14 @@ from portnn.layers.layer import Layer
 
 
 class SoftmaxLayer(Layer):
-    """Turns the numbers on the last axis into shares: positive, and one in sum.
+    """Turns the logits on the last axis into probabilities: positive values that sum to one.
 
         Y[i]     = exp(X[i]) / sum over j of exp(X[j])
         dE/dX[i] = Y[i] (dE/dY[i] - sum over j of dE/dY[j] Y[j])
 
-    The derivative is a matrix, dY[i]/dX[j] = Y[i] ((i = j) - Y[j]): every output depends on every input, so this is no
-    ActivationLayer. For the loss "softmax_cross_entropy", which takes X itself, leave the layer out. X and Y have the
-    same shape, whichever it is.
+    The Jacobian is dY[i]/dX[j] = Y[i] ((i = j) - Y[j]): every output depends on every input, so this is no
+    ActivationLayer. With the loss "softmax_cross_entropy", which takes the logits, leave the layer out. X and Y have
+    the same shape, which may be any.
 
     >>> import numpy as np
     >>> SoftmaxLayer()(np.log([[1.0, 3.0]]))

@@ -13,9 +13,9 @@ class UpsampleLayer(Layer):
     """Enlarges images by repeating each pixel ("nearest").
 
         Y[n, i, j, c]     = X[n, i // r, j // r, c]
-        dE/dX[n, i, j, c] = sum of dE/dY over the r x r pixels that came of it
+        dE/dX[n, i, j, c] = sum of dE/dY over the r x r pixels that are copies of it
 
-    ``factor`` r: a number, or one an axis. X (N, H, W, C) or (N, L, C), Y (N, r H, r W, C).
+    ``factor`` r is a number, or one per axis. X is (N, H, W, C) or (N, L, C), Y is (N, r H, r W, C).
 
     >>> import numpy as np
     >>> UpsampleLayer(2)(np.array([[[1.0], [2.0]]]))[0, :, 0]
@@ -49,7 +49,7 @@ class UpsampleLayer(Layer):
         *image, channels = input_shape or (0,)
         if not image:
             raise checks.misfit(
-                f"{self} takes images (H, W, C) or rows (L, C), but a sample comes in with shape {input_shape}",
+                f"{self} takes images (H, W, C) or sequences (L, C), but a sample comes in with shape {input_shape}",
                 "put a ReshapeLayer in front of it",
             )
         return (*(n * r for n, r in zip(image, self.factors(len(image)), strict=True)), channels)

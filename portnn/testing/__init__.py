@@ -1,1 +1,1 @@
-"""Is it right? ``gradcheck`` for derivatives, ``compare_backends`` for two backends in lockstep."""
+"""Checks for users: ``gradcheck`` for derivatives, ``compare_backends`` for two backends in lockstep."""

@@ -1,4 +1,4 @@
-"""Does a network do the same on two backends? Both train in lockstep, and the first difference is named."""
+"""Compares a network on two backends: both train in lockstep, and the first difference is reported."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -23,7 +23,7 @@ Tensor = tuple[str, str, np.ndarray]  # where it was seen ("layer 2 (FCLayer)"),
 
 @dataclass(frozen=True)
 class BackendReport:
-    """What ``compare_backends`` found: true if both runs agree. Printed, it says where they part, or how near they are.
+    """The result of ``compare_backends``: true if both runs agree. Printed, it says where they first differ.
 
     ``step``, from 0, ``layer`` (``"layer 2 (FCLayer)"``, ``"the loss"``) and ``tensor`` (``"Y"``, ``"dE/dX"``,
     ``"dE/dweights"``, ``"weights"``) name the first difference above the tolerance; None and empty if there is none.
@@ -42,8 +42,8 @@ class BackendReport:
 
     def __str__(self) -> str:
         if self.agree:
-            return f"the same for {self.steps} steps: no tensor is further apart than {self.difference:.1e}"
-        return f"step {self.step}: {self.tensor} of {self.layer} is apart by {self.difference:.1e}"
+            return f"equal for {self.steps} steps: no tensor differs by more than {self.difference:.1e}"
+        return f"step {self.step}: {self.tensor} of {self.layer} differs by {self.difference:.1e}"
 
     __repr__ = __str__
 
@@ -63,10 +63,10 @@ def compare_backends(
     """Trains copies of a network on two backends, step by step, and names the first tensor in which they differ.
 
     x, y, epochs, learning_rate, batch_size and shuffle mean what they mean in ``fit``, with other defaults; the network
-    must be ready for it, and is left as it is. Neighbours are joined only where both backends join them. In every step
-    each layer's output, dE/dX and gradients, the loss, and then parameters, buffers and the optimizer's memory are
-    compared: the largest difference, relative to the largest value of the tensor. ``tolerance`` is 1e-4 in float32,
-    1e-9 in float64. Nothing is evened out in between: rounding may add up over many steps.
+    must be ready for ``fit``, and is not changed. Layers are fused only where both backends fuse them. Every step
+    compares each layer's output, dE/dX and gradients, the loss, and then parameters, buffers and the optimizer's slots:
+    the largest difference, relative to the largest value of the tensor. ``tolerance`` is by default 1e-4 in float32,
+    1e-9 in float64. The runs are not synchronized between steps: rounding errors may add up over many steps.
 
     Raises what ``fit`` raises, and BackendUnavailableError if one of the backends cannot run here.
 
@@ -86,7 +86,7 @@ def compare_backends(
         raise TypeError(f"backends must be two, such as ('cpu', 'gpu'), got {backends!r:.60}")
     pair = [get_backend(backend) for backend in backends]  # both, before anything is copied
     runs = [_Run(deepcopy(network).to(backend), x, y, *options) for backend in pair]
-    if runs[0].stages() != runs[1].stages():  # only one of them joins neighbours
+    if runs[0].stages() != runs[1].stages():  # only one of them fuses layers
         for run in runs:
             run.part()
     worst, steps = 0.0, 0
@@ -110,7 +110,7 @@ def _difference(a: np.ndarray, b: np.ndarray) -> float:
 
 
 class _Run:
-    """One of the two: its network, and the tensors of the step under way."""
+    """One of the two runs: its network, and the tensors of the current step."""
 
     def __init__(
         self, network: Network, x: Any, y: Any, epochs: int, learning_rate: Any, batch_size: int, shuffle: bool
@@ -137,12 +137,12 @@ class _Run:
         return [layer.place for step in self.made.values() for layer in step.layers]
 
     def part(self) -> None:
-        """Runs every layer by itself."""
+        """Runs every layer on its own, without fusion."""
         for step in self.made.values():
             self.watch(step, adapted(self.network.layers))
 
     def steps(self) -> Iterator[list[Tensor]]:
-        """Makes one step after the other; of each, every tensor."""
+        """Makes the steps, and yields the tensors of each."""
         network, state = self.network, self.state
         for _ in range(self.epochs):
             with network.backend.scope():
@@ -162,7 +162,7 @@ class _Run:
         self.tensors.append((place, name, np.array(self.network.backend.to_numpy(tensor))))
 
     def _leaves(self) -> Iterator[tuple[str, str, Array]]:
-        """All that a step has changed, by what it belongs to."""
+        """All arrays that a step has changed, with the layer, optimizer or metric that they belong to."""
         state = self.state
         yield "the loss", "E", state.counters[sum_of("error")]
         for layer, name in state.gradients:
@@ -177,7 +177,7 @@ class _Run:
 
 
 class _Watched:
-    """A layer, or two that are joined, whose tensors are looked at as they come."""
+    """A layer, or two fused ones, whose tensors are recorded as they are computed."""
 
     def __init__(self, layer: Any, run: _Run):
         self.layer, self.run = layer, run

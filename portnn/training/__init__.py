@@ -1,4 +1,4 @@
-"""Training: the loop of epochs, the step, the state that it changes, its batches."""
+"""Training: the loop over epochs, the train step, its state and its batches."""
 
 from portnn.training.loop import DivergedError, History
 

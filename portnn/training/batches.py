@@ -1,4 +1,4 @@
-"""The batches of an epoch: served by the position of the step, from data that lies ready on the device."""
+"""The batches of an epoch, looked up by the step's position in data that is on the device."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from portnn.backend import Backend, device_dtype, namespace
 
 
 class Batches:
-    """Serves the batches of an epoch, and the optimizer's numbers, by the position of the step in the epoch."""
+    """Returns the batches and the optimizer's hyperparameters by the step's position in the epoch."""
 
     def __init__(
         self,
@@ -24,7 +24,7 @@ class Batches:
         kernels: str = "auto",
     ):
         self.x, self.y, self.batch_size, self.backend = x, y, batch_size, backend
-        self.classes = classes  # the targets are class numbers, which stay whole numbers
+        self.classes = classes  # the targets are class numbers, which stay integers
         self.dtype = dtype
         self.device_dtype = device_dtype(backend, dtype)
         self.rows = ops.implementation(backend, kernels, rows)
@@ -33,7 +33,7 @@ class Batches:
         self.inputs: dict[str, Any] = {}  # "order": the permutation, "hyper": the table (steps, k), on the device
 
     def load(self, order: np.ndarray | None, hyper: list[tuple[float, ...]]) -> None:
-        """Takes the permutation (None: in order) and the optimizer's numbers of the epoch to come."""
+        """Uploads the permutation (None: in order) and the optimizer's hyperparameters of the next epoch."""
         self.hyper = hyper
         if order is not None:
             self.inputs["order"] = self.backend.asarray(order)
@@ -41,7 +41,7 @@ class Batches:
             self.inputs["hyper"] = self.backend.asarray(np.array(hyper, self.dtype))
 
     def batch(self, position: Any, offsets: Array) -> tuple[Array, Array, Sequence[Any]]:
-        """Returns X, Y and the optimizer's numbers of the step at ``position``; ``offsets`` is 0 .. size - 1."""
+        """Returns X, Y and the hyperparameters of the step at ``position``; ``offsets`` is 0 .. size - 1."""
         order = self.inputs.get("order")
         if self.on_device:
             xp = self.backend.xp
@@ -62,7 +62,7 @@ class Batches:
 
 
 def rows(data: Array, order: Array | None, position: Array, offsets: Array, batch_size: int, dtype: Any) -> Array:
-    """The batch at ``position`` of an epoch in that ``order`` (None: as it lies), cast to ``dtype``; on the device."""
+    """The batch at ``position`` of an epoch in that ``order`` (None: unshuffled), cast to ``dtype``; on the device."""
     xp = namespace(data)
     index = position * batch_size + offsets
     if order is not None:

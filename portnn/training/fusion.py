@@ -1,4 +1,4 @@
-"""Neighbours that run as one: a layer of weighted sums and the activation behind it."""
+"""Fusion: an FC or convolution layer and the activation after it run as one."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,14 +10,14 @@ from portnn.layers.conv import ConvLayer
 from portnn.layers.fc import FCLayer
 from portnn.ops import portable
 
-# Those whose derivative follows from Y alone: X, which is never written out, is not needed on the way back.
+# Activations whose derivative is a function of Y: backward does not need X, which is never written to memory.
 PAIRS = ((activations.relu, activations.relu_prime), (activations.tanh, activations.tanh_prime))
 
 
 class Joined:
-    """Y = f(X W + B) in one pass over the products, by the backend's fast version of ``ops.biased``.
+    """Two fused layers, Y = f(X W + B) in one pass over the products, by the backend's fast ``ops.biased``.
 
-    It stands in a network's chain for as long as that runs; ``network.layers`` are the two layers, as ever.
+    It replaces the two only in the list of layers that run; ``network.layers`` still holds both.
     """
 
     def __init__(self, layer: Any, activation: Any):
@@ -50,7 +50,7 @@ class Joined:
 
 
 def join(layers: Sequence[Any], backend: Any, kernels: str) -> list[Any]:
-    """The chain with such neighbours joined where the backend has fast versions; with ``"portable"`` as it is."""
+    """The layers, fused where the backend has fast versions of both; unchanged with ``kernels="portable"``."""
     if kernels == "portable" or any(backend.implementation(f) is f for f in (portable.biased, activations.chain)):
         return list(layers)
     chain: list[Any] = []
@@ -63,7 +63,7 @@ def join(layers: Sequence[Any], backend: Any, kernels: str) -> list[Any]:
 
 
 def _suits(layer: Any, activation: Any) -> bool:
-    """Classes of our own only: a class derived from them may do other things."""
+    """Whether the two can be fused: only portnn's own classes, since a class derived from them may differ."""
     return (
         type(layer) in (FCLayer, ConvLayer)
         and "bias" in layer.shapes

@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps, never within one."""
+"""Ctrl-C takes effect between two steps, never within one."""
 
 import signal
 import sys
@@ -9,9 +9,9 @@ from typing import Any
 
 
 class Interrupts:
-    """While open, Ctrl-C is only noted; ``act`` answers it, between two steps, so no update is ever half made.
+    """A context in which Ctrl-C is only noted; ``act`` raises it between two steps, so no update is left half done.
 
-    Pressed again before that, it ends a step that hangs; ``state`` then says, in words, what became of the network.
+    Pressed again before that, it aborts a step that hangs; ``state`` then describes the state of the network.
     """
 
     def __init__(self, state: Callable[[], str] = lambda: ""):
@@ -34,19 +34,19 @@ class Interrupts:
         if not self.noted:
             self.noted = True
         elif self.previous is signal.default_int_handler or getattr(self.previous, "only_notes", False):
-            self.noted = False  # no step has come to an end since
-            raise KeyboardInterrupt(f"Ctrl-C was pressed twice within one step, which was given up. {self.state()}")
-        else:  # a user's own handler knows what is to be done
+            self.noted = False  # no step has ended since
+            raise KeyboardInterrupt(f"Ctrl-C was pressed twice within one step, which was aborted. {self.state()}")
+        else:  # a user's own handler decides what to do
             self.previous(signal.SIGINT, frame)
 
     def runs(self, frame: Any) -> bool:
-        """Whether the fit that is interrupted at ``frame`` is this one: it may have been left without an exit."""
+        """Whether the fit interrupted at ``frame`` is this one: it may have been left without ``__exit__``."""
         while frame is not None and frame is not self.frame:
             frame = frame.f_back
         return frame is not None
 
     def act(self) -> None:
-        """Answers the Ctrl-C that was noted: Python's own handler raises KeyboardInterrupt."""
+        """Raises the Ctrl-C that was noted: Python's own handler raises KeyboardInterrupt."""
         self.noted = False
         if getattr(self.previous, "only_notes", False):  # a fit within the fit of another network
             raise KeyboardInterrupt
@@ -55,10 +55,10 @@ class Interrupts:
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if self.previous is not None:
-            if signal.getsignal(signal.SIGINT) is self.handler:  # else somebody has set another meanwhile: it stays
+            if signal.getsignal(signal.SIGINT) is self.handler:  # else another handler was set meanwhile: it stays
                 signal.signal(signal.SIGINT, self.previous)
             self.frame = None
-            if self.noted:  # also where the step itself has failed
+            if self.noted:  # also where the step itself failed
                 self.act()
 
 

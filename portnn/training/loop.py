@@ -1,4 +1,4 @@
-"""The epochs of one fit."""
+"""The loop over the epochs of one fit."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from portnn.training.step import TrainStep
 
 
 class History(dict[str, list[float]]):
-    """What ``fit`` returns: ``history["error"]`` and one list for each metric, a value an epoch."""
+    """What ``fit`` returns: ``history["error"]`` and one list per metric, each with one value per epoch."""
 
 
 def train(
@@ -33,7 +33,7 @@ def train(
     verbose: int,
     check_finite: bool,
 ) -> History:
-    """Runs the epochs of one ``fit`` on data that is ready on the device."""
+    """Runs the epochs of one ``fit`` on data that is on the device."""
     run = _Fit(network, x, y, optimizer, classes=classes, batch_size=batch_size)
     history = History({name: [] for name in run.names})
     with Interrupts(lambda: _after_step(network.step)) as interrupts, _closing(run.state):
@@ -49,7 +49,7 @@ def train(
                 print(f"epoch {epoch + 1}/{epochs}{rest_of_line}", flush=True)
             if check_finite and not np.isfinite(means["error"]):
                 raise DivergedError(run.where_it_diverged(epoch, means["error"]))
-            if interrupts.noted:  # an epoch that is finished counts
+            if interrupts.noted:  # a finished epoch counts
                 interrupts.act()
     if check_finite:
         _check_parameters(run.state, network.backend)
@@ -61,7 +61,7 @@ class _Fit:
 
     def __init__(self, network: Any, x: Array, y: Array, optimizer: Any, *, classes: bool, batch_size: int):
         if ops.is_ours(type(optimizer)):
-            optimizer = copy.copy(optimizer)  # settings changed meanwhile count from the next fit on, on every backend
+            optimizer = copy.copy(optimizer)  # settings changed meanwhile take effect at the next fit, on every backend
         if not isinstance(optimizer.hyper(network.step), (tuple, list)):
             raise TypeError(f"{type(optimizer).__name__}.hyper must return a tuple of numbers, the learning rate first")
         n, xp = x.shape[0], network.backend.xp
@@ -96,7 +96,7 @@ class _Fit:
             self.compiled[size] = self.network.backend.compile(step, state)
         before = state.progress["step"]
         self.compiled[size]()
-        if state.progress["step"] == before:  # a graph: it knows its own counter only
+        if state.progress["step"] == before:  # a graph: it only updates its own counter
             state.count_step()
         if state.skipped:
             state.hyper_again()
@@ -112,14 +112,14 @@ class _Fit:
         bad = int(self.network.backend.to_numpy(self.state.counters["finite steps"])) + 1
         steps = -(-self.samples // self.batch_size)
         return (
-            f"the error became {error} in epoch {epoch + 1}, at step {bad} of {steps}: the weights have run away. "
+            f"the error became {error} in epoch {epoch + 1}, at step {bad} of {steps}: the weights diverged. "
             "Build the network again and train it with a smaller learning rate, or scale the data; check_finite=False "
-            "goes on regardless"
+            "trains on regardless"
         )
 
 
 def _after_step(step: int) -> str:
-    """For whoever has cut off a step."""
+    """The state of the network, for the message of an aborted step."""
     return (
         f"The network is as it was after step {step} (but for layers written as in the article, which update "
         "themselves within a step)"
@@ -127,20 +127,20 @@ def _after_step(step: int) -> str:
 
 
 def _check_parameters(state: State, backend: Backend) -> None:
-    """The error of the last step was calculated before its update: what came of that is seen here."""
+    """Checks the parameters: the last step's error was computed before its update and does not show its effect."""
     xp = backend.xp
     for (home, key), (layer, name) in zip(state.parameters, state.gradients, strict=True):
         if not backend.to_numpy(xp.all(xp.isfinite(home[key]))):
             raise DivergedError(
-                f"{layer.path}.{name} holds NaN or infinity after the last step: the weights have run away. Build the "
-                "network again and train it with a smaller learning rate, or scale the data; check_finite=False goes "
+                f"{layer.path}.{name} holds NaN or infinity after the last step: the weights diverged. Build the "
+                "network again and train it with a smaller learning rate, or scale the data; check_finite=False trains "
                 "on regardless"
             )
 
 
 @contextmanager
 def _closing(state: State) -> Iterator[None]:
-    """Only within ``fit`` does a layer written as in the article update itself."""
+    """Ends the fit's state: a layer written as in the article updates itself within ``fit`` only."""
     try:
         yield
     except BaseException:
@@ -152,9 +152,9 @@ def _closing(state: State) -> Iterator[None]:
 
 
 def _may_be_matrices(network: Any, x: Array, y: Array, classes: bool) -> bool:
-    """Whether samples (1, n) may go through as (n,): the same numbers, without reshaping them in every layer.
+    """Whether samples (1, n) may run as (n,): the same values, without a reshape in every layer.
 
-    They may if every layer acts on the last axis alone and nobody but portnn sees the shapes.
+    They may if every layer acts on the last axis alone and no code of a user's sees the shapes.
     """
     rows = x.ndim == 3 and x.shape[1] == 1 and (y.ndim == 1 if classes else y.ndim == 3 and y.shape[1] == 1)
     parts = [network.loss, *(metric for _, metric in network.metrics)]
@@ -164,4 +164,4 @@ def _may_be_matrices(network: Any, x: Array, y: Array, classes: bool) -> bool:
 
 
 class DivergedError(RuntimeError):
-    """Training ran away: the error is no longer finite."""
+    """Training diverged: the error, or a parameter, is no longer finite."""

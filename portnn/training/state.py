@@ -1,4 +1,4 @@
-"""All that a train step changes, and how the changes of one step become visible: all at once."""
+"""The state that a train step changes, and its commit: all changes of a step become visible at once."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from portnn.ops import is_ours
 from portnn.training.batches import Batches
 from portnn.training.turns import Turn
 
-Place = tuple[dict[str, Any], str]  # where a leaf lives: places[i] = (home, key), the leaf is home[key]
+Place = tuple[dict[str, Any], str]  # where a leaf is stored: places[i] = (home, key), the leaf is home[key]
 
 
 class State:
-    """All that a step changes, as a flat list of ``places``; ``inputs`` are what the host replaces once an epoch.
+    """All leaves that a step changes, as a flat list of ``places``; the host replaces ``inputs`` once per epoch.
 
-    Made when ``fit`` begins, it brings every leaf into C order and refuses what does not fit the layers.
+    Created when ``fit`` begins, it makes every leaf C-contiguous and raises for one that does not fit its layer.
     """
 
     def __init__(self, network: Any, optimizer: Any, batches: Batches):
@@ -30,7 +30,7 @@ class State:
         self.turn = network.turns.held() or Turn("")
         self.layers = list(network.walk())
         self.article_layers = [layer for layer in self.layers if layer.updates_itself]
-        learning = [layer for layer in self.layers if not layer.updates_itself]  # the others step themselves
+        learning = [layer for layer in self.layers if not layer.updates_itself]  # the others update themselves
         for layer in self.layers:
             layer._check_leaves()
         for layer in learning:
@@ -41,7 +41,7 @@ class State:
         self.left_alone = [(layer.parameters, name) for layer in self.frozen for name in layer.parameters]
         self.buffers = [(layer, name) for layer in self.layers for name in layer.buffers]
         self.slots = self._slot_places(optimizer)
-        self.skipped: list[tuple[Any, str]] = []  # parameters that got no gradient in the step run last
+        self.skipped: list[tuple[Any, str]] = []  # parameters without a gradient in the last step
         for layer in learning:
             layer._count_updates(network.step, not layer._is_frozen)
         self.counters: dict[str, Any] = {"step": network.step, "position": 0}
@@ -58,8 +58,8 @@ class State:
         ]
         for home, key in self.places:
             home[key] = in_order(home[key])
-        # What our own layers and optimizers make lies in order; a user's may lie anyhow.
-        self.mends = not all(is_ours(type(part)) for part in [*self.layers, optimizer])
+        # Arrays of our own layers and optimizers are C-contiguous; those of a user's may not be.
+        self.reorders = not all(is_ours(type(part)) for part in [*self.layers, optimizer])
         self.homes = [*(home for home, _ in self.places), self.progress]
         self.keys = [*(key for _, key in self.places), "step"]
         self.eager_reason = None
@@ -69,11 +69,11 @@ class State:
             self.eager_reason = f"layer {layer.path} ({name}) is written as in the article: it updates itself"
 
     def _slot_places(self, optimizer: Any) -> dict[str, list[Place]]:
-        """The optimizer's slots, by kind; each layer keeps those of its own parameters, missing ones are made."""
+        """The optimizer's slots, by kind; each layer keeps those of its own parameters, missing ones are created."""
         fresh = optimizer.slots([home[key] for home, key in self.parameters])
         if not isinstance(fresh, dict) or any(len(arrays) != len(self.parameters) for arrays in fresh.values()):
             raise TypeError(
-                f"{type(optimizer).__name__}.slots must return a dict of lists, each with one array a parameter "
+                f"{type(optimizer).__name__}.slots must return a dict of lists, each with one array per parameter "
                 f"({len(self.parameters)}), got {fresh!r:.80}"
             )
         places: dict[str, list[Place]] = {}
@@ -92,7 +92,7 @@ class State:
         return places
 
     def _sums_dtype(self, dtype: str) -> str:
-        """A sum of many errors wants float64; some devices have none."""
+        """The dtype for the sums of an epoch: float64, since they have many terms, where the device has it."""
         try:
             self.backend.asarray(np.zeros((), np.float64))
         except (TypeError, ValueError, RuntimeError):
@@ -106,15 +106,15 @@ class State:
     # -- after a step ------------------------------------------------------------------------------------------
 
     def commit(self, leaves: list[Array]) -> None:
-        """Rebinds every place to its new leaf, and counts the step: one call into C, which no signal can cut in two."""
-        if self.mends or self.skipped:
+        """Rebinds every place to its new leaf, and counts the step: one call into C, which no signal can interrupt."""
+        if self.reorders or self.skipped:
             self._commit(self.places, list(map(in_order, leaves)))
         else:
             leaves.append(self.progress["step"] + 1)
             deque(map(setitem, self.homes, self.keys, leaves), 0)
 
     def count_step(self) -> None:
-        """Counts a step whose leaves the backend itself has put in their places, as a graph does."""
+        """Counts a step whose leaves the backend itself has stored, as a graph does."""
         self._commit([], [])
 
     def _commit(self, places: Sequence[Place], leaves: Sequence[Any]) -> None:
@@ -124,36 +124,36 @@ class State:
         deque(map(setitem, *zip(*bound, *counts, (self.progress, "step", step), strict=True)), 0)
 
     def finish_epoch(self, means: dict[str, float], *histories: dict[str, list[float]]) -> None:
-        """Counts the epoch and notes its errors, in one call into C as well."""
+        """Counts the epoch and appends its means to the histories, in one call into C as well."""
         notes = [partial(history[name].append, value) for history in histories for name, value in means.items()]
         deque(map(call, [*notes, partial(setitem, self.progress, "epoch", self.progress["epoch"] + 1)]), 0)
 
     # -- before an epoch ---------------------------------------------------------------------------------------
 
     def hyper(self, steps: int) -> list[tuple[float, ...]]:
-        """The optimizer's numbers for so many steps to come."""
+        """The optimizer's hyperparameters for the next ``steps`` steps."""
         step, counts = self.progress["step"], self._counts()
         if counts is None:
             return [self.optimizer.hyper(step + k) for k in range(steps)]
         return [self.optimizer.hyper(step + k, [count + k for count in counts]) for k in range(steps)]
 
     def hyper_again(self) -> None:
-        """The next step's numbers once more, where a parameter missed the last update: its count is behind now."""
+        """Recomputes the next step's hyperparameters where a parameter missed the last update: its count lags now."""
         position = self.counters["position"]
         if self.skipped and not self.batches.on_device and position < len(self.batches.hyper):
             self.batches.hyper[position:] = self.hyper(len(self.batches.hyper) - position)
 
     def _counts(self) -> list[int] | None:
-        """The updates made to each parameter, if the optimizer asks for them and they are not all the step's number."""
+        """The updates made to each parameter, if the optimizer uses them and not all equal the step's number."""
         if not getattr(self.optimizer, "uses_counts", False):
             return None
         step = self.progress["step"]
-        skipped = self.skipped if self.batches.on_device else ()  # a graph's table has no use for theirs
+        skipped = self.skipped if self.batches.on_device else ()  # a graph does not read the table's values for these
         counts = [step if (layer, name) in skipped else layer._updates(name, step) for layer, name in self.gradients]
         return None if all(count == step for count in counts) else counts
 
     def start_epoch(self) -> None:
-        """Sets the sums of the epoch to zero."""
+        """Resets the sums of the epoch to zero."""
         position = self.counters["position"]
         self.counters["position"] = 0 if isinstance(position, int) else self._whole(0)
         for name in ("error", *(name for name, _ in self.metrics)):
@@ -161,9 +161,9 @@ class State:
         self.counters["finite steps"] = self._whole(0)
 
     def use_device_counters(self) -> None:
-        """Step number and position become 0-d arrays on the device, and the optimizer's numbers a table there.
+        """Makes step number and position 0-d arrays on the device, and the optimizer's hyperparameters a table there.
 
-        Every leaf becomes a copy of its own, once a fit: a graph writes into it, and somebody may hold the old one.
+        Every leaf is copied, once per fit: a graph writes into it, and the caller may hold a reference to the old one.
         """
         if not self.batches.on_device:
             for home, key in self.places:
@@ -175,9 +175,9 @@ class State:
             self.batches.inputs["hyper"] = self.backend.asarray(np.array(self.batches.hyper, self.batches.dtype))
 
     def settle(self) -> None:
-        """After an exception: the step's number as the device has counted, should its launch not have been noted."""
+        """After an exception, reads the step's number from the device, in case a launched step was not counted."""
         if self.batches.on_device:
-            with suppress(Exception):  # the device itself may have failed: that is what is being raised
+            with suppress(Exception):  # the device itself may have failed: that exception is being raised
                 self.progress["step"] = int(self.backend.to_numpy(self.counters["step"]))
 
     def _whole(self, value: int) -> Array:
@@ -185,5 +185,5 @@ class State:
 
 
 def sum_of(name: str) -> str:
-    """The counter in which the error, or a metric, is summed up over an epoch."""
+    """The name of the counter that sums the error, or a metric, over an epoch."""
     return f"sum of {name}"

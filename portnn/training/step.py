@@ -1,9 +1,9 @@
 """The train step: from the state it computes new leaves, and writes into none.
 
 All of them are committed together at its end, so a step that fails leaves everything as it was (only layers written as
-in the article update themselves). A step needs nothing but its number: the data and the epoch's permutation lie ready
-on the device. So the same code runs eagerly, where the number is a Python int and the optimizer's numbers are Python
-floats, and captured into a graph, where they are a counter and a table in device memory.
+in the article update themselves). A step needs nothing but its number: the data and the epoch's permutation are on the
+device. So the same code runs eagerly, where the number is a Python int and the hyperparameters are Python floats, and
+captured into a graph, where they are a counter and a table in device memory.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ class TrainStep:
         self.checked = False
         self.known = all(layer._own for layer in network.layers)
         self.lowest = sequential.lowest_that_learns(self.layers)
-        self.at: list[Any] = [""]  # what is being run, for a word on what went wrong there
+        self.at: list[Any] = [""]  # what is running now, for error messages
         self.offsets = network.backend.asarray(np.arange(size, dtype=np.int64))
 
     def __call__(self) -> list[Array]:
@@ -50,7 +50,7 @@ class TrainStep:
         self.at[0] = ""
         X, Y_true, hyper = state.batches.batch(state.counters["position"], self.offsets)
         self._begin(hyper)
-        first, self.checked = not self.checked, True  # what layers keep is looked at once
+        first, self.checked = not self.checked, True  # which arrays layers keep is checked once
         before = _arrays_in(state.layers) if first else {}
         Y, error = self._pass(X, Y_true)
         if first:
@@ -64,7 +64,7 @@ class TrainStep:
         step = self.state.counters["step"]
         for layer in self.state.layers:
             layer.step = step
-            layer.gradients.clear()  # this step's take their memory
+            layer.gradients.clear()  # this step's gradients reuse their memory
         for layer in self.state.article_layers:
             layer._learning_rate = hyper[0]
 
@@ -100,15 +100,15 @@ class TrainStep:
         return leaves
 
     def where(self) -> str:
-        """What was being run when the step was left by an exception, ``"layer 2 (MyLayer)"``; empty if it was not."""
+        """What was running when an exception left the step, such as ``"layer 2 (MyLayer)"``; empty if none did."""
         (layer,) = self.at
         if isinstance(layer, str):
             return layer
-        layer = getattr(layer, "layer", layer)  # of two that are joined, or of an adapter
+        layer = getattr(layer, "layer", layer)  # of two fused layers, or of an adapter
         return f"layer {layer.path} ({type(layer).__name__})"
 
     def _updated(self, old: list[Array], gradients: list[Array], slots: Any, hyper: Any) -> tuple[list[Array], Any]:
-        """The optimizer's answer; a user's must be arrays like those it was given."""
+        """The optimizer's new parameters and slots; a user's optimizer must return arrays like those it was given."""
         answer = self.update(old, gradients, slots, hyper)
         if self.own_optimizer:
             return answer
@@ -118,18 +118,18 @@ class TrainStep:
             alike = [(a.shape, a.dtype) for a in arrays]
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise TypeError(
-                f"{self.optimizer_name}.update must return (parameters, slots), lists of arrays as it was given: "
+                f"{self.optimizer_name}.update must return (parameters, slots), lists of arrays like those given: "
                 f"{error!r}"
             ) from error
         if alike != [(a.shape, a.dtype) for a in [*old, *(a for kind in slots.values() for a in kind)]]:
             raise TypeError(
                 f"{self.optimizer_name}.update returned arrays of another number, shape or dtype than it was given: "
-                "NumPy scalars promote, write numbers as Python floats"
+                "NumPy scalars promote float32 arrays, so write numbers as Python floats"
             )
         return parameters, new_slots
 
     def _descend(self, hyper: Sequence[Any]) -> tuple[list[Array], list[Array]]:
-        """New parameters and slots; a parameter that got no gradient is left alone, and so are its slots."""
+        """New parameters and slots; a parameter without a gradient stays unchanged, and so do its slots."""
         state = self.state
         old = [home[key] for home, key in state.parameters]
         gradients = [layer.gradients.get(name) for layer, name in state.gradients]
@@ -153,7 +153,7 @@ class TrainStep:
 
 
 def metric_sum(name: str, metric: Any, Y_true: Array, Y: Array, backend: Backend) -> Array:
-    """The sum of a metric over a batch: one number a sample, (N,)."""
+    """The sum over a batch of a metric, which returns one value per sample, (N,)."""
     if not ops.is_ours(metric):  # it may write into what it is given
         Y_true, Y_given = (backend.xp.asarray(a, copy=True) for a in (Y_true, Y))
         values = metric(Y_true, Y_given)
@@ -162,8 +162,8 @@ def metric_sum(name: str, metric: Any, Y_true: Array, Y: Array, backend: Backend
     if not backend.owns(values) or tuple(values.shape) != (Y.shape[0],):
         given = f"shape {tuple(values.shape)}" if hasattr(values, "shape") else f"{values!r:.40}"
         raise ValueError(
-            f"metric {name} returned {given} for {Y.shape[0]} samples: it must return an array with one number a "
-            f"sample ({Y.shape[0]},), which is averaged here"
+            f"metric {name} returned {given} for {Y.shape[0]} samples: it must return an array with one value per "
+            f"sample, shape ({Y.shape[0]},); fit averages them"
         )
     return backend.xp.sum(backend.xp.astype(values, Y.dtype))
 
@@ -171,8 +171,8 @@ def metric_sum(name: str, metric: Any, Y_true: Array, Y: Array, backend: Backend
 def update_counters(
     step: Any, position: Any, total: Array, finite: Array, error: Array, size: int
 ) -> tuple[Any, Any, Any, Any]:
-    """The counters after a step: its number, its place in the epoch, the sum of errors over samples, and the number of
-    steps for which that was finite. Once infinite or NaN it stays so: this counts the good steps.
+    """The counters after a step: its number, its position in the epoch, the sum of errors over samples, and the number
+    of steps for which that sum was finite. Once infinite or NaN it stays so: the count tells the first bad step.
     """
     total = total + error * size
     xp = namespace(total)
@@ -180,12 +180,12 @@ def update_counters(
 
 
 def _arrays_in(layers: list[Any]) -> dict[int, set[str]]:
-    """For each layer that a user wrote the attributes that hold arrays."""
+    """For each layer that a user wrote, the attributes that hold arrays."""
     return {id(layer): _holding_arrays(layer) for layer in layers if not ops.is_ours(type(layer))}
 
 
 def _note_kept(layers: list[Any], before: dict[int, set[str]]) -> None:
-    """Arrays that a layer's first passes have left in it are for its backward: they go into no copy and no file."""
+    """Notes the arrays that a layer's first passes left in it: they are for backward, and not copied or saved."""
     for layer in layers:
         if id(layer) in before:
             new = _holding_arrays(layer) - before[id(layer)] - set(layer._for_backward)

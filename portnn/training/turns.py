@@ -1,4 +1,4 @@
-"""One at a time: who trains a network, or changes it, has it for itself."""
+"""Turns: a network is trained, or changed, by one call at a time."""
 
 import sys
 import threading
@@ -7,18 +7,18 @@ from typing import Any
 
 
 class Turn:
-    """Somebody's turn with a network, from ``Turns.take`` until ``end``; it ends by itself when nobody holds it."""
+    """A method's exclusive turn with a network, from ``Turns.take`` until ``end``, or until the method is left."""
 
     def __init__(self, what: str):
         self.what, self.thread, self.over = what, threading.get_ident(), False
-        self.in_step = False  # what a step has calculated is not committed yet
+        self.in_step = False  # a step's results are not committed yet
         self.frame: Any = sys._getframe(2)  # of the method that takes the turn
 
     def end(self) -> None:
         self.over, self.frame = True, None
 
     def lasts(self) -> bool:
-        """Whether the method still runs: an exception may have come in before it could end its turn."""
+        """Whether the method still runs: an exception may have left it before it could end its turn."""
         frame = None if self.over else sys._current_frames().get(self.thread)
         while frame is not None and frame is not self.frame:
             frame = frame.f_back
@@ -32,11 +32,11 @@ class Turn:
 
 
 class Turns:
-    """Gives turns, one at a time."""
+    """A network's turns, of which one lasts at a time."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.arranging = threading.RLock()  # the layers are put in their places by one thread at a time
+        self.arranging = threading.RLock()  # one thread at a time gives layers their paths
         self.copying: set[int] = set()  # threads that copy the network, as it is between two steps
         self.given: weakref.ref[Turn] | None = None
 
@@ -51,13 +51,13 @@ class Turns:
         raise RuntimeError(_refusal(what, held))
 
     def held(self) -> Turn | None:
-        """The turn that lasts now."""
+        """The turn that lasts now; None if there is none."""
         turn = None if self.given is None else self.given()
         return turn if turn is not None and turn.lasts() else None
 
     def held_elsewhere(self) -> Turn | None:
-        """The turn that lasts now, if it is another thread's."""
-        if self.given is None:  # the usual case, at once
+        """The turn that lasts now, if it is another thread's; else None."""
+        if self.given is None:  # the usual case, fast
             return None
         turn = self.held()
         return None if turn is None or turn.thread == threading.get_ident() else turn
