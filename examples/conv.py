@@ -1,4 +1,4 @@
-"""Three convolutions learn one random image, the article's example of its convolution layer."""
+"""Three convolutions learn to map one random image to another: the article's example for its convolution layer."""
 
 import argparse
 
@@ -12,7 +12,7 @@ parser.add_argument("--epochs", type=int, default=1000)
 parser.add_argument("--seed", type=int, default=1)
 options = parser.parse_args()
 
-# training data: a list with one image (10, 10, 1), and what it shall become (4, 4, 2)
+# training data: a list with one image (10, 10, 1), and one with its target (4, 4, 2)
 rng = np.random.default_rng(options.seed)
 x_train = [rng.random((10, 10, 1))]
 y_train = [rng.random((4, 4, 2))]

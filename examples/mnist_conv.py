@@ -1,4 +1,4 @@
-"""Handwritten digits with a convolution in front: the article's second MNIST example."""
+"""Handwritten digits with a convolution as the first layer: the article's second MNIST example."""
 
 import argparse
 
@@ -26,7 +26,7 @@ options = parser.parse_args()
 
 
 def images(pixels):
-    """Numbers from 0 to 1 with an axis of channels: (N, 28, 28) -> (N, 28, 28, 1)."""
+    """Scales to [0, 1] and adds the channel axis: (N, 28, 28) -> (N, 28, 28, 1)."""
     return pixels[..., None].astype("float32") / 255
 
 

@@ -14,7 +14,7 @@ options = parser.parse_args()
 
 
 def rows(images):
-    """Each image as one row of numbers from 0 to 1: (N, 28, 28) -> (N, 1, 784)."""
+    """Scales to [0, 1] and makes each image one row: (N, 28, 28) -> (N, 1, 784)."""
     return images.reshape(len(images), 1, 28 * 28).astype("float32") / 255
 
 
@@ -26,7 +26,7 @@ net.add(ActivationLayer(tanh, tanh_prime))
 net.add(FCLayer(50, 10))  # (1, 50) -> (1, 10)
 net.add(ActivationLayer(tanh, tanh_prime))
 
-# 1000 samples, one at a time; the digit d as a row of ten numbers, 1 at place d
+# 1000 samples, one at a time; targets are one-hot rows
 net.use(mse, mse_prime)
 net.fit(rows(x_train[:1000]), to_categorical(y_train[:1000]), epochs=options.epochs, learning_rate=0.1)
 

@@ -1,4 +1,4 @@
-"""LeNet-5 with relu and max pooling: convolutions, class numbers as targets, Adam, one cycle of the learning rate."""
+"""LeNet-5 with relu and max pooling, trained on class numbers by Adam with a one-cycle learning rate."""
 
 import argparse
 
@@ -20,7 +20,7 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--backend", choices=["cpu", "gpu"], default="cpu")
 parser.add_argument("--epochs", type=int, default=3)
 parser.add_argument("--seed", type=int, default=1)
-parser.add_argument("--folder", help="where the four MNIST files lie; by default the bundled 5,000 digits are used")
+parser.add_argument("--folder", help="folder with the four MNIST files (default: the bundled 5,000 digits)")
 options = parser.parse_args()
 
 (x_train, y_train), (x_test, y_test) = load_mnist(folder=options.folder)

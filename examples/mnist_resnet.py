@@ -1,4 +1,4 @@
-"""A small residual network with batch normalization, in the manner of ResNet."""
+"""A small residual network with batch normalization, in the style of ResNet."""
 
 import argparse
 
@@ -22,21 +22,21 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--backend", choices=["cpu", "gpu"], default="cpu")
 parser.add_argument("--epochs", type=int, default=3)
 parser.add_argument("--seed", type=int, default=1)
-parser.add_argument("--folder", help="where the four MNIST files lie; by default the bundled 5,000 digits are used")
+parser.add_argument("--folder", help="folder with the four MNIST files (default: the bundled 5,000 digits)")
 options = parser.parse_args()
 
 (x_train, y_train), (x_test, y_test) = load_mnist(folder=options.folder)
 
 
 def convolution(size, channels, filters, **more):
-    """A 3x3 convolution; batch normalization behind it brings its own bias."""
+    """A 3x3 convolution without bias: the batch normalization after it has one."""
     return ConvLayer(
         (size, size, channels), (3, 3), filters, padding="same", initializer="he_normal", bias=False, **more
     )
 
 
 def block(size, channels):
-    """X + F(X), F of two convolutions."""
+    """X + F(X), where F has two convolutions."""
     return ResidualLayer(
         convolution(size, channels, channels),
         BatchNormLayer(),

@@ -12,7 +12,7 @@ parser.add_argument("--epochs", type=int, default=1000)
 parser.add_argument("--seed", type=int, default=1)
 options = parser.parse_args()
 
-# training data: one row (1, 2) a sample
+# training data: each sample is one row (1, 2)
 x_train = np.array([[[0, 0]], [[0, 1]], [[1, 0]], [[1, 1]]])
 y_train = np.array([[[0]], [[1]], [[1]], [[0]]])
 

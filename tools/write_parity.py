@@ -296,27 +296,28 @@ def figure(value):
 
 HEAD = """# Parity
 
-For every row of the table of cases: the largest difference from PyTorch, the error of the gradient check, and the
-array libraries that give the same numbers. Written by `tools/write_parity.py`, which calculated every figure; `tests/`
-repeats the comparisons on recorded values, and on freshly drawn shapes where PyTorch is installed.
+For every row of the table of cases (`tests/support/cases.py`): the largest difference from PyTorch, the error of the
+gradient check, and the array libraries that give the same results. `tools/write_parity.py` computes every figure and
+writes this page. The tests repeat the comparisons with recorded values and, where PyTorch is installed, with random
+shapes.
 
 {versions}.
 
 - **float64, float32**: the largest difference of any output, gradient or new buffer from PyTorch's in float64, relative
   to the largest value of its array.
-- **gradient**: how far derivatives are from measured ones, relative (`portnn.gradcheck`).
-- **libraries**: those whose numbers are within {small:g} of NumPy's. *portable* is NumPy by plain functions, *strict*
-  array-api-strict's second device, *PyTorch* its tensors through array-api-compat, *replay* a train step recorded once
-  and replayed, bit for bit the same as steps made one by one (`tests/support/replay.py`). Not on the page: CuPy, for
-  want of a GPU where it was written; `pytest -m gpu` compares it."""
+- **gradient**: the relative difference between derivatives and numerical ones (`portnn.gradcheck`).
+- **libraries**: those whose numbers are within {small:g} of NumPy's. *portable*: NumPy with portable code only.
+  *strict*: array-api-strict's second device. *PyTorch*: its tensors, through array-api-compat. *replay*: a train step
+  that is recorded once and replayed gives the same bits as eager steps (`tests/support/replay.py`). CuPy is missing,
+  since no GPU was available; `pytest -m gpu` compares it."""
 TABLE_HEAD = "| | float64 | float32 | gradient | libraries |\n|---|---|---|---|---|"
 LAYER_NOTE = (
-    "Outputs, dE/dX, the gradients of all parameters, new running means. PyTorch's masks differ: dropout is given ours."
+    "Outputs, dE/dX, gradients of all parameters, new running statistics. For dropout, PyTorch is given portnn's masks."
 )
 LOSS_NOTE = "The loss and its derivative."
 OPTIMIZER_NOTE = "The weights after twenty steps."
-SCHEDULE_NOTE = "All rates of a cycle."
-OPS_NOTE = "The portable routines, in float64. *images* and *columns* only change a shape."
+SCHEDULE_NOTE = "All learning rates of a cycle."
+OPS_NOTE = "The portable routines, in float64. *images* and *columns* only reshape."
 
 if __name__ == "__main__":
     main()
