@@ -4,8 +4,8 @@
 
 For each workload of ``compare.py``: the operations of its products over the rate at which this machine multiplies
 large matrices, and the bytes that must be moved at least over the rate at which it copies; then the time of each layer,
-the optimizer and the rest, medians of the rounds. A layer and the activation behind it that run as one are timed in
-both their rows: forward with the first, the chain rule with the second. ``--plain`` leaves Numba's loops away.
+the optimizer and the rest, medians of the rounds. A layer and an activation that are fused have
+one row for forward, the layer's; backward has both. ``--plain`` leaves Numba's loops away.
 """
 
 import argparse
@@ -26,8 +26,9 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "backends")]
 import workloads  # noqa: E402
 
 import portnn  # noqa: E402
-from portnn import training  # noqa: E402
-from portnn.layers import chain  # noqa: E402
+from portnn.layers import sequential  # noqa: E402
+from portnn.training.fusion import Fused  # noqa: E402
+from portnn.training.step import TrainStep  # noqa: E402
 from portnn_numpy.backend import NumpyBackend  # noqa: E402
 
 
@@ -56,9 +57,9 @@ def copy_rate(rounds: int, mebibytes: int) -> float:
 
 def operations(net: Any, samples: int, shape: tuple[int, ...]) -> int:
     """Of the products of a step: forward, dE/dW, and dE/dX of all layers but the lowest that learns."""
-    lowest = chain.lowest_that_learns(net.layers)
+    lowest = sequential.lowest_that_learns(net.layers)
     total = 0
-    for i, (layer, before) in enumerate(zip(net.layers, chain.shapes(net.layers, shape), strict=False)):
+    for i, (layer, before) in enumerate(zip(net.layers, sequential.shapes(net.layers, shape), strict=False)):
         total += layer.multiply_adds(before) * (2 if i == lowest else 3)
     return 2 * samples * total
 
@@ -66,7 +67,7 @@ def operations(net: Any, samples: int, shape: tuple[int, ...]) -> int:
 def least_bytes(net: Any, samples: int, shape: tuple[int, ...]) -> int:
     """Every array written once and read once: what is between layers, and its error; weights are read twice and written
     once, and so are their gradients and what the optimizer remembers of them."""
-    between = sum(prod(s) for s in chain.shapes(net.layers, shape)[1:] if s)
+    between = sum(prod(s) for s in sequential.shapes(net.layers, shape)[1:] if s)
     weights = sum(prod(w.shape) for w in net.parameters.values())
     slots = sum(prod(a.shape) for home in net.slots.values() for a in home.values())
     return 4 * (4 * samples * between + 5 * weights + 2 * slots)
@@ -102,12 +103,19 @@ def look(name: str, rounds: int, plain: bool, rates: tuple[float, float]) -> str
 
     whole = median_seconds(epoch, rounds) / steps * 1e6
     work, moved = operations(net, workload.batch, workload.shape), least_bytes(net, workload.batch, workload.shape)
-    clock, descend = Clock(), training.TrainStep._descend
+    clock, descend = Clock(), TrainStep._descend
     for i, layer in enumerate(net.layers):
         for way in ("forward", "backward"):
             setattr(layer, way, clock.timed(f"{i} {type(layer).__name__} {way}", getattr(layer, way)))
     found: dict[str, list[float]] = defaultdict(list)
-    training.TrainStep._descend = clock.timed("optimizer", descend)  # type: ignore[method-assign]
+    compute = Fused.compute
+
+    def timed_compute(fused: Fused, X: Any, is_training: bool) -> Any:
+        name = f"{fused.path} {type(fused.layer).__name__} forward, fused"
+        return clock.timed(name, compute)(fused, X, is_training)
+
+    TrainStep._descend = clock.timed("optimizer", descend)  # type: ignore[method-assign]
+    Fused.compute = timed_compute  # type: ignore[assignment, method-assign]
     try:
         for _ in range(rounds):
             clock.seconds.clear()
@@ -117,7 +125,8 @@ def look(name: str, rounds: int, plain: bool, rates: tuple[float, float]) -> str
             for part, seconds in clock.seconds.items():
                 found[part].append(seconds / steps * 1e6)
     finally:
-        training.TrainStep._descend = descend  # type: ignore[method-assign]
+        TrainStep._descend = descend  # type: ignore[method-assign]
+        Fused.compute = compute  # type: ignore[method-assign]
     lines = [
         f"### {workload.title}",
         "",
@@ -146,7 +155,7 @@ def main() -> None:
         print(f"{key}: {value}")
     print("OPENBLAS_CORETYPE:", os.environ.get("OPENBLAS_CORETYPE", "default"))
     rates = product_rate(options.rounds), copy_rate(options.rounds, 64)
-    print(f"products {rates[0] / 1e9:.0f} thousand million operations a second; copies {rates[1] / 1e9:.1f} GB/s")
+    print(f"products {rates[0] / 1e9:.0f} GFLOP/s; copies {rates[1] / 1e9:.1f} GB/s")
     for name in options.work:
         print("\n" + look(name, options.rounds, options.plain, rates), flush=True)
 

@@ -195,8 +195,9 @@ class Network:
 
         By default it takes one sample at a time, in order, by plain gradient descent, as in the article;
         ``batch_size``, ``shuffle`` and optimizer change that. ``x`` and ``y`` are NumPy arrays, lists, or arrays of
-        the network's backend; integers are cast, never scaled. ``learning_rate``, a number or a schedule, is required if ``use`` was
-        given no optimizer. ``verbose=0`` prints nothing; ``check_finite=False`` does not check data and error for NaN.
+        the network's backend; integers are cast, never scaled. ``learning_rate``, a number or a schedule, is required
+        if ``use`` was given no optimizer. ``verbose=0`` prints nothing; ``check_finite=False`` does not check data and
+        error for NaN.
 
         Bad data or arguments raise ValueError or TypeError before any weight changes. An exception within a step, or
         Ctrl-C, leaves the weights of the last whole step (but for layers written as in the article, which update
@@ -492,7 +493,7 @@ class Ready:
     """A network's layers as ``predict`` runs them, fused and adapted; kept until the layers change."""
 
     def __init__(self, network: Network):
-        self.layers = fusion.join(adapted(network.layers), network.backend, network.kernels)
+        self.layers = fusion.fuse(adapted(network.layers), network.backend, network.kernels)
         self.dtype = device_dtype(network.backend, network.dtype)
         self.all = list(network.walk())
         self.own = all(layer._own for layer in self.all)  # no user's class among them

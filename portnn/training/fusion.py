@@ -14,7 +14,7 @@ from portnn.ops import portable
 PAIRS = ((activations.relu, activations.relu_prime), (activations.tanh, activations.tanh_prime))
 
 
-class Joined:
+class Fused:
     """Two fused layers, Y = f(X W + B) in one pass over the products, by the backend's fast ``ops.biased``.
 
     It replaces the two only in the list of layers that run; ``network.layers`` still holds both.
@@ -49,17 +49,17 @@ class Joined:
         yield from (self.layer, self.activation)
 
 
-def join(layers: Sequence[Any], backend: Any, kernels: str) -> list[Any]:
+def fuse(layers: Sequence[Any], backend: Any, kernels: str) -> list[Any]:
     """The layers, fused where the backend has fast versions of both; unchanged with ``kernels="portable"``."""
     if kernels == "portable" or any(backend.implementation(f) is f for f in (portable.biased, activations.chain)):
         return list(layers)
-    chain: list[Any] = []
+    fused: list[Any] = []
     for layer in layers:
-        if chain and _suits(chain[-1], layer):
-            chain[-1] = Joined(chain[-1], layer)
+        if fused and _suits(fused[-1], layer):
+            fused[-1] = Fused(fused[-1], layer)
         else:
-            chain.append(layer)
-    return chain
+            fused.append(layer)
+    return fused
 
 
 def _suits(layer: Any, activation: Any) -> bool:

@@ -25,7 +25,7 @@ class TrainStep:
     """One step on a batch of ``size`` samples. Called, it returns the new leaves in the order of ``state.places``."""
 
     def __init__(self, network: Any, optimizer: Any, state: State, size: int):
-        self.layers = fusion.join(adapted(network.layers), network.backend, network.kernels)
+        self.layers = fusion.fuse(adapted(network.layers), network.backend, network.kernels)
         self.loss, self.loss_prime = network.bound_loss, network.bound_loss_prime
         update = getattr(type(optimizer), "update", None)
         self.update = (

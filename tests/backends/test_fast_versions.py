@@ -161,9 +161,9 @@ def test_a_package_that_cannot_be_imported_is_not_passed_over(monkeypatch, tmp_p
 def test_neighbours_are_joined_where_both_fast_versions_are_there():
     layers = [portnn.FCLayer(3, 4), portnn.ActivationLayer("tanh")]
     net = portnn.Network(layers, backend=PLAIN)
-    assert [type(layer) for layer in fusion.join(net.layers, PLAIN, "auto")] == [fusion.Joined]
-    assert fusion.join(net.layers, PLAIN, "portable") == net.layers
-    assert fusion.join(net.layers, Backend(np), "auto") == net.layers
+    assert [type(layer) for layer in fusion.fuse(net.layers, PLAIN, "auto")] == [fusion.Fused]
+    assert fusion.fuse(net.layers, PLAIN, "portable") == net.layers
+    assert fusion.fuse(net.layers, Backend(np), "auto") == net.layers
 
 
 def test_an_update_that_overflows_is_left_to_the_portable_one():

@@ -485,9 +485,9 @@ def test_the_same_seed_on_both_devices(backend):
 @pytest.mark.filterwarnings("error")
 def test_an_epoch_is_graph_launches_and_nothing_else(backend, monkeypatch):
     seen = []
-    launch, step = backend.driver.launch, portnn.training.TrainStep.__call__
+    launch, step = backend.driver.launch, portnn.training.step.TrainStep.__call__
     monkeypatch.setattr(backend.driver, "launch", lambda graph: (launch(graph), seen.append("launch"))[0])
-    monkeypatch.setattr(portnn.training.TrainStep, "__call__", lambda self: (seen.append("step"), step(self))[1])
+    monkeypatch.setattr(portnn.training.step.TrainStep, "__call__", lambda self: (seen.append("step"), step(self))[1])
     everything("gpu").fit(IMAGES[:64], LABELS[:64], epochs=5, batch_size=16, verbose=0)
     assert seen == ["step"] * 3 + ["launch"] * (5 * 4 - 2)  # two warm-ups and the capture
 

@@ -7,11 +7,8 @@ import pytest
 
 import portnn
 from portnn import (
-    SGD,
     ActivationLayer,
-    AdaGrad,
     Adam,
-    AdamW,
     BatchNormLayer,
     ConvLayer,
     FCLayer,
@@ -22,7 +19,6 @@ from portnn import (
     ParallelLayer,
     ReshapeLayer,
     ResidualLayer,
-    RMSprop,
     ScaleLayer,
     get_backend,
     load_mnist,
@@ -292,10 +288,7 @@ def test_numpys_own_words_for_a_dtype():
         assert Network(dtype=dtype).dtype == "float64"
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [("sgd", SGD), ("adagrad", AdaGrad), ("rmsprop", RMSprop), ("adam", Adam), ("adamw", AdamW)],
-)
+@pytest.mark.parametrize(("name", "kind"), OPTIMIZERS.items())
 def test_optimizers_go_by_name(name, kind):
     x, y = np.random.default_rng(0).standard_normal((2, 6, 3))
     nets = [Network([FCLayer(3, 3)], seed=0) for _ in range(2)]
@@ -303,6 +296,7 @@ def test_optimizers_go_by_name(name, kind):
         net.use("mse", optimizer=optimizer)
         net.fit(x, y, epochs=2, verbose=0)
     assert type(nets[0].optimizer) is kind
+    assert name == kind.__name__.lower()
     assert nets[0].optimizer.learning_rate == kind().learning_rate
     assert np.array_equal(nets[0].layers[0].weights, nets[1].layers[0].weights)
     with pytest.raises(ValueError, match="which has its own learning rate"):

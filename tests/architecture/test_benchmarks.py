@@ -1,0 +1,29 @@
+"""The benchmarks run; what they measure is nobody's business here."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = sorted(p.name for p in (ROOT / "benchmarks").glob("*.py") if "ArgumentParser" in p.read_text())
+pytestmark = pytest.mark.slow
+
+
+def output(*arguments):
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_benchmark_explains_itself(script):
+    assert "usage:" in output(f"benchmarks/{script}", "--help")
+
+
+def test_the_profile_names_the_layers():
+    found = output("benchmarks/profile_step.py", "a128", "c128", "--rounds", "1")
+    assert "FCLayer forward" in found
+    assert "ConvLayer backward" in found
+    assert "optimizer" in found
