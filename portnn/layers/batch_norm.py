@@ -10,13 +10,6 @@ from portnn.layers.normalization import NormLayer
 from portnn.settings import Setting
 
 
-def _weight(what: str, value: Any) -> float:
-    found = number(what, value)
-    if not 0.0 <= found <= 1.0:
-        raise ValueError(f"{what} must be in [0, 1]: it is the weight of the newest batch; got {value}")
-    return found
-
-
 class BatchNormLayer(NormLayer):
     """Normalizes each channel: by the batch's mean and variance in training, by running averages of them in predict.
 
@@ -24,19 +17,8 @@ class BatchNormLayer(NormLayer):
         dE/dX = S (dE/dZ - mean of dE/dZ - Z * mean of (dE/dZ * Z)),  dE/dZ = dE/dY W
         dE/dW = sum of dE/dY * Z        dE/dB = sum of dE/dY
 
-    Means, sums and the (biased) variance are over all axes but the last, the channels C. Each step updates the buffers
-    ``running_mean`` and ``running_var`` (C,): running = (1 - momentum) * running + momentum * batch, with the unbiased
-    variance (n - 1 instead of n). So in training a batch must hold at least two values per channel; ValueError if it
-    does not. A frozen layer (``trainable = False``) uses the running averages in training too, and keeps them.
-
-    X and Y are (N, ..., C). ``layer.weights`` W and ``layer.bias`` B are (C,), initially ones and zeros.
-
+    X and Y are (N, ..., C); means, sums and the (biased) variance are over all axes but the last, the channels.
     Source: S. Ioffe, C. Szegedy, "Batch normalization", ICML 2015; running averages as in PyTorch.
-
-    >>> import numpy as np
-    >>> BatchNormLayer().forward_propagation(np.array([[1.0], [3.0]])).round(3)
-    array([[-1.],
-           [ 1.]])
     """
 
     def forward(self, X: Array, *, training: bool = False) -> Array:
@@ -56,13 +38,29 @@ class BatchNormLayer(NormLayer):
         if self._is_frozen:  # Y = S X + a constant
             return D * S if need_input_error else None
         self.set_gradients(D, Z)
-        if not need_input_error:
-            return None
-        return self.ops.normalize_backward(D * self.parameters["weights"], Z, S, tuple(range(D.ndim - 1)))
+        W, axes = self.parameters["weights"], tuple(range(D.ndim - 1))
+        return self.ops.normalize_backward(D * W, Z, S, axes) if need_input_error else None
+
+    @staticmethod
+    def _weight(what: str, value: Any) -> float:
+        found = number(what, value)
+        if not 0.0 <= found <= 1.0:
+            raise ValueError(f"{what} must be in [0, 1]: it is the weight of the newest batch; got {value}")
+        return found
 
     momentum: Any = Setting(_weight)
 
     def __init__(self, *, momentum: float = 0.1, epsilon: float = 1e-5):
+        """Each step updates the buffers ``running_mean`` and ``running_var`` (C,): running = (1 - momentum) * running +
+        momentum * batch, with the unbiased variance (n - 1 instead of n). So in training a batch must hold at least two
+        values per channel; ValueError if it does not. A frozen layer (``trainable = False``) uses the running averages
+        in training too, and keeps them. ``layer.weights`` W and ``layer.bias`` B are (C,), initially ones and zeros.
+
+        >>> import numpy as np
+        >>> BatchNormLayer().forward_propagation(np.array([[1.0], [3.0]])).round(3)
+        array([[-1.],
+               [ 1.]])
+        """
         super().__init__(epsilon=epsilon)
         self.momentum = momentum
 

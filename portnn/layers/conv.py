@@ -19,25 +19,8 @@ class ConvLayer(Layer):
         dE/dB[f]       = sum over n, i, j of dE/dY[n, i, j, f]
         dE/dX[n,a,b,c] = sum of dE/dY[n, i, j, f] W[u, v, c, f] wherever s i + d u = a and s j + d v = b
 
-    With every patch of X under the kernel written out as a column of a matrix, these are matrix products: that is what
-    ``ops.convolution`` and its two derivatives do (``portnn/ops/convolution.py``), unless a backend has a faster way.
-
-    ``input_shape`` is (H, W, C) with ``kernel_shape`` (h, w), or (L, C) with (k,); ``layer_depth`` F is the number of
-    filters. ``stride`` s and ``dilation`` d are a number, or one per axis. ``padding`` with zeros is ``"valid"``
-    (none), ``"same"`` (H' = H / s, rounded up), a number of pixels, or for each axis a number or a pair (before,
-    after). ``groups`` divides channels and filters into as many parts; each part of the filters sees its part of the
-    channels.
-
-    X is (N, H, W, C), Y is (N, H', W', F) with H' = (H + padding - (h-1) d - 1) // s + 1. ``layer.weights`` is
-    (h, w, C/groups, F); ``layer.bias`` is (F,), initially zero, absent with ``bias=False``. Raises ValueError where
-    the kernel does not fit on the padded image, or ``groups`` does not divide channels and filters.
-
-    >>> import numpy as np
-    >>> layer = ConvLayer((3, 3, 1), (2, 2), 1)
-    >>> layer.weights = np.ones((2, 2, 1, 1))
-    >>> layer(np.arange(9.0).reshape(1, 3, 3, 1))[0, :, :, 0]
-    array([[ 8., 12.],
-           [20., 24.]])
+    X is (N, H, W, C), Y is (N, H', W', F) with H' = (H + padding - (h-1) d - 1) // s + 1; for sequences (N, L, C).
+    With every patch of X written out as a column of a matrix these are matrix products: ``portnn/ops/convolution.py``.
     """
 
     def forward(self, X: Array, *, training: bool = False) -> Array:
@@ -79,6 +62,23 @@ class ConvLayer(Layer):
         initializer: str = "glorot_uniform",
         bias: bool = True,
     ):
+        """``input_shape`` is (H, W, C) with ``kernel_shape`` (h, w), or (L, C) with (k,). ``layer_depth`` F is the
+        number of filters. ``stride`` s and ``dilation`` d are a number, or one per axis. ``padding`` with zeros is
+        ``"valid"`` (none), ``"same"`` (H' = H / s, rounded up), a number of pixels, or for each axis a number or a
+        pair (before, after). ``groups`` divides channels and filters into as many parts; each part of the filters sees its part of
+        the channels.
+
+        ``layer.weights`` is (h, w, C/groups, F), drawn by ``initializer``, a name; ``layer.bias`` is (F,), initially
+        zero, absent with ``bias=False``. Raises ValueError where the kernel does not fit on the padded image, or
+        ``groups`` does not divide channels and filters.
+
+        >>> import numpy as np
+        >>> layer = ConvLayer((3, 3, 1), (2, 2), 1)
+        >>> layer.weights = np.ones((2, 2, 1, 1))
+        >>> layer(np.arange(9.0).reshape(1, 3, 3, 1))[0, :, :, 0]
+        array([[ 8., 12.],
+               [20., 24.]])
+        """
         rows = all(isinstance(shape, (tuple, list)) for shape in (input_shape, kernel_shape)) and (
             len(input_shape) == 2 and len(kernel_shape) == 1
         )

@@ -11,13 +11,6 @@ from portnn.settings import Setting
 WORDS = 2**32  # of 32 bits
 
 
-def _share(what: str, value: Any) -> float:
-    rate = number(what, value)
-    if not 0.0 <= rate < 1.0 or round(rate * WORDS) >= WORDS:
-        raise ValueError(f"{what} must be in [0, 1): it is the probability of dropping a value; got {value}")
-    return rate
-
-
 class DropoutLayer(Layer):
     """In training, drops each value with probability ``rate`` and scales up the others; in predict it does nothing.
 
@@ -48,8 +41,16 @@ class DropoutLayer(Layer):
 
     last_axis_only = True
     _for_backward = (*Layer._for_backward, "mask")
-    rate: Any = Setting(_share)
     mask: Any = None  # M
+
+    @staticmethod
+    def _share(what: str, value: Any) -> float:
+        rate = number(what, value)
+        if not 0.0 <= rate < 1.0 or round(rate * WORDS) >= WORDS:
+            raise ValueError(f"{what} must be in [0, 1): it is the probability of dropping a value; got {value}")
+        return rate
+
+    rate: Any = Setting(_share)
 
     def __init__(self, rate: float):
         self.rate = rate

@@ -1,86 +1,7 @@
 """Pooling over windows: maximum and mean."""
 
-from functools import lru_cache
-from typing import Any
-
-from portnn import checks
 from portnn._typing import Array
-from portnn.layers.layer import Layer
-from portnn.ops.windows import WindowPlan, by, pads_of, per_axis, window_plan
-from portnn.settings import Fixed
-
-
-class PoolLayer(Layer):
-    """What both kinds of pooling share: where the windows lie, computed once per image size."""
-
-    window: Any = Fixed()
-    stride: Any = Fixed()
-    padding: Any = Fixed()
-
-    def __init__(self, window: Any, *, stride: Any = None, padding: Any = "valid"):
-        values = window if isinstance(window, (tuple, list)) else (window,)
-        if len(values) == 0:
-            raise ValueError("window must be a number, or one per axis of the image, got an empty one")
-        sizes = tuple(checks.size("window", value) for value in values)
-        self.window = sizes if isinstance(window, (tuple, list)) else sizes[0]
-        self.stride = self.window if stride is None else stride
-        self.padding = padding
-        self.check_padding(sizes)
-        options = {"stride": (stride, None), "padding": (padding, "valid")}
-        self.options = "".join(f", {name}={value!r}" for name, (value, usual) in options.items() if value != usual)
-
-    def plan(self, X: Array) -> WindowPlan:
-        """Where the windows lie on the images X (N, H, W, C)."""
-        return self._plan(tuple(X.shape[1:-1]))
-
-    def _plan(self, image: tuple[int, ...]) -> WindowPlan:
-        return _plan(image, self._sizes(len(image)), _hashable(self.stride), _hashable(self.padding))
-
-    def _sizes(self, axes: int) -> tuple[int, ...]:
-        if not isinstance(self.window, tuple):
-            return (self.window,) * axes
-        if len(self.window) != axes:
-            raise ValueError(
-                f"{self} has a window of {len(self.window)} axes, but the image has {axes}: give a number, or one "
-                "per axis"
-            )
-        return self.window
-
-    def check_padding(self, sizes: tuple[int, ...]) -> None:
-        """Refuses padding that would leave a window without a pixel of the image: it has no maximum and no mean."""
-        axes = max(len(v) if isinstance(v, (tuple, list)) else 1 for v in (sizes, self.stride, self.padding))
-        sizes = sizes if isinstance(self.window, tuple) else sizes * axes
-        pads = pads_of(self.padding, sizes, sizes, per_axis("stride", self.stride, len(sizes)))
-        if any(max(pad) >= size for pad, size in zip(pads, sizes, strict=True)):
-            raise ValueError(
-                f"padding={self.padding!r} is as wide as the window of {by(sizes)}: some windows would hold no pixel "
-                "of the image. On each side it must be smaller than the window"
-            )
-
-    def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if input_shape is None:
-            return None
-        if len(input_shape) < 2:
-            raise checks.misfit(
-                f"{self} takes images (H, W, C) or sequences (L, C), but a sample comes in with shape {input_shape}",
-                "put a ReshapeLayer in front of it",
-            )
-        try:
-            return (*self._plan(input_shape[:-1]).output, input_shape[-1])
-        except ValueError as error:
-            raise checks.misfit(f"{self}, for a sample of shape {input_shape}: {error}") from error
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.window}{self.options})"
-
-
-@lru_cache(maxsize=256)  # for all layers and sizes of images together
-def _plan(image: tuple[int, ...], window: tuple[int, ...], stride: Any, padding: Any) -> WindowPlan:
-    return window_plan(image, window, stride, padding)
-
-
-def _hashable(value: Any) -> Any:
-    return tuple(map(_hashable, value)) if isinstance(value, (list, tuple)) else value
+from portnn.layers.pool_windows import PoolLayer
 
 
 class MaxPoolLayer(PoolLayer):
@@ -89,10 +10,8 @@ class MaxPoolLayer(PoolLayer):
         Y[n, i, j, c] = max over u, v of X[n, s i + u, s j + v, c]
         dE/dX: dE/dY[n, i, j, c] goes to the largest pixel, to the first of them where several are equal
 
-    NaN counts as the largest: Y is NaN, and the error goes to the first NaN of the window, never to the padding.
-    ``window`` is a number of pixels, or one per axis; so is ``stride`` s, by default the window, so that windows do
-    not overlap; ``padding`` is as in ConvLayer, with minus infinity. X is (N, H, W, C) or (N, L, C), Y is
-    (N, H', W', C). Raises ValueError where the padding is as wide as the window.
+    X is (N, H, W, C) or (N, L, C), Y is (N, H', W', C). Arguments and errors are those of ``PoolLayer``; the padding is
+    minus infinity. NaN counts as the largest: Y is NaN, and the error goes to the first NaN of the window.
 
     >>> import numpy as np
     >>> MaxPoolLayer(2)(np.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0]
@@ -113,7 +32,7 @@ class AvgPoolLayer(PoolLayer):
         Y[n, i, j, c] = mean over u, v of X[n, s i + u, s j + v, c]
         dE/dX: dE/dY[n, i, j, c] is divided equally among the window's pixels
 
-    Arguments, shapes and errors are those of MaxPoolLayer. Padding is not counted: a window at the edge is the mean of
+    Shapes, arguments and errors are those of MaxPoolLayer. Padding is not counted: a window at the edge is the mean of
     the pixels it really covers.
 
     >>> import numpy as np
