@@ -191,7 +191,7 @@ class Network:
     ) -> History:
         """Trains on samples ``x`` (N, ...) with targets ``y`` (N, ...); returns the error and metrics of each epoch.
 
-        By default it takes one sample at a time, in order, by plain gradient descent, as in the article: ``batch_size``,
+        By default it takes one sample at a time, in order, by plain gradient descent, as the article: ``batch_size``,
         ``shuffle`` and optimizer change that. ``x`` and ``y`` are NumPy arrays, lists, or arrays of the network's
         backend; integers are cast, never scaled. ``learning_rate``, a number or a schedule, is required if ``use`` was
         given no optimizer. ``verbose=0`` prints nothing; ``check_finite=False`` does not check data and error for NaN.

@@ -1,9 +1,8 @@
-"""The source of the fused kernels: each thread calculates the numbers it writes, from what was there before.
+"""The source of the fused kernels: each thread computes all values that it writes.
 
-No thread adds to what another one writes ("atomics"), so the same step gives the same bits each time. But for the names
-of CUDA's own that ``HEAD`` uses it is C: a test compiles it for the host and compares every kernel with its portable
-routine. ``real`` is float or double. Images are (N, H, W, C), rows of samples (N, 1, L, C); ``WINDOW`` is a plan, as
-numbers.
+There are no atomic additions, so the same step gives the same bits each time. Except for the CUDA names in ``HEAD`` it
+is C: a test compiles it for the host and compares every kernel with its portable routine. ``real`` is float or double.
+Images are (N, H, W, C), sequences (N, 1, L, C); ``WINDOW`` is a plan as integers.
 """
 
 HEAD = r"""
@@ -134,7 +133,7 @@ KERNEL void cross_entropy_prime(const real *y, const number *labels, real *dy, n
 
 # -- the train step ---------------------------------------------------------------------------------------------------
 
-# Rows of data (samples, size) that a batch takes, cast: bytes become numbers of the network's kind, or labels.
+# The rows of data (samples, size) of a batch, cast to the network's dtype, or to int64 for class numbers.
 _ROWS = """
 KERNEL void rows_{0}_{1}(const {0} *data, const number *order, const number *position, {1} *out,
     number batch_size, number rows, number size)
@@ -394,7 +393,7 @@ _CASE = (
 )  # fmt: skip
 _NUMBERS = "lr, r, q, a, a1, b, b1, c, e, top"
 
-# The numbers of the step come from the device, where it holds them, else as they are; the others are the optimizer's.
+# The step's hyperparameters come from device memory if they are there, else by value; the others are constants.
 UPDATE = r"""
 /* A gradient whose square fits: none but infinity is larger than ``top``; NaN stays NaN. */
 INSIDE real bounded(real g, real top)

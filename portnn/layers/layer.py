@@ -146,7 +146,7 @@ class Layer:
     _learning_rate: float | None  # for a layer that updates itself, within fit
     _network_ref: Any  # a weak reference to the network that the layer is part of
     _slots_by_kind: dict[str, dict[str, Array]]  # the optimizer's state: kind -> parameter's name -> array
-    _update_counts: dict[str, tuple[int, int | None]]  # a parameter's updates, and the step since which each step adds one
+    _update_counts: dict[str, tuple[int, int | None]]  # a parameter's updates, and since which step each adds one
 
     def __init__(self) -> None:
         pass
@@ -266,7 +266,7 @@ class Layer:
     # -- shapes and building -----------------------------------------------------------------------------------
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        """The shape of one sample of Y for that of one sample of X; None where unknown. ValueError if X does not fit."""
+        """The shape of one sample of Y for that of X; None where unknown. ValueError where X does not fit."""
         return None
 
     def build(self, input_shape: tuple[int, ...] | None, backend: Backend, dtype: str, seed: int, path: str) -> None:
@@ -285,7 +285,7 @@ class Layer:
             layer.build(shape, backend, dtype, seed, layer.path)
 
     def _place(self, path: str) -> None:
-        """Gives this layer and all below their paths in a network: masks, for example, are drawn for them from now on."""
+        """Gives this layer and all below their paths in a network: masks, for example, are then drawn for them."""
         self.path = path
         for i, j, layer in self._children():
             layer._place(".".join(str(part) for part in (path, i, j) if part not in ("", None)))
