@@ -86,9 +86,7 @@ class Cache:
             return self.numbas_own.load_overload(signature, context)
         except Exception as error:  # a damaged file can raise anything
             place, reason = self.numbas_own.cache_path, troubles.words(error)
-            troubles.note(
-                troubles.CACHE, f"a file of Numba's cache in {place} is damaged ({reason}): it is replaced"
-            )
+            troubles.note(troubles.CACHE, f"a file of Numba's cache in {place} is damaged ({reason}): it is replaced")
         with contextlib.suppress(Exception):  # reported when saving fails too
             self.numbas_own.flush()
         return None

@@ -68,9 +68,7 @@ def _adam(
 class SGD:
     @staticmethod
     def update(sgd: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
-        if not sgd.momentum or not _are_worth_it(
-            parameters
-        ):  # two passes over memory are as fast as one loop
+        if not sgd.momentum or not _are_worth_it(parameters):  # two passes over memory are as fast as one loop
             return NotImplemented
         loop, numbers = _nesterov if sgd.nesterov else _momentum, (*hyper, sgd.momentum)
         return (
