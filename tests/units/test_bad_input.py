@@ -195,7 +195,7 @@ def test_a_layer_that_does_not_fit_is_not_added():
         (lambda: FCLayer(2.5, 3), TypeError, "input_size must be a whole number, got 2.5"),
         (lambda: FCLayer((1, 2), (1, 3)), TypeError, r"FCLayer takes two numbers.*got \(\(1, 2\), \(1, 3\)\).*write FCLayer\(2, 3\)"),
         (lambda: FCLayer(2, True), TypeError, "output_size must be a whole number, got True"),
-        (lambda: FCLayer(2, 3, initializer="xavier"), ValueError, "initializer='xavier' is none; known: glorot_uniform"),
+        (lambda: FCLayer(2, 3, initializer="xavier"), ValueError, "unknown initializer 'xavier'; known: glorot_uniform"),
         (lambda: FCLayer(2, 3, initializer=np.ones((2, 3))), ValueError, "layer.weights = array"),
         (lambda: ConvLayer((5, 5), (3, 3), 1), ValueError, r"input_shape must be \(H, W, C\), got \(5, 5\)"),
         (lambda: ConvLayer((5, 5, 1), 3, 1), ValueError, r"kernel_shape must be \(h, w\), got 3"),
@@ -214,7 +214,7 @@ def test_a_layer_that_does_not_fit_is_not_added():
         (lambda: Network().use("mse", optimizer=3), TypeError, r"optimizer must be one such as SGD\(0.1\).*got 3"),
         (lambda: Network().use("mse", metrics="accuracy"), TypeError, r"metrics must be a list.*metrics=\['accuracy'\]"),
         (lambda: Network().use("mse", metrics=["f1"]), ValueError, "unknown metric 'f1'; known: accuracy"),
-        (lambda: Network().use("mse", metrics=[lambda a, b: a, lambda a, b: b]), ValueError, "need different names, got error, <lambda>"),
+        (lambda: Network().use("mse", metrics=[lambda a, b: a, lambda a, b: b]), ValueError, "need distinct names other than 'error', got error, <lambda>"),
         (lambda: Network().use("mse", metrics=[1]), TypeError, "a metric must be a name or a function"),
     ],
 )  # fmt: skip
@@ -299,5 +299,5 @@ def test_shapes_that_almost_fit(data):
 
 def test_images_without_channels():
     net = Network([ConvLayer((6, 4, 1), (2, 2), 1)])
-    with pytest.raises(ValueError, match=r"Give each sample its axis of channels: x\[..., None\]"):
+    with pytest.raises(ValueError, match=r"Give each sample its channel axis: x\[..., None\]"):
         net.predict(np.ones((3, 6, 4)))
