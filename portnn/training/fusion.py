@@ -52,13 +52,13 @@ def join(layers: Sequence[Any], backend: Any, kernels: str) -> list[Any]:
     """The layers, fused where the backend has fast versions of both; unchanged with ``kernels="portable"``."""
     if kernels == "portable" or any(backend.implementation(f) is f for f in (portable.biased, activations.chain)):
         return list(layers)
-    chain: list[Any] = []
+    fused: list[Any] = []
     for layer in layers:
-        if chain and _suits(chain[-1], layer):
-            chain[-1] = Joined(chain[-1], layer)
+        if fused and _suits(fused[-1], layer):
+            fused[-1] = Joined(fused[-1], layer)
         else:
-            chain.append(layer)
-    return chain
+            fused.append(layer)
+    return fused
 
 
 def _suits(layer: Any, activation: Any) -> bool:

@@ -73,7 +73,7 @@ FIT = {
     "class numbers": (ValueError, r"a target has shape \(\).*to_categorical\(y, 2\)", dict(x=X, y=np.arange(6) % 2)),
     "foreign array": (
         TypeError,
-        r"x lies on backend .array_api_strict on .*, but 'cpu' is asked for.*to_device\(array, 'cpu'\).*to_numpy\(array\)",
+        r"x is on backend .array_api_strict on .*, but must be on backend 'cpu'.*to_device\(array, 'cpu'\).*to_numpy\(array\)",
         dict(x=array_api_strict.ones((6, 4)), y=Y),
     ),
     "no epochs": (ValueError, "epochs must be 1 or more, got 0", dict(x=X, y=Y, epochs=0)),
@@ -230,7 +230,7 @@ def test_weights_of_another_shape():
     Network([layer])
     with pytest.raises(ValueError, match=r"bias has shape \(1, 3\), got an array of shape \(3,\)"):
         layer.bias = [1, 2, 3]
-    with pytest.raises(TypeError, match=r"lies on backend .array_api_strict"):
+    with pytest.raises(TypeError, match=r"is on backend .array_api_strict"):
         layer.bias = array_api_strict.ones((1, 3))
     with pytest.raises(RuntimeError, match="has no bias; it has weights"):
         _ = Network([FCLayer(2, 3, bias=False)]).layers[0].bias

@@ -273,7 +273,7 @@ class Gradient:
         if any(A.transpose(axes).shape == x.shape for axes in turns(A)):
             return "transposed"
         right = G is not None and same(A.reshape(-1), G.reshape(-1))
-        return "wrong shape, the numbers are right" if right else "wrong shape"
+        return "wrong shape, the values are right" if right else "wrong shape"
 
     def multiple(self, any_size: bool = False) -> str:
         """The mistake if A is a multiple of G; with one element it always is."""
