@@ -349,7 +349,7 @@ def _leaves_cases(version: Any) -> bool:
 def _in_turn(versions: Sequence[Callable[..., Any]], own: Callable[..., Any]) -> Callable[..., Any]:
     """One callable that tries each version until one does not return ``NotImplemented``.
 
-    It is written out for three, four and five parameters, the numbers that routines called in each step have: packing
+    It is written out for three, four and five parameters, as the routines called in each step have: packing
     arguments takes as long as summing a small array.
     """
     if len(versions) > 3:
@@ -461,7 +461,7 @@ def in_order(x: Array) -> Array:
 
 
 def device_of(x: Array) -> Any:
-    """Returns the device an array lies on, as its own library names it."""
+    """Returns the device of an array, as its own library names it."""
     from array_api_compat import device
 
     return device(x)

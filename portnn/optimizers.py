@@ -89,7 +89,7 @@ class Optimizer(WithSettings):
     ``learning_rate`` is a number >= 0, or a schedule, any function of the number of updates made so far.
     First ``clip_value`` bounds each element of the gradients to [-clip_value, clip_value]; then ``clip_norm`` scales
     all of them together, by clip_norm / (norm + 1e-6) where their common norm is larger than that; then weight decay
-    adds weight_decay * w to each (AdamW decays the weights themselves).
+    adds weight_decay * w to each (AdamW decays the weights themselves). Arguments out of range raise ValueError.
 
     Source: R. Pascanu et al., "On the difficulty of training recurrent neural networks", 2013 (clipping by norm).
     """

@@ -2,6 +2,7 @@
 
 A schedule is accepted wherever a learning rate is: ``SGD(StepDecay(0.1, 1000, 0.5))``,
 ``fit(..., learning_rate=schedule)``. The first update uses the rate for k = 0. Any function of k may be a schedule.
+Arguments out of range raise ValueError.
 """
 
 from collections.abc import Callable

@@ -53,7 +53,7 @@ class Fixed(Setting):
             if vars(thing)[self.name] == value:
                 return
             made = type(thing).__name__
-            raise ValueError(f"{self.name} of {made} is fixed when it is made: make another one, {made}(...)")
+            raise ValueError(f"{self.name} of {made} is fixed when it is created: create another one, {made}(...)")
         super().__set__(thing, value)
 
 

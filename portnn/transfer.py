@@ -126,7 +126,7 @@ def _elsewhere(x: Any, backend: Backend, what: str) -> TypeError:
     place = f"backend {backend_of(x).name!r}" if is_array(x) else "the host"
     target = repr(backend.name) if backend.name in BUILT_IN else "net.backend"
     return TypeError(
-        f"{what} lies on {place}, but {backend.name!r} is asked for: move it with "
+        f"{what} is on {place}, but must be on backend {backend.name!r}: move it with "
         f"portnn.to_device(array, {target}), or to the host with portnn.to_numpy(array)"
     )
 

@@ -5,7 +5,7 @@ from portnn_cupy.availability import probe as _probe
 
 
 def probe() -> Availability:
-    """Says whether CuPy and a GPU work here, and if not, which of the four steps failed."""
+    """Returns whether CuPy and a GPU work here, and if not, which of the four steps failed."""
     return _probe()
 
 

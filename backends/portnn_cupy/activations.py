@@ -1,4 +1,4 @@
-"""The chain rule, fused: in one launch. What it gets may lie in any order; what it returns is in C order."""
+"""The chain rule, fused into one launch. Arguments may have any memory order; results are C-contiguous."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Whether CuPy works here: four steps, each of which fails in its own way."""
+"""Whether CuPy works here: four steps, each with its own failures."""
 
 import importlib
 import importlib.metadata
@@ -13,11 +13,11 @@ INSTALL = (
     'python -m pip install "cupy-cuda13x[ctk]" if nvidia-smi names driver 580 or newer, python -m pip install '
     '"cupy-cuda12x[ctk]" if it names an older one or you do not know'
 )
-OLDEST = 14  # of CuPy's major versions
-WHEELS = ("cupy", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x")  # all hold one module, and overwrite each other
+OLDEST = 14  # the oldest major version of CuPy that is supported
+WHEELS = ("cupy", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x")  # all install one module, and overwrite each other
 AFRESH = f"python -m pip uninstall -y {' '.join(WHEELS)}, then {INSTALL}"
 
-# What cudaGetDeviceCount answers where it finds no device that it can use: the reason in words, the remedy.
+# Statuses of cudaGetDeviceCount where it finds no usable device: the reason, the remedy.
 NO_DEVICE = (
     "the NVIDIA driver sees no GPU",
     "nvidia-smi lists the GPUs; leave CUDA_VISIBLE_DEVICES unset or let it name one; start a container with --gpus all",
@@ -39,19 +39,19 @@ NO_LINKS = (
 TWO_DRIVERS = ("the driver was updated, but a part of the old one still runs", "restart the machine, then nvidia-smi")
 NO_START = ("CUDA could not be started", "nvidia-smi must list a GPU: if it does not, install the NVIDIA driver again")
 STATUS = {100: NO_DEVICE, 802: NO_LINKS, 803: TWO_DRIVERS}
-INSUFFICIENT_DRIVER, OUT_OF_MEMORY = 35, 2  # further numbers of CUDA's errors
+INSUFFICIENT_DRIVER, OUT_OF_MEMORY = 35, 2  # further CUDA error codes
 
 
 class _KnownError(Exception):
-    """A step failed for a reason that is known: the reason, the remedy."""
+    """A step failed for a known reason; the arguments are the reason and the remedy."""
 
 
 def probe() -> Availability:
-    """Goes through the steps and stops at the first that fails; never raises, and warns of nothing."""
+    """Runs the steps and stops at the first that fails; never raises or warns."""
     checks: tuple[Callable[[], None], ...] = (_find_package, _import, _count_devices, _smoke_test)
     remedies = (INSTALL, AFRESH, NO_START[1], f"install CuPy together with NVRTC, CUDA's headers and cuBLAS: {AFRESH}")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # CuPy warns of several builds: if they do harm, one of the steps fails
+        warnings.simplefilter("ignore")  # CuPy warns of several builds: if they conflict, one of the steps fails
         for step, check, remedy in zip(STEPS, checks, remedies, strict=True):
             try:
                 check()
@@ -85,7 +85,7 @@ def _count_devices() -> None:
     except Exception as error:
         status = getattr(error, "status", 0)
         reason, remedy = STATUS.get(status, NO_START)
-        if status == INSUFFICIENT_DRIVER:  # said, too, where there is none
+        if status == INSUFFICIENT_DRIVER:  # also returned where there is no driver
             reason, remedy = OLD_DRIVER if runtime.driverGetVersion() else NO_DRIVER
         raise _KnownError(f"{reason} ({_words(error)})", remedy) from error
     if count == 0:
@@ -93,7 +93,7 @@ def _count_devices() -> None:
 
 
 def _smoke_test() -> None:
-    """A kernel needs NVRTC and CUDA's headers, a product needs cuBLAS: none is missed before it is used."""
+    """Runs a kernel, which needs NVRTC and CUDA's headers, and a product, which needs cuBLAS."""
     cupy: Any = importlib.import_module("cupy")
     try:
         blas = importlib.import_module("portnn_cupy.blas")
@@ -103,15 +103,15 @@ def _smoke_test() -> None:
         products.close()
     except Exception as error:
         if isinstance(error, MemoryError) or getattr(error, "status", 0) == OUT_OF_MEMORY:
-            remedy = "nvidia-smi lists the programs that hold the GPU's memory: end one"
+            remedy = "nvidia-smi lists the processes that use the GPU's memory: end one"
             raise _KnownError(f"the GPU's memory is full ({_words(error)})", remedy) from error
         raise
     if answer != [[6.0, 15.0], [15.0, 51.0]]:
-        raise RuntimeError(f"a product of two small matrices came out as {answer}")
+        raise RuntimeError(f"the product of two small matrices was {answer}")
 
 
 def _several_builds() -> str:
-    """The remedy where several builds of CuPy overwrote parts of each other; else nothing."""
+    """The remedy where several builds of CuPy are installed and overwrote each other; else an empty string."""
     found = []
     for name in WHEELS:
         try:
@@ -124,6 +124,6 @@ def _several_builds() -> str:
 
 
 def _words(error: BaseException) -> str:
-    """An error in one line: the type and the text of what first went wrong."""
+    """An error in one line: type and text of its first cause."""
     error = error.__cause__ or error
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

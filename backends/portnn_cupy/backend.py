@@ -19,13 +19,13 @@ Array = Any
 
 
 class GpuOutOfMemoryError(RuntimeError):
-    """The GPU's memory did not suffice for a step; the network is as it was before that step."""
+    """The GPU ran out of memory in a step; the network is as it was before that step."""
 
 
 class CupyBackend(Backend):
-    """CuPy on the CUDA device that is current when the backend is made.
+    """CuPy on the CUDA device that is current when the backend is created.
 
-    With ``capture=False`` every step runs call by call: to compare with, or to look for a mistake in.
+    With ``capture=False`` every step runs eagerly, for comparison and for debugging.
     """
 
     def __init__(self, *, capture: bool = True) -> None:
@@ -36,11 +36,11 @@ class CupyBackend(Backend):
         self.lock = threading.RLock()
         self.blas = blas.shared()
         self.driver = CupyDriver(self.device, self.stream)
-        # array_api_compat hands on CuPy's own function where that has the standard's meaning, and a wrapper elsewhere.
+        # array_api_compat has CuPy's own function where it conforms to the standard, and a wrapper elsewhere.
         self.xp = thin_namespace(compat, clip=clip, matmul=self.blas.matmul)
         self.xp.__name__, self.xp.__version__ = "cupy", cupy.__version__
         with self.scope():
-            self.blas.handle()  # within a capture it could not be made
+            self.blas.handle()  # it cannot be created within a capture
 
     # -- arrays ------------------------------------------------------------------------------------------------
 
@@ -48,8 +48,8 @@ class CupyBackend(Backend):
         with self.device:
             if isinstance(host, cupy.ndarray):
                 return cupy.array(host, dtype=dtype, copy=copy or None)
-            # A copy that nobody else knows: CuPy may share the memory it is given. From there it goes through pinned
-            # memory of CuPy's own, and the device's stream waits for it, not the host.
+            # A private copy: CuPy may share the memory it is given. CuPy copies it to the device through pinned memory
+            # of its own, so that the device's stream waits for the copy, not the host.
             return cupy.array(np.array(host, dtype=dtype, order="C"))
 
     def to_numpy(self, x: Any) -> np.ndarray:
@@ -69,10 +69,10 @@ class CupyBackend(Backend):
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """Makes this device and its stream current, in one thread at a time; may be entered again within itself.
+        """Makes this device and its stream current, in one thread at a time; may be nested.
 
-        The GPU waits for what the caller's stream and the default stream were given before, and makes them wait for
-        what was done within: arrays go in and out without a thought, and the host waits for nothing.
+        On the GPU, work in this scope waits for earlier work of the caller's stream and the default stream, and they
+        wait for the work in this scope: arrays may cross its boundary unsynchronized, and the host never waits.
         """
         with self.lock, self.device, np.errstate(all="ignore"):
             caller = cupy.cuda.get_current_stream()
@@ -87,7 +87,7 @@ class CupyBackend(Backend):
                 with self.stream:
                     yield
             except cupy.cuda.memory.OutOfMemoryError as error:
-                raise self._out_of_memory(error, "for this: try a smaller batch_size") from error
+                raise self._out_of_memory(error, "here: try a smaller batch_size") from error
             finally:
                 done = _now(self.stream)
                 for stream in outside:
@@ -97,7 +97,7 @@ class CupyBackend(Backend):
         self.device.synchronize()
 
     def compile(self, step: Callable[[], list[Array]], state: Any) -> Callable[[], None]:
-        """Makes of a functional step a call that, from the third time on, launches it as one CUDA graph."""
+        """Turns a functional step into a call that, from the third time on, launches it as one CUDA graph."""
         if not self.captures:
             return self._eagerly(super().compile(step, state))
         with self.scope():
@@ -110,12 +110,12 @@ class CupyBackend(Backend):
                 except (cupy.cuda.memory.OutOfMemoryError, cupy.cuda.runtime.CUDARuntimeError) as error:
                     if getattr(error, "status", OUT_OF_MEMORY) != OUT_OF_MEMORY:
                         raise
-                    traceback.clear_frames(error.__traceback__)  # they hold all that the step had calculated
+                    traceback.clear_frames(error.__traceback__)  # they hold all arrays that the step had computed
                     captured.forget()
                     size = getattr(step, "size", None)
                     advice = "try a smaller batch_size" if size is None else f"try batch_size={size // 2}"
-                    advice = "one sample is too much for it" if size == 1 else advice
-                    words = f"for this step. The network is as it was after the last whole step: {advice}"
+                    advice = "even one sample is too much" if size == 1 else advice
+                    words = f"in a step. The network is as it was after the last whole step: {advice}"
                     raise self._out_of_memory(error, words) from error
 
         return run
@@ -128,26 +128,26 @@ class CupyBackend(Backend):
         return eager
 
     def _out_of_memory(self, error: Exception, words: str) -> GpuOutOfMemoryError:
-        """The error, with what is kept for later given back."""
+        """The error; frees the memory that CuPy keeps for reuse first."""
         free, total = self.device.mem_info
         self.release()
         return GpuOutOfMemoryError(
-            f"the GPU's memory does not suffice {words}. Of {total:,} bytes, {free:,} were free. ({error})"
+            f"the GPU ran out of memory {words}. Of {total:,} bytes, {free:,} were free. ({error})"
         )
 
     # -- memory ------------------------------------------------------------------------------------------------
 
     def memory(self) -> dict[str, int]:
-        """Bytes: ``used`` by arrays, ``kept`` for the arrays to come, ``free`` on the device, ``total`` there.
+        """Bytes ``used`` by arrays, ``kept`` for future arrays, ``free`` on the device, and ``total`` on the device.
 
-        The memory that graphs hold is in none of the first two.
+        The memory of graphs is in neither of the first two.
         """
         pool = cupy.get_default_memory_pool()
         free, total = self.device.mem_info
         return {"used": pool.used_bytes(), "kept": pool.free_bytes(), "free": free, "total": total}
 
     def release(self) -> None:
-        """Gives back to the device, and pinned memory to the host, what is kept for arrays to come."""
+        """Frees the device memory and the pinned host memory that are kept for future arrays."""
         self.driver.sweep()
         cupy.get_default_memory_pool().free_all_blocks()
         cupy.get_default_pinned_memory_pool().free_all_blocks()
@@ -163,7 +163,7 @@ class CupyBackend(Backend):
             "memory": f"{memory['used']} GiB in use, {memory['free']} of {memory['total']} GiB free",
         }
 
-    # -- one backend, however often it is made -------------------------------------------------------------------
+    # -- backends of the same device are equal -----------------------------------------------------------------------
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, CupyBackend) and (self.device, self.captures) == (other.device, other.captures)
@@ -178,14 +178,14 @@ class CupyBackend(Backend):
 
 
 def clip(x: Array, /, min: Any = None, max: Any = None) -> Array:
-    """The standard's ``clip``. array_api_compat's asks on the host which elements to set: that cannot be captured."""
+    """The standard's ``clip``. array_api_compat's reads a mask's count on the host, which cannot be captured."""
     y = x if min is None else cupy.maximum(x, min)
     y = y if max is None else cupy.minimum(y, max)
     return y.astype(x.dtype, copy=y is x)
 
 
 def _now(stream: Any) -> Any:
-    """An event at what the stream was given last."""
+    """An event after the last work of the stream."""
     return stream.record(cupy.cuda.Event(disable_timing=True))
 
 

@@ -1,7 +1,7 @@
 """Matrix products by a cuBLAS handle of our own.
 
-While a stream is captured into a graph CuPy refuses its own products. cuBLAS does not: it only asks for a workspace
-that lives as long as the graph. So the library is called directly, through ctypes.
+While a stream is captured into a graph CuPy refuses matrix products. cuBLAS does not: it only needs a workspace that
+lives as long as the graph. So the library is called directly, through ctypes.
 """
 
 import ctypes
@@ -15,9 +15,9 @@ import cupy
 
 Array = Any
 
-WORKSPACE = 32 << 20  # bytes; what NVIDIA recommends for Hopper, and more than others need
-PER_THREAD_STREAM = 2  # cudaStreamPerThread: one number, but another stream in each thread
-LARGEST = 2**31 - 1  # cuBLAS counts in 32 bits
+WORKSPACE = 32 << 20  # bytes: NVIDIA's recommendation for Hopper, and more than other GPUs need
+PER_THREAD_STREAM = 2  # cudaStreamPerThread: one handle, but a different stream in each thread
+LARGEST = 2**31 - 1  # cuBLAS takes 32-bit sizes
 STATUS = {
     1: "CUBLAS_STATUS_NOT_INITIALIZED",
     3: "CUBLAS_STATUS_ALLOC_FAILED",
@@ -30,7 +30,7 @@ STATUS = {
     16: "CUBLAS_STATUS_LICENSE_ERROR",
 }
 NO_TRANSPOSE, TRANSPOSE = 0, 1  # cublasOperation_t
-DEFAULT_MATH = 0  # cublasMath_t: products of float32 are float32, never the shorter TF32
+DEFAULT_MATH = 0  # cublasMath_t: products of float32 are float32, never TF32
 ROUTINES = {"float32": ("cublasSgemm_v2", ctypes.c_float), "float64": ("cublasDgemm_v2", ctypes.c_double)}
 
 _pointer, _int, _size = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
@@ -47,13 +47,13 @@ _ARGUMENTS = {
 
 
 def load_library() -> Any:
-    """Returns cuBLAS, found as CuPy finds it; RuntimeError, with every place looked at, if there is none."""
+    """Returns cuBLAS, found as CuPy finds it; RuntimeError, with every place searched, if there is none."""
     refusals = []
     try:
         from cuda import pathfinder
 
         return _declared(ctypes.CDLL(pathfinder.load_nvidia_dynamic_lib("cublas").abs_path))
-    except Exception as error:  # the finder is missing, or it did not find the library: the loader's search is left
+    except Exception as error:  # no finder, or the finder failed: try the loader's search path
         refusals.append(f"{type(error).__name__}: {error}")
     major = cupy.cuda.runtime.runtimeGetVersion() // 1000
     for name in (f"libcublas.so.{major}", f"cublas64_{major}.dll", ctypes.util.find_library("cublas")):
@@ -65,7 +65,7 @@ def load_library() -> Any:
 
 
 def _declared(library: Any) -> Any:
-    """Tells ctypes the types of the routines: a pointer cut to 32 bits would crash the process."""
+    """Declares the routines' types to ctypes: a pointer truncated to 32 bits would crash the process."""
     for name, arguments in _ARGUMENTS.items():
         routine = getattr(library, name)
         routine.argtypes, routine.restype = arguments, _int
@@ -73,7 +73,7 @@ def _declared(library: Any) -> Any:
 
 
 class Blas:
-    """Products by cuBLAS, with a handle and a workspace for each stream that they are asked for on."""
+    """Products by cuBLAS, with a handle and a workspace for each stream that uses them."""
 
     def __init__(self, library: Any):
         self.library = library
@@ -106,14 +106,14 @@ class Blas:
         m, n = prod(rows), prod(columns)
         out = cupy.empty((*rows, *columns), a.dtype)
         if k == 0:
-            out.fill(0.0)  # sums of nothing
+            out.fill(0.0)  # empty sums
         elif out.size:
             self._gemm(a if a.ndim == 2 else a.reshape(m, k), b if b.ndim == 2 else b.reshape(k, n), out, m, n, k)
         return out
 
     def _gemm(self, a: Array, b: Array, out: Array, m: int, n: int, k: int) -> None:
-        # cuBLAS counts down the columns. Read so, an array kept row by row is its own transpose, and out = a b becomes
-        # out^T = b^T a^T: the operands change places, and nothing is moved.
+        # cuBLAS takes column-major matrices. A C-contiguous array read so is its transpose, and out = a b becomes
+        # out^T = b^T a^T: the operands are swapped, and nothing is copied.
         a, a_operation, a_step = operand(a)
         b, b_operation, b_step = operand(b)
         gemm, one, zero = self.gemm[out.dtype.name]
@@ -123,7 +123,7 @@ class Blas:
         )
 
     def handle(self) -> Any:
-        """The handle for the current stream of the current device; the first call makes it, which takes a while."""
+        """The handle for the current stream of the current device; the first call creates it, which is slow."""
         stream = cupy.cuda.get_current_stream()
         own = threading.get_ident() if stream.ptr == PER_THREAD_STREAM else 0
         key = cupy.cuda.get_device_id(), stream.ptr, own
@@ -135,15 +135,15 @@ class Blas:
 
     def _open(self, stream: Any) -> tuple[Any, ...]:
         library, handle = self.library, ctypes.c_void_p()
-        workspace = cupy.cuda.Memory(WORKSPACE)  # of no pool: it outlives those of the graphs
+        workspace = cupy.cuda.Memory(WORKSPACE)  # outside the pools: it outlives those of the graphs
         _check(library.cublasCreate_v2(ctypes.byref(handle)), "create")
-        _check(library.cublasSetStream_v2(handle, stream.ptr), "set stream")  # resets the workspace: first the stream
+        _check(library.cublasSetStream_v2(handle, stream.ptr), "set stream")  # resets the workspace, so it comes first
         _check(library.cublasSetWorkspace_v2(handle, workspace.ptr, WORKSPACE), "set workspace")
         _check(library.cublasSetMathMode(handle, DEFAULT_MATH), "set math mode")
-        return handle, workspace, stream  # kept, or another stream could come to live at its address
+        return handle, workspace, stream  # kept alive, or another stream could get the same address
 
     def close(self) -> None:
-        """Gives handles and workspaces back."""
+        """Destroys the handles and frees the workspaces."""
         while self.handles:
             _, (handle, *_) = self.handles.popitem()
             _check(self.library.cublasDestroy_v2(handle), "destroy")
@@ -151,7 +151,7 @@ class Blas:
 
 @cache
 def shared() -> Blas:
-    """The one that all use, made at the first call: there is a handle for each stream in it."""
+    """The shared instance, created at the first call; it has a handle for each stream."""
     return Blas(load_library())
 
 
@@ -161,9 +161,9 @@ def matmul(a: Array, b: Array) -> Array:
 
 
 def operand(x: Array) -> tuple[Array, int, int]:
-    """Returns a matrix as cuBLAS can read it, with its operation and the step from one line in memory to the next.
+    """Returns a matrix as cuBLAS can read it, with its operation and its leading dimension.
 
-    Where the rows, or the columns, are unbroken lines in memory, the array is taken as it lies; else it is copied.
+    Where the rows, or the columns, are contiguous in memory, the array is used without a copy; else it is copied.
     """
     rows, columns = x.shape
     down, along = x.strides
@@ -175,7 +175,7 @@ def operand(x: Array) -> tuple[Array, int, int]:
 
 
 def _line_step(lines: int, length: int, step: int, within: int, size: int) -> int:
-    """Elements from one line to the next; 0 if lines are broken, overlap or run backwards. Strides are in bytes."""
+    """The leading dimension in elements; 0 if lines are not contiguous, overlap or run backwards. Strides in bytes."""
     if length > 1 and within != size:
         return 0
     elements, rest = divmod(step, size)
@@ -184,7 +184,7 @@ def _line_step(lines: int, length: int, step: int, within: int, size: int) -> in
 
 def _one_call(a: Array, b: Array) -> bool:
     if not (isinstance(a, cupy.ndarray) and isinstance(b, cupy.ndarray)):
-        return False  # CuPy says so clearly
+        return False  # CuPy raises a clear error
     fits = a.dtype == b.dtype and a.dtype.name in ROUTINES and a.ndim > 0 and 0 < b.ndim <= 2
     return fits and max(prod(a.shape[:-1]), *b.shape) <= LARGEST
 

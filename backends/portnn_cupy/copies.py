@@ -30,5 +30,5 @@ def copy_all(pairs: list[tuple[Array, Array]]) -> None:
 
 
 def _is_in_words(target: Array, source: Array) -> bool:
-    """Whether both are whole words of four bytes, at an address that a word may have."""
+    """Whether both consist of whole words of four bytes, at aligned addresses."""
     return bool(target.flags.c_contiguous) and not (target.nbytes | target.data.ptr | source.data.ptr) % 4

@@ -1,4 +1,4 @@
-"""What a captured step asks of CuPy: memory of its own, capture, launch, copies."""
+"""What a captured step needs from CuPy: memory pools, capture, launch, copies."""
 
 import contextlib
 import weakref
@@ -11,7 +11,7 @@ import cupy
 from portnn_cupy.copies import copy_all
 
 Array = Any
-OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, which CuPy does not hand on
+OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, which CuPy does not export
 
 
 class CupyDriver:
@@ -20,14 +20,14 @@ class CupyDriver:
     def __init__(self, device: Any, stream: Any):
         self.device, self.stream = device, stream
         self.capturing = self.sweeping = False
-        self.retired: list[Any] = []  # pools whose graph is gone, but not yet all of their arrays
+        self.retired: list[Any] = []  # pools whose graph is gone, but which still have arrays
 
     def new_memory(self, owner: object) -> Any:
-        """A pool for ``owner`` alone: nobody else ever writes where its graph keeps what it calculates in between."""
+        """A pool for ``owner`` alone: no other code ever writes to the intermediate results of its graph."""
         self.sweep()
         memory = cupy.cuda.MemoryPool(self._allocate)
         with self.device:
-            memory.set_limit(size=0)  # at CUPY_GPU_MEMORY_LIMIT it would give back blocks that a graph writes to
+            memory.set_limit(size=0)  # at CUPY_GPU_MEMORY_LIMIT it would free blocks that a graph writes to
         weakref.finalize(owner, self._retire, memory).atexit = False
         return memory
 
@@ -44,7 +44,7 @@ class CupyDriver:
         try:
             work()
         except BaseException:
-            with contextlib.suppress(Exception):  # a broken capture ends with an error, but it ends
+            with contextlib.suppress(Exception):  # a broken capture ends with an error, but does end
                 self.stream.end_capture()
             raise
         finally:
@@ -60,27 +60,27 @@ class CupyDriver:
     # -- memory ----------------------------------------------------------------------------------------------------
 
     def _allocate(self, size: int) -> Any:
-        """Memory for a pool; where the device has no more, what CuPy keeps for later is given back first."""
+        """Memory for a pool; where the device has none left, what CuPy keeps for reuse is freed first."""
         try:
             return cupy.cuda.MemoryPointer(cupy.cuda.Memory(size), 0)
         except cupy.cuda.runtime.CUDARuntimeError as error:
             if error.status != OUT_OF_MEMORY:
                 raise
-            if self.capturing:  # the pool's answer would be to give back free blocks, which the graph writes to
+            if self.capturing:  # the pool would free unused blocks, which the graph writes to
                 raise RuntimeError(f"the graph needs {size:,} bytes more than the GPU has left") from error
         self.sweep()
         cupy.get_default_memory_pool().free_all_blocks()
         return cupy.cuda.MemoryPointer(cupy.cuda.Memory(size), 0)
 
     def _retire(self, memory: Any) -> None:
-        """A pool that is dropped with free blocks in it never gives them back: it is emptied first."""
+        """Empties a pool before it is dropped: its free blocks would never be freed otherwise."""
         self.retired.append(memory)
         self.sweep()
 
     def sweep(self) -> None:
-        """Gives back the memory of graphs that are gone."""
+        """Frees the memory of graphs that are gone."""
         if self.capturing or self.sweeping:
-            return  # later: it takes calls that wait for the device, and garbage collection may come in between
+            return  # later: it needs calls that wait for the device, and garbage collection may run at any time
         self.sweeping = True
         try:
             retired, self.retired = self.retired, []

@@ -1,9 +1,9 @@
 """A train step captured into a CUDA graph, and replayed.
 
-A graph reads and writes the addresses it was captured with. So every leaf of the state lives in a buffer that never
-moves, the graph ends with copies of the new leaves into these buffers, and all that the step allocates in between comes
-from a memory pool of its own that lives as long as the graph. The first calls run eagerly: they are real steps of the
-training, and they compile kernels, which a capture could not wait for.
+A graph reads and writes the addresses it was captured with. So every leaf of the state is in a buffer that never moves,
+the graph ends with copies of the new leaves into these buffers, and all other memory of the step comes from a pool of
+its own that lives as long as the graph. The first calls run eagerly: they are real steps of the training, and they
+compile the kernels, which cannot be done within a capture.
 """
 
 import warnings
@@ -16,23 +16,23 @@ WARM_UPS = 2
 
 
 class EagerStepWarning(UserWarning):
-    """A train step could not be captured into a graph: it runs call by call, which is slower."""
+    """A train step could not be captured into a graph: it runs eagerly, which is slower."""
 
 
 class Driver(Protocol):
-    """What a step asks of the device; a test may put something else in its place."""
+    """What a captured step needs from the device; tests replace it."""
 
     def new_memory(self, owner: object) -> Any:
         """Returns a memory pool for ``owner`` alone."""
 
     def using(self, memory: Any) -> AbstractContextManager[Any]:
-        """Within it, new arrays come from ``memory``."""
+        """A context in which new arrays are allocated from ``memory``."""
 
     def release(self, memory: Any) -> None:
-        """Gives back all of ``memory`` that no array lives in."""
+        """Frees the parts of ``memory`` that no array uses."""
 
     def capture(self, work: Callable[[], None]) -> Any:
-        """Returns a graph of what ``work`` launches, without running it. If ``work`` raises, so does this, tidied."""
+        """Returns a graph of what ``work`` launches, without running it. An error in ``work`` ends the capture."""
 
     def launch(self, graph: Any) -> None:
         """Runs a graph."""
@@ -42,7 +42,7 @@ class Driver(Protocol):
 
 
 class CapturedStep:
-    """Each call is one step: two run eagerly, the third captures the graph and launches it, the others launch it."""
+    """Each call is one step: two run eagerly, the third captures the graph and launches it, later ones launch it."""
 
     def __init__(self, step: Callable[[], list[Array]], state: Any, driver: Driver):
         self.step, self.state, self.driver = step, state, driver
@@ -59,7 +59,7 @@ class CapturedStep:
         self.graph: Any = None
         self.calls = 0
         self.places: list[Any] = []
-        self.buffers: list[Array] = []  # for each place the one array that lives there as long as the graph does
+        self.buffers: list[Array] = []  # for each place its array, fixed as long as the graph exists
         self.driver.release(self.memory)
 
     def __call__(self) -> None:
@@ -80,25 +80,25 @@ class CapturedStep:
             self._warm_up()
 
     def _is_in_place(self) -> bool:
-        """Whether everything is just where the graph writes it: the usual case, looked at quickly."""
+        """Whether all arrays are the graph's buffers: the usual case, checked quickly."""
         places = self.places
         return len(self.state.inputs) + len(self.state.places) == len(places) and all(
             home[key] is buffer for (home, key), buffer in zip(places, self.buffers, strict=True)
         )
 
     def _adopt(self) -> None:
-        """What was put in a buffer's place from outside (new weights, an epoch's permutation) is copied into it."""
+        """Copies arrays assigned from outside (new weights, an epoch's permutation) into their buffers."""
         places = [*self.state.places, *self.state.inputs]
         arrays = [home[key] for home, key in places]
         if len(arrays) == len(self.buffers) and all(map(_alike, arrays, self.buffers)):
             self._copy(arrays)
-        else:  # the first call, or a graph that does not fit any more
+        else:  # the first call, or a graph that no longer fits
             self.forget()
             self.places, self.buffers = places, _apart(arrays)
         self._bind()
 
     def _warm_up(self) -> None:
-        """One real step. It writes nothing before all of it is calculated: one that fails changes nothing."""
+        """One real step, run eagerly. It writes nothing before all is computed, so one that fails changes nothing."""
         with self.driver.using(self.memory):
             leaves, misfit = self._leaves()
             if not misfit:
@@ -117,7 +117,7 @@ class CapturedStep:
             place = self.step.where() if hasattr(self.step, "where") else ""
             words = f"{type(error).__name__}: {' '.join(str(error).split())}"
             reason = f"{place} cannot be captured: {words}" if place else words
-        if reason:  # the error, which holds on to memory of the step, is gone
+        if reason:  # the error, which keeps memory of the step alive, is gone
             self._give_up(reason)
 
     def _recorded(self) -> None:
@@ -127,7 +127,7 @@ class CapturedStep:
         self._copy(leaves)
 
     def _leaves(self) -> tuple[list[Array], str]:
-        """Runs the step; returns the new leaves, and a word on the first that does not fit its buffer."""
+        """Runs the step; returns the new leaves, and a message on the first that does not fit its buffer."""
         try:
             leaves = self.step()
         finally:
@@ -138,7 +138,7 @@ class CapturedStep:
         return leaves, ""
 
     def _copy(self, leaves: list[Array]) -> None:
-        """Copies each leaf into its buffer; one that lies in another leaf's buffer is read before that is written."""
+        """Copies each leaf into its buffer; one that is in another leaf's buffer is read before that is written."""
         moved = [(buffer, leaf) for buffer, leaf in zip(self.buffers, leaves, strict=False) if leaf is not buffer]
         written = {id(buffer) for buffer, _ in moved}
         safe = [leaf.copy() if {id(leaf), id(leaf.base)} & written else leaf for _, leaf in moved]
@@ -149,7 +149,7 @@ class CapturedStep:
             home[key] = buffer
 
     def _give_up(self, reason: str) -> None:
-        """From here on, eagerly. Said before a step is taken: if the warning is made an error, no step is lost."""
+        """Runs eagerly from here on. It warns before the step: if warnings are errors, no step is lost."""
         self.eager = True
         self.forget()
         warnings.warn(f"training runs eagerly, which is slower: {reason}", EagerStepWarning, stacklevel=3)
@@ -164,7 +164,7 @@ def _alike(a: Array, b: Array) -> bool:
 
 
 def _apart(arrays: list[Array]) -> list[Array]:
-    """The arrays; of those that share their memory (an array that is there twice, or a view) copies."""
+    """The arrays; those that share memory (one array twice, or a view) are copied."""
     seen: set[int] = set()
     apart = []
     for array in arrays:

@@ -1,9 +1,8 @@
-"""The source of the fused kernels: each thread calculates the numbers it writes, from what was there before.
+"""The source of the fused kernels: each thread computes all values that it writes.
 
-No thread adds to what another one writes ("atomics"), so the same step gives the same bits each time. But for the names
-of CUDA's own that ``HEAD`` uses it is C: a test compiles it for the host and compares every kernel with its portable
-routine. ``real`` is float or double. Images are (N, H, W, C), rows of samples (N, 1, L, C); ``WINDOW`` is a plan, as
-numbers.
+There are no atomic additions, so the same step gives the same bits each time. Except for the CUDA names in ``HEAD`` it
+is C: a test compiles it for the host and compares every kernel with its portable routine. ``real`` is float or double.
+Images are (N, H, W, C), sequences (N, 1, L, C); ``WINDOW`` is a plan as integers.
 """
 
 HEAD = r"""
@@ -16,7 +15,7 @@ HEAD = r"""
 typedef long long number;
 typedef unsigned long long word;
 
-/* A loop over 0 .. n - 1, shared by all threads, whatever their number. */
+/* A loop over 0 .. n - 1, divided among all threads, however many there are. */
 #define EACH(i, n) \
     for (number i = (number)blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += (number)blockDim.x * gridDim.x)
 
@@ -44,7 +43,7 @@ INSIDE void philox(number draw, word key0, word key1, word step, word *words)
     words[0] = counter0, words[1] = counter1, words[2] = counter2, words[3] = counter3;
 }
 
-/* Words of 32 bits, eight a thread. ``step_at``: where the step's number stands on the device, or nothing. */
+/* Words of 32 bits, eight per thread. ``step_at``: the address of the step's number on the device, or null. */
 KERNEL void philox_bits(word key0, word key1, const number *step_at, word step, number n, number *out)
 {
     EACH(draw, (n + 7) / 8) {
@@ -59,11 +58,11 @@ KERNEL void philox_bits(word key0, word key1, const number *step_at, word step, 
 # -- activations and losses -------------------------------------------------------------------------------------------
 
 ELEMENTWISE = r"""
-/* sum += x, and what rounding takes from that, ``lost``, is taken from the next x (W. Kahan, 1965). */
+/* sum += x; the rounding error, ``lost``, is subtracted from the next x (W. Kahan, 1965). */
 INSIDE void add(real *sum, real *lost, real x)
 {
     real y = x - *lost, t = *sum + y, rounding = (t - *sum) - y;
-    *lost = rounding - rounding == 0 ? rounding : 0;  /* a sum that is infinite stays so */
+    *lost = rounding - rounding == 0 ? rounding : 0;  /* an infinite sum stays infinite */
     *sum = t;
 }
 
@@ -73,7 +72,7 @@ INSIDE real apply(int kind, real z)
     return kind == 2 ? TANH(z) : z;
 }
 
-/* y = f(y + bias): rows of features. */
+/* y = f(y + bias), for rows of features. */
 KERNEL void biased(real *y, const real *bias, number n, number features, int kind)
 {
     EACH(i, n) y[i] = apply(kind, y[i] + bias[i % features]);
@@ -108,7 +107,7 @@ KERNEL void differences(const real *t, const real *y, real *out, number n, real 
     EACH(i, n) out[i] = (y[i] - t[i]) * share;
 }
 
-/* Of each row of logits (log(sum of exp(Y)) - Y[label]) * share. */
+/* For each row of logits (log(sum of exp(Y)) - Y[label]) * share. */
 KERNEL void cross_entropy(const real *y, const number *labels, real *lost, number rows, number classes, real share)
 {
     EACH(i, rows) {
@@ -119,7 +118,7 @@ KERNEL void cross_entropy(const real *y, const number *labels, real *lost, numbe
     }
 }
 
-/* (softmax(Y) - one at the label) * share. */
+/* (softmax(Y) - Y*) * share, where Y* is 1 at the label, else 0. */
 KERNEL void cross_entropy_prime(const real *y, const number *labels, real *dy, number rows, number classes, real share)
 {
     EACH(i, rows) {
@@ -134,7 +133,7 @@ KERNEL void cross_entropy_prime(const real *y, const number *labels, real *dy, n
 
 # -- the train step ---------------------------------------------------------------------------------------------------
 
-# Rows of data (samples, size) that a batch takes, cast: bytes become numbers of the network's kind, or labels.
+# The rows of data (samples, size) of a batch, cast to the network's dtype, or to int64 for class numbers.
 _ROWS = """
 KERNEL void rows_{0}_{1}(const {0} *data, const number *order, const number *position, {1} *out,
     number batch_size, number rows, number size)
@@ -151,7 +150,7 @@ STEP = (
     "typedef unsigned char byte;\n"
     + "".join(_ROWS.format(*kinds) for kinds in ROW_KINDS)
     + r"""
-/* The counters after a step, each in a place of its own. */
+/* The counters after a step, each in an array of its own. */
 KERNEL void update_counters(const number *step, const number *position, const double *total, const number *finite,
     const real *error, number *new_step, number *new_position, double *new_total, number *new_finite, number size)
 {
@@ -160,7 +159,7 @@ KERNEL void update_counters(const number *step, const number *position, const do
     *new_step = *step + 1;
     *new_position = *position + 1;
     *new_total = sum;
-    *new_finite = *finite + (sum - sum == 0);  /* not for NaN and infinity */
+    *new_finite = *finite + (sum - sum == 0);  /* no increment for NaN and infinity */
 }
 
 CALLED void copy(number n, const unsigned *from, unsigned *to)
@@ -194,7 +193,7 @@ KERNEL void patches(const real *x, real *p, number n, WINDOW, number first, numb
     }
 }
 
-/* The adjoint: each pixel gathers its copies, one after the other in the order of the kernel's pixels. */
+/* The adjoint: each pixel sums its copies, in the order of the kernel's pixels. */
 KERNEL void fold(const real *p, real *x, number n, WINDOW, number first, number size)
 {
     number k = kh * kw * size;
@@ -233,7 +232,7 @@ KERNEL void max_pool(const real *x, real *y, number n, WINDOW)
 
 #define IS_LARGEST(x, y) ((x) == (y) || (x) != (x))  /* where there is NaN, y is NaN */
 
-/* Each pixel asks every window that it stands in whether it is the first to hold the window's largest value. */
+/* Each pixel checks for every window that contains it whether it is the first with the window's largest value. */
 KERNEL void max_pool_backward(const real *x, const real *y, const real *d, real *dx, number n, WINDOW)
 {
     EACH(t, n * H * W * C) {
@@ -260,7 +259,7 @@ KERNEL void max_pool_backward(const real *x, const real *y, const real *d, real 
     }
 }
 
-/* How many pixels of the image, and not of the padding, a window holds that begins at pixel ``from``. */
+/* The number of pixels of the image, without padding, in a window that begins at pixel ``from``. */
 INSIDE number pixels(number from, number k, number size)
 {
     number to = from + k < size ? from + k : size;
@@ -303,8 +302,8 @@ KERNEL void avg_pool_backward(const real *d, real *dx, number n, WINDOW)
 # -- normalization of each channel ------------------------------------------------------------------------------------
 
 NORMALIZE = r"""
-/* Sums of each channel over part ``g`` of the rows (R, C), of x, less the mean where that is given; and, where
-   ``others`` is, of that times z, or times itself where z is not given. */
+/* For each channel, sums over part ``g`` of the rows (R, C): of x, less the mean if that is given; and, if ``others``
+   is given, of that times z, or of its square if z is not given. */
 KERNEL void channel_sums(const real *x, const real *z, const real *mean, real *sums, real *others,
     number R, number C, number parts)
 {
@@ -328,13 +327,13 @@ INSIDE real parts_of(const real *sums, number c, number C, number parts)
     return sum;
 }
 
-/* The parts of each channel added up, over ``size``. */
+/* The sum of the parts of each channel, divided by ``size``. */
 KERNEL void add_parts(const real *sums, real *out, number C, number parts, real size)
 {
     EACH(c, C) out[c] = parts_of(sums, c, C, parts) / size;
 }
 
-/* From the sums of x - mean and of its square, where the mean was rounded: what is left of it, a better mean, the
+/* From the sums of x - mean and of its square, where the mean was rounded: the mean of x - mean, a corrected mean, the
    variance, and 1 / sqrt(variance + epsilon). */
 KERNEL void add_squares(const real *sums, const real *others, const real *mean, real *rest, real *better,
     real *variance, real *scale, number C, number parts, real size, real epsilon)
@@ -366,7 +365,7 @@ KERNEL void standardize_backward(const real *d, const real *z, const real *mean,
 
 # With PHILOX in front of it.
 DROPOUT = r"""
-/* mask = scale where the word is at least the threshold, else 0; y = x mask. Each thread makes eight. */
+/* mask = scale where the word is at least the threshold, else 0; y = x mask. Each thread computes eight. */
 KERNEL void dropout(const real *x, real *y, real *mask, word key0, word key1, const number *step_at, word step,
     word threshold, real scale, number n)
 {
@@ -384,7 +383,7 @@ KERNEL void dropout(const real *x, real *y, real *mask, word key0, word key1, co
 
 # -- optimizers -------------------------------------------------------------------------------------------------------
 
-PARAMETERS = 48  # at most, in one launch: each has a row of the grid and eight arguments of the kernel
+PARAMETERS = 48  # at most, in one launch: each has a row of the grid and eight kernel arguments
 _ARGUMENTS = (
     "number n{0}, const real *w{0}, const real *g{0}, const real *s{0}, const real *t{0}, "
     "real *new_w{0}, real *new_s{0}, real *new_t{0}"
@@ -394,9 +393,9 @@ _CASE = (
 )  # fmt: skip
 _NUMBERS = "lr, r, q, a, a1, b, b1, c, e, top"
 
-# The numbers of the step come from the device, where it holds them, else as they are; the others are the optimizer's.
+# The step's hyperparameters come from device memory if they are there, else by value; the others are constants.
 UPDATE = r"""
-/* A gradient whose square fits: none but infinity is larger than ``top``; NaN stays NaN. */
+/* A gradient bounded by ``top``, so that its square is finite; infinity and NaN are kept. */
 INSIDE real bounded(real g, real top)
 {
     real size = g < 0 ? -g : g;
@@ -412,11 +411,11 @@ CALLED void update(number n, const real *w, const real *g, const real *s, const 
             real v = a * s[i] + g[i];
             new_s[i] = v;
             new_w[i] = w[i] - lr * (kind == 1 ? v : g[i] + a * v);
-        } else if (kind == 3) {  /* squares: a of the old ones, a1 of the new one */
+        } else if (kind == 3) {  /* squares: a times the old mean plus a1 times the new square */
             real d = bounded(g[i], top), v = a * s[i] + a1 * (d * d);
             new_s[i] = v;
             new_w[i] = w[i] - lr * d / (SQRT(v) + e);
-        } else {  /* Adam: betas a and b, a1 and b1 what they leave of 1 (here it would be rounded), decoupled weight
+        } else {  /* Adam: betas a and b, a1 = 1 - a and b1 = 1 - b (which would be rounded here), decoupled weight
                     decay c; r = lr / (1 - a**t), q = 1 / sqrt(1 - b**t) */
             real d = bounded(g[i], top);
             real m = a * s[i] + a1 * d, v = b * t[i] + b1 * (d * d);

@@ -1,4 +1,4 @@
-"""Kernels compiled when they are first asked for, and launched."""
+"""Kernels, compiled at first use, and their launch."""
 
 from functools import cache
 from typing import Any
@@ -10,13 +10,13 @@ from portnn_cupy.kernels import source
 
 Array = Any
 THREADS = 256
-MOST_BLOCKS = 1 << 12  # in all rows; each thread's loop goes on with what is left
-NULL = np.uint64(0)  # for a pointer to nothing; CuPy makes of None the address 0xffffffff (its issue 9046)
+MOST_BLOCKS = 1 << 12  # in all rows; each thread loops over the rest
+NULL = np.uint64(0)  # a null pointer; CuPy turns None into the address 0xffffffff (its issue 9046)
 REALS = {"float32": "float", "float64": "double"}
 
 
 def launch(name: str, dtype: Any, n: int, *arguments: Any, rows: int = 1) -> None:
-    """Runs a kernel over n numbers on the current stream, in as many rows of blocks as it asks for."""
+    """Runs a kernel over n elements on the current stream, with ``rows`` rows of blocks."""
     if n:
         blocks = min(-(-n // THREADS), max(1, MOST_BLOCKS // rows))
         _kernel(name, REALS[np.dtype(dtype).name])((blocks, rows), (THREADS,), arguments)
@@ -33,5 +33,5 @@ def _module(real: str) -> Any:
 
 
 def in_order(x: Array) -> Array:
-    """The array as it must lie for a kernel: in C order, without gaps; a copy where it does not."""
+    """The array C-contiguous, as kernels need it; a copy where it is not."""
     return cupy.ascontiguousarray(x)

@@ -1,4 +1,4 @@
-"""Losses, fused: in one launch or two. What they get may lie in any order; what they return is in C order."""
+"""Losses, fused into one or two launches. Arguments may have any memory order; results are C-contiguous."""
 
 from math import prod
 from typing import Any

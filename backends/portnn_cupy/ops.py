@@ -1,7 +1,7 @@
-"""The routines of ``portnn.ops``, fused: in one launch or a few.
+"""The routines of ``portnn.ops``, fused into one or a few launches.
 
-What they get may lie in any order; what they return is in C order, but for patches, which are (K, M) views of (M, K)
-arrays; ``biased`` may write into its product. Nothing is read on the host or uploaded.
+Arguments may have any memory order; results are C-contiguous, except for patches, which are (K, M) views of (M, K)
+arrays; ``biased`` may write into its product. There are no transfers between host and device.
 """
 
 from math import prod
@@ -41,7 +41,7 @@ def dropout(x: Array, key: tuple[int, int], step: Any, threshold: int, scale: fl
 
 
 def _window(plan: Any, channels: int) -> tuple[Any, ...]:
-    """A plan as the kernels take it; a row of samples is an image of height one."""
+    """A plan as the kernels take it; a sequence is an image of height one."""
     axes = [
         (n, k, m, s, before, _step(plan, axis))
         for axis, (n, k, m, s, (before, _)) in enumerate(
@@ -53,7 +53,7 @@ def _window(plan: Any, channels: int) -> tuple[Any, ...]:
 
 
 def _step(plan: Any, axis: int) -> int:
-    """The dilation: how far the kernel's second pixel along an axis stands from its first."""
+    """The dilation along an axis: the distance between neighbouring pixels of the kernel."""
     starts = sorted({w[axis].start for w in plan.windows})
     return starts[1] if len(starts) > 1 else 1
 
@@ -63,7 +63,7 @@ def patches(x: Array, plan: Any, groups: int = 1) -> list[Array]:
 
 
 def _patches(x: Array, plan: Any, groups: int) -> list[Array]:
-    """(M, K) a group."""
+    """Returns (M, K) per group."""
     x, size = in_order(x), x.shape[-1] // groups
     n, shape = x.shape[0], (x.shape[0] * prod(plan.output), len(plan.windows) * size)
     found = [cupy.empty(shape, x.dtype) for _ in range(groups)]
@@ -87,7 +87,7 @@ def fold(parts: list[Array], plan: Any) -> Array:
 
 
 def _fold(parts: list[Array], plan: Any) -> Array:
-    """From (M, K) a group."""
+    """Takes (M, K) per group."""
     size, n = parts[0].shape[1] // len(plan.windows), parts[0].shape[0] // prod(plan.output)
     channels = size * len(parts)
     x = cupy.empty((n, *plan.image, channels), parts[0].dtype)
@@ -152,15 +152,15 @@ def avg_pool_backward(output_error: Array, plan: Any) -> Array:
 
 # -- sums and normalization -------------------------------------------------------------------------------------------
 
-ROWS_A_PART = 64  # each thread adds up so many rows of a channel, or more
-ONE_PART = 256  # rows: with fewer, a second launch would take longer than one thread for each channel
-FEW = 1024  # numbers: so many CuPy adds well by itself, whatever the axes
-MANY = 1 << 14  # numbers, for a kernel of ours to be as exact as it must
+ROWS_A_PART = 64  # the fewest rows of a channel that each thread sums
+ONE_PART = 256  # rows: with fewer, a second launch would take longer than one thread per channel
+FEW = 1024  # elements: CuPy's own sum is accurate enough for as many, whatever the axes
+MANY = 1 << 14  # elements: above it, CuPy's own sum is not accurate enough
 
 
 def total(x: Array, axes: Any = None, keepdims: bool = False) -> Array:
-    """Over the rows of (R, C) by a kernel: CuPy would have one or two blocks do it, each thread number after number."""
-    if x.dtype.name in REALS and axes is None and x.size > MANY:  # CuPy's threads add number after number
+    """Sums the rows of (R, C) by a kernel: CuPy would use one or two blocks, whose threads sum sequentially."""
+    if x.dtype.name in REALS and axes is None and x.size > MANY:  # CuPy's threads sum sequentially
         return total(in_order(x).reshape(-1, 1), 0).reshape((1,) * x.ndim if keepdims else ())
     if axes is None or x.dtype.name not in REALS or x.ndim == 0:
         return x.sum(axis=axes, keepdims=keepdims)

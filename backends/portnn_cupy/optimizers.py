@@ -1,4 +1,4 @@
-"""Optimizers, fused: all parameters in one launch, or in one for each ``PARAMETERS`` of them."""
+"""Optimizers, fused: one launch updates up to ``PARAMETERS`` parameters."""
 
 from typing import Any
 
@@ -55,7 +55,7 @@ def _update(
     optimizer: Any, kind: int, numbers: tuple[float, ...], parameters: list[Array], gradients: list[Array],
     slots: Slots, hyper: Any, kinds: tuple[str, ...], own: list[tuple[Any, Any]] | None = None,
 ) -> Any:  # fmt: skip
-    """All parameters in one launch, or in one for each PARAMETERS; one a parameter where each has numbers of its own.
+    """Updates up to PARAMETERS parameters per launch, or one where each has hyperparameters of its own.
 
     The kernel trusts sizes and dtypes, so they are checked here.
     """

@@ -1,7 +1,7 @@
-"""Philox 4x64-10 on the GPU, bit for bit the words that NumPy's generator gives.
+"""Philox 4x64-10 on the GPU, bit for bit the words of NumPy's generator.
 
-It turns a counter of four 64-bit words and a key of two into four random words, in ten rounds of two long products.
-NumPy adds one to the counter before each draw. Here each thread makes one draw: eight numbers.
+It turns a counter of four 64-bit words and a key of two into four random words, in ten rounds of two 128-bit products.
+NumPy increments the counter before each draw. Here each thread makes one draw: eight words of 32 bits.
 
 Source: J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11.
 """
@@ -18,14 +18,14 @@ PER_THREAD = 8
 
 
 def random_bits(key: tuple[int, int], step: Any, n: int) -> Array:
-    """Returns ``n`` words of 32 bits as int64 (n,). ``step``: an int, or a 0-d array, which only the device reads."""
+    """Returns ``n`` words of 32 bits as int64 (n,). ``step`` is an int, or a 0-d array read on the device."""
     out = cupy.empty(n, np.int64)
     launch("philox_bits", np.float32, -(-n // PER_THREAD), *words(key, step), np.int64(n), out)
     return out
 
 
 def words(key: tuple[int, int], step: Any) -> tuple[Any, ...]:
-    """Key and step as a kernel takes them: a step that lies on the device by its place, any other by its value."""
+    """Key and step as a kernel takes them: a step on the device by its address, any other by value."""
     on_device = isinstance(step, cupy.ndarray)
     place = step.astype(np.int64, copy=False) if on_device else NULL
     return np.uint64(key[0]), np.uint64(key[1]), place, np.uint64(0 if on_device else step)

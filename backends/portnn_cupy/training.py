@@ -1,4 +1,4 @@
-"""The rows of a batch, and all counters of a train step, each in one launch."""
+"""The rows of a batch, and the counters of a train step, in one launch each."""
 
 from math import prod
 from typing import Any

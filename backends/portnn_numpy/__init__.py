@@ -4,7 +4,7 @@ from portnn.backend import Availability, Backend
 
 
 def probe() -> Availability:
-    """NumPy is a dependency of portnn: it is always there."""
+    """Returns that NumPy works: it is a dependency of portnn, so it is always installed."""
     return Availability("cpu")
 
 

@@ -1,4 +1,4 @@
-"""What an optimizer's step is given, made ready for it: arrays in C order, gradients clipped and with weight decay."""
+"""Prepares the arguments of an optimizer's step: C-contiguous arrays, gradients clipped and with weight decay."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ Slots = dict[str, list[Array]]
 def in_order(
     optimizer: Any, parameters: list[Array], gradients: list[Array], slots: Slots, kinds: tuple[str, ...]
 ) -> tuple[list[Array], list[Array], Slots]:
-    """Parameters, gradients and those kinds of slots, known to be alike and in C order."""
+    """Parameters, gradients and the slots of those kinds, checked for equal shapes and dtypes, C-contiguous."""
     if not _are_alike(parameters, gradients, slots, kinds):
         optimizer.check(parameters, gradients, slots, *kinds)
         slots = {kind: [np.asarray(a, order="C") for a in slots[kind]] for kind in kinds} if kinds else slots
@@ -21,7 +21,7 @@ def in_order(
 
 
 def _are_alike(parameters: list[Array], gradients: list[Array], slots: Slots, kinds: tuple[str, ...]) -> bool:
-    """Whether everything is as a network has it; if not, it is looked at again, more slowly."""
+    """Whether all arrays are as a network keeps them, checked quickly; if not, a full check follows."""
     try:
         for w, *others in zip(parameters, gradients, *[slots[kind] for kind in kinds], strict=True):
             shape, dtype = w.shape, w.dtype
@@ -36,7 +36,7 @@ def _are_alike(parameters: list[Array], gradients: list[Array], slots: Slots, ki
 
 
 def prepared(optimizer: Any, parameters: list[Array], gradients: list[Array]) -> list[Array]:
-    """The gradients, clipped and with weight decay; what is given lies in C order."""
+    """The gradients, clipped and with weight decay; the arguments are C-contiguous."""
     try:
         with np.errstate(over="raise", under="ignore"):
             return prepared_or_raise(optimizer, parameters, gradients)
@@ -46,14 +46,14 @@ def prepared(optimizer: Any, parameters: list[Array], gradients: list[Array]) ->
 
 
 def prepared_or_raise(optimizer: Any, parameters: list[Array], gradients: list[Array]) -> list[Array]:
-    """``prepared`` where NumPy raises FloatingPointError at what is too large for its dtype."""
+    """``prepared``, within a context where NumPy raises FloatingPointError on overflow."""
     if optimizer.clip_norm is None:
         return optimizer.prepared(parameters, gradients)
     return optimizer.prepared(parameters, gradients, _clipped_by_norm)
 
 
 def _clipped_by_norm(gradients: list[Array], limit: float) -> list[Array]:
-    """The portable one's plain formula: the square of a gradient may overflow, which NumPy notices."""
+    """The formula of the portable version without its scaling: NumPy reports where a square overflows."""
     squares = [add.reduce(g * g, axis=None) for g in gradients]
     scale = limit / (float(sqrt(sum(squares[1:], squares[0]))) + 1e-6)
     return gradients if scale >= 1.0 else [g * scale for g in gradients]

@@ -1,4 +1,4 @@
-"""Activations for NumPy, in few passes over memory and few calls."""
+"""Activations for NumPy, with few passes over memory and few calls."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ tanh = np.tanh
 
 
 def relu(x: Array) -> Array:
-    """One pass."""
+    """``relu`` in one pass over memory."""
     return np.maximum(x, 0.0)
 
 
 def chain(prime: Any, x: Array, y: Array, output_error: Array) -> Array:
-    """dE/dX = f'(X) * dE/dY, from Y where f' is simple in it, in one array."""
+    """dE/dX = f'(X) * dE/dY, from Y where f' is a simple function of Y, with one temporary array."""
     rule = _CHAINS.get(prime.__qualname__) if prime.__module__ == "portnn.activations" else None
     return NotImplemented if rule is None else rule(y, output_error)
 

@@ -1,4 +1,4 @@
-"""NumPy as a backend: its own functions, a quicker ``matmul``, memory that is kept, and the fast versions."""
+"""NumPy as a backend: its own functions, a faster ``matmul``, reuse of freed memory, and the fast versions."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -11,10 +11,10 @@ from portnn_numpy import blas, compiled, memory, namespace
 
 
 class NumpyBackend(Backend):
-    """NumPy on the CPU; with ``compile=False`` without what Numba could make quicker.
+    """NumPy on the CPU; with ``compile=False`` without the loops that Numba compiles.
 
-    What cannot be compiled is left away, which is warned of. None is like True, but takes it without a word that Numba
-    is not installed.
+    Loops that cannot be compiled are not used, with a warning. None is like True, but without a warning where Numba is
+    not installed.
     """
 
     def __init__(self, *, compile: bool | None = None) -> None:
@@ -28,7 +28,7 @@ class NumpyBackend(Backend):
 
     @cached_property
     def _packages(self) -> tuple[str, ...]:
-        """Where fast versions stand; found out when the first is asked for: to import Numba takes half a second."""
+        """The packages with fast versions; found at first use, since importing Numba takes half a second."""
         numpys = "portnn_numpy"
         if self.compiles is False or not compiled.is_usable(asked=self.compiles is True):
             return (numpys,)
@@ -52,7 +52,7 @@ class NumpyBackend(Backend):
         if (active := blas.core()) is not None:
             about["OpenBLAS"] = f"{active} kernels, {blas.threads()} threads"
             if better := blas.better_core(active, blas.processor_flags()):
-                about["OpenBLAS"] += f"; this processor has AVX-512, with which those for {better} are quicker"
+                about["OpenBLAS"] += f"; this processor has AVX-512, with which those for {better} are faster"
                 about["to tune it"] = f"set OPENBLAS_CORETYPE={better} in the environment before Python starts"
         about["compiled loops"] = compiled.describe()
         about["freed memory"] = memory.describe()

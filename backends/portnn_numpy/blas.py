@@ -1,8 +1,8 @@
-"""What can be asked of the OpenBLAS that NumPy has loaded: its number of threads, and the kernels it chose.
+"""Queries of the OpenBLAS that NumPy has loaded: its number of threads, and the kernels that it chose.
 
-NumPy's wheels carry kernels for a few kinds of processor only. On one that they do not know, OpenBLAS falls back to
-older ones, and the environment variable OPENBLAS_CORETYPE, set before Python starts, can choose better. A library must
-not set it behind its user's back: ``python -m portnn info`` says what to set.
+NumPy's wheels contain kernels for a few kinds of processor only. On an unknown one OpenBLAS falls back to older
+kernels, and the environment variable OPENBLAS_CORETYPE, set before Python starts, can choose better ones. A library
+must not set it behind its user's back: ``python -m portnn info`` says what to set.
 """
 
 import ctypes
@@ -12,20 +12,20 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-# The wheels' OpenBLAS has names of its own; a system's may have 64-bit integers or not.
+# The wheels' OpenBLAS has its own symbol names; a system's may have 64-bit integers or not.
 PREFIXES_AND_SUFFIXES = (("scipy_", "64_"), ("", "64_"), ("", ""))
-AVX512 = {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"}  # what the SkylakeX kernels are made of
+AVX512 = {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"}  # the instructions that the SkylakeX kernels use
 OLDER = {"haswell", "zen", "sandybridge", "nehalem", "prescott"}
 
 
 def threads() -> int | None:
-    """How many threads OpenBLAS uses now; None where NumPy has another library."""
+    """The number of threads that OpenBLAS uses now; None where NumPy uses another library."""
     ask = _routine("openblas_get_num_threads")
     return None if ask is None else int(ask())
 
 
 def core() -> str | None:
-    """The kind of processor whose kernels are active, such as ``"Haswell"``; None where it cannot be asked."""
+    """The kind of processor whose kernels are active, such as ``"Haswell"``; None where it is not known."""
     ask = _routine("openblas_get_corename")
     if ask is None:
         return None
@@ -35,14 +35,14 @@ def core() -> str | None:
 
 
 def better_core(active: str | None, flags: set[str]) -> str | None:
-    """The OPENBLAS_CORETYPE to set where the processor could do better than the active kernels; else None."""
+    """The OPENBLAS_CORETYPE to set where the processor supports faster kernels than the active ones; else None."""
     if active is not None and active.lower() in OLDER and flags >= AVX512:
         return "SkylakeX"
     return None
 
 
 def processor_flags(path: Path = Path("/proc/cpuinfo")) -> set[str]:
-    """The abilities of the processor, by Linux's names; elsewhere none are known."""
+    """The processor's feature flags, by Linux's names; empty on other systems."""
     try:
         lines = path.read_text().splitlines()
     except OSError:
@@ -54,7 +54,7 @@ def processor_flags(path: Path = Path("/proc/cpuinfo")) -> set[str]:
 def _routine(name: str) -> Callable[[], Any] | None:
     try:
         extension = import_module("numpy._core._multiarray_umath")
-        library = ctypes.CDLL(extension.__file__)  # with all that it depends on
+        library = ctypes.CDLL(extension.__file__)  # with the libraries that it depends on
     except (ImportError, OSError):
         return None
     names = (prefix + name + suffix for prefix, suffix in PREFIXES_AND_SUFFIXES)

@@ -1,7 +1,7 @@
-"""How images lie in memory on NumPy, and their padding.
+"""The memory layout of images on NumPy, and their padding.
 
-They are kept with the batch axis fastest: what the layers see as (N, H, W, C) is a transposed view of a (C, H, W, N)
-buffer. Elementwise NumPy keeps that order by itself, and patches are then long contiguous copies.
+They are stored with the batch axis fastest: what the layers see as (N, H, W, C) is a transposed view of a (C, H, W, N)
+buffer. NumPy's elementwise functions keep that order, and patches are then long contiguous copies.
 """
 
 from math import prod
@@ -19,7 +19,7 @@ def channels_first(x: Array) -> Array:
 
 def channels_last(x: Array) -> Array:
     """(C, H, W, N) -> (N, H, W, C), a view."""
-    return channels_first(x)  # to exchange the outermost axes is its own inverse
+    return channels_first(x)  # swapping the outermost axes is its own inverse
 
 
 def padded(x: Array, plan: Any, value: float) -> Array:

@@ -1,4 +1,4 @@
-"""Losses for NumPy, in few passes over memory and few calls."""
+"""Losses for NumPy, with few passes over memory and few calls."""
 
 from math import isfinite
 from typing import Any
@@ -8,11 +8,11 @@ import numpy as np
 from portnn_numpy.namespace import total
 
 Array = Any
-SHORT = 1 << 12  # numbers: BLAS adds those of a scalar product in few sums, each one number after the other
+SHORT = 1 << 12  # elements: in longer scalar products BLAS's few sequential sums are inaccurate
 
 
 def mse(y_true: Array, y_pred: Array) -> Array:
-    """One pass for the squares and their sum. Both have one shape: the network sees to that."""
+    """``mse`` in one pass for the squares and their sum. The network ensures that both have one shape."""
     d = y_true - y_pred
     if d.size > SHORT:
         np.multiply(d, d, out=d)
@@ -21,13 +21,13 @@ def mse(y_true: Array, y_pred: Array) -> Array:
 
 
 def mse_prime(y_true: Array, y_pred: Array) -> Array:
-    """The difference is scaled where it stands. Both have one shape: the network sees to that."""
+    """``mse_prime``, scaling the difference in place. The network ensures that both have one shape."""
     d = y_pred - y_true
     return np.multiply(d, 2.0 / d.size, out=d)
 
 
 def softmax_cross_entropy(y_true: Array, y_pred: Array) -> Array:
-    """Class numbers are not made one-hot: of each row log(sum of exp(Y)) - Y[class], each less the row's largest Y."""
+    """Without one-hot rows for class numbers: log(sum of exp(Y)) - Y[class] per row, with Y less its largest value."""
     z = _rows(y_pred) - np.maximum.reduce(_rows(y_pred), axis=1, keepdims=True)
     if _are_class_numbers(y_true, y_pred):
         picked = z[np.arange(len(z)), y_true.reshape(-1)]
@@ -36,13 +36,13 @@ def softmax_cross_entropy(y_true: Array, y_pred: Array) -> Array:
         targets = _rows_of_targets(y_true, y_pred)
         z -= np.log(total(np.exp(z), 1, True))
         lost = -total(z * targets)
-        if not isfinite(lost):  # a class that cannot be counts nothing where it is not asked for
+        if not isfinite(lost):  # a logit of minus infinity counts nothing where its target is zero
             lost = -total(np.where(targets == 0.0, 0.0, z) * targets)
     return lost * (1.0 / max(1, len(y_pred)))
 
 
 def softmax_cross_entropy_prime(y_true: Array, y_pred: Array) -> Array:
-    """(softmax(Y) - Y*) / N: with class numbers, of each row only one share is changed."""
+    """(softmax(Y) - Y*) / N; with class numbers, only one probability of each row changes."""
     z = _rows(y_pred) - np.maximum.reduce(_rows(y_pred), axis=1, keepdims=True)
     np.exp(z, out=z)
     share, n = total(z, 1, True), max(1, len(y_pred))

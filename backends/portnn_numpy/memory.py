@@ -1,8 +1,8 @@
-"""Freed memory is kept for the next array of its size instead of being given back to the operating system.
+"""Keeps freed memory for later arrays instead of returning it to the operating system.
 
-Arrays of more than 128 KiB come from fresh, zeroed pages each time, and the page faults of a functional train step cost
-more than its arithmetic. Two settings of glibc's allocator end that. They hold for the whole process, so they are made
-at the first training, never at import. Other C libraries: nothing is done.
+By default, arrays of more than 128 KiB get fresh, zeroed pages each time, and the page faults of a functional train
+step cost more than its arithmetic. Two settings of glibc's allocator avoid that. They affect the whole process, so they
+are made at the first training, never at import. With other C libraries nothing is done.
 """
 
 import ctypes
@@ -16,21 +16,21 @@ _kept: int | None = None
 
 
 def keep_freed() -> int:
-    """Asks glibc to keep freed blocks; returns the largest size it keeps, in bytes, 0 where it cannot be asked."""
+    """Makes glibc keep freed blocks; returns the largest size that it keeps, in bytes, 0 for other C libraries."""
     global _kept
     if _kept is None:
         _kept = next((limit for limit in _LIMITS if _mallopt(_M_MMAP_THRESHOLD, limit)), 0)
-        if _kept:  # alone it would only switch off glibc's own adaptation
+        if _kept:  # on its own it would only switch off glibc's adaptive threshold
             _mallopt(_M_TRIM_THRESHOLD, _kept)
     return _kept
 
 
 def describe() -> str:
-    """What becomes of freed memory here, in words; nothing is changed."""
+    """What happens to freed memory here, as text; changes nothing."""
     if _kept:
         return f"kept for the next step, in blocks of up to {_kept >> 20} MiB"
     if _kept == 0 or _library() is None:
-        return "given back to the system after each step: this C library offers no choice"
+        return "returned to the system after each step: this C library has no setting for it"
     return "kept for the next step from the first fit on"
 
 

@@ -1,4 +1,4 @@
-"""Functions of the namespace in a quicker form, of the same meaning."""
+"""Faster versions of functions of the namespace, with the same meaning."""
 
 from functools import lru_cache
 from math import prod
@@ -7,24 +7,24 @@ from typing import Any
 import numpy as np
 
 Array = Any
-LEAST = 1 << 17  # numbers: of fewer, the order in memory does not matter
+LEAST = 1 << 17  # elements: with fewer, the memory order does not matter
 BLOCK = 128  # columns
-FEW = 64  # numbers that may be added one after the other
+FEW = 64  # terms that may be summed sequentially
 PARTS = 16
 A_BATCH = 256
 reduce: Any = np.add.reduce
 
 
 def matmul(a: Array, b: Array) -> Array:
-    """``numpy.matmul``, quicker for 2-D operands: ``dot`` goes to BLAS where ``matmul`` loops (column times row)."""
+    """``numpy.matmul``, faster for 2-D operands: ``dot`` uses BLAS where ``matmul`` loops (column times row)."""
     return np.dot(a, b) if a.ndim == 2 and b.ndim == 2 else np.matmul(a, b)
 
 
 def reshape(x: Array, /, shape: Any, *, copy: bool | None = None) -> Array:
     """``numpy.reshape`` without its wrapper; images become rows, and rows images, with the batch axis still fastest.
 
-    The values are those of ``numpy.reshape``, their order in memory need not be. Written out sample by sample, images
-    would be turned over number by number; as they lie, whole lines of the batch move. BLAS reads rows either way.
+    The values are those of ``numpy.reshape``, but the memory order may differ. Sample by sample, images would be
+    transposed element by element; with the batch axis fastest, whole lines are copied. BLAS reads either order.
     """
     if copy is not None:
         return np.reshape(x, shape, copy=copy)
@@ -42,7 +42,7 @@ def _batch_is_fastest(x: Array) -> bool:
 
 
 def _turned(x: Array) -> Array:
-    """The transpose of a matrix (N, K) written out, a block of columns at a time: they stay in the cache."""
+    """A contiguous transpose of a matrix (N, K), copied in blocks of columns that fit in the cache."""
     out = np.empty((x.shape[1], x.shape[0]), x.dtype)
     for start in range(0, x.shape[1], BLOCK):
         out[start : start + BLOCK] = x[:, start : start + BLOCK].T
@@ -57,10 +57,10 @@ def sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = Fa
 
 
 def total(x: Array, axes: Any = None, keepdims: bool = False) -> Array:
-    """The sum over ``axes``; of many numbers in blocks.
+    """The sum over ``axes``; many terms are summed in blocks.
 
-    NumPy adds pairs of pairs, and so on, where the numbers lie one after the other in memory, but elsewhere one number
-    after the other. There, 16 equally long parts of an axis are added up at a time, which is quicker too.
+    NumPy sums pairwise along axes that are contiguous in memory, but sequentially along others. There, 16 equally long
+    parts of an axis are added at a time, which is faster too.
     """
     if x.size > FEW:
         if type(axes) is int:
@@ -76,7 +76,7 @@ def total(x: Array, axes: Any = None, keepdims: bool = False) -> Array:
 
 
 def _rows_added(x: Array) -> Array:
-    """The sum of the rows of a matrix in C order, (1, K): for BLAS a product, several times quicker than NumPy's."""
+    """The sum of the rows of a C-contiguous matrix, (1, K): as a BLAS product, several times faster than NumPy's."""
     if x.shape[0] > FEW and x.shape[0] % PARTS == 0:
         x = np.dot(_ones(PARTS, x.dtype), x.reshape(PARTS, -1)).reshape(-1, x.shape[1])
     return np.dot(_ones(x.shape[0], x.dtype), x)
@@ -90,7 +90,7 @@ def _ones(n: int, dtype: Any) -> Array:
 
 
 def _shortened(x: Array, axes: Any) -> Array:
-    """The array summed over some of the axes, which stay, so that NumPy can do the others."""
+    """The array summed over some of the axes, kept with length 1, so that NumPy can sum the others."""
     axes = range(x.ndim) if axes is None else [axis % x.ndim for axis in axes]
     while True:
         count = prod(x.shape[axis] for axis in axes)
@@ -100,7 +100,7 @@ def _shortened(x: Array, axes: Any) -> Array:
 
 
 def _pairwise(x: Array, axes: Any) -> int:
-    """How many of the numbers to be summed lie one after the other, as far as the innermost axes go."""
+    """The number of terms that are contiguous in memory, along the innermost axes."""
     run, step = 1, None
     for axis in sorted((axis for axis in range(x.ndim) if x.shape[axis] > 1), key=lambda axis: abs(x.strides[axis])):
         if axis not in axes or step not in (None, x.strides[axis]):
@@ -110,11 +110,11 @@ def _pairwise(x: Array, axes: Any) -> int:
 
 
 def _total_along(x: Array, axis: int) -> Array:
-    """The sum over one axis, which stays, with length 1."""
+    """The sum over one axis, which is kept with length 1."""
     before, rest = (slice(None),) * axis, None
     while (n := x.shape[axis]) > FEW:
         whole = n - n % PARTS
-        if whole < n:  # what makes no whole part
+        if whole < n:  # the remainder
             left = reduce(x[(*before, slice(whole, n))], axis=axis, keepdims=True)
             x, rest = x[(*before, slice(whole))], left if rest is None else rest + left
         x = reduce(x.reshape(*x.shape[:axis], PARTS, whole // PARTS, *x.shape[axis + 1 :]), axis=axis)

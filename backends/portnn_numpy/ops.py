@@ -1,4 +1,4 @@
-"""The routines of ``portnn.ops`` for NumPy, in few passes over memory and few calls. How images lie: ``layout.py``."""
+"""The routines of ``portnn.ops`` for NumPy, with few passes over memory. For the layout see ``layout.py``."""
 
 from math import prod
 from typing import Any
@@ -36,7 +36,7 @@ def patches(x: Array, plan: Any, groups: int = 1) -> list[Array]:
 
 
 def fold(parts: list[Array], plan: Any) -> Array:
-    """The adjoint of ``patches``: (K, M) a group -> images (N, H, W, C)."""
+    """The adjoint of ``patches``: (K, M) per group -> images (N, H, W, C)."""
     n = parts[0].shape[1] // prod(plan.output)
     size = parts[0].shape[0] // len(plan.windows)
     x = np.zeros((len(parts), size, *plan.padded, n), parts[0].dtype)
@@ -59,7 +59,7 @@ def columns(images: Array, plan: Any) -> Array:
 
 
 def max_pool(x: Array, plan: Any) -> Array:
-    """Images (N, H, W, C) -> the largest value in each window, into one array that is written again and again."""
+    """Images (N, H, W, C) -> the largest value in each window, accumulated in one array."""
     source = padded(channels_first(x), plan, -np.inf)
     first, *others = ((slice(None), *window) for window in plan.windows)
     y = np.array(source[first])
@@ -69,15 +69,15 @@ def max_pool(x: Array, plan: Any) -> Array:
 
 
 def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Array:
-    """Each window's error goes to its largest pixel, to the first one of equals; NaN counts as the largest.
+    """Each window's error goes to its largest pixel, to the first where several are equal; NaN counts as the largest.
 
-    Where windows lie side by side, each pixel is written once. Products with a mask: ``numpy.where`` is far slower.
-    The padding, which is NaN here, equals nothing: its share would be lost.
+    Where windows do not overlap, each pixel is written once. Masks are multiplied: ``numpy.where`` is far slower. The
+    padding is NaN here, which equals nothing, so that it never receives an error.
     """
     source, y, error = padded(channels_first(x), plan, np.nan), channels_first(y), channels_first(output_error)
     apart = all(s >= k for s, k in zip(plan.stride, plan.kernel, strict=True))
     input_error = np.zeros(source.shape, y.dtype)
-    free = np.ones(y.shape, np.bool_)  # windows whose error is still to be given away
+    free = np.ones(y.shape, np.bool_)  # windows whose error is not assigned yet
     for window in plan.windows:
         here = (slice(None), *window)
         largest = source[here] == y
@@ -98,7 +98,7 @@ def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Arr
 
 
 def avg_pool(x: Array, plan: Any) -> Array:
-    """Images (N, H, W, C) -> the mean of each window, summed up in one array."""
+    """Images (N, H, W, C) -> the mean of each window, accumulated in one array."""
     source = padded(channels_first(x), plan, 0.0)
     y = _added([source[(slice(None), *window)] for window in plan.windows])
     y *= shares(plan, y.dtype)
@@ -106,7 +106,7 @@ def avg_pool(x: Array, plan: Any) -> Array:
 
 
 def _added(parts: list[Array]) -> Array:
-    """The sum of arrays, of many in blocks, in an array of its own."""
+    """The sum of arrays in a new array; many are summed in blocks."""
     if len(parts) > FEW:
         return _added([_added(parts[i : i + PARTS]) for i in range(0, len(parts), PARTS)])
     y = np.array(parts[0])
@@ -116,7 +116,7 @@ def _added(parts: list[Array]) -> Array:
 
 
 def avg_pool_backward(output_error: Array, plan: Any) -> Array:
-    """Each window's error goes to its pixels in equal shares; side by side, each pixel is written once."""
+    """Each window's error is divided equally among its pixels; without overlap, each pixel is written once."""
     share = channels_first(output_error) * shares(plan, output_error.dtype)
     apart = all(s == k for s, k in zip(plan.stride, plan.kernel, strict=True))
     whole = apart and all(n == m * k for n, m, k in zip(plan.padded, plan.output, plan.kernel, strict=True))
@@ -135,7 +135,7 @@ def avg_pool_backward(output_error: Array, plan: Any) -> Array:
 
 
 def biased(product: Array, bias: Array, activation: Any = None) -> Array:
-    """f(product + bias), all in ``product`` itself."""
+    """f(product + bias), computed in place in ``product``."""
     y = np.add(product, bias, out=product)
     if activation is None:
         return y
@@ -143,7 +143,7 @@ def biased(product: Array, bias: Array, activation: Any = None) -> Array:
 
 
 def normalize(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array, Array, Array, Array]:
-    """X - mean becomes Z in its place."""
+    """``normalize``, turning X - mean into Z in place."""
     n = float(max(1, prod(x.shape[axis] for axis in axes)))
     mean = total(x, axes, True) / n
     z = x - mean
@@ -156,7 +156,7 @@ def normalize(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array, A
 
 
 def normalize_backward(dz: Array, z: Array, scale: Array, axes: tuple[int, ...]) -> Array:
-    """In two arrays."""
+    """``normalize_backward`` with two arrays."""
     n = float(max(1, prod(z.shape[axis] for axis in axes)))
     t = dz * z
     np.multiply(z, total(t, axes, True) / n, out=t)

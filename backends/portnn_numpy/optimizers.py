@@ -1,9 +1,10 @@
 """Optimizers for NumPy: each pass writes into an array that becomes a result.
 
-Results lie in C order, whatever the order of what is given. The formulas are the plain ones: where a square is too
-large for its dtype NumPy notices it, and the step is left to the portable update, which sees to that.
+Results are C-contiguous, whatever the memory order of the arguments. Gradients are not bounded here: where a square
+overflows, NumPy reports it, and the step is left to the portable update, which bounds them.
 
-Numbers are made arrays of the parameters' dtype first: to convert a Python float takes NumPy as long as a small array.
+Hyperparameters are first converted to arrays of the parameters' dtype: converting a Python float takes NumPy as long
+as an operation on a small array.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,7 @@ Update = tuple[list[Array], Slots]
 class SGD:
     @staticmethod
     def update(sgd: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
-        """``SGD.update`` with one temporary array a parameter instead of two: it becomes the result."""
+        """``SGD.update`` with one temporary array per parameter instead of two: it becomes the result."""
         if (
             sgd.momentum
             or sgd.weight_decay
@@ -51,7 +52,7 @@ class SGD:
             ValueError,
             TypeError,
             AttributeError,
-        ):  # ``stepped`` knows more, or has better words
+        ):  # ``_stepped`` serves more cases, and has better error messages
             pass
         return _stepped(_sgd_step, sgd, parameters, gradients, slots, hyper, ()) or NotImplemented
 
@@ -100,7 +101,7 @@ def _adam_step(adam: Any, parameters: list[Array], gradients: list[Array], slots
             rate, root = pair
             if epsilon < 1e-20:
                 epsilon = adam.epsilon_in(np.finfo(dtype))
-            in_one = 1e-12 < rate < 1e12 and epsilon < 1.0  # then nothing overflows where they are divided by the rate
+            in_one = 1e-12 < rate < 1e12 and epsilon < 1.0  # then dividing by the rate overflows nowhere
             scale, floor = (root / rate, epsilon / rate) if in_one else (root, epsilon)
             scale, floor, rate, old1, new1, old2, new2 = _numbers(w, scale, floor, rate, b1, 1.0 - b1, b2, 1.0 - b2)
         mean, square, d = multiply(m, old1), multiply(v, old2), multiply(g, new1)
@@ -136,7 +137,7 @@ def _adagrad_step(adagrad: Any, parameters: list[Array], gradients: list[Array],
             (most,) = _numbers(w, adagrad.largest(np.finfo(w.dtype)) ** 2)
         square = multiply(g, g)
         if np.maximum.reduce(square, axis=None, initial=0.0) > most:
-            raise FloatingPointError("a square that leaves no room for sums")
+            raise FloatingPointError("a square so large that sums of squares overflow")
         squares.append(add(square, s, square))
     return _by_root(parameters, gradients, squares, hyper[0], adagrad.EPSILON), {"squares": squares}
 
@@ -196,12 +197,12 @@ def _stepped(
     hyper: Hyper,
     kinds: tuple[str, ...],
 ) -> Update | None:
-    """A step on prepared gradients in C order; None where that will not do."""
+    """A step on prepared, C-contiguous gradients; None where the portable update must do it."""
     parameters, gradients, slots = in_order(optimizer, parameters, gradients, slots, kinds)
     try:
         if step is _sgd_step and optimizer.clip_norm is None:  # no squares
             return step(optimizer, parameters, optimizer.prepared(parameters, gradients), slots, hyper)
         with np.errstate(over="raise", under="ignore"):
             return step(optimizer, parameters, prepared_or_raise(optimizer, parameters, gradients), slots, hyper)
-    except (FloatingPointError, TypeError):  # too large for the dtype; or no array comes of arrays without axes
+    except (FloatingPointError, TypeError):  # overflow; or a 0-d operation that returned a scalar
         return None

@@ -7,6 +7,6 @@ from typing import Any
 def update_counters(
     step: int, position: int, total: Any, finite: Any, error: Any, size: int
 ) -> tuple[int, int, Any, Any]:
-    """On numbers of the host."""
+    """``update_counters`` on Python numbers."""
     total = total + error * size
     return step + 1, position + 1, total, finite + 1 if isfinite(total) else finite

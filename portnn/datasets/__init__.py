@@ -1,7 +1,7 @@
-"""Data to learn from: MNIST and its two relatives, and the one-hot rows that networks are trained with.
+"""Data sets: MNIST, Fashion-MNIST and KMNIST, and one-hot encoding of labels.
 
-``idx`` reads the file format, ``sources`` says where the files are and what they must be, ``download`` fetches them,
-``mnist`` puts the four arrays together, ``labels`` turns class numbers into rows.
+``idx`` reads the file format, ``sources`` lists where the files are and their hashes, ``download`` fetches them,
+``mnist`` returns the four arrays, ``labels`` turns class numbers into one-hot rows.
 """
 
 from portnn.datasets.labels import to_categorical

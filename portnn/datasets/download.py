@@ -1,9 +1,9 @@
-"""Fetches the files of a data set into a cache folder, from the first source that gives the right bytes.
+"""Downloads the files of a data set into a cache folder, from the first source that serves the right bytes.
 
-pooch compares the hashes, downloads beside the final name and moves the whole file there; it knows no second source, so
-the loop over the sources is here. No source holds a program up for ever: each file has a known length, and a time by
-which the whole of it must have come, whatever the server does meanwhile. The folder is ``$PORTNN_DATA``, or else the
-platform's place for caches.
+pooch compares the hashes, downloads to a temporary name and moves the complete file; it takes a single source, so the
+loop over the sources is here. No source can block a program for ever: each file has a known maximal length, and a time
+limit for the whole of it, whatever the server does. The folder is ``$PORTNN_DATA``, or else the platform's cache
+folder.
 """
 
 import contextlib
@@ -21,26 +21,26 @@ from urllib.parse import urljoin
 from portnn.datasets.idx import PACKED
 from portnn.datasets.sources import SOURCES
 
-TIMEOUT = 20.0  # seconds without an answer, or without a byte, after which a source is given up
-START, SLOWEST = 60.0, 1 << 15  # seconds for a file of no bytes; those of longer ones come at so many a second, or more
-MOST_MOVES = 5  # from one address to another
+TIMEOUT = 20.0  # seconds without an answer, or without a byte, after which a source has failed
+START, SLOWEST = 60.0, 1 << 15  # seconds for an empty file; and bytes per second, at least, for longer ones
+MOST_MOVES = 5  # redirects, at most
 CHUNK = 1 << 16  # bytes
 
 
 class DownloadError(RuntimeError):
-    """A data set could not be downloaded; the message gives the reason of each source, and what else can be done."""
+    """A data set could not be downloaded; the message gives each source's reason, and the alternatives."""
 
 
 class _SourceError(ValueError):
-    """What a source does wrong, in words."""
+    """A source failed; the message says how."""
 
 
 def download(dataset: str) -> Path:
-    """Returns the folder with the four packed files of a data set, after downloading those that are not there yet.
+    """Returns the folder with the four gzip files of a data set, after downloading those that are missing.
 
-    Files that are there are used if their SHA-256 is right, and downloaded again if not. A download that fails or is
-    interrupted leaves whole and right files or nothing. Raises DownloadError if pooch is not installed, if no source
-    gives the right bytes, or if the folder cannot be written to.
+    Existing files are used if their SHA-256 is right, and downloaded again if not. A download that fails or is
+    interrupted leaves only complete and correct files. Raises DownloadError if pooch is not installed, if no source
+    serves the right bytes, or if the folder cannot be written to.
     """
     source = SOURCES[dataset]
     other_ways = (
@@ -56,7 +56,7 @@ def download(dataset: str) -> Path:
         for name, sha256 in source.sha256.items():
             save = partial(_save, longest=source.longest(name))
             _fetch(pooch, name, sha256, addresses, folder, save, other_ways)
-    except BaseException as error:  # an interruption too leaves nothing
+    except BaseException as error:  # an interruption leaves nothing either
         for place in made:
             with contextlib.suppress(OSError):
                 place.rmdir()  # succeeds only if empty
@@ -72,7 +72,7 @@ def download(dataset: str) -> Path:
 def _fetch(
     pooch: ModuleType, name: str, sha256: str, addresses: list[str], folder: Path, save: Any, other_ways: str
 ) -> None:
-    """Puts one file into the folder; the address that served it goes to the head of the list, for the next file."""
+    """Downloads one file into the folder; the address that served it moves to the front of the list."""
     import requests
     import urllib3
 
@@ -90,11 +90,11 @@ def _fetch(
 
 
 def _save(url: str, output_file: str, pooch: Any, *, longest: int) -> None:
-    """Writes what lies at ``url`` to a file: pooch's downloader, but for four things.
+    """Writes the content of ``url`` to a file: pooch's downloader, with four differences.
 
-    It closes the connection when something fails, gives up a silent server sooner, and takes the bytes as they are
-    sent: some servers label a .gz file as an encoding, and then it would arrive unpacked, with another hash. And it
-    takes no more than ``longest`` bytes, nor longer than they may take.
+    It closes the connection when something fails, has a shorter timeout, and takes the bytes as they are sent: some
+    servers declare a .gz file as an encoding, and then it would arrive unpacked, with another hash. And it accepts at
+    most ``longest`` bytes, within the time limit for as many.
     """
     import requests
 
@@ -102,7 +102,7 @@ def _save(url: str, output_file: str, pooch: Any, *, longest: int) -> None:
     session: Any = requests.Session()
     with session, _Deadline(limit) as deadline:
         target_of = session.get_redirect_target
-        session.get_redirect_target = lambda response: None  # requests would read the body that tells of a move, whole
+        session.get_redirect_target = lambda response: None  # requests would read the whole body of a redirect
         _watch(session, deadline)
         try:
             _receive(partial(_answer, session, target_of, url), output_file, url.rpartition("/")[2], longest)
@@ -110,7 +110,7 @@ def _save(url: str, output_file: str, pooch: Any, *, longest: int) -> None:
             if not deadline.passed:
                 raise
         if deadline.passed:  # the end of a connection may look like the end of a file
-            raise _SourceError(f"the whole file, of at most {longest:,} bytes, had not come after {limit:.3g} seconds")
+            raise _SourceError(f"the whole file, of at most {longest:,} bytes, did not arrive in {limit:.3g} seconds")
 
 
 def _receive(ask: Callable[[], Any], output_file: str, name: str, longest: int) -> None:
@@ -123,16 +123,16 @@ def _receive(ask: Callable[[], Any], output_file: str, name: str, longest: int) 
                 if not start.startswith(PACKED[: len(start)]):
                     break
                 if count > longest:
-                    raise _SourceError(f"wrong bytes: more came than the {longest:,} that the file has at most")
+                    raise _SourceError(f"wrong bytes: more arrived than the {longest:,} that the file has at most")
                 file.write(chunk)
                 advance(len(chunk))
-    if not start.startswith(PACKED):  # the hash would be wrong too, but say less
+    if not start.startswith(PACKED):  # the hash would be wrong too, but its message would say less
         came = f"something that starts with {start!r}" if start else "nothing"
-        raise _SourceError(f"wrong bytes: no gzip file came but {came}")
+        raise _SourceError(f"wrong bytes: expected a gzip file, got {came}")
 
 
 def _answer(session: Any, target_of: Callable[[Any], str | None], url: str) -> Any:
-    """The answer at ``url``, or where that has moved to."""
+    """The response at ``url``, or at the address that it redirects to."""
     for _ in range(MOST_MOVES + 1):
         response = session.get(
             url, stream=True, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"}, allow_redirects=False
@@ -147,27 +147,27 @@ def _answer(session: Any, target_of: Callable[[Any], str | None], url: str) -> A
             raise
         response.close()
         url = urljoin(url, target)
-    raise _SourceError(f"the server moves from address to address, {MOST_MOVES + 1} times and more")
+    raise _SourceError(f"the server redirects more than {MOST_MOVES} times")
 
 
 def _announced(response: Any, longest: int) -> int:
-    """The length that the server gives the file; 0 if it gives none."""
+    """The length that the server declares; 0 if it declares none."""
     given = response.headers.get("Content-Length")
     if given is None:
         return 0
-    lengths = {part.strip() for part in given.split(",")}  # some servers say the same twice
+    lengths = {part.strip() for part in given.split(",")}  # some servers send the header twice
     length = lengths.pop()
     if lengths or not (length.isascii() and length.isdigit()):
-        raise _SourceError(f"the server gives the file the length {given!r}, which is no number of bytes")
+        raise _SourceError(f"the server declares the length {given!r}, which is not a number of bytes")
     if len(length) > 18 or int(length) > longest:
-        raise _SourceError(f"the server gives the file {length:.18} bytes, but it has at most {longest:,}")
+        raise _SourceError(f"the server declares {length:.18} bytes, but the file has at most {longest:,}")
     return int(length)
 
 
 class _Deadline:
-    """Ends, after ``limit`` seconds, the connections that it was told of: whatever waits for one then fails.
+    """Closes, after ``limit`` seconds, the connections that it watches, so that code waiting for one fails.
 
-    The timeouts of a socket do not bound the whole: each byte, of the head of an answer too, begins a new one.
+    A socket's timeout does not bound the whole download: each byte, also of the headers, starts it again.
     """
 
     def __init__(self, limit: float):
@@ -189,7 +189,7 @@ class _Deadline:
             self.sockets.clear()
 
     def watch(self, connection: socket.socket) -> None:
-        """Takes a second handle of the connection: the first may be given away to an encrypted one."""
+        """Keeps a duplicate of the socket: TLS may take over the original."""
         with self.lock:
             self.sockets.append(connection.dup())
             if self.passed:
@@ -203,12 +203,12 @@ class _Deadline:
 
 
 def _hang_up(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # the other side may have been quicker
+    with contextlib.suppress(OSError):  # the other side may have closed it already
         connection.shutdown(socket.SHUT_RDWR)
 
 
 def _watch(session: Any, deadline: _Deadline) -> None:
-    """Has a session tell the deadline of each connection that it opens, through a proxy too."""
+    """Makes the deadline watch each connection that a session opens, also through a proxy."""
     import requests
     from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -246,7 +246,7 @@ def _watch(session: Any, deadline: _Deadline) -> None:
 
 @contextlib.contextmanager
 def _progress(size: int, name: str) -> Iterator[Callable[[int], object]]:
-    """A progress bar if tqdm is installed: yields the function that is told of each number of bytes."""
+    """Shows a progress bar if tqdm is installed: yields the function to call with each number of bytes received."""
     try:
         tqdm = import_module("tqdm.auto").tqdm
     except ImportError:
@@ -268,7 +268,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, _SourceError):
         return str(error)
     if isinstance(error, requests.exceptions.InvalidHeader):
-        return f"the head of the answer makes no sense: {error}"
+        return f"the headers of the response are invalid: {error}"
     if isinstance(error, ValueError) and not isinstance(error, requests.RequestException):
         return f"wrong bytes: {error}".partition(". Deleted download")[0]
     # requests wraps the error of urllib3, which wraps the socket's own.

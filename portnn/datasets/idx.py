@@ -22,13 +22,13 @@ PACKED = b"\x1f\x8b"  # how every gzip file starts
 
 
 class IDXError(ValueError):
-    """A file is no IDX file, or not a whole one; the message names the file, what it holds and what was expected."""
+    """A file is not a valid or complete IDX file; the message names the file, what it holds and what was expected."""
 
 
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
-    """Returns the array in an IDX file, packed with gzip or not (its first bytes tell, not its name).
+    """Returns the array in an IDX file, compressed with gzip or not (its first bytes decide, not its name).
 
-    The array has the file's shape and type, in the byte order of this machine, and may be written to. Raises IDXError
+    The array has the file's shape and type, in the byte order of this machine, and is writable. Raises IDXError
     (a ValueError) if the file cannot be read, is not IDX, is damaged, or holds less or more than its header says.
 
     >>> from pathlib import Path
@@ -47,7 +47,7 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
             with gzip.GzipFile(fileobj=file, mode="rb") as unpacked:
                 return _parse(unpacked, path)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise IDXError(f"{path} is damaged, its gzip packing breaks: {error}. Fetch the file again") from error
+        raise IDXError(f"{path} is damaged, it cannot be decompressed: {error}. Download the file again") from error
     except OSError as error:
         raise IDXError(f"{path} cannot be read: {error.strerror or error}") from error
 
@@ -55,7 +55,7 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
 def _parse(file: BinaryIO | gzip.GzipFile, path: Path) -> np.ndarray:
     start = file.read(4)
     if not start:
-        raise IDXError(f"{path} is empty, expected an IDX file. Fetch the file again")
+        raise IDXError(f"{path} is empty, expected an IDX file. Download the file again")
     if len(start) < 4 or start[:2] != b"\0\0":
         raise IDXError(f"{path} is no IDX file: it starts with {start!r}, expected two zero bytes, a type and a count")
     code, dimensions = start[2], start[3]
@@ -78,17 +78,17 @@ def _parse(file: BinaryIO | gzip.GzipFile, path: Path) -> np.ndarray:
     if len(data) != expected:
         found = f"only {len(data):,}" if len(data) < expected else "more"
         raise IDXError(
-            f"{path} declares the shape {shape}, {expected:,} bytes, but holds {found}. Fetch the file again"
+            f"{path} declares the shape {shape}, {expected:,} bytes, but holds {found}. Download the file again"
         )
     return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
 
 def _read_at_most(file: BinaryIO | gzip.GzipFile, size: int) -> bytearray:
-    """Reads to the end of the file, or until ``size`` bytes and perhaps a chunk more have come.
+    """Reads to the end of the file, or until ``size`` bytes, and at most a chunk more, were read.
 
-    ``size`` comes from the header of a file that may be damaged. Memory is taken only for what the file really holds,
-    so that a header which promises an exabyte is an error message and not the end of the process; and a small gzip
-    file that unpacks to an exabyte is left alone once it has given more than its header promised.
+    ``size`` comes from the header of a file that may be damaged. Memory is only allocated for what the file really
+    holds, so that a header that declares an exabyte is an error and does not end the process; and a small gzip file
+    that decompresses to an exabyte is only read until it has given more than its header declares.
     """
     data = bytearray()
     while len(data) < size and (chunk := file.read(CHUNK)):

@@ -1,4 +1,4 @@
-"""Class numbers as rows of zeros and ones."""
+"""One-hot encoding of class numbers."""
 
 import operator
 from typing import Any
@@ -12,12 +12,12 @@ from portnn.transfer import host_array
 def to_categorical(labels: Any, classes: int | None = None) -> np.ndarray:
     """Returns class numbers as one-hot rows: 1 at the place of the class, 0 elsewhere.
 
-    ``labels``: N whole numbers from 0 to classes - 1, of shape (N,) or (N, 1), in a NumPy array or a list. ``classes``:
-    the length of a row; None takes the largest label plus one, so give it where the highest class may be missing.
-    Returns float32 of shape (N, classes).
+    ``labels`` are N whole numbers from 0 to classes - 1, of shape (N,) or (N, 1), in a NumPy array or a list.
+    ``classes`` is the length of a row; None means the largest label plus one, so give it where the highest class may
+    be missing. Returns float32 of shape (N, classes).
 
-    Raises ValueError, which names the label and the range, for a label below zero, beyond the range or not whole, and
-    for other shapes; TypeError for labels that are no numbers, and for arrays of another library than NumPy.
+    Raises ValueError, which names the label and the range, for a label that is negative, too large or not whole, and
+    for other shapes; TypeError for labels that are not numbers, and for arrays of other libraries than NumPy.
 
     >>> to_categorical([0, 2, 1])
     array([[1., 0., 0.],
@@ -28,7 +28,7 @@ def to_categorical(labels: Any, classes: int | None = None) -> np.ndarray:
     """
     numbers = _host(labels)
     if classes is None and numbers.size == 0:
-        raise ValueError("no labels to count the classes of: say how many, to_categorical(labels, classes=10)")
+        raise ValueError("no labels to count the classes of: give their number, to_categorical(labels, classes=10)")
     _check(numbers, None if classes is None else _count(classes))
     if classes is None:
         classes = int(numbers.max()) + 1
@@ -36,7 +36,7 @@ def to_categorical(labels: Any, classes: int | None = None) -> np.ndarray:
         rows = np.zeros((len(numbers), classes), dtype=np.float32)
     except (MemoryError, OverflowError, ValueError):
         raise ValueError(
-            f"{len(numbers)} rows of {classes} numbers are more than memory holds: are these labels class numbers?"
+            f"{len(numbers)} rows of {classes} values do not fit into memory: are these labels class numbers?"
         ) from None
     rows[np.arange(len(numbers)), numbers.astype(np.int64)] = 1
     return rows
@@ -47,12 +47,12 @@ def _host(labels: Any) -> np.ndarray:
     if is_array(labels) and not isinstance(labels, (np.ndarray, np.generic)):
         raise TypeError(
             f"to_categorical takes NumPy arrays and lists, got {type(labels).__module__}.{type(labels).__name__}: "
-            "call to_categorical(portnn.to_numpy(labels)), and portnn.to_device(rows, backend) for the way back"
+            "call portnn.to_device(to_categorical(portnn.to_numpy(labels)), backend)"
         )
     numbers = host_array(labels, "labels")
     if numbers.ndim == 1 or (numbers.ndim == 2 and numbers.shape[1] == 1):
         return numbers.reshape(-1)  # (N, 1) -> (N,)
-    hint = ": rows that are one-hot already go to the network as they are" if numbers.ndim == 2 else ""
+    hint = ": one-hot rows need no conversion, give them to the network as they are" if numbers.ndim == 2 else ""
     raise ValueError(f"labels have shape {numbers.shape}, expected (N,) or (N, 1){hint}")
 
 
@@ -67,7 +67,7 @@ def _count(classes: Any) -> int:
 
 
 def _check(numbers: np.ndarray, classes: int | None) -> None:
-    """Raises ValueError for the first label that is no class number; before any cast, which would hide it."""
+    """Raises ValueError for the first label that is not a class number; before a cast, which would hide it."""
     rule, bad = "a label is a whole number from 0", numbers < 0
     if numbers.dtype.kind == "f":
         bad |= ~np.isfinite(numbers) | (numbers != np.floor(numbers))

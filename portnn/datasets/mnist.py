@@ -1,4 +1,4 @@
-"""MNIST and its relatives, as four arrays of bytes."""
+"""MNIST, Fashion-MNIST and KMNIST as four arrays of bytes."""
 
 import os
 from pathlib import Path
@@ -30,17 +30,17 @@ def load_mnist(
 ) -> tuple[Pair, Pair]:
     """Returns ``(x_train, y_train), (x_test, y_test)``: images and the classes they show.
 
-    Images are uint8 (N, 28, 28), 0 the paper and 255 the ink, not scaled; labels are uint8 (N,), from 0 to 9.
+    Images are uint8 (N, 28, 28), not scaled, 0 for the background and 255 for full ink; labels are uint8 (N,), 0 to 9.
 
-    ``load_mnist()`` gives the sample that comes with portnn, without a network: the first 5,000 training and the first
-    1,000 test digits of MNIST. ``full=True`` gives all 60,000 and 10,000, downloaded once and kept in a cache folder
-    (the environment variable PORTNN_DATA, or the platform's own); it needs ``python -m pip install pooch tqdm``.
-    ``folder`` reads all there is in the four files of a folder instead, packed or not, without a network. ``dataset``:
-    ``"mnist"``, ``"fashion_mnist"`` (clothes) or ``"kmnist"`` (Japanese characters). ``backend``: where to put the
-    arrays, such as ``"gpu"``; None leaves them to NumPy.
+    ``load_mnist()`` returns the sample that comes with portnn, offline: the first 5,000 training and the first 1,000
+    test digits of MNIST. ``full=True`` returns all 60,000 and 10,000, downloaded once and kept in a cache folder (the
+    environment variable PORTNN_DATA, or the platform's own); it needs ``python -m pip install pooch tqdm``. ``folder``
+    reads the four files in a folder instead, compressed or not, offline. ``dataset`` is ``"mnist"``,
+    ``"fashion_mnist"`` (clothes) or ``"kmnist"`` (Japanese characters). ``backend`` is where to put the arrays, such
+    as ``"gpu"``; None means NumPy.
 
-    Raises ValueError for an unknown data set or backend, for files that are missing (it names them), damaged, or do not
-    fit together; a RuntimeError, DownloadError, which lists each source with its reason, if the download fails; and
+    Raises ValueError for an unknown data set or backend, and for files that are missing (it names them), damaged, or
+    inconsistent; DownloadError (a RuntimeError), which lists each source with its reason, if the download fails; and
     BackendUnavailableError, before anything is downloaded, if the backend cannot run here.
 
     >>> (x_train, y_train), (x_test, y_test) = load_mnist()
@@ -58,7 +58,7 @@ def load_mnist(
         paths = find_files(_given(folder))
     elif full:
         place, sizes = download(dataset), (SOURCES[dataset].train, SOURCES[dataset].test)
-        paths = [place / f"{name}.gz" for name in (*TRAIN, *TEST)]  # those whose hash was compared, no others
+        paths = [place / f"{name}.gz" for name in (*TRAIN, *TEST)]  # only those whose hash was compared
     elif dataset == "mnist":
         paths = find_files(SAMPLE)
     else:
@@ -87,10 +87,10 @@ def _given(folder: str | os.PathLike[str]) -> Path:
 
 
 def find_files(folder: Path) -> list[Path]:
-    """The paths of the four files, each under the first of its usual names that is there."""
+    """The paths of the four files, each under the first of its usual names that exists."""
     found, missing = [], []
     for name in (*TRAIN, *TEST):
-        dotted = name.replace("-idx", ".idx")  # train-images.idx3-ubyte: some unpacking programs rename it so
+        dotted = name.replace("-idx", ".idx")  # train-images.idx3-ubyte: some decompression programs rename it so
         spellings = [name, f"{name}.gz", dotted, f"{dotted}.gz"]
         path = next((folder / spelling for spelling in spellings if (folder / spelling).is_file()), None)
         if path:

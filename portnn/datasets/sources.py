@@ -1,13 +1,13 @@
-"""Where the full data sets are, and what the files must be.
+"""The addresses of the full data sets, with the hashes of their files.
 
-Every source serves the same four files; a file counts only if it has the SHA-256 given here, so it does not matter whom
-it comes from, nor that some sources have no https. The sources are tried in this order.
+Every source serves the same four files; a file is accepted only if it has the SHA-256 given here, so it does not matter
+which source serves it, or that some have no https. The sources are tried in this order.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-# The names of the images and the labels of each half; ".gz" is added where they are packed.
+# The names of the images and the labels of each half; ".gz" is added where they are compressed.
 TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 HEADER, PIXELS = 16, 28 * 28  # bytes of a file, and of an image
@@ -15,9 +15,9 @@ HEADER, PIXELS = 16, 28 * 28  # bytes of a file, and of an image
 
 @dataclass(frozen=True)
 class Source:
-    """A data set on the network: addresses that file names are added to, hashes and bytes by name, size of each half.
+    """A data set online: addresses to append file names to, hashes and sizes by name, the number of samples per half.
 
-    Of files whose size is not given it is bounded: packed, they are hardly longer than unpacked.
+    Files without a given size have a bound: compressed, they are hardly longer than uncompressed.
     """
 
     addresses: tuple[str, ...]

@@ -65,8 +65,8 @@ class ConvLayer(Layer):
         """``input_shape`` is (H, W, C) with ``kernel_shape`` (h, w), or (L, C) with (k,). ``layer_depth`` F is the
         number of filters. ``stride`` s and ``dilation`` d are a number, or one per axis. ``padding`` with zeros is
         ``"valid"`` (none), ``"same"`` (H' = H / s, rounded up), a number of pixels, or for each axis a number or a
-        pair (before, after). ``groups`` divides channels and filters into as many parts; each part of the filters sees its part of
-        the channels.
+        pair (before, after). ``groups`` divides channels and filters into as many parts; each part of the filters sees
+        its part of the channels.
 
         ``layer.weights`` is (h, w, C/groups, F), drawn by ``initializer``, a name; ``layer.bias`` is (F,), initially
         zero, absent with ``bias=False``. Raises ValueError where the kernel does not fit on the padded image, or

@@ -47,8 +47,8 @@ class FCLayer(Layer):
     def __init__(self, input_size: int, output_size: int, *, initializer: str = "glorot_uniform", bias: bool = True):
         if isinstance(input_size, (tuple, list)) or isinstance(output_size, (tuple, list)):
             raise TypeError(
-                f"FCLayer takes the number of inputs and the number of outputs, got ({input_size}, {output_size}): it "
-                "acts on the last axis and needs no shapes. For shapes (1, 2) and (1, 3) write FCLayer(2, 3)"
+                f"FCLayer takes two numbers, of inputs and of outputs, got ({input_size}, {output_size}): it acts on "
+                "the last axis and needs no shapes. For shapes (1, 2) and (1, 3) write FCLayer(2, 3)"
             )
         self.input_size = checks.size("input_size", input_size)
         self.output_size = checks.size("output_size", output_size)

@@ -101,7 +101,7 @@ class ParallelLayer(Layer):
         kept = -1 if self.merge == "concat" else None
         if any(output.shape[:kept] != outputs[0].shape[:kept] for output in outputs):
             found = " and ".join(str(tuple(output.shape)) for output in outputs)
-            raise ValueError(f"the branches of ParallelLayer returned {found}: merge={self.merge!r} cannot join them")
+            raise ValueError(f"the branches of ParallelLayer returned {found}: merge={self.merge!r} cannot merge them")
 
     def __repr__(self) -> str:
         extras = "" if self.merge == "concat" else f", merge={self.merge!r}"

@@ -1,8 +1,8 @@
-"""The routines the array API standard has no word for, gathered for one backend in an immutable table.
+"""The routines that the array API standard does not have, gathered for one backend in an immutable table.
 
-``windows.py`` works out sizes and slices, in plain Python; ``portable.py`` holds a plain version of every routine, for
-any namespace, and ``convolution.py`` and ``composed.py`` hold those that are put together from others. A backend may
-have a fast version of each, of the same name, signature and meaning, in its own module ``ops``.
+``windows.py`` computes sizes and slices, in pure Python; ``portable.py`` holds a portable version of every routine, for
+any namespace, and ``convolution.py`` and ``composed.py`` hold those that are composed of others. A backend may have a
+fast version of each, of the same name, signature and meaning, in its own module ``ops``.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from portnn.ops import composed, convolution, portable
 
 
 class Ops(NamedTuple):
-    """The routines of one backend. A layer has them as ``self.ops``."""
+    """The routines of one backend; a layer's are in ``self.ops``."""
 
     patches: Callable[..., Any]
     fold: Callable[..., Any]
@@ -29,7 +29,7 @@ class Ops(NamedTuple):
     rows: Callable[..., Any]
     one_hot: Callable[..., Any]
     erf: Callable[..., Any]
-    # put together from others
+    # composed of others
     convolution: Callable[..., Any]
     convolution_gradient: Callable[..., Any]
     convolution_backward: Callable[..., Any]
@@ -43,10 +43,10 @@ class Ops(NamedTuple):
 def bind(backend: Any, kernels: str) -> Ops:
     """Returns the table for ``backend``: its fast versions, or the portable routines alone with ``"portable"``.
 
-    A portable routine is given the namespace, ``xp``; one that is put together from others also the table, ``ops``.
+    A portable routine gets the namespace ``xp`` as an argument; one composed of others also the table ``ops``.
     """
     table = SimpleNamespace(random_bits=backend.random_bits)
-    for name in Ops._fields:  # those that are put together come after those that they are made of
+    for name in Ops._fields:  # those composed of others come after them
         if hasattr(portable, name):
             routine = partial(getattr(portable, name), xp=backend.xp)
         else:
@@ -59,16 +59,16 @@ def bind(backend: Any, kernels: str) -> Ops:
 def implementation(backend: Any, kernels: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns the backend's fast version of one of portnn's own functions, or ``function`` itself.
 
-    Of a method, ``SGD.update``, that is a function which takes the object first. With ``kernels="portable"``, and of
-    what is not portnn's own, it is ``function``.
+    For a method, ``SGD.update``, the result is a function that takes the object first. With ``kernels="portable"``, and
+    for functions that are not portnn's own, it is ``function``.
     """
     if kernels == "portable" or not is_ours(function) or not isinstance(function, FunctionType):
         return function
-    # Without what serves those who call it alone: see ``backend.quiet``.
+    # Without the decorator for direct calls: see ``backend.quiet``.
     own: Callable[..., Any] = getattr(function, "__wrapped__", function)
     return backend.implementation(own)
 
 
 def is_ours(thing: Any) -> bool:
-    """Whether a function or a class is portnn's own: a user's is checked where ours is trusted."""
+    """Whether a function or a class is portnn's own; the results of users' code are checked."""
     return (getattr(thing, "__module__", None) or "").startswith("portnn.")

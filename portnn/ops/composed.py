@@ -1,6 +1,6 @@
-"""Weighted sums, normalization and dropout, put together from other routines of the table ``ops``.
+"""Weighted sums, normalization and dropout, composed of other routines of the table ``ops``.
 
-They run on any array API namespace, ``xp``.
+They run in any array API namespace ``xp``.
 """
 
 from math import prod
@@ -18,17 +18,17 @@ def affine(x: Array, weights: Array, bias: Array | None = None, activation: Any 
 
 
 def column_sums(x: Array, *, xp: Any, ops: Any) -> Array:
-    """The sum of the rows of a matrix (M, n), (1, n)."""
+    """The sum of the rows of a matrix (M, n), as (1, n)."""
     return x if x.shape[0] == 1 else ops.total(x, 0, True)
 
 
 def normalize(
     x: Array, axes: tuple[int, ...], epsilon: float, *, xp: Any, ops: Any
 ) -> tuple[Array, Array, Array, Array]:
-    """Z = S (X - mean), S = 1 / sqrt(variance + epsilon), mean and variance over ``axes``; all four.
+    """Returns Z = S (X - mean), S = 1 / sqrt(variance + epsilon), the mean and the variance, over ``axes``.
 
-    The last three keep these axes, with length 1. The mean is rounded, and where the numbers differ by less than its
-    last place, X - mean would be nothing but that: so the mean of X - mean is taken off as well.
+    The last three keep these axes, with length 1. The mean is rounded; where the values differ by less than its last
+    place, X - mean would be that rounding error alone. So the mean of X - mean is subtracted as well.
     """
     n = float(max(1, prod(x.shape[axis] for axis in axes)))
     mean = ops.total(x, axes, True) / n
@@ -41,7 +41,7 @@ def normalize(
 
 
 def normalize_backward(dz: Array, z: Array, scale: Array, axes: tuple[int, ...], *, xp: Any, ops: Any) -> Array:
-    """dE/dX for dE/dZ: what is left of it once its share along the mean and along Z is taken off, times S."""
+    """dE/dX for dE/dZ: dE/dZ less its mean and its projection on Z, times S."""
     n = float(max(1, prod(z.shape[axis] for axis in axes)))
     mean = ops.total(dz, axes, True) / n
     along = ops.total(dz * z, axes, True) / n
@@ -51,7 +51,7 @@ def normalize_backward(dz: Array, z: Array, scale: Array, axes: tuple[int, ...],
 def dropout(
     x: Array, key: tuple[int, int], step: Any, threshold: int, scale: float, *, xp: Any, ops: Any
 ) -> tuple[Array, Array]:
-    """X * M and M: ``scale`` where the random word of 32 bits is ``threshold`` at least, else 0."""
+    """Returns X * M and M, which is ``scale`` where the random word of 32 bits is at least ``threshold``, else 0."""
     words = ops.random_bits(key, step, prod(x.shape))
     mask = xp.astype(xp.reshape(words >= threshold, x.shape), x.dtype) * scale
     return x * mask, mask

@@ -1,4 +1,4 @@
-"""The plain version of every routine: any array API namespace, given as ``xp``.
+"""The portable version of every routine, for any array API namespace, given as ``xp``.
 
 Convolution becomes a matrix product when every patch of the image that the kernel covers is written out as a column
 ("im2col": K. Chellapilla et al., 2006). There are M = N * H' * W' columns, one per output pixel; a backend may keep
@@ -24,7 +24,7 @@ def patches(x: Array, plan: WindowPlan, groups: int = 1, *, xp: Any) -> list[Arr
     parts = []
     for start in range(0, x.shape[-1], size):
         channels = slice(start, start + size)
-        # Not concat: to join many arrays some libraries send their addresses to the device, which no capture allows.
+        # Not concat: for many arrays some libraries upload their addresses to the device, which a capture forbids.
         p = xp.empty((n, *plan.output, len(plan.windows), size), dtype=x.dtype, device=x.device)
         for k, window in enumerate(plan.windows):
             p[..., k, :] = x[(slice(None), *window, channels)]  # (N, H', W', C/groups)
@@ -33,7 +33,7 @@ def patches(x: Array, plan: WindowPlan, groups: int = 1, *, xp: Any) -> list[Arr
 
 
 def fold(parts: list[Array], plan: WindowPlan, *, xp: Any) -> Array:
-    """The adjoint of ``patches``: (K, M) a group -> images (N, H, W, C), each pixel the sum of its copies."""
+    """The adjoint of ``patches``: (K, M) per group -> images (N, H, W, C), each pixel the sum of its copies."""
     n = parts[0].shape[1] // prod(plan.output)
     size = parts[0].shape[0] // len(plan.windows)
     x = zeros_around(n, plan, size * len(parts), parts[0], xp=xp)
@@ -69,9 +69,9 @@ def max_pool(x: Array, plan: WindowPlan, *, xp: Any) -> Array:
 
 
 def max_pool_backward(x: Array, y: Array, output_error: Array, plan: WindowPlan, *, xp: Any) -> Array:
-    """dE/dX of ``max_pool``: each window's error goes to its largest pixel, to the first one of equals.
+    """dE/dX of ``max_pool``: each window's error goes to its largest pixel, to the first where several are equal.
 
-    NaN counts as the largest. The padding, which is NaN here, equals nothing: its share would be lost.
+    NaN counts as the largest. The padding is NaN here, which equals nothing, so that it never receives an error.
     """
     nan = padded(x != x, plan, False, xp=xp)
     x = padded(x, plan, float("nan"), xp=xp)
@@ -81,7 +81,7 @@ def max_pool_backward(x: Array, y: Array, output_error: Array, plan: WindowPlan,
         here = (slice(None), *window, ...)
         largest = xp.logical_or(x[here] == y, nan[here])
         input_error[here] += xp.where(largest, left, nothing)
-        left = xp.where(largest, nothing, left)  # given away once
+        left = xp.where(largest, nothing, left)  # each window's error is assigned once
     return cropped(input_error, plan)
 
 
@@ -93,7 +93,7 @@ def avg_pool(x: Array, plan: WindowPlan, *, xp: Any) -> Array:
 
 
 def _added(parts: list[Array]) -> Array:
-    """The sum of arrays: of many in blocks, as in ``total``."""
+    """The sum of arrays; many are summed in blocks, as in ``total``."""
     if len(parts) > FEW:
         return _added([_added(parts[i : i + BLOCK]) for i in range(0, len(parts), BLOCK)])
     y, *others = parts
@@ -103,7 +103,7 @@ def _added(parts: list[Array]) -> Array:
 
 
 def avg_pool_backward(output_error: Array, plan: WindowPlan, *, xp: Any) -> Array:
-    """dE/dX of ``avg_pool``: each window's error goes to its pixels in equal shares."""
+    """dE/dX of ``avg_pool``: each window's error is divided equally among its pixels."""
     share = output_error * shares(plan, output_error, xp=xp)
     input_error = zeros_around(share.shape[0], plan, share.shape[-1], share, xp=xp)
     for window in plan.windows:
@@ -129,7 +129,7 @@ def shares(plan: WindowPlan, like: Array, *, xp: Any) -> Any:
 
 
 def padded(x: Array, plan: WindowPlan, value: float, *, xp: Any) -> Array:
-    """Images (N, H, W, C) with the plan's padding around them, of one value."""
+    """Images (N, H, W, C) with the plan's padding around them, filled with ``value``."""
     if not plan.is_padded:
         return x
     around = xp.full((x.shape[0], *plan.padded, x.shape[-1]), value, dtype=x.dtype, device=x.device)
@@ -149,17 +149,17 @@ def cropped(x: Array, plan: WindowPlan) -> Array:
 
 # -- sums ------------------------------------------------------------------------------------------------------------
 
-FEW = 64  # numbers that may be added one after the other
+FEW = 64  # terms that may be summed sequentially
 BLOCK = 16
 
 
 def total(x: Array, axes: int | tuple[int, ...] | None = None, keepdims: bool = False, *, xp: Any) -> Array:
-    """The sum over ``axes`` (one, several, or all), to some units in the last place however many numbers there are.
+    """The sum over ``axes`` (one, several, or all), to some units in the last place however many terms there are.
 
-    One after the other, a million float32 numbers would be summed with an error of up to some percent: each addition
-    rounds, the sum grows and so does its last place. Here 16 equally long parts of an axis are added up at a time, so
-    no number takes part in more than a few dozen additions. Some libraries do so by themselves, but only along the
-    axis that is innermost in memory.
+    Summed sequentially, a million float32 values have an error of up to some percent: each addition rounds, and the
+    rounding error grows with the sum. Here 16 equally long parts of an axis are added at a time, so that no term takes
+    part in more than a few dozen additions. Some libraries do so themselves, but only along the axis that is innermost
+    in memory.
 
     Source: N. Higham, "The accuracy of floating point summation", SIAM J. Sci. Comput. 14, 1993 (pairwise summation).
     """
@@ -174,11 +174,11 @@ def total(x: Array, axes: int | tuple[int, ...] | None = None, keepdims: bool = 
 
 
 def _total_along(x: Array, axis: int, *, xp: Any) -> Array:
-    """The sum over one axis, which stays, with length 1."""
+    """The sum over one axis, which is kept with length 1."""
     before, rest = (slice(None),) * axis, None
     while (n := x.shape[axis]) > FEW:
         whole = n - n % BLOCK
-        if whole < n:  # what makes no whole part
+        if whole < n:  # the remainder
             left = xp.sum(x[(*before, slice(whole, n), ...)], axis=axis, keepdims=True)
             x, rest = x[(*before, slice(0, whole), ...)], left if rest is None else rest + left
         parts = xp.reshape(x, (*x.shape[:axis], BLOCK, whole // BLOCK, *x.shape[axis + 1 :]))
@@ -196,9 +196,9 @@ def rows(x: Array, *, xp: Any) -> Array:
 
 
 def biased(product: Array, bias: Array, activation: Any = None, *, xp: Any) -> Array:
-    """Y = f(product + bias), f an elementwise function or None. ``product`` is the caller's to give away.
+    """Y = f(product + bias), where f is an elementwise function or None. ``product`` may be overwritten.
 
-    A fast version may write into it, and knows ``tanh`` and ``relu`` of portnn's by name; it is given no others.
+    A fast version may write into it; it is only given portnn's ``tanh`` and ``relu``, which it knows by name.
     """
     y = product + bias
     return y if activation is None else activation(y)
@@ -220,7 +220,7 @@ def erf(x: Array, *, xp: Any) -> Array:
     # near zero: erf x = x R(x**2)
     s = xp.minimum(z, zero + 0.46875)
     near = s * _ratio(s * s, _ERF_NEAR)
-    # further out: 1 - erf x = exp(-x**2) R(x); it is less than 1e-16 from 6 on
+    # further out: 1 - erf x = exp(-x**2) R(x), which is less than 1e-16 from x = 6 on
     f = xp.minimum(xp.maximum(z, zero + 0.46875), zero + 6.0)
     middle = _ratio(xp.minimum(f, zero + 4.0), _ERF_MIDDLE)
     r = 1.0 / (f * f)

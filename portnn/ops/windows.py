@@ -1,4 +1,4 @@
-"""Sizes, padding and slices, worked out from shapes alone: pure Python, no arrays."""
+"""Sizes, padding and slices, computed from shapes alone: pure Python, no arrays."""
 
 from itertools import product
 from typing import Any, NamedTuple
@@ -10,12 +10,12 @@ BITS = 20  # no image has more than 2**20 pixels along an axis
 
 
 class WindowPlan(NamedTuple):
-    """Where the windows of a convolution or a pooling lie on an image; every field has an entry for each axis.
+    """The positions of the windows of a convolution or pooling on an image; fields have an entry per axis.
 
-    ``image`` (H, W), ``kernel`` (h, w), ``output`` (H', W'), ``stride`` and ``padding`` ((before, after), ...) are what
-    the names say. Each offset (i, j) within the window sees the padded image through ``windows[i * w + j]``: the pixels
-    that stand at this offset in all the windows, one slice an axis, of the output's size, and ``starts`` is where these
-    slices begin. ``inside`` is where the image lies in the padded one, whose sizes are ``padded``.
+    These are ``image`` (H, W), ``kernel`` (h, w), ``output`` (H', W'), ``stride`` and ``padding`` ((before, after),
+    ...). For each offset (i, j) within the window, ``windows[i * w + j]`` selects from the padded image the pixels at
+    this offset in all windows: one slice per axis, of the output's size, with ``starts`` as their first indices.
+    ``inside`` selects the image in the padded one, whose sizes are ``padded``.
     """
 
     image: Sizes
@@ -34,7 +34,7 @@ def window_plan(image: Sizes, kernel: Sizes, stride: Any = 1, padding: Any = "va
     """Plans windows of ``kernel`` on ``image``; the arguments are those of ConvLayer.
 
     Along each axis there are (n + before + after - reach) // stride + 1 windows, where reach = (k - 1) * dilation + 1
-    is what one of them covers.
+    is the length that a window covers. ValueError if the kernel does not fit on the padded image.
 
     >>> window_plan((5, 4), (3, 3)).output
     (3, 2)
@@ -51,8 +51,8 @@ def window_plan(image: Sizes, kernel: Sizes, stride: Any = 1, padding: Any = "va
         spread = f", spread to {by(reach)} by dilation," if reach != kernel else ""
         around = f" with padding {by(room)}" if room != image else ""
         raise ValueError(
-            f"a kernel of {by(kernel)}{spread} does not fit on an image of {by(image)}{around}: it may be "
-            f"{by(room)} at most. Make it smaller, or choose padding='same'"
+            f"a kernel of {by(kernel)}{spread} does not fit on an image of {by(image)}{around}: it may be at most "
+            f"{by(room)}. Make it smaller, or choose padding='same'"
         )
     output = tuple((n - r) // s + 1 for n, r, s in zip(room, reach, strides, strict=True))
     windows = tuple(
@@ -68,7 +68,7 @@ def window_plan(image: Sizes, kernel: Sizes, stride: Any = 1, padding: Any = "va
 
 
 def per_axis(what: str, value: Any, axes: int, least: int = 1) -> Sizes:
-    """A whole number for every axis: one for all of them, or one each."""
+    """A whole number for every axis, given as one number or as one per axis."""
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * axes
     if len(values) != axes:
         raise ValueError(f"{what} must be a number, or one for each of {axes} axes, got {value!r:.60}")
@@ -76,11 +76,11 @@ def per_axis(what: str, value: Any, axes: int, least: int = 1) -> Sizes:
 
 
 def pads_of(padding: Any, image: Sizes, reach: Sizes, strides: Sizes) -> tuple[tuple[int, int], ...]:
-    """(before, after) for every axis, of the padding as a user gives it."""
+    """(before, after) for every axis, from the padding as a user gives it."""
     axes = len(image)
     if isinstance(padding, str) and padding == "valid":
         return ((0, 0),) * axes
-    # "same": ceil(n / stride) windows; of an odd number of pixels the last one stands behind
+    # "same": ceil(n / stride) windows; an odd pixel of padding goes at the end
     if isinstance(padding, str) and padding == "same":
         missing = [max((-(-n // s) - 1) * s + r - n, 0) for n, r, s in zip(image, reach, strides, strict=True)]
         return tuple((m // 2, m - m // 2) for m in missing)

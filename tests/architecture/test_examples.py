@@ -43,7 +43,7 @@ def test_example_without_a_gpu_says_why():
     done = run(str(ROOT / "examples" / "xor.py"), "--backend", "gpu")
     assert done.returncode != 0
     assert "backend 'gpu' is not available: step" in done.stderr
-    assert "To mend it:" in done.stderr
+    assert "To fix it:" in done.stderr
 
 
 README = (ROOT / "README.md").read_text()

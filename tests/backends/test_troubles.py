@@ -79,8 +79,8 @@ FULL = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))" 
 def test_a_full_disk(tmp_path):
     said, info = run(FULL, NUMBA_CACHE_DIR=str(tmp_path))
     assert len(said) == 1
-    assert re.search(r"cannot be kept in .* \(OSError: .*every process compiles it again.*NUMBA_CACHE_DIR", said[0])
-    assert re.search(r"^Numba [\w.]+; what Numba compiles cannot be kept in", info)
+    assert re.search(r"cannot be cached in .* \(OSError: .*every process compiles it again.*NUMBA_CACHE_DIR", said[0])
+    assert re.search(r"^Numba [\w.]+; what Numba compiles cannot be cached in", info)
 
 
 @needs_numba
@@ -91,7 +91,7 @@ def test_info_finds_out_by_itself_that_the_disk_is_full(tmp_path):
     path = os.pathsep.join(p for p in sys.path if p)
     environment = os.environ | {"PYTHONPATH": path, "NUMBA_CACHE_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, env=environment)
-    assert "cannot be kept in" in done.stdout, done.stderr
+    assert "cannot be cached in" in done.stdout, done.stderr
 
 
 def shorter(content):
@@ -125,7 +125,7 @@ def test_a_damaged_file_is_replaced(kept, damage):
         path.write_bytes(change(path.read_bytes()))
     said, _ = run(NUMBA_CACHE_DIR=str(kept))
     assert len(said) == 1
-    assert re.search(r"a file in which Numba kept a loop, in .*, is damaged \(\w+: .*\): it is replaced", said[0])
+    assert re.search(r"a file of Numba's cache in .* is damaged \(\w+: .*\): it is replaced", said[0])
     assert run(NUMBA_CACHE_DIR=str(kept))[0] == []
 
 
@@ -144,8 +144,8 @@ def test_a_folder_in_the_place_of_a_file(tmp_path):
         path.mkdir()
     said, info = run(NUMBA_CACHE_DIR=str(tmp_path))
     assert len(said) == 1
-    assert "cannot be kept in" in said[0]
-    assert "cannot be kept in" in info
+    assert "cannot be cached in" in said[0]
+    assert "cannot be cached in" in info
 
 
 @needs_numba
@@ -153,7 +153,7 @@ def test_a_cache_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     said, info = run(NUMBA_CACHE_DIR=str(tmp_path / "file"))
     assert len(said) == 1
-    assert re.search(r"NUMBA_CACHE_DIR=.*file cannot be used: what Numba compiles is kept in .* instead", said[0])
+    assert re.search(r"NUMBA_CACHE_DIR=.*file cannot be used: what Numba compiles is cached in .* instead", said[0])
     assert said[0] in info
 
 
@@ -161,14 +161,14 @@ def test_a_cache_folder_that_cannot_be_made(tmp_path):
 def test_no_place_for_a_cache_at_all():
     said, info = run(NUMBA_CACHE_LOCATOR_CLASSES="Nowhere")
     assert len(said) == 1
-    assert "what Numba compiles cannot be kept on disk (RuntimeError: " in said[0]
+    assert "what Numba compiles cannot be cached on disk (RuntimeError: " in said[0]
     assert said[0] in info
 
 
 @needs_numba
 def test_numba_switched_off():
     said, info = run(NUMBA_DISABLE_JIT="1")
-    assert said == [f"loops compiled by Numba, which are quicker, are {info}"]
+    assert said == [f"loops compiled by Numba, which are faster, are {info}"]
     assert (
         info == "not used: Numba does not work here (RuntimeError: the environment variable NUMBA_DISABLE_JIT is set)"
     )
@@ -186,7 +186,7 @@ numba.core.dispatcher.Dispatcher.compile = refuse
 def test_numba_compiles_nothing():
     said, info = run(REFUSES)
     assert said == [
-        "NumPy, which is slower, takes the place of the compiled loop squares: Numba could not compile a loop "
+        "NumPy, which is slower, replaces the compiled loop squares: Numba could not compile a loop "
         "(ValueError: LLVM does not like it)"
     ]
     assert re.fullmatch(r"not used: Numba [\w.]+ does not compile here \(ValueError: LLVM does not like it\)", info)
@@ -195,14 +195,14 @@ def test_numba_compiles_nothing():
 def test_numba_does_not_import(tmp_path):
     (tmp_path / "numba.py").write_text("raise SystemError('built for another NumPy')")
     said, info = run(f"sys.path.insert(0, {str(tmp_path)!r})")
-    assert said == [f"loops compiled by Numba, which are quicker, are {info}"]
+    assert said == [f"loops compiled by Numba, which are faster, are {info}"]
     assert info == "not used: Numba does not work here (SystemError: built for another NumPy)"
 
 
 def test_numba_is_not_installed():
     said, info = run("sys.modules['numba'] = None")
     assert said == []
-    assert info == "not used: Numba is not installed; python -m pip install numba brings it"
+    assert info == "not used: Numba is not installed; python -m pip install numba installs it"
 
 
 def test_numba_lacks_a_part_of_its_own(tmp_path):
@@ -337,7 +337,7 @@ def test_numpys_function_takes_the_place_of_each_compiled_one(monkeypatch, nothi
     net, expected = network(NumpyBackend(), optimizer), network(NumpyBackend(compile=False), optimizer)
     x = np.random.default_rng(0).standard_normal((64, 12, 12, 4)).astype("float32")
     y = np.random.default_rng(1).standard_normal((64, 4)).astype("float32")
-    words = f"takes the place of the compiled loop {loop.__name__.strip('_')}: "
+    words = f"replaces the compiled loop {loop.__name__.strip('_')}: "
     with pytest.warns(compiled.CompiledLoopsWarning, match=words) as caught:
         net.fit(x, y, epochs=3, batch_size=32, verbose=0)
     assert len(caught) == 1

@@ -142,7 +142,9 @@ class Box(WithSettings):
 def test_fixed_settings_are_set_once():
     box = Box(2)
     for other in (box, copy.deepcopy(box), pickle.loads(pickle.dumps(box))):
-        with pytest.raises(ValueError, match=r"size of Box is fixed when it is made: make another one, Box\(\.\.\.\)"):
+        with pytest.raises(
+            ValueError, match=r"size of Box is fixed when it is created: create another one, Box\(\.\.\.\)"
+        ):
             other.size = 3
         other.size = 2  # what it is
         other.open = True

@@ -225,7 +225,7 @@ def test_a_cublas_that_fails(cupy):
 def test_a_wrong_product(cupy, monkeypatch):
     stand_in = cupy()
     monkeypatch.setattr(stand_in.blas.Blas, "matmul", lambda self, a, b: a)
-    failed("smoke test", "came out as [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]")
+    failed("smoke test", "was [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]")
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_a_full_gpu(cupy, monkeypatch, error):
         raise error
 
     monkeypatch.setattr(cupy().cupy, "arange", arange)
-    failed("smoke test", "memory is full", str(error), "nvidia-smi lists the programs")
+    failed("smoke test", "memory is full", str(error), "nvidia-smi lists the processes")
 
 
 # -- the CuPy of this machine ------------------------------------------------------------------------------------------

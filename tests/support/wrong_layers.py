@@ -124,7 +124,7 @@ class Scale(Layer):
 
 
 class Masked(Layer):
-    """Dropout, with a mask from the step; ``wrong(layer, D)`` is the way back."""
+    """Dropout, with a mask from the step; ``wrong(layer, D)`` is the backward pass."""
 
     def __init__(self, wrong):
         self.wrong, self.rate = wrong, 0.4

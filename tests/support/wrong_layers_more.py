@@ -138,7 +138,7 @@ class ArticlePass(Layer):
 
 
 class Ends(FC):
-    """Y = f(X W + k B) of our kind; ``d(D, Z, Y)`` is the way back through f."""
+    """Y = f(X W + k B) of our kind; ``d(D, Z, Y)`` is the derivative of f."""
 
     k = 1
 
@@ -292,7 +292,7 @@ WORDS = {
     "transposed": "transposed",
 }
 STALE, SHARE = "stale or missing cache", "two layers seem to share what they keep"
-IDENTITY, DIAGONAL = "softmax taken for the identity", "only the diagonal of softmax's derivative"
+IDENTITY, DIAGONAL = "softmax taken for the identity", "only the diagonal of softmax's Jacobian"
 TIMES = "bias added more than once: forward adds it 2 times"
 
 MORE_WRONG = [

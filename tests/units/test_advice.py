@@ -245,7 +245,7 @@ def test_a_name_that_is_meant(make, given, right):
         (with_loss("nonsense"), "unknown loss 'nonsense'; known: mse"),
         (with_metric("nonsense"), "unknown metric 'nonsense'; known: accuracy"),
         (with_optimizer("nadam"), "unknown optimizer 'nadam'; known: sgd, adagrad, rmsprop, adam, adamw. Or give"),
-        (with_weights("ones"), "initializer='ones' is none; known: glorot_uniform"),
+        (with_weights("ones"), "unknown initializer 'ones'; known: glorot_uniform"),
         (lambda: Network(backend="tpu"), "unknown backend 'tpu'; known: 'cpu', 'gpu'. Another array library"),
         (lambda: Network(dtype="float16"), r"dtype must be one of \('float32', 'float64'\), got 'float16'$"),
         (lambda: Network(dtype=np.int32), "dtype must be one of"),

@@ -73,7 +73,7 @@ FIT = {
     "class numbers": (ValueError, r"a target has shape \(\).*to_categorical\(y, 2\)", dict(x=X, y=np.arange(6) % 2)),
     "foreign array": (
         TypeError,
-        r"x lies on backend .array_api_strict on .*, but 'cpu' is asked for.*to_device\(array, 'cpu'\).*to_numpy\(array\)",
+        r"x is on backend .array_api_strict on .*, but must be on backend 'cpu'.*to_device\(array, 'cpu'\).*to_numpy\(array\)",
         dict(x=array_api_strict.ones((6, 4)), y=Y),
     ),
     "no epochs": (ValueError, "epochs must be 1 or more, got 0", dict(x=X, y=Y, epochs=0)),
@@ -195,7 +195,7 @@ def test_a_layer_that_does_not_fit_is_not_added():
         (lambda: FCLayer(2.5, 3), TypeError, "input_size must be a whole number, got 2.5"),
         (lambda: FCLayer((1, 2), (1, 3)), TypeError, r"FCLayer takes two numbers.*got \(\(1, 2\), \(1, 3\)\).*write FCLayer\(2, 3\)"),
         (lambda: FCLayer(2, True), TypeError, "output_size must be a whole number, got True"),
-        (lambda: FCLayer(2, 3, initializer="xavier"), ValueError, "initializer='xavier' is none; known: glorot_uniform"),
+        (lambda: FCLayer(2, 3, initializer="xavier"), ValueError, "unknown initializer 'xavier'; known: glorot_uniform"),
         (lambda: FCLayer(2, 3, initializer=np.ones((2, 3))), ValueError, "layer.weights = array"),
         (lambda: ConvLayer((5, 5), (3, 3), 1), ValueError, r"input_shape must be \(H, W, C\), got \(5, 5\)"),
         (lambda: ConvLayer((5, 5, 1), 3, 1), ValueError, r"kernel_shape must be \(h, w\), got 3"),
@@ -214,7 +214,7 @@ def test_a_layer_that_does_not_fit_is_not_added():
         (lambda: Network().use("mse", optimizer=3), TypeError, r"optimizer must be one such as SGD\(0.1\).*got 3"),
         (lambda: Network().use("mse", metrics="accuracy"), TypeError, r"metrics must be a list.*metrics=\['accuracy'\]"),
         (lambda: Network().use("mse", metrics=["f1"]), ValueError, "unknown metric 'f1'; known: accuracy"),
-        (lambda: Network().use("mse", metrics=[lambda a, b: a, lambda a, b: b]), ValueError, "need different names, got error, <lambda>"),
+        (lambda: Network().use("mse", metrics=[lambda a, b: a, lambda a, b: b]), ValueError, "need distinct names other than 'error', got error, <lambda>"),
         (lambda: Network().use("mse", metrics=[1]), TypeError, "a metric must be a name or a function"),
     ],
 )  # fmt: skip
@@ -230,7 +230,7 @@ def test_weights_of_another_shape():
     Network([layer])
     with pytest.raises(ValueError, match=r"bias has shape \(1, 3\), got an array of shape \(3,\)"):
         layer.bias = [1, 2, 3]
-    with pytest.raises(TypeError, match=r"lies on backend .array_api_strict"):
+    with pytest.raises(TypeError, match=r"is on backend .array_api_strict"):
         layer.bias = array_api_strict.ones((1, 3))
     with pytest.raises(RuntimeError, match="has no bias; it has weights"):
         _ = Network([FCLayer(2, 3, bias=False)]).layers[0].bias
@@ -299,5 +299,5 @@ def test_shapes_that_almost_fit(data):
 
 def test_images_without_channels():
     net = Network([ConvLayer((6, 4, 1), (2, 2), 1)])
-    with pytest.raises(ValueError, match=r"Give each sample its axis of channels: x\[..., None\]"):
+    with pytest.raises(ValueError, match=r"Give each sample its channel axis: x\[..., None\]"):
         net.predict(np.ones((3, 6, 4)))

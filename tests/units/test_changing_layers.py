@@ -176,7 +176,7 @@ def test_what_does_not_fit_changes_nothing():
     head = net.layers[1]
     for wrong, words in (
         (FCLayer(9, 1), "takes 9 values"),
-        (net.layers[0], "stands twice"),
+        (net.layers[0], "is used twice"),
         (3, "must hold layers|got 3"),
     ):
         net.layers[1] = wrong

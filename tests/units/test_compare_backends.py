@@ -50,7 +50,7 @@ def test_numpy_agrees_with_itself_without_its_fast_versions():
     assert report
     assert report.steps == 9
     assert report.difference < 1e-11
-    assert str(report).startswith("the same for 9 steps: no tensor is further apart than ")
+    assert str(report).startswith("equal for 9 steps: no tensor differs by more than ")
     assert net.step == 0  # the network itself was not trained
     assert all(np.array_equal(w, before[path]) for path, w in net.parameters.items())
 
@@ -90,7 +90,7 @@ def test_the_first_difference_is_named(name, change, step, layer, tensor):
     assert not report
     assert (report.step, report.layer, report.tensor) == (step, layer, tensor)
     assert report.difference > 1e-4
-    assert str(report) == f"step {step}: {tensor} of {layer} is apart by {report.difference:.1e}"
+    assert str(report) == f"step {step}: {tensor} of {layer} differs by {report.difference:.1e}"
 
 
 def test_a_difference_that_comes_later():

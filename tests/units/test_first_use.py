@@ -74,7 +74,7 @@ def test_weights_that_run_away_in_the_last_step_are_noticed():
 
 def test_small_batches_behind_a_layer_that_says_nothing_are_refused_before_the_first_step():
     net = classifier(Doubled(), BatchNormLayer(), FCLayer(12, 4))
-    with pytest.raises(ValueError, match="needs batches of 2"):
+    with pytest.raises(ValueError, match="needs batches of at least 2"):
         net.fit(X10[:9], LABELS[:9], epochs=1, batch_size=4, verbose=0)
     assert net.step == 0
 

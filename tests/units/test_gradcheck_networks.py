@@ -119,7 +119,7 @@ def test_the_report_is_a_table():
     assert isinstance(report, GradcheckReport)
     assert repr(report) == str(report)
     first, head, *rows, last = str(report).splitlines()
-    assert (first, head.split()) == ("gradcheck FAILED", ["leaf", "relative", "error"])
+    assert (first, head.split()) == ("gradcheck FAILED", ["gradient", "relative", "error"])
     assert [row.split()[0] for row in rows] == ["dE/dX", "dE/dweights", "dE/dbias"]
     assert [row.endswith("WRONG") for row in rows] == [False, False, True]
     assert last == report.diagnosis

@@ -25,7 +25,7 @@ def test_norms_are_made_at_the_first_data(make):
         norm.weights  # noqa: B018
     net = Network([norm, FCLayer(6, 4)], seed=0)
     with pytest.raises(
-        RuntimeError, match=r"weights does not exist yet: nobody knows the number of channels.*fit or predict"
+        RuntimeError, match=r"weights does not exist yet: it is built on the first batch.*fit or predict"
     ):
         norm.weights  # noqa: B018
     assert set(net.parameters) == {"1.weights", "1.bias"}
@@ -72,11 +72,11 @@ def test_a_last_batch_of_one_under_batch_norm_is_refused_before_the_first_step(n
     before = leaves(net)
     size = min(n, 32)
     with pytest.raises(
-        ValueError, match=rf"batch_size={size}.* needs batches of 2 at least.*choose another batch_size"
+        ValueError, match=rf"batch_size={size}.* needs batches of at least 2.*choose another batch_size"
     ):
         net.fit(np.zeros((n, 6)), np.zeros((n, 1)), epochs=1, batch_size=32, verbose=0)
     assert all(np.array_equal(before[path], a) for path, a in leaves(net).items())
-    with pytest.raises(ValueError, match=r"batch_size=1, but .* needs batches of 2"):
+    with pytest.raises(ValueError, match=r"batch_size=1, but .* needs batches of at least 2"):
         net.fit(np.zeros((8, 6)), np.zeros((8, 1)), epochs=1, verbose=0)
     net.fit(np.zeros((34, 6)), np.zeros((34, 1)), epochs=1, batch_size=32, verbose=0)
 

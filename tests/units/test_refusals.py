@@ -39,7 +39,7 @@ REFUSED = [
     (lambda: ConvLayer((4, 4, 1), (2, 2), 1, padding=10**9), r"padding must be 2\*\*20 at most"),
     (lambda: SGD(0.1, momentum=10**400), r"momentum must be in \[0, 1\), got a number too large"),
     (lambda: Network([FCLayer(2, 2)]).use("huber"), r"unknown loss 'huber'.*Huber\(\)"),
-    (lambda: UpsampleLayer(2)(np.ones(2)), r"takes images \(H, W, C\) or rows \(L, C\)"),
+    (lambda: UpsampleLayer(2)(np.ones(2)), r"takes images \(H, W, C\) or sequences \(L, C\)"),
     (lambda: GlobalAvgPoolLayer()(np.ones((2, 0, 4, 2))), r"needs axes to pool over"),
     (lambda: ConvLayer((4, 4, 3), (3, 3), 4, groups=2), r"groups=2 does not divide the 3 channels"),
     (lambda: ConvLayer((4, 4, 4), (3, 3), 3, groups=2), r"groups=2 does not divide the 3 filters"),
@@ -63,10 +63,10 @@ REFUSED = [
     (lambda: BatchNormLayer(momentum=2), r"momentum must be in \[0, 1\]"),
     (lambda: LayerNormLayer(epsilon=0), r"epsilon must be more than 0"),
     (lambda: Network([FCLayer(4, 5), GroupNormLayer(2)]), r"groups=2 does not divide the 5 channels"),
-    (lambda: ReshapeLayer(()), r"shape must have one axis at least"),
+    (lambda: ReshapeLayer(()), r"shape must have at least one axis"),
     (
         lambda: Network([ConvLayer((2, 2, 1), (1, 1), 3), ReshapeLayer((5, 2))]),
-        r"makes samples of 10 numbers, but.*\(2, 2, 3\), 12 numbers",
+        r"makes samples of 10 values, but.*\(2, 2, 3\), 12 values",
     ),
     (
         lambda: Network([ConvLayer((4, 4, 1), (3, 3), 1), ConvLayer((4, 4, 1), (3, 3), 1)]),
@@ -74,7 +74,7 @@ REFUSED = [
     ),
     (
         lambda: Network([FlattenLayer(), ResidualLayer(FCLayer(3, 4))]).predict(np.zeros((2, 3))),
-        r"layer 1: ResidualLayer adds.*\(3,\) and they make it \(4,\)",
+        r"layer 1: ResidualLayer adds.*\(3,\) and goes out with shape \(4,\)",
     ),
     (
         lambda: Network([FCLayer(2, 3), ResidualLayer(FCLayer(4, 3))]),
@@ -93,8 +93,8 @@ REFUSED = [
         r"shape \(1,\): it needs axes to pool over",
     ),
     (lambda: ParallelLayer(FCLayer(2, 2), merge="mean"), r"merge must be 'concat' or 'add', got 'mean'"),
-    (lambda: ParallelLayer(), r"needs one branch at least"),
-    (lambda: ResidualLayer(), r"needs one layer at least"),
+    (lambda: ParallelLayer(), r"needs at least one branch"),
+    (lambda: ResidualLayer(), r"needs at least one layer"),
     (lambda: UpsampleLayer(0), r"factor must be 1 or more"),
     (lambda: StepDecay(0.1, 0, 0.5), r"every must be 1 or more"),
     (lambda: OneCycle(0.1, 0), r"steps must be 1 or more"),

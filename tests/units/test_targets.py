@@ -111,13 +111,13 @@ BAD_TARGETS = [
     (LABELS[:, None], r"class numbers must have shape \(N,\), got \(20, 1\): give y\.reshape\(-1\)"),
     (
         np.eye(5)[LABELS],
-        r"target has shape \(5,\) but the network's output for a sample has shape \(4,\).*one-hot rows have 4 numbers, one a class, not 5",
+        r"target has shape \(5,\) but the network's output for a sample has shape \(4,\).*one-hot rows have 4 values, one per class, not 5",
     ),
     (
         np.eye(4)[LABELS] * 2,
-        r"y\[0, \d\] is 2, but softmax_cross_entropy takes class numbers, or rows of shares from 0 to 1",
+        r"y\[0, \d\] is 2, but softmax_cross_entropy takes class numbers, or probabilities from 0 to 1",
     ),
-    (np.eye(4)[LABELS] * 0.5, r"the row y\[0\] sums to 0\.5, but shares of classes make 1.*to_categorical"),
+    (np.eye(4)[LABELS] * 0.5, r"the row y\[0\] sums to 0\.5, but probabilities sum to 1.*to_categorical"),
     (np.ones((20, 4)), r"the row y\[0\] sums to 4.*binary_cross_entropy"),
 ]
 

@@ -1,14 +1,14 @@
 """Fast versions compiled by Numba, where it is installed: ``python -m pip install numba``. Without it none is used.
 
-NumPy runs through an array once for each operation; a compiled loop does all that is to be done with a number while it
-is in a register. That pays where arrays are large: small ones are left to the functions of ``portnn_numpy``, and the
-first fit of a small network compiles nothing. What is compiled is kept on disk for the next process.
+NumPy passes over an array once per operation; a compiled loop applies all operations to a value while it is in a
+register. That pays where arrays are large: small ones are left to the functions of ``portnn_numpy``, and the first fit
+of a small network compiles nothing. Compiled code is cached on disk for the next process.
 
-All loops run on one thread: OpenBLAS's second thread waits busily between two products, and another one beside it would
-only take turns with it.
+All loops run on one thread: OpenBLAS's second thread spins between two products, and another thread would only compete
+with it.
 
-Numba has troubles of its own: a NumPy that it does not know, a loop that it cannot compile, a cache that is full or
-damaged. None of them ends a training, and none is passed over in silence: ``CompiledLoopsWarning`` says it once.
+Numba has failures of its own: a NumPy that it does not support, a loop that it cannot compile, a cache that is full or
+damaged. None of them ends a training, and none is silent: ``CompiledLoopsWarning`` reports it once.
 """
 
 from functools import cache
@@ -20,39 +20,37 @@ INSTALL = "python -m pip install numba"
 
 
 def is_usable(asked: bool = False) -> bool:
-    """Whether Numba works here. If not, that is warned of, but not where Numba is simply not installed, unless somebody
-    has ``asked`` for it.
-    """
+    """Whether Numba works here. It warns if not; where Numba is not installed, only if the user ``asked`` for it."""
     error = trouble()
     if error is None:
         return True
     if asked or not is_missing(error):
-        troubles.note(troubles.LOOPS, f"loops compiled by Numba, which are quicker, are {_not_used(error)}")
+        troubles.note(troubles.LOOPS, f"loops compiled by Numba, which are faster, are {_not_used(error)}")
         troubles.say()
     return False
 
 
 @cache
 def trouble() -> Exception | None:
-    """Why nothing can be compiled: Numba is missing, too old for this NumPy, or does not work here. None: it can."""
+    """Why nothing can be compiled: Numba is missing, too old for this NumPy, or broken. None if all is well."""
     try:
         import numba
 
-        if numba.config.DISABLE_JIT:  # the loops would run number by number, in Python
+        if numba.config.DISABLE_JIT:  # the loops would run in Python, element by element
             return RuntimeError("the environment variable NUMBA_DISABLE_JIT is set")
         from portnn_numpy.compiled import activations, ops, optimizers  # noqa: F401 - whether they can be imported
-    except Exception as error:  # some versions raise their own at a NumPy they do not know
+    except Exception as error:  # some versions raise their own for an unsupported NumPy
         return error
     return None
 
 
 def is_missing(error: Exception | None) -> bool:
-    """Whether the trouble is that Numba is not installed."""
+    """Whether the error is that Numba is not installed."""
     return isinstance(error, ModuleNotFoundError) and error.name == "numba"
 
 
 def describe() -> str:
-    """What ``python -m portnn info`` says."""
+    """What ``python -m portnn info`` prints about compiled loops."""
     error = trouble()
     if error is not None:
         return _not_used(error)
@@ -63,5 +61,5 @@ def describe() -> str:
 
 def _not_used(error: Exception) -> str:
     if is_missing(error):
-        return f"not used: Numba is not installed; {INSTALL} brings it"
+        return f"not used: Numba is not installed; {INSTALL} installs it"
     return f"not used: Numba does not work here ({troubles.words(error)})"

@@ -17,7 +17,7 @@ TEN = F(10)  # tanh is 1 to the last bit from there on
 def _tanh(x: Any) -> Any:
     """tanh x = e / (e + 2) with e = exp(2 x) - 1, in float32, to three units in the last place.
 
-    2 x = k ln 2 + r with |r| <= ln(2) / 2, so e = 2**k (exp(r) - 1) + (2**k - 1), and seven terms of exp's series do.
+    2 x = k ln 2 + r with |r| <= ln(2) / 2, so e = 2**k (exp(r) - 1) + (2**k - 1), with seven terms of exp's series.
     """
     z = TWO * min(max(x, -TEN), TEN)
     k = np.floor(z * INV_LN2 + HALF)
@@ -45,7 +45,7 @@ def tanh_chain(y: Array, d: Array, out: Array) -> None:
 def relu_chain(y: Array, d: Array, out: Array) -> None:
     zero = y.dtype.type(0)
     for i in range(y.shape[0]):
-        out[i] = d[i] if y[i] > zero else zero * d[i]  # NaN and infinity are not hidden, as with a product
+        out[i] = d[i] if y[i] > zero else zero * d[i]  # NaN and infinity propagate, as in a product
 
 
 @jit

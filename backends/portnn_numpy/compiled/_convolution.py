@@ -1,9 +1,10 @@
-"""Convolution without patches, for kernels too small to keep BLAS busy: each output pixel gathers what it needs.
+"""Convolution without patches, for kernels too small for BLAS to be efficient: each output pixel gathers its inputs.
 
-Images lie as (C, H, W, N), so a pixel of a channel is a line of N numbers. A table says which lines of the input, each
-times which row of the weights, make up each pixel of the output; it knows of strides, dilation and padding, so that the
-loops need not. The table of the derivative dE/dX is the same one turned round: which pixels of dE/dY an input pixel has
-gone into. The loops keep the sums of six filters for 2 * LANES samples in registers while they run down a pixel's list.
+Images are stored as (C, H, W, N), so a pixel of a channel is a line of N values. A table lists for each pixel of the
+output the lines of the input that it is a sum of, each with its row of the weights; stride, dilation and padding are in
+the table, not in the loops. The table of dE/dX is the inverse: for each input pixel the pixels of dE/dY that it
+contributed to. The loops keep the sums of six filters for 2 * LANES samples in registers while they go through a
+pixel's list.
 """
 
 from collections.abc import Iterator
@@ -19,18 +20,18 @@ from portnn_numpy.compiled.jit import Array, jit, ran
 from portnn_numpy.compiled.vectors import LANES, add_product, add_scaled, load, store, zeros
 from portnn_numpy.ops import patches
 
-SIX = 6  # filters: with 2 * LANES samples twelve sums, and three registers to work with
+SIX = 6  # filters: twelve registers for the sums of 2 * LANES samples, and three to work with
 TILE = 2 * LANES
 LONGEST = 768  # numbers
-MOST_WORK = 2560  # taps times filters of a group: above that BLAS, on all its threads, is quicker
-FEWEST_CHANNELS = 4  # for dE/dX: with fewer, too many of the six sums are for nothing
+MOST_WORK = 2560  # taps times filters of a group: above it, BLAS on all its threads is faster
+FEWEST_CHANNELS = 4  # for dE/dX: with fewer, too many of the six sums are unused
 LARGEST_TABLE = 1 << 21  # lines
 
 
 class Table(NamedTuple):
-    """For each target pixel p the entries first[p] to first[p + 1]: a line of the source, and its row of the weights.
+    """For each target pixel p, entries first[p] to first[p + 1]: lines of the source, and their rows of the weights.
 
-    Lists are filled up to an even number of entries with a row that holds zeros, the last one.
+    Lists are padded to an even number of entries with the last row of the weights, which holds zeros.
     """
 
     first: Array
@@ -40,13 +41,13 @@ class Table(NamedTuple):
 
 @jit
 def _gather(x: Array, w: Array, y: Array, first: Array, lines: Array, rows: Array, n: int, blocks: Array) -> None:
-    """y (F, P, N) from x (C, Q, N), each as one line of numbers, and w (B, (T + 1) * 6), six filters a block."""
+    """y (F, P, N) from x (C, Q, N), each flattened, and w (B, (T + 1) * 6), six filters per block."""
     pixels = first.shape[0] - 1
     size = uintp(pixels * n)
     for p in range(pixels):
         for block in range(w.shape[0]):
             for tile in range(0, n, TILE):
-                s = uintp(min(tile, n - TILE))  # the last one may do again what the one before it did
+                s = uintp(min(tile, n - TILE))  # the last tile may overlap with the one before it
                 a0 = a1 = a2 = a3 = a4 = a5 = b0 = b1 = b2 = b3 = b4 = b5 = zeros()
                 v = w[block]
                 for e in range(first[p], first[p + 1]):
@@ -80,8 +81,8 @@ def _store_two(y: Array, o: int, a: Any, b: Any) -> None:
 def gradient_sums(x: Array, d: Array, sums: Array, taps: Array, runs: Array, size: int, blocks: Array) -> None:
     """sums (T, B * 6 * LANES), zero at first, T even, from x (C, padded, N) and d (F, P, N), for blocks of filters.
 
-    ``runs`` says where a line of d begins, where that of x under tap 0, and how long they are; ``taps`` how much
-    further on that of x begins under the others.
+    ``runs`` holds where a line of d begins, where the line of x at tap 0 begins, and their length; ``taps`` the offsets
+    of the lines of x at the other taps.
     """
     for run in runs:
         n = run[2]
@@ -132,13 +133,13 @@ def _add_six(sums: Array, k: int, a0: Any, a1: Any, a2: Any, a3: Any, a4: Any, a
 
 
 class Shape(NamedTuple):
-    """What a table depends on: a plan in a form that can be looked up."""
+    """What a table depends on: a plan in hashable form."""
 
     image: tuple[int, ...]
     output: tuple[int, ...]
     stride: tuple[int, ...]
     before: tuple[int, ...]
-    taps: tuple[tuple[int, ...], ...]  # where each pixel of the kernel stands
+    taps: tuple[tuple[int, ...], ...]  # the offset of each pixel of the kernel
 
 
 def shape_of(plan: Any) -> Shape:
@@ -154,7 +155,7 @@ def forward_table(shape: Shape, channels: int, n: int) -> Table:
 
 @lru_cache(maxsize=64)
 def backward_table(shape: Shape, filters: int, n: int) -> Table:
-    """Input pixels gather the output pixels, of every filter, that they have gone into."""
+    """Input pixels gather the output pixels, of every filter, that they contributed to."""
     outputs, inputs, taps = _pairs(shape)
     order = np.argsort(inputs, kind="stable")
     parts = inputs[order], prod(shape.image), outputs[order], prod(shape.output), taps[order]
@@ -162,7 +163,7 @@ def backward_table(shape: Shape, filters: int, n: int) -> Table:
 
 
 def _pairs(shape: Shape) -> tuple[Array, Array, Array]:
-    """Each pair of an output pixel and an input pixel that it sees, and under which tap, by output pixel."""
+    """All pairs of an output pixel and an input pixel in its window, with the tap, sorted by output pixel."""
     outputs = np.indices(shape.output).reshape(len(shape.output), -1).T  # (P, axes)
     corners = outputs * np.array(shape.stride) - np.array(shape.before)
     places = corners[:, None, :] + np.array(shape.taps)  # (P, T, axes)
@@ -186,15 +187,15 @@ def _table(targets: Array, pixels: int, sources: Array, source_pixels: int, taps
 
 @lru_cache(maxsize=64)
 def line_table(shape: Shape, padded: tuple[int, ...], channels: int, n: int) -> tuple[Array, Array]:
-    """Where the line of each tap of each channel begins in (C, padded, N), tap 0 at 0, an even number of them; and the
-    lines of output pixels: where they begin in (H', W', N), where in the padded input, and their length.
+    """The offset in (C, padded, N) of the line of each tap of each channel, tap 0 at 0, an even number of them; and the
+    lines of output pixels: their offset in (H', W', N), that in the padded input, and their length.
 
-    With stride 1 along the last axis a line runs on from pixel to pixel.
+    With stride 1 along the last axis a line continues from pixel to pixel.
     """
     steps = [prod(padded[axis + 1 :]) * n for axis in range(len(padded))]
     first = np.array(shape.taps) @ np.array(steps)
     starts = (first[:, None] + np.arange(channels) * prod(padded) * n).reshape(-1)
-    starts = np.append(starts, starts[: starts.size % 2])  # calculated and thrown away
+    starts = np.append(starts, starts[: starts.size % 2])  # computed and discarded
     along = shape.stride[-1] == 1
     sizes = shape.output[:-1] if along else shape.output
     corners = np.indices(sizes).reshape(len(sizes), prod(sizes))
@@ -209,7 +210,7 @@ def line_table(shape: Shape, padded: tuple[int, ...], channels: int, n: int) -> 
 
 
 def _cuts(length: int) -> list[tuple[int, int]]:
-    """A line in parts of equal length, whole vectors but for the last, so short that eight stay in the first cache."""
+    """Divides a line into equal parts, whole vectors except for the last, so short that eight fit in the L1 cache."""
     parts = -(-length // LONGEST)
     part = -(-length // (parts * LANES)) * LANES
     return [(start, min(start + part, length)) for start in range(0, length, part)]
@@ -219,9 +220,9 @@ def _cuts(length: int) -> list[tuple[int, int]]:
 
 
 class Seen:
-    """What dE/dW needs of the images: themselves, (groups, C/groups, H, W, N). Gone through, it gives their patches.
+    """What dE/dW needs of the images: the images themselves, (groups, C/groups, H, W, N).
 
-    That is what the routines that no loop is compiled for go through.
+    Iterating over it gives their patches, for the routines without a compiled loop.
     """
 
     def __init__(self, source: Array, plan: Any):
@@ -237,7 +238,7 @@ class Seen:
 
 
 def suits(x: Array, weights: Array, plan: Any, groups: int) -> bool:
-    """Whether gathering is quicker than patches and BLAS."""
+    """Whether gathering is faster than patches and BLAS."""
     taps, n = weights.size // weights.shape[-1], x.shape[0]
     pixels = max(prod(plan.output), prod(plan.image))
     return (
@@ -251,7 +252,7 @@ def suits(x: Array, weights: Array, plan: Any, groups: int) -> bool:
 
 
 def check_fit(what: str, a: Array, expected: tuple[int, ...]) -> None:
-    """The loops look at no shape: an array that does not fit would be read past its end."""
+    """Checks a shape: the loops do not, and would read past an array's end."""
     if a.shape != expected:
         raise ValueError(f"{what} has shape {a.shape}, but the convolution needs {expected}")
 
@@ -262,7 +263,7 @@ def gathered(source: Array, weights: Array, table: Table) -> Array | None:
     pixels, blocks = table.first.size - 1, filter_blocks(filters)
     y = np.empty((groups, max(filters, SIX), pixels, n), np.float32)
     for g in range(groups):
-        w = np.zeros((weights.shape[1] + 1, y.shape[1]), np.float32)  # the last row is for entries that fill up
+        w = np.zeros((weights.shape[1] + 1, y.shape[1]), np.float32)  # the last row, zeros, is for padding entries
         w[:-1, :filters] = weights[g]
         w = np.array([w[:, start : start + SIX].reshape(-1) for start in blocks.tolist()])
         if not ran(_gather, source[g].reshape(-1), w, y[g].reshape(-1), *table, n, blocks):
@@ -271,5 +272,5 @@ def gathered(source: Array, weights: Array, table: Table) -> Array | None:
 
 
 def filter_blocks(filters: int) -> Array:
-    """Where blocks of six filters begin; the last one overlaps with the one before it, if need be."""
+    """The first filters of blocks of six; the last block overlaps with the one before it, if necessary."""
     return np.minimum(np.arange(0, filters, SIX), max(filters - SIX, 0))

@@ -1,4 +1,4 @@
-"""Pooling window by window: each pixel is read once. Images lie as (C, H, W, N), the batch in the innermost loops."""
+"""Pooling by windows: each pixel is read once. Images are stored as (C, H, W, N), the batch in the innermost loop."""
 
 from functools import lru_cache
 from math import prod
@@ -29,9 +29,9 @@ def largest_of(x: Array, y: Array, places: Array, offsets: Array) -> None:
 
 @jit
 def largest_backward(x: Array, y: Array, d: Array, dx: Array, places: Array, offsets: Array) -> bool:
-    """Whether there was no NaN: its error is not given away here."""
+    """Returns whether there was no NaN: errors of windows with NaN are not assigned here."""
     n, one, zero, nan = y.shape[1], y.dtype.type(1), y.dtype.type(0), np.int32(0)
-    free = np.empty(n, y.dtype)  # 1 for windows whose error is still to be given away
+    free = np.empty(n, y.dtype)  # 1 for windows whose error is not assigned yet
     for w in range(places.shape[0]):
         largest, error, first = y[w], d[w], places[w]
         free[:] = one
@@ -75,25 +75,25 @@ def mean_backward(d: Array, dx: Array, places: Array, offsets: Array, shares: Ar
 
 
 def check_fit(what: str, a: Array, x: Array, image: Sizes) -> None:
-    """The loops look at no shape: an array that does not fit would be read past its end."""
+    """Checks a shape: the loops do not, and would read past an array's end."""
     expected = (x.shape[0], *image, x.shape[-1])
     if a.shape != expected:
         raise ValueError(f"{what} has shape {a.shape}, but the pooling needs {expected}")
 
 
 def suits(images: Array) -> bool:
-    """Whether compiled loops pay: the batch is their innermost one."""
+    """Whether compiled loops pay: the batch, their innermost loop, is large enough."""
     return images.shape[0] >= LEAST_BATCH and images.size >= LEAST and images.dtype.char in "fd"
 
 
 def windows(source: Array, plan: Any) -> tuple[Array, Array]:
-    """Where in (C, H, W, N), as one line of numbers, each window (C, H', W') begins, and its pixels after that."""
+    """The offset in (C, H, W, N), flattened, of each window (C, H', W'), and the offsets of its pixels from there."""
     return _windows(source.shape, plan.output, plan.stride, plan.starts)
 
 
 @lru_cache(maxsize=64)
 def _windows(shape: Sizes, output: Sizes, stride: Sizes, pixels: tuple[Sizes, ...]) -> tuple[Array, Array]:
-    steps = [prod(shape[axis + 1 :]) for axis in range(len(shape) - 1)]  # from one number to the next along each axis
+    steps = [prod(shape[axis + 1 :]) for axis in range(len(shape) - 1)]  # the stride of each axis, in elements
     places = np.zeros(1, np.int64)
     for size, step in zip((shape[0], *output), (steps[0], *map(mul, steps[1:], stride)), strict=True):
         places = (places[:, None] + np.arange(size) * step).reshape(-1)
@@ -101,7 +101,7 @@ def _windows(shape: Sizes, output: Sizes, stride: Sizes, pixels: tuple[Sizes, ..
 
 
 def lines(a: Array) -> Array:
-    """(C, H, W, N) -> a line of N numbers for each pixel."""
+    """(C, H, W, N) -> a line of N values per pixel."""
     return a.reshape(-1, a.shape[-1])
 
 

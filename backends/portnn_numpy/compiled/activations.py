@@ -1,4 +1,4 @@
-"""Activations, and their chain rule, in one pass."""
+"""Activations and their chain rule, in one pass over memory."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from portnn_numpy.compiled.jit import LEAST, Array, empty_like, flat, ran
 
 
 def tanh(x: Array) -> Array:
-    """In float32."""
+    """``tanh`` in float32."""
     mine = flat(x) if x.dtype == np.float32 else None
     if mine is None:
         return NotImplemented
@@ -21,7 +21,7 @@ _CHAINS = {"tanh_prime": tanh_chain, "relu_prime": relu_chain}
 
 
 def chain(prime: Any, x: Array, y: Array, output_error: Array) -> Array:
-    """dE/dX = f'(X) * dE/dY, from Y where f' is simple in it."""
+    """dE/dX = f'(X) * dE/dY, from Y where f' is a simple function of Y."""
     if y.size < LEAST:
         return NotImplemented
     loop = _CHAINS.get(prime.__qualname__) if prime.__module__ == "portnn.activations" else None

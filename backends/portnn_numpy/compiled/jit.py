@@ -1,4 +1,4 @@
-"""How everything here is compiled and kept, and how arrays are handed over."""
+"""Compilation of the loops, the cache of compiled code, and arrays as the loops take them."""
 
 import contextlib
 import tempfile
@@ -13,21 +13,21 @@ import numpy as np
 from portnn_numpy.compiled import troubles
 
 Array = Any
-LEAST = 1 << 13  # numbers: with fewer, a call costs more than it saves
-ROOM = 1 << 16  # bytes: what Numba keeps of one loop
+LEAST = 1 << 13  # elements: with fewer, a call costs more than it saves
+ROOM = 1 << 16  # bytes that Numba caches for one loop
 
 
 class LoopError(RuntimeError):
-    """Numba could not compile a loop; the cause says why."""
+    """Numba could not compile a loop; ``__cause__`` says why."""
 
 
 _lost: set[Any] = set()
 
 
 def ran(loop: Any, *arguments: Any) -> bool:
-    """Runs a loop; false if it answers False, and from the first time on that Numba cannot compile it.
+    """Runs a loop; returns False if the loop does, or if Numba cannot compile it.
 
-    A fast version then leaves the case to NumPy's, which is warned of.
+    A fast version then leaves the case to NumPy's; a warning says so.
     """
     if loop in _lost:
         return False
@@ -36,27 +36,27 @@ def ran(loop: Any, *arguments: Any) -> bool:
     except LoopError as error:
         _lost.add(loop)
         name = loop.__name__.strip("_")
-        troubles.note(troubles.LOOPS, f"NumPy, which is slower, takes the place of the compiled loop {name}: {error}")
+        troubles.note(troubles.LOOPS, f"NumPy, which is slower, replaces the compiled loop {name}: {error}")
     troubles.say()
     return False
 
 
 def _compiler(*fastmath: str) -> Callable[[Any], Any]:
-    """A decorator. NaN and infinity stay what they are; what is compiled is kept on disk, where there is a place."""
+    """A decorator that compiles a loop. NaN and infinity keep their meaning; the code is cached on disk if possible."""
 
     def decorate(function: Any) -> Any:
         loop = numba.njit(nogil=True, error_model="numpy", fastmath=set(fastmath))(function)
         try:
             loop.enable_caching()
-        except Exception as error:  # neither the package's folder nor the user's can be written to
+        except Exception as error:  # neither the package's nor the user's cache folder is writable
             troubles.note(troubles.CACHE, _not_kept("on disk", error))
         else:
             loop._cache = Cache(loop._cache)
             wanted, place = numba.config.CACHE_DIR, loop._cache.cache_path
             if wanted and not Path(place).is_relative_to(wanted):
                 reason = f"NUMBA_CACHE_DIR={wanted} cannot be used"
-                troubles.note(troubles.CACHE, f"{reason}: what Numba compiles is kept in {place} instead")
-        # Numba calls this for arrays of types that it has not compiled the loop for: where it has, nothing is slower.
+                troubles.note(troubles.CACHE, f"{reason}: what Numba compiles is cached in {place} instead")
+        # Numba only calls this for argument types that it has not compiled the loop for, so other calls cost nothing.
         loop._compile_for_args = partial(_compile, loop._compile_for_args)
         return loop
 
@@ -66,14 +66,14 @@ def _compiler(*fastmath: str) -> Callable[[Any], Any]:
 def _compile(numbas_own: Any, *arguments: Any, **named: Any) -> Any:
     try:
         compiled = numbas_own(*arguments, **named)
-    except Exception as error:  # of whatever kind: what the loops are called with has been looked at before
+    except Exception as error:  # of any kind: the arguments have been checked already
         raise LoopError(f"Numba could not compile a loop ({troubles.words(error)})") from error
     troubles.say()
     return compiled
 
 
 class Cache:
-    """Numba's cache of one loop. What it raises at a full disk or a damaged file only costs compiling again."""
+    """Numba's cache of one loop. Its errors, for a full disk or a damaged file, only mean compiling again."""
 
     def __init__(self, numbas_own: Any):
         self.numbas_own = numbas_own
@@ -86,10 +86,8 @@ class Cache:
             return self.numbas_own.load_overload(signature, context)
         except Exception as error:  # a damaged file can raise anything
             place, reason = self.numbas_own.cache_path, troubles.words(error)
-            troubles.note(
-                troubles.CACHE, f"a file in which Numba kept a loop, in {place}, is damaged ({reason}): it is replaced"
-            )
-        with contextlib.suppress(Exception):  # told when the loop cannot be saved either
+            troubles.note(troubles.CACHE, f"a file of Numba's cache in {place} is damaged ({reason}): it is replaced")
+        with contextlib.suppress(Exception):  # reported when saving fails too
             self.numbas_own.flush()
         return None
 
@@ -109,8 +107,8 @@ class Cache:
 
 def _not_kept(where: str, error: Exception) -> str:
     return (
-        f"what Numba compiles cannot be kept {where} ({troubles.words(error)}): every process compiles it again, which "
-        "takes seconds. Set the environment variable NUMBA_CACHE_DIR to a folder that can be written to and has room"
+        f"what Numba compiles cannot be cached {where} ({troubles.words(error)}): every process compiles it again, "
+        "which takes seconds. Set the environment variable NUMBA_CACHE_DIR to a writable folder with free space"
     )
 
 
@@ -126,7 +124,7 @@ def _sum(x: Array) -> Any:
 
 
 def describe() -> str:
-    """How compiling goes here, tried out with a loop that nobody needs; nothing is warned of."""
+    """Whether compiling works here, tried with a test loop; without warnings."""
     try:
         _sum.compile((numba.float64[::1],))
     except Exception as error:
@@ -138,9 +136,9 @@ def describe() -> str:
 
 
 def flat(*arrays: Array) -> list[Array] | None:
-    """The numbers of equally shaped arrays as they lie in memory, 1-D; None unless all lie without gaps in one order.
+    """Equally shaped arrays as 1-D views in memory order; None unless all are contiguous in the same order.
 
-    Also None where an array is small or not of a floating dtype that all share: NumPy's functions serve those.
+    Also None where an array is small, or not of one floating dtype that all share: NumPy's functions serve those.
     """
     first = arrays[0]
     if first.size < LEAST or first.dtype.char not in "fd":
@@ -158,16 +156,16 @@ def flat(*arrays: Array) -> list[Array] | None:
 
 
 def memory_order(x: Array) -> list[int]:
-    """The axes from the one with the largest steps in memory to the one with the smallest."""
+    """The axes from the one with the largest stride to the one with the smallest."""
     return sorted(range(x.ndim), key=lambda axis: -x.strides[axis])
 
 
 def empty_like(x: Array) -> tuple[Array, Array]:
-    """A new array in the shape and the order in memory of one that ``flat`` takes, and its numbers, 1-D."""
+    """A new array with the shape and memory order of one that ``flat`` takes, and its 1-D view."""
     y = np.empty_like(x)  # it keeps the order
     return y, (y if y.flags.c_contiguous else y.transpose(memory_order(x))).reshape(-1)
 
 
 def writable(a: Array) -> Array:
-    """Without gaps and writable, as the loops are compiled for; a copy where it must be."""
+    """The array contiguous and writable, as the loops are compiled for; a copy where necessary."""
     return a if a.flags.c_contiguous and a.flags.writeable else np.array(a, order="C")

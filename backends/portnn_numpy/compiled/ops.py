@@ -1,5 +1,5 @@
-"""The routines of ``portnn.ops`` that compiled loops are quicker at: in ``_convolution.py``, ``_pooling.py``, and
-``_activations.py``. Smaller arrays, and what the loops do not serve, are left to NumPy.
+"""The routines of ``portnn.ops`` that compiled loops make faster; the loops are in ``_convolution.py``, ``_pooling.py``
+and ``_activations.py``. Small arrays, and cases without a loop, are left to NumPy.
 """
 
 from math import prod
@@ -93,7 +93,7 @@ def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Arr
     pool.check_fit("X", x, x, plan.image)
     for what, a in (("Y", y), ("dE/dY", output_error)):
         pool.check_fit(what, a, x, plan.output)
-    source = padded(channels_first(x), plan, np.nan)  # equal to nothing: its share would be lost
+    source = padded(channels_first(x), plan, np.nan)  # equal to nothing, so that padding never receives an error
     found, error = (writable(channels_first(a)) for a in (y, output_error))
     input_error = np.zeros(source.shape, x.dtype)
     arrays = writable(source).reshape(-1), pool.lines(found), pool.lines(error), input_error.reshape(-1)
@@ -133,7 +133,7 @@ _EACH_ROW = {None: loops.add_each, "relu": loops.add_each_relu, "tanh": loops.ad
 
 
 def biased(product: Array, bias: Array, activation: Any = None) -> Array:
-    """f(product + bias) in ``product`` itself: rows of features, or images whose channels lie one after the other."""
+    """f(product + bias) in ``product`` itself: rows of features, or images stored channel by channel."""
     if product.size < LEAST:
         return NotImplemented
     name = None if activation is None else activation.__name__

@@ -1,6 +1,6 @@
-"""Optimizers: a parameter, its gradient and what is remembered of it are read once, and the new ones written once.
+"""Optimizers: a parameter, its gradient and its slots are read once, and the new ones written once.
 
-A loop trusts that all its arrays have the size of the first: ``_each`` sees to that.
+A loop trusts that all its arrays have the size of the first: ``_each`` checks that.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ Update = tuple[list[Array], Slots]
 
 @jit
 def _bounded(g: Any, most: Any) -> Any:
-    """A gradient whose square fits into its dtype; infinity and NaN stay what they are."""
+    """A gradient bounded so that its square does not overflow; infinity and NaN are kept."""
     return copysign(most, g) if most < abs(g) < inf else g
 
 
@@ -68,9 +68,7 @@ def _adam(
 class SGD:
     @staticmethod
     def update(sgd: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
-        if not sgd.momentum or not _are_worth_it(
-            parameters
-        ):  # two passes over memory take no longer than one loop would
+        if not sgd.momentum or not _are_worth_it(parameters):  # two passes over memory are as fast as one loop
             return NotImplemented
         loop, numbers = _nesterov if sgd.nesterov else _momentum, (*hyper, sgd.momentum)
         return (
@@ -116,7 +114,7 @@ class RMSprop:
 
 
 def _are_worth_it(parameters: list[Array]) -> bool:
-    """Whether one is large enough for a loop to pay (a small network compiles nothing) and all are alike in dtype."""
+    """Whether one is large enough for a loop to pay (a small network compiles nothing) and all have one dtype."""
     for w in parameters:
         if w.size >= LEAST:
             dtype = w.dtype
@@ -138,9 +136,9 @@ def _each(
     slots: Slots,
     kinds: tuple[str, ...],
 ) -> Update | None:
-    """Runs a loop over every parameter: it takes w, dE/dw, the slots, the new ones of all but dE/dw, its numbers.
+    """Runs a loop over every parameter: it takes w, dE/dw, the slots, the new w and slots, and the hyperparameters.
 
-    None where it does not compile.
+    None where the loop does not compile.
     """
     parameters, gradients, slots = in_order(optimizer, parameters, gradients, slots, kinds)
     gradients = prepared(optimizer, parameters, gradients)
@@ -148,7 +146,7 @@ def _each(
     new_slots: Slots = {kind: [] for kind in kinds}
     for w, g, own, *remembered in zip(parameters, gradients, numbers, *[slots[kind] for kind in kinds], strict=True):
         if g.shape != w.shape:
-            raise ValueError(f"{type(optimizer).__name__}.prepared made of a gradient {w.shape} one of {g.shape}")
+            raise ValueError(f"{type(optimizer).__name__}.prepared returned shape {g.shape}, expected {w.shape}")
         shape, dtype, number = w.shape, w.dtype, w.dtype.type
         made = [np.empty(shape, dtype) for _ in range(1 + len(kinds))]
         arrays = *[_flat(a) for a in (w, g, *remembered)], *[a.reshape(-1) for a in made]
@@ -161,5 +159,5 @@ def _each(
 
 
 def _flat(a: Array) -> Array:
-    """1-D, as the loops are compiled for: a plain array without gaps, aligned and writable; a copy where it must be."""
+    """The array as the loops take it: 1-D, contiguous, aligned and writable; a copy where necessary."""
     return (a if type(a) is np.ndarray and a.flags.carray else np.array(a, order="C")).reshape(-1)

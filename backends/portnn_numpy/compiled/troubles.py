@@ -1,9 +1,9 @@
-"""What goes wrong with Numba: said once, told by ``python -m portnn info``. The work goes on without what was lost."""
+"""Failures of Numba: warned of once, and shown by ``python -m portnn info``. Training continues without it."""
 
 import warnings
 
-LOOPS, CACHE = "loops", "cache"  # what is lost: the compiled loops, or only that they are kept for the next process
-LONGEST = 300  # characters of an error: Numba's go over many lines
+LOOPS, CACHE = "loops", "cache"  # what failed: the compiled loops, or only their cache on disk
+LONGEST = 300  # characters of an error: Numba's are many lines long
 
 _found: dict[str, list[str]] = {}
 _said: set[str] = set()
@@ -14,14 +14,14 @@ class CompiledLoopsWarning(UserWarning):
 
 
 def note(lost: str, words: str) -> None:
-    """Remembers what was lost and why, for ``say`` and ``found``."""
+    """Records what failed and why, for ``say`` and ``found``."""
     noted = _found.setdefault(lost, [])
     if words not in noted:
         noted.append(words)
 
 
 def say() -> None:
-    """Warns of what was noted last, of each kind of loss once in a process."""
+    """Warns of the failures noted last, once per process for each kind."""
     for lost, noted in _found.items():
         if lost not in _said:
             _said.add(lost)
@@ -29,7 +29,7 @@ def say() -> None:
 
 
 def found(lost: str) -> list[str]:
-    """What was noted of one kind of loss; nothing if all is well."""
+    """The failures of one kind that were noted; empty if all is well."""
     return _found.get(lost, [])
 
 

@@ -1,8 +1,8 @@
-"""Vectors as the processor has them, for loops that must keep many sums in its registers.
+"""SIMD vectors as a Numba type, for loops that must keep many sums in registers.
 
-The compiler finds most vectors by itself, but it does not find out that a dozen running sums, each of several numbers,
-can stay in registers from one product to the next. So ``Lanes``, LANES float32 numbers side by side, are a type of
-their own here, with the few operations that the loops of ``convolution.py`` are made of.
+The compiler vectorizes most loops itself, but does not keep a dozen running sums of several values each in registers
+from one product to the next. So ``Lanes``, a vector of LANES float32 values, is a type of its own here, with the few
+operations that the loops of ``_convolution.py`` need.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from numba.extending import intrinsic, models, register_model
 
 LANES = 16 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 8
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
-_FUSED = ("contract", "nsz")  # a product and the sum it goes into may be one instruction
+_FUSED = ("contract", "nsz")  # a multiplication and an addition may be one instruction
 
 
 class _Lanes(types.Type):
@@ -48,7 +48,7 @@ def zeros(typing_context: Any) -> Any:
 
 @intrinsic
 def load(typing_context: Any, array: Any, index: Any) -> Any:
-    """The numbers ``array[index]`` to ``array[index + LANES - 1]`` of a line of float32. Nothing is checked."""
+    """The values ``array[index]`` to ``array[index + LANES - 1]`` of a 1-D float32 array. Bounds are not checked."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         value = builder.load(_address(context, builder, signature.args[0], *arguments))
@@ -72,7 +72,7 @@ def store(typing_context: Any, array: Any, index: Any, value: Any) -> Any:
 
 @intrinsic
 def add_scaled(typing_context: Any, total: Any, x: Any, factor: Any) -> Any:
-    """``total + x * factor`` for Lanes and one float32 number."""
+    """``total + x * factor`` for Lanes and a float32 scalar."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         first, undefined = ir.Constant(ir.IntType(32), 0), ir.Constant(_VECTOR, ir.Undefined)

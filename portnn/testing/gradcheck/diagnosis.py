@@ -1,4 +1,4 @@
-"""What a wrong derivative looks like, told from two passes of a layer and from further ones."""
+"""The diagnosis of a wrong derivative, from two passes of a layer and from further ones."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -28,9 +28,9 @@ from portnn.testing.gradcheck.subject import Subject, children, scale_of
 Array = np.ndarray
 Values = dict[str, Array]
 
-STEP = 2e-5  # of what is measured number by number
-MOST_NUMBERS, MOST_ENTRIES = 20_000, 20_000_000  # more is not looked at number by number
-SECONDS = 5.0  # for all guesses of a call
+STEP = 2e-5  # the finite-difference step for derivatives measured element by element
+MOST_NUMBERS, MOST_ENTRIES = 20_000, 20_000_000  # larger arrays are not measured element by element
+SECONDS = 5.0  # for all guesses of a call of gradcheck
 
 
 @dataclass
@@ -42,36 +42,36 @@ class Budget:
 
 @dataclass
 class Case:
-    """One forward and backward, and the one before it: what went in, and what came out."""
+    """A forward and backward pass, and the pass before it: their inputs and outputs."""
 
     subject: Subject
     fresh: Subject  # a copy that never ran
-    start: Values  # the parameters as the layer was made with them
+    start: Values  # the parameters that the layer was created with
     values: Values  # "X" and the parameters
     D: Array
     Y: Array
     before: Values
     D_before: Array
-    found: dict[str, Any]  # what backward gave for each leaf
+    found: dict[str, Any]  # what backward returned for X, and set for each parameter
     after: Values  # the parameters after backward
-    until: float = field(default=0.0)  # when guessing ends
+    until: float = field(default=0.0)  # the time at which guessing ends
 
 
 def explain(case: Case, wrong: Iterable[str], budget: Budget) -> list[str]:
-    """A line for each leaf whose derivative is wrong: what it looks like, with the numbers."""
+    """A line for each wrong derivative: the mistake that it looks like, with the numbers."""
     started = perf_counter()
     case.until = started + budget.left
-    lines = [f"dE/d{name}: {Leaf(case, name).looks_like()}" for name in wrong]
+    lines = [f"dE/d{name}: {Gradient(case, name).looks_like()}" for name in wrong]
     budget.left = max(budget.left - (perf_counter() - started), 0.1)
     for i, line in enumerate(lines):
-        if " A = " in line:  # once is enough
+        if " A = " in line:  # explained once
             lines[i] += " (A: what backward gave" + ("; G: the measured one)" if " G" in line else ")")
             break
     return lines
 
 
 def broken_rules(case: Case, leaves: Iterable[str]) -> list[str]:
-    """Lines for what is wrong though the derivatives may be right: parameters changed, a learning rate not heeded."""
+    """Lines for mistakes besides the derivatives: parameters changed in backward, a learning rate ignored."""
     learned = [name for name in leaves if name != "X"]
     stepped = [name for name in learned if case.subject.by_step(name)]
     return _changed_too_early(case, [name for name in learned if name not in stepped]) or _rate_ignored(case, stepped)
@@ -106,7 +106,7 @@ def _rate_ignored(case: Case, names: list[str]) -> list[str]:
 
 
 def raised(error: Exception) -> str:
-    """What an exception in backward seems to come from."""
+    """The likely cause of an exception in backward."""
     words = f"backward raised {type(error).__name__}: {error}"
     if isinstance(error, (AttributeError, TypeError, KeyError)) or "forward" in str(error):
         return f"{STALE} {words} (does forward keep in training what backward needs?)"
@@ -114,7 +114,7 @@ def raised(error: Exception) -> str:
 
 
 def not_repeatable(X: Array, Y: Array, D: Array, A: Any) -> str:
-    """A forward that gives two answers; and, for one that draws a mask, where backward has another one again."""
+    """For a forward that returns two different Y: the mistake, also where backward draws another mask."""
     text = "forward is not repeatable: the same x in training gave two different Y: draw the mask from self.step"
     if A is None or not A.shape == X.shape == Y.shape or not np.all(X) or len(np.unique(np.round(Y / X, 6))) > 2:
         return text
@@ -124,12 +124,12 @@ def not_repeatable(X: Array, Y: Array, D: Array, A: Any) -> str:
     return f"{text}. dE/dX: {STALE} backward draws the mask again" if again else text
 
 
-class Leaf:
-    """One leaf's derivative A, the measured one G, and all that they may be compared with."""
+class Gradient:
+    """One derivative A, of X or a parameter, the measured one G, and all that they may be compared with."""
 
     G: Array | None = None
-    J: Array | None = None  # the Jacobian dY/d(leaf), (numbers of the leaf, numbers of Y)
-    diagonal: Array | None = None  # of the Jacobian, where there is nothing beside it
+    J: Array | None = None  # the Jacobian dY/d(array), (elements of the array, elements of Y)
+    diagonal: Array | None = None  # of the Jacobian, where all other elements are zero
 
     def __init__(self, case: Case, name: str):
         self.case, self.name, self.A = case, name, case.found[name]
@@ -138,7 +138,7 @@ class Leaf:
         self.word = "" if name == "X" else case.subject.word(name)
         self.by_step = name != "X" and case.subject.by_step(name)
         self.alike = name == "X" and self.A is not None and self.A.shape == self.Y.shape
-        self.first = 1 if case.subject.has_batch_axis else 0  # the axis behind that of the samples
+        self.first = 1 if case.subject.has_batch_axis else 0  # the axis after that of the samples
         self.batch = self.X.shape[0] if self.first else 1
         self.h = STEP * min(scale_of(self.x), 10.0)
         self.vs = np.random.default_rng(3).standard_normal((6, *self.x.shape))
@@ -148,7 +148,7 @@ class Leaf:
         self.G, self.J = self.measured(name)
 
     def measured(self, name: str) -> tuple[Array | None, Array | None]:
-        """The derivative number by number, and the Jacobian."""
+        """The derivative measured element by element, and the Jacobian."""
         x, values, started = self.case.values[name], self.case.values, perf_counter()
         if name == "X" and x.shape == self.Y.shape:
             ones, v = (self.slope(name, values, v) for v in (np.ones(x.shape), self.vs[0]))
@@ -182,12 +182,12 @@ class Leaf:
         """c, where A is c times the derivative at changed values or for another dE/dY (``plus``: added to its own)."""
         try:
             there = self.slopes(changes, D)
-        except Exception:  # the layer's own code, which does not take these values
+        except Exception:  # raised by the layer, which does not take these values
             return None
         return self.equals(there, self.given - self.own if plus else self.given)
 
     def equals(self, B: Any, A: Any = None) -> float | None:
-        """c, where A = c B; few numbers are a multiple of anything, and must be B itself."""
+        """c, where A = c B; with few elements anything is a multiple, so then c must be 1."""
         c, fits = factor(self.A if A is None else A, B)
         near = abs(c - 1) <= CLOSE
         return None if not fits or (self.x.size < 3 and not near) else 1.0 if near else c
@@ -206,10 +206,10 @@ class Leaf:
         return self.same_as_right(B) == 1.0
 
     def rerun(self, changes: Values | None = None, rate: float = 1.0) -> Any:
-        """A of another pass: with parameters changed behind the layer's back between forward and backward, or another
+        """A of another pass: with parameters changed from outside between forward and backward, or with another
         learning rate."""
         subject = self.case.subject
-        subject.forward(self.case.before)  # as in the pass that was found wrong
+        subject.forward(self.case.before)  # as in the pass that was wrong
         subject.backward(self.case.D_before, rate)
         subject.forward(self.case.values)
         for name, W in (changes or {}).items():
@@ -232,7 +232,7 @@ class Leaf:
         return 1.0 if self.right(A) else None
 
     def right_as_made(self, uneven: bool) -> float | None:
-        """Whether A is right with the parameters that the layer was made with, of those that differ or of all."""
+        """Whether A is right for the initial parameters; with ``uneven``, for those that are not constant."""
         made = {
             n: W for n, W in self.case.start.items() if n != "X" and not (uneven and np.all(W.reshape(-1)[:1] == W))
         }
@@ -248,13 +248,13 @@ class Leaf:
         return self.J is not None or self.diagonal is not None
 
     def pull(self, D: Array) -> Array | None:
-        """What is right for another dE/dY."""
+        """The right derivative for another dE/dY."""
         if self.diagonal is not None:
             return self.diagonal * D
         return None if self.J is None else np.matmul(self.J, D.reshape(-1)).reshape(self.x.shape)
 
     def looks_like(self) -> str:
-        """The first mistake that explains A. A guess that fails on its way does not fit."""
+        """The first mistake that explains A. A guess that raises does not fit."""
         A = self.A
         if A is None:
             return f"{MISSING}: backward {'returned None' if self.name == 'X' else 'sets no gradient of this name'}"
@@ -282,10 +282,10 @@ class Leaf:
         if any(A.transpose(axes).shape == x.shape for axes in turns(A)):
             return "transposed"
         right = G is not None and same(A.reshape(-1), G.reshape(-1))
-        return "wrong shape, the numbers are right" if right else "wrong shape"
+        return "wrong shape, the values are right" if right else "wrong shape"
 
     def multiple(self, any_size: bool = False) -> str:
-        """What A is if it is a multiple of G; of one number everything is."""
+        """The mistake if A is a multiple of G; with one element it always is."""
         c, fits = (self.equals(self.own, self.given), True) if self.G is None else factor(self.A, self.G)
         if c is None or not fits or (self.x.size == 1 and not any_size):
             return ""
@@ -294,12 +294,12 @@ class Leaf:
 
     def no_known(self) -> str:
         if self.G is None:
-            return "no known mistake fits (there are too many numbers to measure each)"
+            return "no known mistake fits (there are too many elements to measure each)"
         a, g = np.linalg.norm(self.A), np.linalg.norm(self.G) or 1e-300
         return f"no known mistake fits: correlation {np.sum(self.A * self.G) / (a * g):.3f}, norm ratio {a / g:.4g}"
 
     def called(self, c: float) -> str:
-        """What a factor equals: "; 4 is the number of outputs"."""
+        """The sizes or settings that a factor equals: "; 4 is the number of outputs"."""
         found = dict.fromkeys(text for value, text in self.quantities() if abs(c - value) <= 1e-4 * value)
         return f"; {c:.6g} is {' or '.join([*found][:2])}" if found else ""
 

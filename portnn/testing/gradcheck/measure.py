@@ -1,4 +1,4 @@
-"""Are a layer's derivatives those of what it computes? Each is measured by moving its numbers a little up and down."""
+"""Compares a layer's derivatives with central differences of what it computes."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -18,21 +18,21 @@ from portnn.transfer import host_array, to_numpy
 Array = np.ndarray
 Values = dict[str, Array]
 
-TOLERANCE = 1e-6  # a right derivative agrees to about 1e-9
-STEPS = 1e-2 * 5.0 ** -np.arange(8)  # from wide, for smooth functions, to narrow, for those full of kinks
-DIRECTIONS, TRIES = 3, 8  # directions for a leaf; inputs, until one lies on no kink
-SAMPLES, DRAWN = 5, 3  # at most so many are looked at one by one; so many are drawn
-SPREADS = (2.0, 8.0, 32.0, 128.0)  # of further inputs, where some derivative was zero all over
-JOINED = "the layers are right one by one, but not how they are joined"
+TOLERANCE = 1e-6  # a correct derivative agrees to about 1e-9
+STEPS = 1e-2 * 5.0 ** -np.arange(8)  # from wide, for smooth functions, to narrow, for those with many kinks
+DIRECTIONS, TRIES = 3, 8  # directions per array; inputs to try, until one is not at a kink
+SAMPLES, DRAWN = 5, 3  # at most so many samples are checked one by one; so many are drawn
+SPREADS = (2.0, 8.0, 32.0, 128.0)  # of further inputs, where some derivative was zero everywhere
+JOINED = "the layers are right one by one, but not their connection"
 
 
 @dataclass(frozen=True)
 class GradcheckReport:
-    """What ``gradcheck`` found: true where every derivative is right; printed, a table and what seems to be wrong.
+    """The result of ``gradcheck``: true where every derivative is right; printed, it is a table with the diagnosis.
 
-    ``errors``: for the input ``"X"`` and each parameter (``"weights"``, in a network ``"0.weights"``) how far its
-    derivative is from the measured one, relative to its size. ``worst`` is the largest of them. ``diagnosis`` says
-    which mistake it looks like; it is empty where all is right.
+    ``errors`` maps the input ``"X"`` and each parameter (``"weights"``, in a network ``"0.weights"``) to the relative
+    error of its derivative. ``worst`` is the largest of them. ``diagnosis`` says which mistake it looks like; it is
+    empty where all is right.
     """
 
     passed: bool
@@ -45,7 +45,7 @@ class GradcheckReport:
 
     def __str__(self) -> str:
         width = max([len(name) for name in self.errors] + [4]) + 5
-        rows = [f"{'leaf':<{width}}relative error"]
+        rows = [f"{'gradient':<{width}}relative error"]
         for name, error in self.errors.items():
             rows.append(f"{'dE/d' + name:<{width}}{error:8.1e}{'' if error <= TOLERANCE else '   WRONG'}")
         return "\n".join([f"gradcheck {'passed' if self.passed else 'FAILED'}", *rows, *filter(None, [self.diagnosis])])
@@ -58,21 +58,21 @@ def gradcheck(
 ) -> GradcheckReport:
     """Compares a layer's or network's derivatives with measured ones, and says what a mismatch looks like.
 
-    ``x`` (N, ...): NumPy, a list, or an array of the layer's backend. Without it numbers are drawn, the same each time,
-    for ``input_shape``, the shape of one sample, or for the shape the layer states itself. Both ways of writing a layer
-    are taken; one written as in the article is looked at with a few samples, one by one, unless it is ``batched``.
+    ``x`` (N, ...) is a NumPy array, a list, or an array of the layer's backend. Without it random values are drawn, the
+    same each time, for ``input_shape``, the shape of one sample, or for the shape that the layer declares. Layers
+    written as in the article are accepted too; they are checked with a few samples, one by one, unless ``batched``.
 
         E = sum of D * Y,  D random        dE/dv = (E(x + h v) - E(x - h v)) / 2h  along random directions v
 
     It works on a copy in float64 on the host, in training mode, with the step and so all masks fixed; a network is
-    taken without its loss. Where Y has a kink the derivative is not defined, and another x is drawn; where one is zero
-    all over, as behind dead units, further inputs are tried. So that they hide nothing, parameters are moved by some
-    per cent in the copy; those that hold one number only, such as biases of zero, become random.
+    checked without its loss. At a kink of Y the derivative is not defined, and another x is drawn; where a derivative
+    is zero everywhere, as after dead units, further inputs are tried. Parameters of the copy are perturbed by some
+    percent, and constant ones, such as zero biases, become random, so that they hide no mistake.
 
     Source: R. J. LeVeque, "Finite Difference Methods", 2007, chapter 1; kinks drawn again, as in Chainer's checker.
 
-    Raises ValueError where no shape is known, TypeError for what is no layer, and whatever the layer's forward raises;
-    an exception in its backward is part of the report.
+    Raises ValueError where no shape is known, TypeError for what is not a layer or network, and whatever the layer's
+    forward raises; an exception in its backward is reported.
 
     >>> from portnn import ActivationLayer, FCLayer, Network
     >>> gradcheck(Network([FCLayer(3, 2), ActivationLayer("tanh")], seed=1)).passed
@@ -93,11 +93,11 @@ def gradcheck(
     X, sample = _given(x, input_shape, parts[0])
     to_host(parts, sample)
     drawn = X is None
-    with np.errstate(all="ignore"):  # inputs near the edge of what a function takes are part of the search
+    with np.errstate(all="ignore"):  # the search includes inputs near the edge of a function's domain
         if X is None:
             X = np.random.default_rng(0).standard_normal((_batch_size(parts, sample, network), *sample))
             if Subject(parts, network).one_by_one:
-                X[1] = -X[0]  # each number on both sides, each order of two numbers
+                X[1] = -X[0]  # each value with both signs, each pair in both orders
         return _with_culprits(parts, network, X, drawn, Budget())
 
 
@@ -110,11 +110,11 @@ def _given(x: Any, shape: Any, layer: Layer) -> tuple[Array | None, tuple[int, .
     if x is None:
         if shape is None:
             raise ValueError(
-                f"the shape of what {layer} takes is not known: give one sample's, gradcheck(layer, input_shape=(3,)), "
-                "or an input, gradcheck(layer, x) with x (N, ...)"
+                f"the input shape of {layer} is not known: give that of one sample, "
+                "gradcheck(layer, input_shape=(3,)), or an input, gradcheck(layer, x) with x (N, ...)"
             )
         if 0 in shape:
-            raise ValueError(f"input_shape={shape} holds no numbers: there is nothing to measure")
+            raise ValueError(f"input_shape={shape} has a size of 0: there is nothing to measure")
         return None, shape
     X = np.array(host_array(to_numpy(x), "x"), dtype=np.float64)
     if shape is not None and X.shape == shape:
@@ -127,7 +127,7 @@ def _given(x: Any, shape: Any, layer: Layer) -> tuple[Array | None, tuple[int, .
 
 
 def _sizes(shape: Any) -> tuple[int, ...]:
-    """``input_shape`` as it is given: whole numbers, or a single one."""
+    """``input_shape`` as a tuple: whole numbers, or a single one."""
     values = shape if isinstance(shape, (tuple, list)) or getattr(shape, "ndim", 0) == 1 else (shape,)
     sizes = tuple(checks.whole(f"input_shape: axis {i}", n) for i, n in enumerate(values))
     if any(not 0 <= n <= 1 << 40 for n in sizes):
@@ -136,11 +136,11 @@ def _sizes(shape: Any) -> tuple[int, ...]:
 
 
 def _batch_size(layers: list[Layer], sample: tuple[int, ...], network: bool) -> int:
-    """A number of samples that is no other size around, so that a factor N can be told from it."""
+    """A batch size that differs from all other sizes, so that a factor N can be recognized."""
     subject = Subject(duplicate(layers), network)
     if subject.one_by_one:
         return DRAWN
-    values = subject.find_leaves(np.random.default_rng(0).standard_normal((3, *sample)))
+    values = subject.find_arrays(np.random.default_rng(0).standard_normal((3, *sample)))
     shapes = [sample, subject.forward(values).shape[1:], *(W.shape for name, W in values.items() if name != "X")]
     taken = {n for shape in shapes for n in shape}
     return next(n for n in (5, 7, 3, 6, 4, *range(8, 99)) if n not in taken or n == 98)
@@ -148,11 +148,11 @@ def _batch_size(layers: list[Layer], sample: tuple[int, ...], network: bool) -> 
 
 @dataclass
 class Found:
-    """What measuring gave at one input."""
+    """The result of measuring at one input."""
 
     X: Array  # with the axis of samples
     errors: dict[str, float]
-    seen: set[str] = field(default_factory=set)  # leaves whose derivative was not zero
+    seen: set[str] = field(default_factory=set)  # names of arrays whose derivative was not zero
     text: str = ""  # why nothing was measured
     rules: list[str] = field(default_factory=list)
     case: Case | None = None
@@ -172,7 +172,7 @@ class Found:
 
 
 def _with_culprits(parts: list[Layer], network: bool, X: Array, drawn: bool, budget: Budget) -> GradcheckReport:
-    """The report on layers one after the other; where they fail, with those among them that fail on their own."""
+    """The report on layers run in order; where they fail, it names those that fail on their own."""
     found = _check(parts, network, X, drawn)
     among = [(str(i), layer) for i, layer in enumerate(parts)] if network else children(parts[0])
     lines: list[str] = []
@@ -190,7 +190,7 @@ def _with_culprits(parts: list[Layer], network: bool, X: Array, drawn: bool, bud
 
 
 def _inputs(parts: list[Layer], among: list[Any], X: Array) -> Iterator[tuple[str, Layer, Array]]:
-    """Each layer among them with the input it really gets."""
+    """Each inner layer with the input that it really gets."""
     seen: dict[int, Array] = {}
     for _, layer in among:
         name = "forward_propagation" if layer.updates_itself else "forward"
@@ -214,10 +214,10 @@ def _inputs(parts: list[Layer], among: list[Any], X: Array) -> Iterator[tuple[st
 
 
 def _check(parts: list[Layer], network: bool, X: Array, drawn: bool) -> Found:
-    """What is found at X, sample by sample where layers take one at a time, each with the parameters as they are.
+    """The result at X, sample by sample where layers take one at a time, each with the original parameters.
 
-    A derivative that is zero all over proves little, such as behind a relu where all units are dead: inputs that lie
-    further apart are tried then, and count where they can be measured.
+    A derivative that is zero everywhere, as after a relu whose units are all dead, proves little: then inputs with a
+    larger spread are tried, and count where they can be measured.
     """
     rows = [X[i : i + 1] for i in range(min(len(X), SAMPLES))] if Subject(parts, network).one_by_one else [X]
     found, errors, seen = Found(X, {}), dict[str, float](), set[str]()
@@ -234,7 +234,7 @@ def _check(parts: list[Layer], network: bool, X: Array, drawn: bool) -> Found:
         row = rows[0] + spread * scale_of(rows[0]) * rng.standard_normal(rows[0].shape)
         try:
             further = _attempt(parts, network, row)
-        except Exception:  # what the layer's forward does not take
+        except Exception:  # the layer's forward does not take this input
             break
         if further is not None and not further.text:
             if not further.passed:
@@ -244,7 +244,7 @@ def _check(parts: list[Layer], network: bool, X: Array, drawn: bool) -> Found:
 
 
 def _off_kinks(parts: list[Layer], network: bool, X: Array, drawn: bool) -> Found:
-    """What is found at the first of several inputs that lies on no kink."""
+    """The result at the first of several inputs that is not at a kink."""
     rng, start = np.random.default_rng(1), X
     for attempt in range(TRIES):
         if attempt and drawn:
@@ -258,11 +258,11 @@ def _off_kinks(parts: list[Layer], network: bool, X: Array, drawn: bool) -> Foun
 
 
 def _attempt(parts: list[Layer], network: bool, X: Array) -> Found | None:
-    """What is found at this input; None where it lies on a kink.
+    """The result at this input; None where it is at a kink.
 
-    Parameters are moved by some per cent before: a copy of them that the layer made earlier, and goes back through, is
-    wrong then. A layer of the article's may renew such a copy with each step, which is right: where it fails, it is
-    looked at again with the parameters that its own step has moved.
+    Parameters are perturbed by some percent first, so that a stale copy of them, used by the layer in backward, shows
+    as an error. A layer of the article's may renew such a copy in each step, which is right: where it fails, it is
+    checked again with parameters that its own step has changed.
     """
     found = _measured(parts, network, X, None)
     if found is not None and found.wrong and found.case is not None and found.case.subject.learns_by_steps:
@@ -273,12 +273,12 @@ def _attempt(parts: list[Layer], network: bool, X: Array) -> Found | None:
 
 
 def _measured(parts: list[Layer], network: bool, X: Array, only: list[str] | None) -> Found | None:
-    """Two passes, and the derivatives of the second; of some leaves ``only``, at parameters moved by a step."""
+    """Two passes, and the derivatives of the second; with ``only``, of those arrays, after a step was taken."""
     row, rng = X, np.random.default_rng(2)
     fresh, subject = (Subject(duplicate(parts), network) for _ in range(2))
     X = subject.as_seen(X)
     X_before = _another_input(subject, X, rng)
-    start = subject.find_leaves(X_before)
+    start = subject.find_arrays(X_before)
     learned = subject.learned({**start, "X": X}, rng)
     stepped = [name for name in learned if only and subject.by_step(name)]
     values = {n: _moved(W, rng) if n in learned and n not in stepped else W for n, W in start.items()} | {"X": X}
@@ -332,7 +332,9 @@ def _compared(
     """The error of each leaf's derivative against the measured one, then the rules; None on a kink."""
     result = Found(row, {}, case=case)
     for name, value in case.values.items():
-        fixed = name != "X" and name not in learned and np.array_equal(case.after[name], value)  # not learned
+        fixed = (
+            name != "X" and name not in learned and np.array_equal(case.after[name], value)
+        )  # not a learned parameter
         if fixed if only is None else name not in only:
             continue
         measured = _measure(case, name, rng)
@@ -352,19 +354,19 @@ def _alike(Y: Array, again: Array) -> bool:
 
 
 def _another_input(subject: Subject, X: Array, rng: "np.random.Generator") -> Array:
-    """For the pass before: what a layer keeps from one pass to the next, and should not, then shows."""
+    """An input for the pass before, so that state wrongly kept from one pass to the next shows."""
     shuffled, noise = rng.permutation(X.reshape(-1)).reshape(X.shape), rng.standard_normal(X.shape)
     for other in (shuffled + 0.1 * scale_of(X) * noise, shuffled, X * (1.0 + 0.1 * np.tanh(noise))):
         try:
             if np.all(np.isfinite(subject.forward({"X": other}))):
                 return other
         except Exception:
-            pass  # not what the layer takes; with X itself the caller will see why
+            pass  # the layer does not take it; with X itself the caller sees why
     return X
 
 
 def _small_rate(subject: Subject, values: Values, D: Array, names: list[str]) -> float:
-    """A learning rate at which a step moves parameters by some per cent."""
+    """A learning rate at which a step changes parameters by some percent."""
     found = subject.backward(D)
     rates = [
         np.linalg.norm(values[n]) / np.linalg.norm(found[n]) for n in names if np.any(values[n]) and np.any(found[n])
@@ -373,51 +375,51 @@ def _small_rate(subject: Subject, values: Values, D: Array, names: list[str]) ->
 
 
 def _measure(case: Case, name: str, rng: "np.random.Generator") -> tuple[float, bool] | None:
-    """The relative error of a leaf, and whether its derivative is more than zero; None at a kink."""
+    """The relative error of a derivative, and whether it is not zero; None at a kink."""
     x, A, D, Y = case.values[name], case.found[name], case.D, case.Y
     usable = A is not None and A.shape == x.shape and bool(np.all(np.isfinite(A)))
     directions = rng.standard_normal((DIRECTIONS, *x.shape))
     slopes = [slope(case.subject.forward, case.values, name, v, D, Y) for v in directions]
     numeric, doubt, kinks = np.array(slopes).T
     given = np.array([np.sum(A * v) for v in directions]) if usable else np.zeros(DIRECTIONS)
-    floor = 1e-6 * float(np.sqrt(np.sum((D * Y) ** 2))) / scale_of(x)  # a derivative below it is rounding
+    floor = 1e-6 * float(np.sqrt(np.sum((D * Y) ** 2))) / scale_of(x)  # a derivative below it is rounding error
     size = max(float(np.sqrt(np.mean(numeric**2))), float(np.linalg.norm(A)) if usable else 0.0, floor, 1e-300)
     much = max(1e-4, 1e6 * float(np.finfo(Y.dtype).eps)) * size
-    if not (np.max(kinks) <= 1e-6 * size and np.max(10 * doubt) <= much):  # NaN too is no good
+    if not (np.max(kinks) <= 1e-6 * size and np.max(10 * doubt) <= much):  # false for NaN too
         return None
     seen = bool(np.max(np.abs(numeric)) > floor)
     if not usable:
         return (0.0 if A is None and not seen and name != "X" else float("inf")), seen
     apart = np.abs(numeric - given)
-    wrong = np.max(apart - 10 * doubt) > TOLERANCE * size  # by more than what was measured may be off itself
+    wrong = np.max(apart - 10 * doubt) > TOLERANCE * size  # by more than the error of the measurement
     return (float(np.max(apart) / size) if wrong else min(float(np.max(apart) / size), TOLERANCE)), seen
 
 
 def _moved(W: Array, rng: "np.random.Generator") -> Array:
-    """The parameter, moved by some per cent, or random numbers about as large where all of it is one number."""
+    """The parameter, perturbed by some percent, or random values of its size where it is constant."""
     noise = rng.standard_normal(W.shape)
     if np.all(W == 0):
         return 0.5 * noise
     return W * (1.0 + (0.3 if np.all(W.reshape(-1)[:1] == W) else 0.03) * np.tanh(noise))
 
 
-def _failed(X: Array, leaves: Iterable[str], text: str) -> Found:
-    return Found(X, dict.fromkeys(leaves, float("inf")), text=text)
+def _failed(X: Array, names: Iterable[str], text: str) -> Found:
+    return Found(X, dict.fromkeys(names, float("inf")), text=text)
 
 
 def slope(
-    forward: Callable[[Values], Array], values: Values, leaf: str, v: Array, D: Array, Y: Array
+    forward: Callable[[Values], Array], values: Values, name: str, v: Array, D: Array, Y: Array
 ) -> tuple[float, float, float]:
-    """The derivative of sum(D * Y) along v, how much it may be off, and the size of a kink exactly at x.
+    """The derivative of sum(D * Y) along v, its estimated error, and the size of a kink exactly at x.
 
-    The step is the one at which two extrapolated values agree best. The second difference over h shrinks with h where
-    Y is smooth; where it has a kink it does not.
+    The step h is the one at which two extrapolated values agree best. The second difference divided by h goes to zero
+    with h where Y is smooth; at a kink it does not.
     """
-    x = values[leaf]
-    for shrink in (1.0, 1e-2, 1e-4, 1e-6):  # until all steps stay within what the function takes
+    x = values[name]
+    for shrink in (1.0, 1e-2, 1e-4, 1e-6):  # until all steps stay within the function's domain
         steps, central, second = STEPS * scale_of(x) * shrink, [], []
         for h in steps:
-            up, down = forward({**values, leaf: x + h * v}), forward({**values, leaf: x - h * v})
+            up, down = forward({**values, name: x + h * v}), forward({**values, name: x - h * v})
             central.append(float(np.sum(D * (up - down))) / (2 * h))
             second.append(float(np.sum(D * ((up - Y) + (down - Y)))) / h)
             if not np.isfinite(central[-1]):
@@ -428,7 +430,7 @@ def slope(
         return float("nan"), float("nan"), float("nan")
     c, s = np.array(central), np.array(second)
     noise = 4 * np.finfo(Y.dtype).eps * float(np.sqrt(np.sum((D * Y) ** 2))) / steps
-    better = (25 * c[1:] - c[:-1]) / 24  # the share of h**2 cancelled
+    better = (25 * c[1:] - c[:-1]) / 24  # the term of order h**2 cancels
     doubt = np.abs(np.diff(better)) + noise[2:]
     k = int(np.argmin(doubt))
     last = s[-3:]

@@ -1,4 +1,4 @@
-"""The layers under test, ready to be run on the host with any values for their input and parameters."""
+"""The layers under test, to be run on the host with any values for their input and parameters."""
 
 import copy
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from portnn.layers.layer import Layer
 
 Array = np.ndarray
 Values = dict[str, Array]
-Trail = tuple[tuple[bool, Any], ...]  # steps down to a value: (True, key) of a list or dict, (False, attribute)
+Trail = tuple[tuple[bool, Any], ...]  # the way to a value: (True, key) of a list or dict, (False, attribute)
 
 MOST_LEAVES = 200
 PARAMETER_NAMES = ("weight", "bias", "kernel", "filter", "gamma", "beta", "w", "b")
@@ -30,7 +30,7 @@ NOT_LOOKED_INTO = ("builtins", "numpy", "portnn", "portnn_numpy", "portnn_cupy",
 
 
 def to_host(layers: list[Layer], sample: tuple[int, ...]) -> None:
-    """Builds and moves the layers; attributes of the base that one uses for something else are as they were then."""
+    """Builds and moves the layers; base attributes that a layer uses for something else are restored afterwards."""
     parts = [part for layer in layers for _, part in below(layer, "")]
     kept = [(part, _lent(part)) for part in parts if part.updates_itself]
     for layer in layers:
@@ -52,7 +52,7 @@ def _give_back(layer: Layer, values: dict[str, Any]) -> None:
 
 
 def duplicate(layers: list[Layer]) -> list[Layer]:
-    """A copy of layers, in one go: what two of them share stays shared."""
+    """A copy of the layers, made together: what two of them share stays shared."""
     parts = [part for layer in layers for _, part in below(layer, "") if part.updates_itself]
     kept = [(part, _lent(part)) for part in parts]
     copied: tuple[list[Layer], Any] = ([], [])
@@ -65,7 +65,7 @@ def duplicate(layers: list[Layer]) -> list[Layer]:
 
 
 def _lent(layer: Any) -> dict[str, Any]:
-    """What a layer keeps under names of the base in another form than the base; the base's own stand there now."""
+    """What a layer keeps under base names in another form than the base; replaces it by the base's values."""
     kinds = {"kernels": str, "parameters": dict, "buffers": dict, "drawn": dict, "dtype": str, "path": str}
     found = {name: getattr(layer, name) for name, kind in kinds.items() if not isinstance(getattr(layer, name), kind)}
     known = isinstance(layer.layers, (list, tuple)) and (not layer.layers or children(layer))
@@ -79,9 +79,9 @@ def _lent(layer: Any) -> dict[str, Any]:
 
 
 class Subject:
-    """Layers one after the other, on the host, to be run with any values for the input and the parameters.
+    """Layers run in order on the host, with any values for the input and the parameters.
 
-    The input goes by the name "X". A parameter is known by a path to its layer and a trail from there, as an article's
+    The input is called "X". A parameter is found by the path of its layer and a trail from there, since an article's
     layer may hold its arrays in lists, dicts, and helper objects.
     """
 
@@ -92,7 +92,7 @@ class Subject:
         article = [layer for _, layer in self.parts if layer.updates_itself]
         self.one_by_one = any(not layer.batched for layer in article)
         self.learns_by_steps = bool(article)
-        self.alone = len(layers) == 1 and bool(article) and article[0] is layers[0]  # call its own methods
+        self.alone = len(layers) == 1 and bool(article) and article[0] is layers[0]  # its own methods are called
         self.has_batch_axis = not (self.alone and self.one_by_one)
         self.buffers = {path: dict(layer.buffers) for path, layer in self.parts if isinstance(layer.buffers, dict)}
         self.places: dict[str, tuple[str, Trail]] = {}
@@ -105,16 +105,16 @@ class Subject:
         return other
 
     def as_seen(self, X: Array) -> Array:
-        """The input as it is handed over: an article's layer alone gets one sample, a row as (1, n)."""
+        """The input as the layer gets it: an article's layer on its own gets one sample, a 1-D one as (1, n)."""
         if self.one_by_one:
             X = X[:1]
         if not self.has_batch_axis:
             X = X[0] if X.ndim > 2 else X.reshape(1, -1)
         return X
 
-    def find_leaves(self, X: Array) -> Values:
-        """X and the parameters' values by their names; of an article's layer whatever Y depends on."""
-        Y = self.forward({"X": X})  # it may make some of them
+    def find_arrays(self, X: Array) -> Values:
+        """X and the parameters' values by name; for an article's layer, all arrays that Y depends on."""
+        Y = self.forward({"X": X})  # it may create some of them
         values = {"X": X}
         for path, layer in self.parts:
             seen = {id(other) for _, other in self.parts if other is not layer}
@@ -128,13 +128,13 @@ class Subject:
                 self.places[name] = path, trail
                 values[name] = self.read(name)
                 if layer.updates_itself and not self.moves(name, values, Y):
-                    del self.places[name], values[name]  # a note, or what is kept for backward
+                    del self.places[name], values[name]  # not a parameter, or kept for backward
         return values
 
     def moves(self, name: str, values: Values, Y: Array) -> bool:
         try:
             moved = self.forward({**values, name: 1.001 * values[name] + 1e-3})
-        except Exception:  # no number to be moved a little, such as a size
+        except Exception:  # not a real-valued parameter, such as a size
             moved = Y
         self.forward(values)
         return not np.array_equal(moved, Y)
@@ -171,7 +171,7 @@ class Subject:
         return np.array(Y)
 
     def backward(self, D: Array, learning_rate: float = 1.0) -> dict[str, Any]:
-        """What it takes for dE/dX and the parameters' derivatives; an article's layer shows them by its step."""
+        """What backward gives for dE/dX and the parameters' derivatives; for an article's layer, read from its step."""
         before = {name: self.read(name) for name in self.places}
         error: Any = D.copy()
         for _, layer in self.parts:
@@ -185,32 +185,32 @@ class Subject:
         return {name: None if A is None else np.array(A, dtype=np.float64) for name, A in found.items()}
 
     def learned(self, values: Values, rng: "np.random.Generator") -> list[str]:
-        """The leaves to be learned; of an article's layer those of certain names, and those that backward changes."""
+        """The learned parameters; of an article's layer those with certain names, and those that backward changes."""
         subject = self.copy()
         Y, changed = subject.forward(values), set()
         try:
             subject.backward(rng.standard_normal(Y.shape))
             changed = {name for name in subject.places if not np.array_equal(subject.read(name), values[name])}
         except Exception:
-            pass  # it will be raised, and reported, again
+            pass  # it is raised, and reported, again later
         return [name for name in self.places if name in changed or self.is_parameter(name)]
 
     def by_step(self, name: str) -> bool:
-        """Whether a leaf's derivative shows by the step that its layer makes itself."""
+        """Whether a derivative is read from the step that its layer makes itself."""
         return self.at[self.places[name][0]].updates_itself
 
     def word(self, name: str) -> str:
         return str(next((key for _, key in self.places[name][1][::-1] if isinstance(key, str)), "")).lower().strip("_")
 
     def is_parameter(self, name: str) -> bool:
-        """Whether a leaf is certainly to be learned; of an article's layer only by its name."""
+        """Whether an array is certainly a learned parameter; of an article's layer only by its name."""
         word, (path, trail) = self.word(name), self.places[name]
         short = any(word == known or (len(known) > 1 and word.startswith(known)) for known in PARAMETER_NAMES)
         return not self.by_step(name) or (short and isinstance(follow(self.at[path], trail), np.ndarray))
 
 
 def _forward(layer: Any, X: Any) -> Any:
-    """Y in training by what the author wrote: what is wrong with it is to be found here, not refused at the door."""
+    """Y in training from the author's ``forward``, past the doors: mistakes are diagnosed here, not refused."""
     if layer.updates_itself:
         return Adapter(layer).compute(X, True)
     layer.fit_to(X)
@@ -224,7 +224,7 @@ def _backward(layer: Any, output_error: Any) -> Any:
 
 
 def within(value: Any, shown: str, trail: Trail, seen: set[int]) -> Iterator[tuple[str, Trail, Any]]:
-    """The floating arrays and numbers, and the layers, in a layer and in the lists, dicts and objects that it holds."""
+    """The floating arrays and numbers, and the layers, in a layer and its lists, dicts and objects."""
     ours = isinstance(value, Layer) and not value.updates_itself
     if isinstance(value, float) or (isinstance(value, np.ndarray) and value.dtype.kind == "f"):
         yield shown, trail, value
@@ -248,7 +248,7 @@ def within(value: Any, shown: str, trail: Trail, seen: set[int]) -> Iterator[tup
 
 
 def is_object(value: Any) -> bool:
-    """A layer, or an object of a plain class; no function, class or module."""
+    """Whether a value is a layer, or an object of a plain class; no function, class or module."""
     root = type(value).__module__.partition(".")[0]
     plain = hasattr(value, "__dict__") and not isinstance(value, type) and root not in NOT_LOOKED_INTO
     return isinstance(value, Layer) or plain
@@ -268,7 +268,7 @@ def below(layer: Any, path: str) -> Iterator[tuple[str, Layer]]:
 
 
 def children(layer: Any) -> list[tuple[str, Layer]]:
-    """The layers right below; those of a list under its place and their own, such as ``"1.0"``."""
+    """The direct children by path; those in a list of layers as ``"1.0"``."""
     found: list[tuple[str, Any]] = []
     for i, child in enumerate(layer.layers if isinstance(layer.layers, (list, tuple)) else []):
         branch = isinstance(child, (list, tuple))
@@ -277,7 +277,7 @@ def children(layer: Any) -> list[tuple[str, Layer]]:
 
 
 def scale_of(values: Array) -> float:
-    """How far the numbers lie apart: the measure of a small step. Near a large number no step may be too small."""
+    """The spread of the values, within bounds: the scale of a small step."""
     size = float(np.sqrt(np.mean(values**2)))
     spread = float(np.std(values)) or size or 1.0
     return min(max(spread, 1e-3 * min(size or 1.0, 1.0)), 1e4)

@@ -152,24 +152,24 @@ FAULTS = {
     "cut_unmeasured": "wrong bytes: SHA256 hash of downloaded file",
     "mute": "the connection failed, RemoteDisconnected",
     "wrong": "wrong bytes: SHA256 hash .* expected sha256:[0-9a-f]{64} but got [0-9a-f]{64}",
-    "empty": "wrong bytes: no gzip file came but nothing",
-    "page": "wrong bytes: no gzip file came but something that starts with b'<!DOCTYPE html><'",
+    "empty": "wrong bytes: expected a gzip file, got nothing",
+    "page": "wrong bytes: expected a gzip file, got something that starts with b'<!DOCTYPE html><'",
     "silent": "no answer within 0.5 seconds",
     "stalled": "no answer within 0.5 seconds",
     "refused": "the connection failed, .*refused",
-    "endless": r"wrong bytes: more came than the 10,457 that the file has at most",
-    "endless_chunks": r"wrong bytes: more came than the 10,457 that the file has at most",
+    "endless": r"wrong bytes: more arrived than the 10,457 that the file has at most",
+    "endless_chunks": r"wrong bytes: more arrived than the 10,457 that the file has at most",
     "absent_at_length": "the server answered 404 Not Found",
-    "moving": "the server moves from address to address, 6 times and more",
+    "moving": "the server redirects more than 5 times",
     "endless_heads": "the connection failed, .*got more than 100 headers",
-    "length_no_number": "the server gives the file the length 'abc', which is no number of bytes",
-    "length_negative": r"the server gives the file the length '-\d+', which is no number of bytes",
-    "length_twice": r"the head of the answer makes no sense: .*Content-Length|the length '\d+, \d+', which is no number",
-    "lengths_differ": r"the head of the answer makes no sense: .*Content-Length|the length '\d+, \d+', which is no number",
-    "length_huge": r"the server gives the file 100000000000000000 bytes, but it has at most 10,457",
-    "length_too_long": r"the server gives the file 30000 bytes, but it has at most 10,457",
+    "length_no_number": "the server declares the length 'abc', which is not a number of bytes",
+    "length_negative": r"the server declares the length '-\d+', which is not a number of bytes",
+    "length_twice": r"the headers of the response are invalid: .*Content-Length|the length '\d+, \d+', which is not a number",
+    "lengths_differ": r"the headers of the response are invalid: .*Content-Length|the length '\d+, \d+', which is not a number",
+    "length_huge": r"the server declares 100000000000000000 bytes, but the file has at most 10,457",
+    "length_too_long": r"the server declares 30000 bytes, but the file has at most 10,457",
 }
-LATE = r"the whole file, of at most 10,457 bytes, had not come after 0\.7 seconds"
+LATE = r"the whole file, of at most 10,457 bytes, did not arrive in 0\.7 seconds"
 SLOW = ("dripping", "dripping_unmeasured", "endless_head", "endless_promises", "endless_chunk_head")
 FAULTS |= dict.fromkeys(SLOW, LATE)
 

@@ -185,7 +185,7 @@ def test_what_is_no_folder(folder):
 
 
 WRONG = {
-    "damaged": ("train-images", None, "is damaged, its gzip packing breaks"),
+    "damaged": ("train-images", None, "is damaged, it cannot be decompressed"),
     "labels for images": ("train-images", np.zeros(12, np.uint8), r"holds uint8 of shape \(12,\), expected images"),
     "another size": ("t10k-images", np.zeros((5, 32, 32), np.uint8), r"shape \(5, 32, 32\), expected .*\(N, 28, 28\)"),
     "other numbers": ("t10k-images", np.zeros((5, 28, 28), np.int8), r"holds int8 of shape"),
