@@ -134,7 +134,7 @@ def test_a_dict_of_parameters_that_is_replaced_is_looked_at(change):
     ("change", "words"),
     [
         (lambda net: net.layers.__setitem__(0, None), "net.layers must hold layers|layer 0 must be a layer"),
-        (lambda net: net.layers[1].layers.clear(), "needs one branch at least"),
+        (lambda net: net.layers[1].layers.clear(), "needs at least one branch"),
         (lambda net: net.layers[1].layers.append("relu"), "ParallelLayer.layers must hold layers"),
     ],
 )
@@ -211,7 +211,7 @@ def test_weights_that_are_set_within_a_step_would_be_lost(when):
 
     net = Network([FCLayer(8, 5), Acts(1.0), FCLayer(5, 3)], seed=1)
     net.use(loss, lambda y_true, y_pred: (y_pred - y_true) * np.float32(2 / y_pred.size), metrics=[metric])
-    with pytest.raises(RuntimeError, match="within a step, whose end would undo it"):
+    with pytest.raises(RuntimeError, match="within a step, whose commit would undo it"):
         train(net, learning_rate=0.1)
     assert net.step == 0
     net.parameters["0.weights"] = np.zeros((8, 5))
@@ -440,9 +440,9 @@ def test_what_does_nothing_is_an_error():
         (lambda: net.slots.pop("mean"), r"net\.slots\[kind\]\[path\]"),
         (lambda: setattr(net, "optimzer", Adam()), "did you mean 'optimizer'"),
         (lambda: setattr(net, "learning_rate", 0.1), r"net\.optimizer\.learning_rate"),
-        (lambda: setattr(net.layers[0], "dtype", "float64"), "is its network's"),
-        (lambda: setattr(net.layers[0], "seed", 3), "is its network's"),
-        (lambda: setattr(net.layers[0], "kernels", "portable"), "is its network's"),
+        (lambda: setattr(net.layers[0], "dtype", "float64"), "is fixed by its network"),
+        (lambda: setattr(net.layers[0], "seed", 3), "is fixed by its network"),
+        (lambda: setattr(net.layers[0], "kernels", "portable"), "is fixed by its network"),
     ):
         with pytest.raises((ValueError, TypeError), match=words):
             change()
