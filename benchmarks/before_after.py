@@ -1,7 +1,7 @@
 """This checkout against another one, commonly that of the commit before: is anything slower?
 
     git worktree add ../before HEAD~1
-    python benchmarks/before_after.py ../before [a a128 b c128 c32 d predict] [--pairs 30] [--contender portnn]
+    python benchmarks/before_after.py ../before [a a128 b c128 c32 d predict] [--pairs 30] [--framework portnn]
                                       [--save FILE.md]
 
 Each runs in a process of its own, in turn, the first of a pair changing from pair to pair; while one works the other is
@@ -48,10 +48,10 @@ def row(title: str, pairs: int, ask: Callable[[Worker, int], float], workers: li
     return f"| {title} | {medians} | {mean:.3f} | {low:.3f} to {high:.3f}{verdict} |"
 
 
-def start(other: Path, contender: str, workload: str) -> list[Worker]:
+def start(other: Path, framework: str, workload: str) -> list[Worker]:
     workers = []
     for name, folder in (("before", other / "benchmarks"), ("after", HERE)):
-        worker = Worker(contender, workload, "", "cpu", {}, folder)
+        worker = Worker(framework, workload, "", "cpu", {}, folder)
         if worker.missing:
             raise SystemExit(f"{name}: {worker.missing}")
         worker.name = name
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("other", type=Path, help="the other checkout")
     parser.add_argument("work", nargs="*", default=["a", "a128", "b", "c128", "c32", "d", "predict"])
     parser.add_argument("--pairs", type=int, default=30)
-    parser.add_argument("--contender", default="portnn", help="or 'portnn, NumPy alone'")
+    parser.add_argument("--framework", default="portnn", help="or 'portnn, NumPy alone'")
     parser.add_argument("--save", type=Path)
     options = parser.parse_args()
     lines = []
@@ -75,7 +75,7 @@ def main() -> None:
 
     say(f"{processor()}; Python {platform.python_version()}, {os.cpu_count()} cores; {options.pairs} pairs")
     for i, name in enumerate(options.work):
-        workers = start(options.other.resolve(), options.contender, "b" if name == "predict" else name)
+        workers = start(options.other.resolve(), options.framework, "b" if name == "predict" else name)
         if i == 0:
             say(workers[1].about)
             say("\n| workload | before, us | after, us | after / before | 95 % interval |\n|---|---|---|---|---|")

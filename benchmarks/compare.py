@@ -1,11 +1,11 @@
-"""portnn against its peers on the same work: one process a contender, in turn, several rounds.
+"""portnn against its peers on the same work: one process a framework, in turn, several rounds.
 
     python benchmarks/compare.py [a a128 b c128 c32 d predict] [--backend gpu] [--rounds 7] [--folder MNIST]
                                  [--portable] [--core-type SkylakeX] [--save FILE.md]
 
 On the CPU "portnn" runs Numba's loops where Numba is installed, "NumPy alone" does not; on the GPU the second is the
 portable path call by call. All start from the same weights and see the same batches in the same order, in float32; a
-contender whose mean error after the first epoch differs by more than the workload's tolerance from portnn's is marked,
+framework whose mean error after the first epoch differs by more than the workload's tolerance from portnn's is marked,
 and one whose library is not installed left out. Printed are microseconds a step (median of the rounds, the first not
 counted), the ratios of portnn and of its second form to it (medians over the rounds of the ratio within a round), and
 peak memory of the host. ``--core-type SkylakeX`` gives portnn's processes that OPENBLAS_CORETYPE: what
@@ -13,6 +13,7 @@ peak memory of the host. ``--core-type SkylakeX`` gives portnn's processes that 
 """
 
 import argparse
+import atexit
 import json
 import os
 import platform
@@ -33,7 +34,7 @@ SECOND = {"cpu": "portnn, NumPy alone", "gpu": "portnn portable, eager"}
 
 
 class Worker:
-    """A contender in its own process."""
+    """A framework in its own process."""
 
     def __init__(
         self, name: str, workload: str, folder: str, backend: str, environment: dict[str, str], home: Path = HERE
@@ -43,6 +44,7 @@ class Worker:
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | environment
         )
+        atexit.register(self.process.kill)  # a process that is held would stay, and hold this one's output open
         first = self._read()
         self._pause()
         self.missing, self.about = first.get("missing"), first.get("about", "")
@@ -128,7 +130,7 @@ def table(
 def train(name: str, options: Any) -> str:
     workload = workloads.WORKLOADS[name]
     on_gpu = options.backend == "gpu"
-    names = [n for n in workload.contenders if not (on_gpu and n in ("article", "scikit-learn"))]
+    names = [n for n in workload.frameworks if not (on_gpu and n in ("article", "scikit-learn"))]
     if len(workload.shape) == 3:
         names.insert(2, "torch channels-last")
     names[1:1] = [SECOND[options.backend]] + ["portnn portable"] * options.portable + ["torch graphs"] * on_gpu
@@ -182,7 +184,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--folder", help="where the four MNIST files lie; by default the bundled sample is used")
     parser.add_argument("--core-type", help="OPENBLAS_CORETYPE for portnn")
-    parser.add_argument("--only", nargs="+", help="these contenders only, portnn first")
+    parser.add_argument("--only", nargs="+", help="these frameworks only, portnn first")
     parser.add_argument("--portable", action="store_true", help="portnn without its fast versions too")
     parser.add_argument("--save", type=Path)
     options = parser.parse_args()

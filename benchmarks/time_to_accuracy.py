@@ -41,38 +41,38 @@ RACES = {
 }
 
 
-def race(contender: Any, test: tuple[np.ndarray, np.ndarray], goal: float) -> tuple[float | None, float]:
+def race(framework: Any, test: tuple[np.ndarray, np.ndarray], goal: float) -> tuple[float | None, float]:
     """Seconds until the goal (None if it was not reached), and the best share."""
     seconds, best = 0.0, 0.0
     x_test, y_test = test
     for epoch in range(EPOCHS):
         start = time.perf_counter()
-        contender.round(epoch)
+        framework.round(epoch)
         seconds += time.perf_counter() - start
-        share = float((contender.predict(x_test).argmax(axis=1) == y_test).mean())
+        share = float((framework.predict(x_test).argmax(axis=1) == y_test).mean())
         best = max(best, share)
         if share >= goal:
             return seconds, best
     return None, best
 
 
-def with_schedule(contender: Any, schedule: Any) -> Any:
-    """The contender, its optimizer following the schedule."""
-    if hasattr(contender, "net"):
-        contender.net.optimizer = portnn.Adam(schedule)
-        return contender
+def with_schedule(framework: Any, schedule: Any) -> Any:
+    """The framework, its optimizer following the schedule."""
+    if hasattr(framework, "net"):
+        framework.net.optimizer = portnn.Adam(schedule)
+        return framework
     k = 0
-    step = contender.optimizer.step
+    step = framework.optimizer.step
 
     def scheduled() -> None:
         nonlocal k
-        for group in contender.optimizer.param_groups:
+        for group in framework.optimizer.param_groups:
             group["lr"] = schedule(k)
         k += 1
         step()
 
-    contender.optimizer.step = scheduled
-    return contender
+    framework.optimizer.step = scheduled
+    return framework
 
 
 def main() -> None:
@@ -97,10 +97,10 @@ def main() -> None:
                 prepared = [a.reshape(-1, *shape).astype(np.float32) / 255 for a in (x, x_test)]
                 few = 5 * BATCH + len(x) % BATCH  # a smaller last batch too
                 find(name)(workload, prepared[0][:few], y[:few].astype(np.int64)).round(0)
-                contender = find(name)(workload, prepared[0], y.astype(np.int64))
-                print(contender.about() if seed == 0 else "", end="\n" if seed == 0 else "")
+                framework = find(name)(workload, prepared[0], y.astype(np.int64))
+                print(framework.about() if seed == 0 else "", end="\n" if seed == 0 else "")
                 schedule = portnn.OneCycle(peak, EPOCHS * -(-len(x) // BATCH))
-                seconds, best = race(with_schedule(contender, schedule), (prepared[1], y_test), goal)
+                seconds, best = race(with_schedule(framework, schedule), (prepared[1], y_test), goal)
                 print(f"{title}, {name}, seed {seed}: {seconds and round(seconds, 1)} s, best {best:.2%}", flush=True)
                 found[name].append(seconds if seconds is not None else float("inf"))
         for name in names:

@@ -1,4 +1,4 @@
-"""One contender in a process of its own: it waits for work on its standard input, and answers in lines of JSON."""
+"""One framework in a process of its own: it waits for work on its standard input, and answers in lines of JSON."""
 
 import json
 import resource
@@ -26,25 +26,25 @@ def main() -> None:
         return
     x, y = workloads.data(workload, Path(folder) if folder else None)
     try:
-        contender = cls(workload, x, y)
+        framework = cls(workload, x, y)
     except (ImportError, portnn.backend.BackendUnavailableError) as error:
         answer(missing=str(error).splitlines()[0])
         return
     steps = -(-len(x) // workload.batch)
-    answer(about=contender.about())
+    answer(about=framework.about())
     for line in sys.stdin:
         request = json.loads(line)
         start = time.perf_counter()
         if "round" in request:
-            error = contender.round(request["round"])
+            error = framework.round(request["round"])
             answer(seconds=time.perf_counter() - start, steps=steps, error=error)
         elif "predict" in request:
             n, calls = request["predict"], request["calls"]
             batch = x[[i % len(x) for i in range(n)]]
-            contender.predict(batch)
+            framework.predict(batch)
             start = time.perf_counter()
             for _ in range(calls):
-                contender.predict(batch)
+                framework.predict(batch)
             answer(seconds=time.perf_counter() - start, calls=calls)
         else:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

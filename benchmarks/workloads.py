@@ -1,4 +1,4 @@
-"""The work that every contender does: networks as plain lists, data, batch order, initial weights.
+"""The work that every framework does: networks as plain lists, data, batch order, initial weights.
 
 A network is a list of parts: ("fc", inputs, outputs), ("conv", (H, W, C), k, filters, padding), ("relu",), ("tanh",),
 ("maxpool",), ("avgpool",), ("flatten",); pooling is by two. Initial weights are portnn's, by dotted path.
@@ -25,7 +25,7 @@ class Workload:
     steps: int
     shuffle: bool = False
     samples: int = 0  # 0: all there are
-    contenders: tuple[str, ...] = ()
+    frameworks: tuple[str, ...] = ()
     tolerance: float = 1e-2
     seed: int = 0
     backend: str = "cpu"  # "gpu": data and network live there
@@ -65,27 +65,27 @@ CROSS = "softmax_cross_entropy"
 WORKLOADS = {
     "a": Workload(
         "(a) the article's network, one sample at a time", ARTICLE, (784,), "mse", ("sgd", 0.1, 0.0), 1, 1000,
-        samples=1000, contenders=("portnn", "article", *TORCH, *JAX), tolerance=0.05,
+        samples=1000, frameworks=("portnn", "article", *TORCH, *JAX), tolerance=0.05,
     ),
     "a128": Workload(
         "784-100-50-10, tanh, mean squared error, SGD, batch 128", ARTICLE, (784,), "mse", ("sgd", 0.5, 0.0), 128, 0,
-        shuffle=True, contenders=("portnn", *TORCH, *JAX), tolerance=0.05,
+        shuffle=True, frameworks=("portnn", *TORCH, *JAX), tolerance=0.05,
     ),
     "b": Workload(
         "(b) 784-512-256-10, relu, Adam, batch 128, shuffled", MLP, (784,), CROSS, ("adam", 1e-3), 128, 0,
-        shuffle=True, contenders=("portnn", *TORCH, *JAX, "scikit-learn"), tolerance=0.15,
+        shuffle=True, frameworks=("portnn", *TORCH, *JAX, "scikit-learn"), tolerance=0.15,
     ),
     "c128": Workload(
         "(c) LeNet-5, tanh, average pooling, momentum, batch 128", LENET, (28, 28, 1), CROSS, ("sgd", 0.05, 0.9), 128,
-        39, samples=4992, contenders=("portnn", *TORCH, *JAX),
+        39, samples=4992, frameworks=("portnn", *TORCH, *JAX),
     ),
     "c32": Workload(
         "(c) the same, batch 32", LENET, (28, 28, 1), CROSS, ("sgd", 0.02, 0.9), 32, 78, samples=2496,
-        contenders=("portnn", *TORCH, *JAX),
+        frameworks=("portnn", *TORCH, *JAX),
     ),
     "d": Workload(
         "(d) 32 and 64 3x3 filters, max pooling, 128 units, batch 128", CNN, (28, 28, 1), CROSS, ("sgd", 0.05, 0.9),
-        128, 10, samples=1280, contenders=("portnn", *TORCH, "jax"),
+        128, 10, samples=1280, frameworks=("portnn", *TORCH, "jax"),
     ),
 }  # fmt: skip
 

@@ -7,22 +7,22 @@ from importlib import import_module
 from typing import Any
 
 NAMES = {
-    "portnn": ("contenders.ours", "Ours"),
-    "portnn, NumPy alone": ("contenders.ours", "Plain"),
-    "portnn portable": ("contenders.ours", "Portable"),
-    "portnn portable, eager": ("contenders.ours", "Eager"),
-    "article": ("contenders.article", "Article"),
-    "torch": ("contenders.pytorch", "Eager"),
-    "torch channels-last": ("contenders.pytorch", "ChannelsLast"),
-    "torch graphs": ("contenders.pytorch", "Graphed"),
-    "torch compiled": ("contenders.pytorch", "Compiled"),
-    "jax": ("contenders.jaxed", "Jitted"),
-    "jax loop": ("contenders.jaxed", "Loop"),
-    "scikit-learn": ("contenders.sklearned", "Sklearn"),
+    "portnn": ("frameworks.ours", "Ours"),
+    "portnn, NumPy alone": ("frameworks.ours", "Plain"),
+    "portnn portable": ("frameworks.ours", "Portable"),
+    "portnn portable, eager": ("frameworks.ours", "Eager"),
+    "article": ("frameworks.article", "Article"),
+    "torch": ("frameworks.pytorch", "Eager"),
+    "torch channels-last": ("frameworks.pytorch", "ChannelsLast"),
+    "torch graphs": ("frameworks.pytorch", "Graphed"),
+    "torch compiled": ("frameworks.pytorch", "Compiled"),
+    "jax": ("frameworks.jaxed", "Jitted"),
+    "jax loop": ("frameworks.jaxed", "Loop"),
+    "scikit-learn": ("frameworks.sklearned", "Sklearn"),
 }
 
 
 def find(name: str) -> Any:
-    """The class of a contender; ImportError if its library is not installed."""
+    """The class of a framework; ImportError if its library is not installed."""
     module, cls = NAMES[name]
     return getattr(import_module(module), cls)

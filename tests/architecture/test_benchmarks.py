@@ -27,3 +27,14 @@ def test_the_profile_names_the_layers():
     assert "FCLayer forward" in found
     assert "ConvLayer backward" in found
     assert "optimizer" in found
+
+
+def test_a_checkout_is_as_fast_as_itself():
+    found = output("benchmarks/before_after.py", ".", "a128", "predict", "--pairs", "2")
+    assert "| a128 |" in found
+    assert "| predict, 128 |" in found
+
+
+def test_frameworks_are_compared():
+    found = output("benchmarks/compare.py", "a128", "--only", "portnn", "--rounds", "1")
+    assert "portnn" in found
