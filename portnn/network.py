@@ -499,29 +499,36 @@ class Ready:
         self.own = all(layer._own for layer in self.all)  # no user's class among them
         for layer in self.all:
             layer._check_leaves()
-        self.leaves = [
-            (vars(layer), "parameters", name, shape)
-            for layer in self.all
-            if not layer.updates_itself
-            for name, shape in layer.shapes.items()
-        ]
-        buffers = [(layer, name) for layer in self.all if not layer.updates_itself for name in layer.buffers]
-        self.leaves += [(vars(layer), "buffers", name, layer.buffers[name].shape) for layer, name in buffers]
+        self.calculates = self.own and any(layer.parameters for layer in self.all)  # Y is no view of X
         self.lies_anyhow = not hasattr(network.backend.xp.empty(0), "flags")  # an array does not tell its order
+        self.leaves: list[tuple[dict[str, Any], str, list[tuple[str, Any, Any]]]] = []
+        for layer in self.all:
+            for kind, names in (("parameters", layer.shapes), ("buffers", layer.buffers)):
+                if names and not layer.updates_itself:
+                    home = getattr(layer, kind)
+                    known = [(name, home[name].shape, _strides_in_order(home[name])) for name in names]
+                    self.leaves.append((vars(layer), kind, known))
 
     def check_leaves(self) -> None:
         """Checks every parameter and buffer: quickly, and in full only where the quick check fails."""
         dtype = self.dtype
-        for layer, kind, name, shape in self.leaves:
-            array: Any = layer[kind].get(name)
-            try:
-                if array.shape == shape and array.dtype is dtype and (self.lies_anyhow or array.flags.c_contiguous):
-                    continue
-            except AttributeError:  # no array
-                pass
-            for part in self.all:
-                part._check_leaves()
-            layer[kind][name] = in_order(array)
+        for layer, kind, known in self.leaves:
+            arrays = layer[kind]
+            for name, shape, strides in known:
+                array: Any = arrays.get(name)
+                try:
+                    fits = array.shape == shape and array.dtype is dtype
+                    if fits and (self.lies_anyhow or array.strides == strides or array.flags.c_contiguous):
+                        continue
+                except AttributeError:  # no array
+                    pass
+                for part in self.all:
+                    part._check_leaves()
+                arrays[name] = in_order(array)
+
+
+def _strides_in_order(array: Any) -> Any:
+    return array.strides if getattr(getattr(array, "flags", None), "c_contiguous", False) else None
 
 
 def _apart(array: Any, backend: Backend) -> Any:

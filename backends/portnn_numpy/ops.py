@@ -11,6 +11,8 @@ from portnn_numpy.namespace import total as total
 
 Array = Any
 
+ZERO = np.zeros((), np.float32)  # NumPy converts it faster than a Python float
+
 
 # -- convolution and pooling -------------------------------------------------------------------------------------------
 
@@ -139,7 +141,7 @@ def biased(product: Array, bias: Array, activation: Any = None) -> Array:
     y = np.add(product, bias, out=product)
     if activation is None:
         return y
-    return np.maximum(y, 0.0, out=y) if activation.__name__ == "relu" else np.tanh(y, out=y)
+    return np.maximum(y, ZERO, out=y) if activation.__name__ == "relu" else np.tanh(y, out=y)
 
 
 def normalize(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array, Array, Array, Array]:
