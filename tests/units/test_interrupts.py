@@ -1,6 +1,8 @@
 """A step is made whole or not at all: whatever interrupts it, a signal, Ctrl-C, or a network within the network."""
 
+import os
 import signal
+import threading
 from functools import partial
 from time import perf_counter
 
@@ -45,7 +47,6 @@ def interrupted_runs(number, interruptions, optimizer):
         train(whole)
     finally:
         State.commit = commit
-    timer = {signal.SIGALRM: signal.ITIMER_REAL, signal.SIGVTALRM: signal.ITIMER_VIRTUAL}[number]
     armed = []
 
     def handler(number, frame):
@@ -55,7 +56,9 @@ def interrupted_runs(number, interruptions, optimizer):
     began = perf_counter()
     train(make())
     latest = perf_counter() - began  # most alarms then strike within a fit
-    previous = signal.signal(number, handler)
+    previous = signal.getsignal(number)
+    if number != signal.SIGINT:  # Ctrl-C has fit's own handler
+        signal.signal(number, handler)
     mixed = stopped = runs = 0
     try:
         while stopped < interruptions:
@@ -63,13 +66,15 @@ def interrupted_runs(number, interruptions, optimizer):
             assert runs < 10 * interruptions, f"only {stopped} alarms struck"
             try:
                 armed.append(True)
-                signal.setitimer(timer, rng.uniform(1e-4, latest))
-                train(net)
-                armed.clear()
-            except AlarmError:
+                called_off = sent_after(rng.uniform(1e-4, latest), number)
+                try:
+                    train(net)
+                    armed.clear()
+                finally:
+                    called_off()
+            except (AlarmError, KeyboardInterrupt):
                 stopped += 1
             armed.clear()
-            signal.setitimer(timer, 0)
             if net.step:  # before the first one the optimizer may remember nothing yet, or zeros
                 counts = {layer._updates(name, net.step) for layer in net.walk() for name in layer.parameters}
                 mixed += not same(leaves(net), states[net.step])
@@ -82,6 +87,22 @@ def interrupted_runs(number, interruptions, optimizer):
     finally:
         signal.signal(number, previous)
     return mixed
+
+
+def sent_after(seconds, number):
+    """Sends this process the signal later; the function that it returns calls it off, or waits until it is sent."""
+    timer = {signal.SIGALRM: signal.ITIMER_REAL, signal.SIGVTALRM: signal.ITIMER_VIRTUAL}.get(number)
+    if timer is not None:
+        signal.setitimer(timer, seconds)
+        return lambda: signal.setitimer(timer, 0)
+    thread = threading.Timer(seconds, os.kill, (os.getpid(), number))
+    thread.start()
+
+    def called_off():
+        thread.cancel()
+        thread.join()
+
+    return called_off
 
 
 needs_timers = pytest.mark.skipif(
@@ -99,7 +120,7 @@ def test_a_handler_that_raises_anywhere_leaves_the_state_of_one_step(optimizer):
 @needs_timers
 @pytest.mark.slow
 @optimizers
-@pytest.mark.parametrize("name", ["SIGALRM", "SIGVTALRM"])
+@pytest.mark.parametrize("name", ["SIGALRM", "SIGVTALRM", "SIGTERM", "SIGINT"])
 def test_thousands_of_handlers_that_raise_leave_the_state_of_one_step(name, optimizer):
     assert interrupted_runs(getattr(signal, name), 2000, optimizer) == 0
 
