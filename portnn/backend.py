@@ -349,12 +349,18 @@ def _leaves_cases(version: Any) -> bool:
 def _in_turn(versions: Sequence[Callable[..., Any]], own: Callable[..., Any]) -> Callable[..., Any]:
     """One callable that tries each version until one does not return ``NotImplemented``.
 
-    It is written out for three, four and five parameters, as the routines called in each step have: packing
+    It is written out for two to five parameters, as the routines called in each step have: packing
     arguments takes as long as summing a small array.
     """
     if len(versions) > 3:
         versions = [*versions[:2], _in_turn(versions[2:], own)]
     first, second, last = versions if len(versions) == 3 else (*versions, versions[-1])
+
+    def two(a: Any, b: Any) -> Any:
+        answer = first(a, b)
+        if answer is NotImplemented:
+            answer = second(a, b)
+        return last(a, b) if answer is NotImplemented else answer
 
     def three(a: Any, b: Any, c: Any) -> Any:
         answer = first(a, b, c)
@@ -380,7 +386,7 @@ def _in_turn(versions: Sequence[Callable[..., Any]], own: Callable[..., Any]) ->
             answer = second(*arguments)
         return last(*arguments) if answer is NotImplemented else answer
 
-    written_out: dict[int, Any] = {3: three, 4: four, 5: five}
+    written_out: dict[int, Any] = {2: two, 3: three, 4: four, 5: five}
     call = written_out.get(first.__code__.co_argcount, others)
     if call is not others:
         call.__defaults__ = first.__defaults__
@@ -389,6 +395,7 @@ def _in_turn(versions: Sequence[Callable[..., Any]], own: Callable[..., Any]) ->
 
 # -- telling arrays apart --------------------------------------------------------------------------------------------
 
+OVERRIDES = ("__array_ufunc__", "__array_function__")
 _NUMPY_KINDS = (np.ndarray, np.generic, int, float, list, tuple)
 
 
@@ -447,8 +454,11 @@ def in_order(x: Array) -> Array:
     """Returns ``x`` C-contiguous and aligned: itself if it is so already, else a copy of the same values.
 
     Sums and products add their terms in memory order, so the last digits of a result depend on it. All arrays that come
-    from outside go through this function, so that a network's results depend on their values alone.
+    from outside go through this function, so that a network's results depend on their values alone. A subclass of
+    ``numpy.ndarray``, such as a memory map, would take other paths than a plain array, so it becomes one.
     """
+    if isinstance(x, np.ndarray) and type(x) is not np.ndarray and not _is_a_library(type(x)):
+        x = np.asarray(x)
     flags = getattr(x, "flags", None)
     if flags is not None and flags.c_contiguous and getattr(flags, "aligned", True):
         return x
@@ -458,6 +468,11 @@ def in_order(x: Array) -> Array:
         return x
     xp = namespace(x)
     return xp.reshape(xp.reshape(x, (-1,)), x.shape)  # views of what is contiguous, else one copy
+
+
+def _is_a_library(kind: type) -> bool:
+    """Whether a subclass of ``numpy.ndarray`` has functions of its own, such as the arrays of a user's backend."""
+    return any(getattr(kind, name) is not getattr(np.ndarray, name) for name in OVERRIDES)
 
 
 def device_of(x: Array) -> Any:

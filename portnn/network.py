@@ -501,12 +501,12 @@ class Ready:
             layer._check_leaves()
         self.calculates = self.own and any(layer.parameters for layer in self.all)  # Y is no view of X
         self.lies_anyhow = not hasattr(network.backend.xp.empty(0), "flags")  # an array does not tell its order
-        self.leaves: list[tuple[dict[str, Any], str, list[tuple[str, Any, Any]]]] = []
+        self.leaves: list[tuple[dict[str, Any], str, list[tuple[str, type, Any, Any]]]] = []
         for layer in self.all:
             for kind, names in (("parameters", layer.shapes), ("buffers", layer.buffers)):
                 if names and not layer.updates_itself:
                     home = getattr(layer, kind)
-                    known = [(name, home[name].shape, _strides_in_order(home[name])) for name in names]
+                    known = [(name, type(in_order(a := home[name])), a.shape, _strides_in_order(a)) for name in names]
                     self.leaves.append((vars(layer), kind, known))
 
     def check_leaves(self) -> None:
@@ -514,10 +514,10 @@ class Ready:
         dtype = self.dtype
         for layer, kind, known in self.leaves:
             arrays = layer[kind]
-            for name, shape, strides in known:
+            for name, kind_of_array, shape, strides in known:
                 array: Any = arrays.get(name)
                 try:
-                    fits = array.shape == shape and array.dtype is dtype
+                    fits = array.shape == shape and array.dtype is dtype and type(array) is kind_of_array
                     if fits and (self.lies_anyhow or array.strides == strides or array.flags.c_contiguous):
                         continue
                 except AttributeError:  # no array

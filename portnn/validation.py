@@ -13,6 +13,7 @@ from portnn.layers import ActivationLayer, FlattenLayer, ReshapeLayer, SoftmaxLa
 from portnn.transfer import bring
 
 DTYPES = ("float32", "float64")
+NATIVE = {name: np.dtype(name) for name in DTYPES}
 CHUNK = 1 << 22  # elements checked at a time: bounds the memory that a check takes
 
 
@@ -31,7 +32,7 @@ def dtype_name(dtype: Any) -> str:
 
 def batch(x: Any, backend: Backend, dtype: str, what: str) -> Array:
     """Returns ``x`` (N, ...) as an array of the backend: floats cast to the network's dtype, integers unchanged."""
-    if type(x) is np.ndarray and x.ndim and x.dtype == dtype and backend.owns(x):
+    if type(x) is np.ndarray and x.ndim and x.dtype is NATIVE[dtype] and backend.owns(x):
         return x
     with np.errstate(over="ignore"):  # check_finite finds values too large for float32, and their index
         array = bring(x, backend, dtype, what)

@@ -8,13 +8,21 @@ import numpy as np
 from portnn_cupy.launch import in_order, launch
 
 Array = Any
-CHAINS = {"relu_prime": 1, "tanh_prime": 2, "sigmoid_prime": 3}
 
 
-def chain(prime: Any, x: Array, y: Array, output_error: Array) -> Array:
-    kind = CHAINS.get(prime.__qualname__) if prime.__module__ == "portnn.activations" else None
-    if kind is None:
-        return NotImplemented
+def relu_chain(y: Array, output_error: Array) -> Array:
+    return _chained(y, output_error, 1)
+
+
+def tanh_chain(y: Array, output_error: Array) -> Array:
+    return _chained(y, output_error, 2)
+
+
+def sigmoid_chain(y: Array, output_error: Array) -> Array:
+    return _chained(y, output_error, 3)
+
+
+def _chained(y: Array, output_error: Array, kind: int) -> Array:
     y, d = in_order(y), in_order(output_error)
     dx = cupy.empty(y.shape, y.dtype)
     launch("chained", y.dtype, y.size, y, d, dx, np.int64(y.size), np.int32(kind))

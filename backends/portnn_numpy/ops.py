@@ -11,6 +11,7 @@ from portnn_numpy.namespace import total as total
 
 Array = Any
 
+SMALL = 1 << 13  # elements; see ``compiled.jit.LEAST``
 ZERO = np.zeros((), np.float32)  # NumPy converts it faster than a Python float
 
 
@@ -142,6 +143,14 @@ def biased(product: Array, bias: Array, activation: Any = None) -> Array:
     if activation is None:
         return y
     return np.maximum(y, ZERO, out=y) if activation.__name__ == "relu" else np.tanh(y, out=y)
+
+
+def affine(x: Array, weights: Array, bias: Array | None = None, activation: Any = None) -> Array:
+    """For matrices with a small product: compiled loops serve the others better."""
+    if x.ndim != 2 or x.shape[0] * weights.shape[-1] >= SMALL:
+        return NotImplemented
+    y = np.dot(x, weights)
+    return y if bias is None else biased(y, bias, activation)
 
 
 def normalize(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array, Array, Array, Array]:

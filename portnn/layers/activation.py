@@ -30,7 +30,9 @@ class ActivationLayer(Layer):
         return self.f(X)
 
     def backward(self, output_error: Array) -> Array:
-        return self.chain(self.f_prime, self.input, self.output, output_error)
+        if self.chain is not None:  # f'(X) as a function of Y
+            return self.chain(self.output, output_error)
+        return self.f_prime(self.input) * output_error
 
     last_axis_only = True
     activation: Any = Fixed()
@@ -52,7 +54,9 @@ class ActivationLayer(Layer):
         )
         # Underflow is no error in a network, so it is none here.
         self.f, self.f_prime = (f, f_prime) if self._network_ref is not None else (quiet(f), quiet(f_prime))
-        self.chain = ops.implementation(backend, self.kernels, activations.chain)
+        chain: Any = activations.CHAINS.get((self.activation, self.activation_prime))
+        portable = chain is None or self.kernels == "portable"
+        self.chain = None if portable else ops.implementation(backend, self.kernels, chain)
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
         return input_shape

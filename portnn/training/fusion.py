@@ -10,7 +10,7 @@ from portnn.layers.conv import ConvLayer
 from portnn.layers.fc import FCLayer
 from portnn.ops import portable
 
-# Activations whose derivative is a function of Y: backward does not need X, which is never written to memory.
+# Activations that ``ops.biased`` knows. Their derivative is a function of Y: X is never written to memory.
 PAIRS = ((activations.relu, activations.relu_prime), (activations.tanh, activations.tanh_prime))
 
 
@@ -21,7 +21,8 @@ class Fused:
     """
 
     def __init__(self, layer: Any, activation: Any):
-        self.layer, self.activation, self.f = layer, activation, activation.activation
+        self.layer, self.activation = layer, activation
+        self.f, self.chain = activation.activation, activation.chain
         self.is_convolution = isinstance(layer, ConvLayer)
         self.path, self.backend = layer.path, layer.backend
 
@@ -43,15 +44,15 @@ class Fused:
         return Y
 
     def compute_backward(self, output_error: Array, need_input_error: bool) -> Array:
-        return self.layer.compute_backward(self.activation.backward(output_error), need_input_error)
+        return self.layer.compute_backward(self.chain(self.activation.output, output_error), need_input_error)
 
     def walk(self) -> Iterator[Any]:
         yield from (self.layer, self.activation)
 
 
 def fuse(layers: Sequence[Any], backend: Any, kernels: str) -> list[Any]:
-    """The layers, fused where the backend has fast versions of both; unchanged with ``kernels="portable"``."""
-    if kernels == "portable" or any(backend.implementation(f) is f for f in (portable.biased, activations.chain)):
+    """The layers, fused where the backend has a fast version of both in one; unchanged with ``kernels="portable"``."""
+    if kernels == "portable" or backend.implementation(portable.biased) is portable.biased:
         return list(layers)
     fused: list[Any] = []
     for layer in layers:

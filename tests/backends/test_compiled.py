@@ -157,14 +157,14 @@ def test_biased(shape, layout, dtype, name, seed):
 
 
 @drawn
-@given(shapes, layouts, dtypes, st.sampled_from(["relu", "tanh", "sigmoid", "gelu"]), st.integers(0, 99))
+@given(shapes, layouts, dtypes, st.sampled_from(["relu", "tanh", "sigmoid"]), st.integers(0, 99))
 def test_activations_and_their_chain_rule(shape, layout, dtype, name, seed):
     f, prime = activations.PAIRS[name]
     x, d = numbers(seed, *shape, dtype=dtype), numbers(seed + 1, *shape, dtype=dtype)
     y = ops.implementation(CPU, "auto", f)(laid_out(x, layout))
     close(y, f(x), dtype)
-    chain = ops.implementation(CPU, "auto", activations.chain)
-    close(chain(prime, laid_out(x, layout), y, laid_out(d, layout)), prime(x) * d, dtype)
+    chain = ops.implementation(CPU, "auto", activations.CHAINS[f, prime])
+    close(chain(y, laid_out(d, layout)), prime(x) * d, dtype)
 
 
 def test_tanh_is_exact_to_three_units_in_the_last_place():

@@ -185,14 +185,14 @@ def test_biased(tables, name):
         tables.close(found, expected)
 
 
-@pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid", "gelu"])
+@pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid"])
 def test_chain_rule(tables, name):
     f, prime = activations.PAIRS[name]
-    chain = ops.implementation(tables.backend, "auto", activations.chain)
+    chain = ops.implementation(tables.backend, "auto", activations.CHAINS[f, prime])
     for shape in SHAPES:
         x, d = tables.numbers(*shape), tables.numbers(*shape)
         with tables.backend.scope():
-            found = chain(prime, tables.there(x), tables.there(f(x)), tables.there(d))
+            found = chain(tables.there(f(x)), tables.there(d))
         tables.close(found, prime(x) * d)
 
 

@@ -75,13 +75,13 @@ def test_the_gpu_agrees():
 @pytest.mark.parametrize(
     ("name", "change", "step", "layer", "tensor"),
     [
-        ("biased", lambda y: y * 1.001, 0, "layer 6 (ActivationLayer)", "Y"),
-        ("chain", lambda d: d * 1.001, 0, "layer 5 (FCLayer)", "dE/dweights"),
+        ("affine", lambda y: y * 1.001, 0, "layer 6 (ActivationLayer)", "Y"),
+        ("relu_chain", lambda d: d * 1.001, 0, "layer 5 (FCLayer)", "dE/dweights"),
         ("softmax_cross_entropy_prime", lambda d: d * 1.001, 0, "layer 7 (FCLayer)", "dE/dweights"),
         ("softmax_cross_entropy", lambda e: e * 1.001, 0, "the loss", "E"),
         ("Adam.update", lambda made: ([w * 1.001 for w in made[0]], made[1]), 0, "layer 0 (ConvLayer)", "weights"),
         ("patches", lambda parts: [p * 1.001 for p in parts], 0, "layer 0 (ConvLayer)", "Y"),
-        ("biased", lambda y: y * np.nan, 0, "layer 6 (ActivationLayer)", "Y"),
+        ("affine", lambda y: y * np.nan, 0, "layer 6 (ActivationLayer)", "Y"),
     ],
 )  # fmt: skip
 def test_the_first_difference_is_named(name, change, step, layer, tensor):

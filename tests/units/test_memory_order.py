@@ -28,7 +28,7 @@ from states import leaves, lenet, same
 def in_c_order(net):
     arrays = [*net.parameters.values(), *(a for layer in net.walk() for a in layer.buffers.values())]
     arrays += [a for home in net.slots.values() for a in home.values()]
-    return all(a.flags.c_contiguous and a.flags.aligned for a in arrays)
+    return all(type(a) is np.ndarray and a.flags.c_contiguous and a.flags.aligned for a in arrays)
 
 
 # -- the order in memory ---------------------------------------------------------------------------------------------
@@ -77,6 +77,10 @@ class Subclass(np.ndarray):
     pass
 
 
+def subclass(a):
+    return a.view(Subclass)
+
+
 ORDERS = [
     np.asfortranarray,
     reversed_view,
@@ -86,7 +90,7 @@ ORDERS = [
     misaligned,
     one_further,
     other_bytes,
-    lambda a: a.view(Subclass),
+    subclass,
 ]
 orders = pytest.mark.parametrize("order", ORDERS, ids=lambda f: f.__name__)
 
@@ -150,7 +154,7 @@ def test_the_order_of_data_changes_no_bit_of_any_layer(case):
     rng = np.random.default_rng(0)
     X = rng.standard_normal((6, *case.sample)).astype(np.float32)
     results = []
-    for f in (np.array, *ORDERS[:7]):
+    for f in (np.array, *ORDERS):
         layer = case.make()
         Y = layer.forward_propagation(f(X))
         D = np.random.default_rng(1).standard_normal(Y.shape).astype(np.float32)

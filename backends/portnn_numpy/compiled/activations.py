@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from portnn_numpy.compiled._activations import relu_chain, tanh_all, tanh_chain
+from portnn_numpy.compiled import _activations as loops
 from portnn_numpy.compiled.jit import LEAST, Array, empty_like, flat, ran
 
 
@@ -14,19 +14,22 @@ def tanh(x: Array) -> Array:
     if mine is None:
         return NotImplemented
     y, numbers = empty_like(x)
-    return y if ran(tanh_all, mine[0], numbers) else NotImplemented
+    return y if ran(loops.tanh_all, mine[0], numbers) else NotImplemented
 
 
-_CHAINS = {"tanh_prime": tanh_chain, "relu_prime": relu_chain}
+def tanh_chain(y: Array, output_error: Array) -> Array:
+    found = _chained(loops.tanh_chain, y, output_error) if y.size >= LEAST else None
+    return NotImplemented if found is None else found
 
 
-def chain(prime: Any, x: Array, y: Array, output_error: Array) -> Array:
-    """dE/dX = f'(X) * dE/dY, from Y where f' is a simple function of Y."""
-    if y.size < LEAST:
-        return NotImplemented
-    loop = _CHAINS.get(prime.__qualname__) if prime.__module__ == "portnn.activations" else None
-    mine = flat(y, output_error) if loop else None
-    if loop is None or mine is None:
-        return NotImplemented
+def relu_chain(y: Array, output_error: Array) -> Array:
+    found = _chained(loops.relu_chain, y, output_error) if y.size >= LEAST else None
+    return NotImplemented if found is None else found
+
+
+def _chained(loop: Any, y: Array, output_error: Array) -> Array | None:
+    mine = flat(y, output_error)
+    if mine is None:
+        return None
     input_error, numbers = empty_like(y)
-    return input_error if ran(loop, *mine, numbers) else NotImplemented
+    return input_error if ran(loop, *mine, numbers) else None
