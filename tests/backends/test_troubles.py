@@ -349,7 +349,7 @@ def test_numpys_function_takes_the_place_of_each_compiled_one(monkeypatch, nothi
 @needs_numba
 def test_the_loops_above_are_all_there_are():
     """But for those that other loops call, and biases that no network above needs."""
-    inner = {"_activations._tanh", "_convolution._store_two", "_convolution._add_six", "optimizers._bounded"}
+    inner = {"_activations._tanh", "_convolution._store_two", "_convolution._add_six"}
     others = {"_activations.add", "_activations.add_tanh", "_activations.add_each", "_activations.add_each_relu"}
     found = set()
     for module in ("_activations", "_convolution", "_pooling", "optimizers"):
