@@ -79,7 +79,7 @@ class Kernel:
         assert len(arguments) == len(self.types), (self.function.__name__, len(arguments), len(self.types))
         for argument, (dtype, is_pointer) in zip(arguments, self.types, strict=True):
             assert argument is not None  # CuPy makes another address than zero of it
-            if not (is_pointer and np.asarray(argument).dtype == np.uint64 and np.asarray(argument) == 0):
+            if not (is_pointer and type(argument) is np.uint64 and argument == 0):
                 assert isinstance(argument, np.ndarray) == is_pointer, (self.function.__name__, argument)
                 assert argument.dtype == dtype, (self.function.__name__, argument.dtype, dtype)
 
@@ -107,5 +107,5 @@ def parameters(source, name):
 def as_c(argument):
     if isinstance(argument, np.ndarray):
         assert argument.flags.c_contiguous
-        return ctypes.c_void_p(argument.ctypes.data)
-    return C_TYPES[np.asarray(argument).dtype](argument)
+        return ctypes.c_void_p(argument.__array_interface__["data"][0])
+    return C_TYPES[argument.dtype](argument)

@@ -6,9 +6,11 @@ is refused here. Streams and events only write a log. ``install`` puts all of it
 """
 
 import ctypes
-import importlib
 import sys
 from contextlib import contextmanager
+from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import array_api_compat
@@ -29,7 +31,7 @@ RELOADED = (
     "training",
     "driver",
     "backend",
-)  # the modules of portnn_cupy that import CuPy
+)  # the modules of portnn_cupy that import CuPy; none imports a later one
 
 
 class CUDARuntimeError(RuntimeError):
@@ -452,6 +454,22 @@ def columns(number, address, rows, count, step):
 # -- in the place of the real ones ---------------------------------------------------------------------------------------
 
 
+@cache
+def code(name):
+    """A module's code, compiled once and not for each test."""
+    path = Path(portnn_cupy.__path__[0]) / f"{name}.py"
+    return path, compile(path.read_text(), str(path), "exec")
+
+
+def loaded_anew(name):
+    path, compiled = code(name)
+    module = module_from_spec(spec_from_file_location(f"portnn_cupy.{name}", path))
+    sys.modules[module.__name__] = module
+    setattr(portnn_cupy, name, module)
+    exec(compiled, module.__dict__)
+    return module
+
+
 def install(monkeypatch, **options):
     """Puts a stand-in in the place of CuPy, and has portnn_cupy's modules loaded anew with it."""
     stand_in = StandIn(**options)
@@ -464,7 +482,7 @@ def install(monkeypatch, **options):
         monkeypatch.setattr(portnn_cupy, name, None, raising=False)
         del sys.modules[f"portnn_cupy.{name}"]
     for name in RELOADED:
-        module = importlib.import_module(f"portnn_cupy.{name}")
+        module = loaded_anew(name)
         if name == "blas":
             module.load_library = lambda: stand_in.library
         setattr(stand_in, name, module)

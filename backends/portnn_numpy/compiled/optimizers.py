@@ -1,8 +1,8 @@
 """Optimizers: a parameter, its gradient and its slots are read once, and the new ones written once.
 
-A loop trusts that all its arrays have the size of the first: ``_each`` checks that. Those that square the gradient count its
-elements with a finite square, and return False if not all have one: NumPy's version then repeats the step. (The count
-costs nothing: a loop with a sum is unrolled further, which makes it a third faster for a large parameter.)
+A loop trusts that all its arrays have the size of the first: ``_each`` checks that. Those that square the gradient
+count its elements with a finite square, and return False if not all have one: NumPy's version then repeats the step.
+(The count costs nothing: a loop with a sum is unrolled further, which makes it a third faster for a large parameter.)
 """
 
 from collections.abc import Sequence
