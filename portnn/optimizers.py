@@ -12,12 +12,12 @@ values below 1e-22 (float32) underflow to zero, as everywhere.
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from math import prod, sqrt
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from portnn._typing import Array, Slots
 from portnn.backend import namespace
 from portnn.checks import flag, in_range, number
-from portnn.settings import Setting, WithSettings
+from portnn.settings import Setting, WithSettings, unknown_setting
 
 LearningRate = float | Callable[[int], float]
 
@@ -83,6 +83,25 @@ def _positive(what: str, value: Any) -> float | None:
     return limit
 
 
+class Clipping(TypedDict, total=False):
+    clip_norm: float | None
+    clip_value: float | None
+
+
+class Common(Clipping, total=False):
+    """The keyword arguments that every optimizer takes."""
+
+    weight_decay: float
+
+
+class AdamArguments(Clipping, total=False):
+    """Those of ``Adam`` that ``AdamW`` takes with the same defaults."""
+
+    beta1: float
+    beta2: float
+    epsilon: float
+
+
 class Optimizer(WithSettings):
     """What all optimizers share: a learning rate, gradient clipping and weight decay.
 
@@ -110,7 +129,10 @@ class Optimizer(WithSettings):
         weight_decay: float = 0.0,
         clip_norm: float | None = None,
         clip_value: float | None = None,
+        **unknown: Any,
     ):
+        for name in unknown:  # "lr", say: with the names of the class that was called
+            raise TypeError(unknown_setting(type(self), name))
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.clip_norm = clip_norm
@@ -264,11 +286,9 @@ class SGD(Optimizer):
         *,
         momentum: float = 0.0,
         nesterov: bool = False,
-        weight_decay: float = 0.0,
-        clip_norm: float | None = None,
-        clip_value: float | None = None,
+        **common: Unpack[Common],
     ):
-        super().__init__(learning_rate, weight_decay=weight_decay, clip_norm=clip_norm, clip_value=clip_value)
+        super().__init__(learning_rate, **common)
         self.momentum = momentum
         self.nesterov = nesterov
 
@@ -333,16 +353,8 @@ class RMSprop(Optimizer):
 
     decay: Any = Setting(in_range(0.0, 1.0))
 
-    def __init__(
-        self,
-        learning_rate: LearningRate = 1e-2,
-        *,
-        decay: float = 0.99,
-        weight_decay: float = 0.0,
-        clip_norm: float | None = None,
-        clip_value: float | None = None,
-    ):
-        super().__init__(learning_rate, weight_decay=weight_decay, clip_norm=clip_norm, clip_value=clip_value)
+    def __init__(self, learning_rate: LearningRate = 1e-2, *, decay: float = 0.99, **common: Unpack[Common]):
+        super().__init__(learning_rate, **common)
         self.decay = decay
 
     def slots(self, parameters: list[Array]) -> Slots:
@@ -399,11 +411,9 @@ class Adam(Optimizer):
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-8,
-        weight_decay: float = 0.0,
-        clip_norm: float | None = None,
-        clip_value: float | None = None,
+        **common: Unpack[Common],
     ):
-        super().__init__(learning_rate, weight_decay=weight_decay, clip_norm=clip_norm, clip_value=clip_value)
+        super().__init__(learning_rate, **common)
         self.beta1 = beta1
         self.beta2 = beta2
         self.epsilon = epsilon
@@ -470,22 +480,6 @@ class AdamW(Adam):
     decoupled = True
 
     def __init__(
-        self,
-        learning_rate: LearningRate = 1e-3,
-        *,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        epsilon: float = 1e-8,
-        weight_decay: float = 0.01,
-        clip_norm: float | None = None,
-        clip_value: float | None = None,
+        self, learning_rate: LearningRate = 1e-3, *, weight_decay: float = 0.01, **adams: Unpack[AdamArguments]
     ):
-        super().__init__(
-            learning_rate,
-            beta1=beta1,
-            beta2=beta2,
-            epsilon=epsilon,
-            weight_decay=weight_decay,
-            clip_norm=clip_norm,
-            clip_value=clip_value,
-        )
+        super().__init__(learning_rate, weight_decay=weight_decay, **adams)

@@ -66,7 +66,7 @@ class WithSettings:
     def __setattr__(self, name: str, value: Any) -> None:
         made = type(self)
         if not hasattr(made, name) and made.__module__.startswith("portnn."):
-            raise TypeError(_unknown(made, name))
+            raise TypeError(unknown_setting(made, name))
         super().__setattr__(name, value)
 
 
@@ -76,7 +76,8 @@ def missing(thing: Any) -> list[str]:
     return [name for name in names if name not in vars(thing) and isinstance(getattr(type(thing), name), Setting)]
 
 
-def _unknown(made: type, name: str) -> str:
+def unknown_setting(made: type, name: str) -> str:
+    """The error message for a name that is no setting of the class ``made``."""
     from difflib import get_close_matches  # here: it is slow to import
 
     known = [key for base in reversed(made.__mro__) for key, value in vars(base).items() if isinstance(value, Setting)]

@@ -131,9 +131,18 @@ API = (ROOT / "docs" / "api.md").read_text()
 ROWS = dict(re.findall(r"^\| `(\w+)` \| `(\(.*?\)|)` \|", API, re.MULTILINE))
 
 
+def parameters_of(thing):
+    """A class that passes other keyword arguments on takes those of the class it derives from too."""
+    parameters = [p for p in inspect.signature(thing).parameters.values() if p.name not in ("self", "unknown")]
+    if parameters and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD and isinstance(thing, type):
+        named = {p.name for p in parameters}
+        parameters[-1:] = [p for p in parameters_of(thing.__base__) if p.name not in named]
+    return parameters
+
+
 def signature(thing):
     """Names, order and defaults, without annotations and ``self``."""
-    parameters = [p for p in inspect.signature(thing).parameters.values() if p.name != "self"]
+    parameters = parameters_of(thing)
     return str(inspect.Signature([p.replace(annotation=inspect.Parameter.empty) for p in parameters])).replace("'", '"')
 
 
