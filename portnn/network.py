@@ -13,14 +13,14 @@ from portnn import arguments, checks, losses, random, summary, validation
 from portnn._typing import Array, OptimizerLike
 from portnn.arrangement import Arrangement, arrange, named, take_in
 from portnn.article import adapted
-from portnn.backend import Backend, device_dtype, get_backend, in_order
+from portnn.backend import Backend, get_backend, in_order
 from portnn.functions import bound, find_pair
-from portnn.layers import sequential
+from portnn.inference import Inference
 from portnn.layers.layer import Layer, move
 from portnn.leaves import Leaves, parameters_of, slots_of
 from portnn.optimizers import SGD
 from portnn.summary import Summary
-from portnn.training import fusion, loop, step
+from portnn.training import loop, step
 from portnn.training.loop import History
 from portnn.training.turns import Turn, Turns
 
@@ -83,7 +83,7 @@ class Network:
         self._settle(loss=None, loss_prime=None, optimizer=None, metrics=[], history=History())
         self._settle(progress={"step": 0, "epoch": 0})  # updates made, and epochs finished, since use()
         self._checked: tuple[int, ...] | None = None  # the sample shape that is known to fit the layers
-        self._ready: Ready | None = None
+        self._inference: Inference | None = None
         for layer in arguments.layer_list(layers):
             self.add(layer)
 
@@ -139,7 +139,7 @@ class Network:
 
     def _note_layers(self) -> None:
         self._arrangement = Arrangement(self.layers)
-        self._checked = self._ready = None
+        self._checked = self._inference = None
 
     def use(
         self,
@@ -174,7 +174,7 @@ class Network:
         with self.turns.take("to"):
             self._arrange()
             move(list(self.walk()), target)
-            self._settle(backend=target, _ready=None)
+            self._settle(backend=target, _inference=None)
         return self
 
     # -- training and predicting ---------------------------------------------------------------------------------
@@ -258,12 +258,13 @@ class Network:
             X = validation.batch(x, self.backend, self.dtype, "x")
             if self._checked != X.shape[1:]:
                 self._check_shapes(X, x)
+            run = self._inference or self._forward_pass()
             if X.shape[0] <= batch_size:
-                Y = self._forward(X)
+                Y = run.forward(X)
             else:
                 parts = validation.slices(X.shape[0], batch_size)
-                Y = self.backend.xp.concat([self._forward(X[part, ...]) for part in parts])
-            Y = validation.answer(Y, X, x, self.backend, self._ready or self._run())
+                Y = self.backend.xp.concat([run.forward(X[part, ...]) for part in parts])
+            Y = validation.answer(Y, X, x, self.backend, run)
         if progress["step"] != before:  # another thread began to train meanwhile
             return copy.deepcopy(self).predict(x, batch_size=batch_size)
         return Y
@@ -282,10 +283,10 @@ class Network:
         before = self.step
         with self.backend.scope():
             X, Y, classes = self._data(x, y, False)
-            n, xp = X.shape[0], self.backend.xp
+            n, xp, run = X.shape[0], self.backend.xp, self._forward_pass()
             sums = dict.fromkeys(("error", *(name for name, _ in self.metrics)), 0.0)
             for part in validation.slices(n, batch_size):
-                Y_pred = self._forward(X[part, ...])
+                Y_pred = run.forward(X[part, ...])
                 Y_true = Y[part, ...] if classes else xp.astype(Y[part, ...], Y_pred.dtype, copy=False)
                 Y_true = in_order(Y_true)
                 error = self.bound_loss(Y_true, Y_pred)
@@ -401,7 +402,7 @@ class Network:
                 for home in then:
                     if isinstance(home, dict):
                         home.update({key: _apart(array, self.backend) for key, array in home.items()})
-            transient = ("_arrangement", "_checked", "_ready")
+            transient = ("_arrangement", "_checked", "_inference")
             state = {name: value for name, value in self.__dict__.copy().items() if name not in transient}
             self.turns.copying.add(get_ident())
             try:
@@ -444,7 +445,7 @@ class Network:
             validation.check_batches(self.layers, shapes, X.shape[0], batch_size)
             X, Y = in_order(X), in_order(Y)
         if not all(layer.complete for layer in self.walk()):  # parameters whose shapes only the data tell
-            self._forward(X[:1, ...])
+            self._forward_pass().forward(X[:1, ...])
         return X, Y, classes
 
     def _check_shapes(self, X: Array, given: Any) -> None:
@@ -454,17 +455,14 @@ class Network:
             validation.shapes(self.layers, X, given)
             self._checked = sample
 
-    def _run(self) -> "Ready":
-        ready = Ready(self)
-        if all(layer.complete for layer in ready.all):  # else only for this call
-            self._ready = ready
-        return ready
-
-    def _forward(self, X: Array) -> Array:
-        X, run = in_order(X), self._ready or self._run()
-        run.check_leaves()
-        Y = X if X.dtype == run.dtype else self.backend.xp.astype(X, run.dtype)
-        return sequential.run(run.layers, Y, False, known=run.own)
+    def _forward_pass(self) -> Inference:
+        """The layers as they run now."""
+        if self._inference is not None:
+            return self._inference
+        inference = Inference(self)
+        if all(layer.complete for layer in inference.all):  # else only for this call
+            self._inference = inference
+        return inference
 
     def _passes(self, X: Array) -> Iterator[Array]:
         """Yields X cast to the network's dtype, then the output of each layer."""
@@ -487,48 +485,6 @@ class Network:
                 f"learning_rate={learning_rate!r} out"
             )
         return self.optimizer if learning_rate is None else SGD(learning_rate)
-
-
-class Ready:
-    """A network's layers as ``predict`` runs them, fused and adapted; kept until the layers change."""
-
-    def __init__(self, network: Network):
-        self.layers = fusion.fuse(adapted(network.layers), network.backend, network.kernels)
-        self.dtype = device_dtype(network.backend, network.dtype)
-        self.all = list(network.walk())
-        self.own = all(layer._own for layer in self.all)  # no user's class among them
-        for layer in self.all:
-            layer._check_leaves()
-        self.calculates = self.own and any(layer.parameters for layer in self.all)  # Y is no view of X
-        self.lies_anyhow = not hasattr(network.backend.xp.empty(0), "flags")  # an array does not tell its order
-        self.leaves: list[tuple[dict[str, Any], str, list[tuple[str, type, Any, Any]]]] = []
-        for layer in self.all:
-            for kind, names in (("parameters", layer.shapes), ("buffers", layer.buffers)):
-                if names and not layer.updates_itself:
-                    home = getattr(layer, kind)
-                    known = [(name, type(in_order(a := home[name])), a.shape, _strides_in_order(a)) for name in names]
-                    self.leaves.append((vars(layer), kind, known))
-
-    def check_leaves(self) -> None:
-        """Checks every parameter and buffer: quickly, and in full only where the quick check fails."""
-        dtype = self.dtype
-        for layer, kind, known in self.leaves:
-            arrays = layer[kind]
-            for name, kind_of_array, shape, strides in known:
-                array: Any = arrays.get(name)
-                try:
-                    fits = array.shape == shape and array.dtype is dtype and type(array) is kind_of_array
-                    if fits and (self.lies_anyhow or array.strides == strides or array.flags.c_contiguous):
-                        continue
-                except AttributeError:  # no array
-                    pass
-                for part in self.all:
-                    part._check_leaves()
-                arrays[name] = in_order(array)
-
-
-def _strides_in_order(array: Any) -> Any:
-    return array.strides if getattr(getattr(array, "flags", None), "c_contiguous", False) else None
 
 
 def _apart(array: Any, backend: Backend) -> Any:

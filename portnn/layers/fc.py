@@ -6,7 +6,8 @@ from typing import Any
 from portnn import checks, initializers
 from portnn._typing import Array
 from portnn.backend import Backend
-from portnn.layers.layer import Layer, Parameter
+from portnn.layers.attributes import Parameter
+from portnn.layers.layer import Layer
 from portnn.settings import Fixed
 
 

@@ -10,57 +10,12 @@ from typing import Any
 from portnn import article, checks, initializers, ops
 from portnn._typing import Array
 from portnn.backend import Backend, device_dtype, get_backend, in_order
+from portnn.layers.attributes import OfNetwork, Trainable
 from portnn.ops import is_ours
 from portnn.transfer import backend_of, bring, is_array
 
-
-class Parameter:
-    """``layer.weights`` reads and sets ``layer.parameters["weights"]``; what is assigned is copied, moved and cast."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, layer: Any, owner: type) -> Any:
-        if layer is None:
-            return self
-        if self.name not in layer.parameters:
-            raise RuntimeError(layer.why_no_parameter(self.name))
-        return layer.parameters[self.name]
-
-    def __set__(self, layer: Any, value: Any) -> None:
-        layer.assign(self.name, value)
-
-
-class Trainable:
-    """``layer.trainable = False`` freezes a layer, from the next fit on."""
-
-    def __set__(self, layer: Any, value: Any) -> None:  # and no __get__: the value is read from the layer itself
-        value = checks.flag("trainable", value)
-        if layer.updates_itself and not value:
-            raise ValueError(
-                f"{layer} updates its own weights, so portnn cannot freeze it: leave the update out of its "
-                "backward_propagation"
-            )
-        layer.__dict__["trainable"] = value
-
-
 DOORS = ("forward_propagation", "backward_propagation")
 PAGE = ("forward", "backward")
-
-
-class OfNetwork:
-    """An attribute that a network sets on its layers."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __set__(self, layer: Any, value: Any) -> None:  # and no __get__, as above
-        if layer._network_ref is not None and not layer.updates_itself and value != vars(layer).get(self.name):
-            raise ValueError(
-                f"{self.name} of {layer} is fixed by its network: create another network, "
-                f"Network(copy.deepcopy(net.layers), {self.name}=...)"
-            )
-        vars(layer)[self.name] = value
 
 
 class Layer:

@@ -6,7 +6,8 @@ from portnn import checks
 from portnn._typing import Array
 from portnn.backend import Backend
 from portnn.checks import number
-from portnn.layers.layer import Layer, Parameter
+from portnn.layers.attributes import Parameter
+from portnn.layers.layer import Layer
 from portnn.settings import Setting
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from misspelt import MISSPELT
 from portnn import activations
 from portnn.backend import BUILT_IN, STANDARD, Backend, thin_namespace
 from portnn.ops import Ops, composed, convolution, portable
@@ -381,120 +382,6 @@ def namesakes_of(path):
         if is_private or path.stem in HELPERS[path.parent.relative_to(BACKENDS).as_posix()]
         else namesakes(path.stem)
     )
-
-
-# File, what stands there, what it is misspelt to, a word of the fault.
-MISSPELT = [
-    ("portnn_cupy/ops.py", "def patches(", "def patch(", "portnn.ops has no patch"),
-    ("portnn_cupy/ops.py", "def fold(parts: list[Array], plan", "def fold(part: list[Array], plan", "fold takes"),
-    ("portnn_cupy/ops.py", "def max_pool(x: Array, plan: Any)", "def max_pool(plan: Any, x: Array)", "max_pool takes"),
-    (
-        "portnn_cupy/ops.py",
-        "def patches(x: Array, plan: Any, groups: int = 1",
-        "def patches(x: Array, plan: Any, groups: int",
-        "patches takes",
-    ),
-    (
-        "portnn_cupy/ops.py",
-        "def max_pool(x: Array, plan: Any",
-        "def max_pool(x: Array, plan: Any, *, plain: Any",
-        "nobody gives",
-    ),
-    ("portnn_cupy/activations.py", "def tanh_chain(", "def tan_chain(", "portnn.activations has no tan_chain"),
-    ("portnn_cupy/training.py", "def rows(", "def row(", "portnn.training has no row"),
-    ("portnn_cupy/training.py", "def update_counters(", "def taly(", "portnn.training has no taly"),
-    ("portnn_cupy/losses.py", "def mse_prime(", "def mse_prim(", "portnn.losses has no mse_prim"),
-    ("portnn_cupy/optimizers.py", "class SGD:", "class Sgd:", "portnn.optimizers has no Sgd.update"),
-    ("portnn_cupy/optimizers.py", "class Adam:", "class AdamW:", "portnn.optimizers has no AdamW.update"),
-    ("portnn_cupy/optimizers.py", "def update(adam", "def updat(adam", "has no Adam.updat"),
-    (
-        "portnn_cupy/optimizers.py",
-        "def update(sgd: Any, parameters",
-        "def update(sgd: Any, weights",
-        "SGD.update takes",
-    ),
-    (
-        "portnn_cupy/optimizers.py",
-        "class SGD:\n    @staticmethod",
-        "class SGD:\n    @classmethod",
-        "is no staticmethod",
-    ),
-    (
-        "portnn_cupy/losses.py",
-        "def _are_alike(y_true: Array, y_pred: Array) -> bool:\n",
-        "def _are_alike(y_true: Array, y_pred: Array) -> bool:\n    return NotImplemented\n",
-        "_are_alike says NotImplemented",
-    ),
-    (
-        "portnn_numpy/layout.py",
-        "    return channels_first(x)",
-        "    return NotImplemented",
-        "channels_last says NotImplemented",
-    ),
-    (
-        "portnn_cupy/losses.py",
-        "        return NotImplemented\n",
-        "        return (lambda: NotImplemented)()\n",
-        "within a function of its own",
-    ),
-    ("portnn_cupy/ops.py", 'launch("biased"', 'launch("biasd"', "no kernel 'biasd'"),
-    ("portnn_cupy/training.py", 'launch(f"rows_', 'launch(f"row_', "no kernel f'row_"),
-    ("portnn_cupy/ops.py", '_pool("max_pool"', '_pool("maxpool"', "no kernel 'maxpool'"),
-    ("portnn_cupy/losses.py", '_each_difference("squares"', '_each_difference("square"', "no kernel 'square'"),
-    ("portnn_cupy/copies.py", 'launch("copy_all"', 'launch("copyall"', "no kernel 'copyall'"),
-    ("portnn_cupy/philox.py", 'launch("philox_bits"', 'launch("philox_bit"', "no kernel 'philox_bit'"),
-    ("portnn_cupy/ops.py", '{None: 0, "relu": 1', '{None: 0, "rely": 1', "no activation rely"),
-    ("portnn_cupy/activations.py", 'launch("chained"', 'launch("chain"', "no kernel 'chain'"),
-    ("portnn_cupy/activations.py", "relu_chain(y: Array", "relu_chain(x: Array", "relu_chain takes"),
-    ("portnn_cupy/training.py", '{"uint8": "byte"', '{"uint08": "byte"', "no dtype uint08"),
-    ("portnn_cupy/launch.py", '"float32": "float"', '"single": "float"', "no dtype single"),
-    ("portnn_cupy/blas.py", '{"float32": ("cublasSgemm', '{"flot32": ("cublasSgemm', "no dtype flot32"),
-    ("portnn_numpy/activations.py", "def relu_chain(", "def relu_chian(", "portnn.activations has no relu_chian"),
-    ("portnn_numpy/ops.py", '__name__ == "relu"', '__name__ == "Relu"', "no activation Relu"),
-    ("portnn_numpy/activations.py", "tanh = np.tanh", "tanh = np.tan_h", "np.tan_h does not exist"),
-    ("portnn_numpy/activations.py", "tanh = np.tanh", "tan = np.tanh", "portnn.activations has no tan"),
-    (
-        "portnn_numpy/ops.py",
-        "from portnn_numpy.namespace import total",
-        "from portnn_numpy.layout import total",
-        "imported from where",
-    ),
-    ("portnn_numpy/ops.py", "def biased(", "def bias(", "portnn.ops has no bias"),
-    ("portnn_numpy/ops.py", "def columns(", "def colums(", "portnn.ops has no colums"),
-    ("portnn_numpy/optimizers.py", "class RMSprop:", "class RMSProp:", "has no RMSProp.update"),
-    ("portnn_numpy/training.py", "def update_counters(", "def tallies(", "portnn.training has no tallies"),
-    (
-        "portnn_numpy/compiled/activations.py",
-        "def tanh_chain(",
-        "def chain_tanh(",
-        "portnn.activations has no chain_tanh",
-    ),
-    (
-        "portnn_numpy/compiled/ops.py",
-        '_ALONG_ROWS = {None: loops.add, "relu"',
-        '_ALONG_ROWS = {None: loops.add, "re"',
-        "no activation re",
-    ),
-    ("portnn_numpy/compiled/ops.py", "def avg_pool(", "def mean_pool(", "portnn.ops has no mean_pool"),
-    ("portnn_numpy/compiled/ops.py", "def convolution(", "def convolutions(", "portnn.ops has no convolutions"),
-    ("portnn_numpy/compiled/optimizers.py", "class AdaGrad:", "class Adagrad:", "has no Adagrad.update"),
-    ("portnn_cupy/backend.py", "clip=clip", "clipped=clip", "the standard has no clipped"),
-    ("portnn_numpy/backend.py", "matmul=namespace", "matmull=namespace", "the standard has no matmull"),
-    ("portnn_cupy/backend.py", "def to_numpy(", "def to_nunpy(", "CupyBackend.to_nunpy is no member"),
-    ("portnn_cupy/backend.py", "def synchronize(", "def synchronise(", "synchronise is no member"),
-    ("portnn_cupy/backend.py", "def random_bits(self, key", "def random_bits(self, keys", "random_bits takes"),
-    ("portnn_cupy/backend.py", "def __hash__", "def __hsh__", "__hsh__ is no member"),
-    ("portnn_cupy/backend.py", "def implementation(", "def implementations(", "leaves implementation to"),
-    ("portnn_cupy/backend.py", 'self.name = "gpu"', 'self.names = "gpu"', "sets no name"),
-    ("portnn_numpy/backend.py", "def owns(", "def own(", "NumpyBackend.own is no member"),
-    ("portnn_numpy/backend.py", "def describe(", "def descripe(", "descripe is no member"),
-    ("portnn_cupy/__init__.py", "def probe(", "def prob(", "portnn_cupy has no probe()"),
-    ("portnn_numpy/__init__.py", "def create(", "def make(", "portnn_numpy has no create()"),
-    ("portnn_cupy/driver.py", "def release(", "def releas(", "CupyDriver.release takes None"),
-    ("portnn_cupy/driver.py", "def copy(self, pairs", "def copy(self, pair", "CupyDriver.copy takes"),
-    ("portnn_cupy/backend.py", 'getattr(step, "size"', 'getattr(step, "sise"', "a train step has no sise"),
-    ("portnn_cupy/graph.py", 'hasattr(self.step, "where")', 'hasattr(self.step, "were")', "a train step has no were"),
-]
 
 
 @pytest.mark.parametrize(("file", "right", "wrong", "words"), MISSPELT, ids=[f"{m[0]}: {m[2]}" for m in MISSPELT])

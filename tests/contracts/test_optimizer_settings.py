@@ -15,6 +15,28 @@ from portnn.settings import Fixed, Setting, WithSettings
 
 # -- settings ----------------------------------------------------------------------------------------------------------
 
+UNKNOWN = [
+    (SGD, {"lr": 0.1}, "SGD has no setting 'lr'. Its settings are: learning_rate, weight_decay"),
+    (SGD, {"momentm": 0.9}, "SGD has no setting 'momentm': did you mean 'momentum'"),
+    (AdamW, {"beta_2": 0.9}, "AdamW has no setting 'beta_2': did you mean 'beta2'"),
+    (portnn.AdaGrad, {"clipnorm": 1.0}, "AdaGrad has no setting 'clipnorm': did you mean 'clip_norm'"),
+]
+
+
+@pytest.mark.parametrize(("optimizer", "given", "words"), UNKNOWN, ids=lambda v: str(v) if isinstance(v, dict) else "")
+def test_a_misspelt_argument_is_answered_with_the_right_one(optimizer, given, words):
+    with pytest.raises(TypeError) as caught:
+        optimizer(**given)
+    assert words in str(caught.value)
+
+
+def test_every_optimizer_takes_the_common_arguments():
+    for optimizer in (SGD, portnn.AdaGrad, RMSprop, Adam, AdamW):
+        made = optimizer(0.5, weight_decay=0.25, clip_norm=2.0, clip_value=3.0)
+        assert (made.learning_rate, made.weight_decay, made.clip_norm, made.clip_value) == (0.5, 0.25, 2.0, 3.0)
+    assert (AdamW().weight_decay, Adam().weight_decay, AdamW(beta1=0.5).beta1) == (0.01, 0.0, 0.5)
+
+
 BAD_SETTINGS = [
     (SGD(0.1), "learning_rate", [-1, float("nan"), "fast", None, 1j, [0.1], np.array([0.1]), SGD, np.True_]),
     (SGD(0.1, momentum=0.5), "momentum", [1.5, 1.0, -0.1, float("nan"), "no", None, True, np.True_, np.array([0.5]), 10**400]),

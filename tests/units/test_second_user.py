@@ -5,6 +5,7 @@ import pickle
 import signal
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import array_api_strict
@@ -25,6 +26,7 @@ from portnn import (
     get_backend,
 )
 from portnn.training.interrupts import Interrupts
+from states import ArticleGain
 
 X8 = np.random.default_rng(0).standard_normal((16, 8)).astype(np.float32)
 
@@ -40,11 +42,8 @@ def train(net, **options):
 
 
 def in_threads(n, work):
-    threads = [threading.Thread(target=work) for _ in range(n)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(n) as pool:
+        list(pool.map(lambda _: work(), range(n)))
 
 
 # -- layers that change, and who sees it ---------------------------------------------------------------------------------
@@ -464,21 +463,13 @@ def test_the_step_that_is_set_leaves_the_counts_of_updates_alone():
         assert np.isfinite(net.parameters["2.weights"]).all()
 
 
-class OldName(Layer):
+class OldName(ArticleGain):
     """A layer of the article's that has names of its own which later versions of the base use too."""
 
     def __init__(self):
         self.shapes, self.place, self.children, self.freeze = (1, 2), "here", 3, True
         self.compute, self.fit_to, self.slots, self.counts, self.label = 1, 2, 3, 4, 5
         self.weights = np.ones((1, 8))
-
-    def forward_propagation(self, input):
-        self.input = input
-        return input * self.weights
-
-    def backward_propagation(self, output_error, learning_rate):
-        self.weights = self.weights - learning_rate * output_error * self.input
-        return output_error
 
 
 def test_a_layer_of_the_articles_may_use_any_name():

@@ -1,0 +1,59 @@
+"""The forward pass of ``predict`` and ``evaluate``."""
+
+from typing import Any
+
+from portnn._typing import Array
+from portnn.article import adapted
+from portnn.backend import device_dtype, in_order
+from portnn.layers import sequential
+from portnn.training import fusion
+
+
+class Inference:
+    """A network's layers as ``predict`` and ``evaluate`` run them, fused and adapted; kept until the layers change."""
+
+    def __init__(self, network: Any):
+        self.layers = fusion.fuse(adapted(network.layers), network.backend, network.kernels)
+        self.xp, self.dtype = network.backend.xp, device_dtype(network.backend, network.dtype)
+        self.all = list(network.walk())
+        self.own = all(layer._own for layer in self.all)  # no user's class among them
+        for layer in self.all:
+            layer._check_leaves()
+        self.calculates = self.own and any(layer.parameters for layer in self.all)  # Y is no view of X
+        self.lies_anyhow = not hasattr(network.backend.xp.empty(0), "flags")  # an array does not tell its order
+        self.leaves: list[tuple[dict[str, Any], str, list[tuple[str, type, Any, Any]]]] = []
+        for layer in self.all:
+            for kind, names in (("parameters", layer.shapes), ("buffers", layer.buffers)):
+                if names and not layer.updates_itself:
+                    home = getattr(layer, kind)
+                    known = [(name, type(in_order(a := home[name])), a.shape, _strides_in_order(a)) for name in names]
+                    self.leaves.append((vars(layer), kind, known))
+
+    def forward(self, X: Array) -> Array:
+        """Y for a batch of the backend's arrays, cast to the network's dtype."""
+        X = in_order(X)
+        self.check_leaves()
+        if X.dtype != self.dtype:
+            X = self.xp.astype(X, self.dtype)
+        return sequential.run(self.layers, X, False, known=self.own)
+
+    def check_leaves(self) -> None:
+        """Checks every parameter and buffer: quickly, and in full only where the quick check fails."""
+        dtype = self.dtype
+        for layer, kind, known in self.leaves:
+            arrays = layer[kind]
+            for name, kind_of_array, shape, strides in known:
+                array: Any = arrays.get(name)
+                try:
+                    fits = array.shape == shape and array.dtype is dtype and type(array) is kind_of_array
+                    if fits and (self.lies_anyhow or array.strides == strides or array.flags.c_contiguous):
+                        continue
+                except AttributeError:  # no array
+                    pass
+                for part in self.all:
+                    part._check_leaves()
+                arrays[name] = in_order(array)
+
+
+def _strides_in_order(array: Any) -> Any:
+    return array.strides if getattr(getattr(array, "flags", None), "c_contiguous", False) else None

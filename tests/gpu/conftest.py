@@ -1,0 +1,28 @@
+"""The backend that tests of CuPy run on."""
+
+import pytest
+
+import portnn
+import stand_in_cupy
+from portnn.backend import availability
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    return stand_in_cupy.install(monkeypatch)
+
+
+@pytest.fixture
+def backend(request):
+    """The GPU for tests that need one, else the stand-in."""
+    if request.node.get_closest_marker("gpu") is None:
+        return request.getfixturevalue("stand_in").backend.CupyBackend()
+    status = availability("gpu")
+    if not status.ok:
+        pytest.skip(str(status))
+    return portnn.get_backend("gpu")
+
+
+@pytest.fixture
+def cupy(backend):
+    return pytest.importorskip("cupy")

@@ -1,0 +1,223 @@
+"""Whole networks on the stand-in: as on the CPU, in graph launches and nothing else."""
+
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+
+import captured
+import portnn
+from portnn_cupy.graph import EagerStepWarning
+from stand_in_cupy import OutOfMemoryError
+
+# -- a whole network ---------------------------------------------------------------------------------------------------------
+
+
+def network(backend, kernels="portable"):
+    layers = [
+        portnn.ConvLayer((6, 6, 1), (3, 3), 2),
+        portnn.ActivationLayer("tanh"),
+        portnn.FlattenLayer(),
+        portnn.FCLayer(32, 5),
+        portnn.ActivationLayer("sigmoid"),
+        portnn.FCLayer(5, 3),
+    ]
+    net = portnn.Network(layers, backend=backend, seed=3, kernels=kernels, dtype="float64")
+    net.use("mse", optimizer=portnn.SGD(lambda k: 0.1 / (1 + k), momentum=0.9), metrics=["accuracy"])
+    return net
+
+
+@pytest.mark.parametrize("kernels", ["auto", "portable"])
+def test_a_network_trains_as_on_the_cpu(backend, stand_in, kernels):
+    """Full and last batches, shuffled, schedule and momentum, two calls of fit: replays and NumPy give the same run."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((22, 6, 6, 1)), rng.standard_normal((22, 3))
+    gpu, cpu = network(backend, kernels), network("cpu")
+    for epochs in (5, 4):
+        ours, theirs = (net.fit(x, y, epochs=epochs, batch_size=4, shuffle=True) for net in (gpu, cpu))
+        for name in theirs:
+            assert np.allclose(ours[name], theirs[name], rtol=1e-12, atol=0)
+    for path, array in cpu.parameters.items():
+        assert np.allclose(backend.to_numpy(gpu.parameters[path]), array, rtol=1e-12, atol=1e-15), path
+    assert stand_in.log.count("launch") == (5 * 5 - 2) + (5 - 2) + (4 * 5 - 2) + (4 - 2)
+    assert "CuPy's own product" not in stand_in.log
+    assert np.allclose(gpu.predict(x), cpu.predict(x), rtol=1e-12)
+
+
+def everything(where, kernels):
+    return captured.everything(where, kernels, "float64", portnn.CosineDecay(0.01, 40))
+
+
+@pytest.mark.parametrize("kernels", ["auto", "portable"])
+def test_all_fused_functions_in_one_captured_step(backend, stand_in, kernels):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((22, 8, 8, 1)), rng.integers(0, 3, 22)
+    gpu, cpu = everything(backend, kernels), everything("cpu", "portable")
+    ours, theirs = (net.fit(x, y, epochs=4, batch_size=4, shuffle=True, verbose=0) for net in (gpu, cpu))
+    for name in theirs:
+        assert np.allclose(ours[name], theirs[name], rtol=1e-9, atol=0)
+    for path, array in cpu.parameters.items():
+        assert np.allclose(backend.to_numpy(gpu.parameters[path]), array, rtol=1e-7, atol=1e-10), path
+    assert "CuPy's own product" not in stand_in.log
+    assert stand_in.log.count("launch") == (4 * 5 - 2) + (4 - 2)
+    assert np.allclose(gpu.predict(x), cpu.predict(x), rtol=1e-9)
+
+
+def test_an_epoch_is_graph_launches_and_nothing_else(backend, stand_in):
+    """Once captured: one upload of the epoch's numbers, the launches, one reading of the sums."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((20, 8, 8, 1)), rng.integers(0, 3, 20)
+    net, seen = everything(backend, "auto"), []
+    launch, capture = backend.driver.launch, backend.driver.capture
+    backend.driver.launch = lambda graph: (launch(graph), seen.append("launch"))
+    backend.driver.capture = lambda work: (seen.append("capture"), capture(work))[1]
+    steps = portnn.training.step.TrainStep.__call__
+    portnn.training.step.TrainStep.__call__ = lambda self: (seen.append("step"), steps(self))[1]
+    try:
+        net.fit(x, y, epochs=3, batch_size=4, shuffle=True, verbose=0)
+    finally:
+        portnn.training.step.TrainStep.__call__ = steps
+    assert seen == ["step", "step", "capture", "step"] + ["launch"] * (3 * 5 - 2)
+
+
+def test_how_many_launches_a_step_is(backend, stand_in):
+    """784-100-50-10: the batch 3, products 8, bias and activation 3, their derivatives 6, the loss 3, and 3 for the
+    optimizer, the counters and the copies of all that is new; the portable routines take twice as many.
+    """
+    counts, capture = {}, backend.driver.capture
+    for kernels in ("auto", "portable"):
+        backend.driver.capture = lambda work, name=kernels: counts.setdefault(name, capture(work))
+        net = portnn.Network(seed=0, backend=backend, kernels=kernels)
+        for n_in, n_out in ((784, 100), (100, 50), (50, 10)):
+            net.add(portnn.FCLayer(n_in, n_out))
+            net.add(portnn.ActivationLayer("tanh"))
+        net.use("mse", optimizer=portnn.SGD(0.1))
+        net.fit(np.zeros((640, 784)), np.zeros((640, 10)), epochs=1, batch_size=128, shuffle=True, verbose=0)
+    launches = {name: len(graph.tape.calls) for name, graph in counts.items()}
+    assert launches["auto"] == 26
+    assert launches["portable"] > 45
+
+
+@pytest.mark.parametrize("kernels", ["auto", "portable"])
+def test_without_capture_every_step_runs_call_by_call(stand_in, kernels):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((22, 8, 8, 1)), rng.integers(0, 3, 22)
+    eager = stand_in.backend.CupyBackend(capture=False)
+    histories = [everything(where, kernels).fit(x, y, epochs=3, batch_size=4, verbose=0) for where in (eager, "cpu")]
+    assert np.allclose(histories[0]["error"], histories[1]["error"], rtol=1e-9)
+    assert "launch" not in stand_in.log
+    assert eager != stand_in.backend.CupyBackend()
+
+
+@pytest.mark.parametrize("way", ["forward", "backward"])
+def test_the_note_names_the_layer_that_cannot_be_captured(backend, way):
+    class Peeking(portnn.Layer):
+        def forward(self, X, *, training=False):
+            if way == "forward":
+                float(self.xp.sum(X))
+            self.output = X
+            return X
+
+        def backward(self, output_error, *, need_input_error=True):
+            float(self.xp.sum(output_error))
+            return output_error
+
+    x, y = np.ones((12, 4)), np.zeros((12, 2))
+    net = portnn.Network([portnn.FCLayer(4, 3), Peeking(), portnn.FCLayer(3, 2)], backend=backend, seed=1)
+    net.use("mse")
+    with pytest.warns(EagerStepWarning, match=r"slower: layer 1 \(Peeking\) cannot be captured: RuntimeError: D2H"):
+        net.fit(x, y, epochs=3, batch_size=4, learning_rate=0.1, verbose=0)
+
+
+def test_an_array_that_somebody_holds_keeps_its_values(backend):
+    """A graph writes into its buffers; what was taken out of the network before a fit is not one of them."""
+    x, y = np.random.default_rng(0).standard_normal((22, 8, 8, 1)), np.arange(22) % 3
+    net = everything(backend, "auto")
+    for _ in range(3):
+        held = dict(net.parameters)
+        before = {path: np.array(backend.to_numpy(w)) for path, w in held.items()}
+        net.fit(x, y, epochs=2, batch_size=4, verbose=0)
+        assert all(np.array_equal(backend.to_numpy(held[path]), w) for path, w in before.items())
+        assert not np.array_equal(backend.to_numpy(net.parameters["9.weights"]), before["9.weights"])
+
+
+def test_memory_is_reported_and_released(backend, stand_in):
+    stand_in.default_pool.held = 700
+    assert backend.memory() == {"used": 700, "kept": 0, "free": 123_456, "total": 1_000_000}
+    backend.release()
+    assert stand_in.default_pool.freed == stand_in.pinned_pool.freed == 1
+
+
+def test_out_of_memory_names_a_batch_size(backend, stand_in):
+    class Greedy(portnn.Layer):
+        def forward(self, X, *, training=False):
+            if X.shape[0] > 2:
+                raise OutOfMemoryError("Out of memory allocating 7,340,032 bytes.")
+            return X
+
+        def backward(self, output_error, *, need_input_error=True):
+            return output_error
+
+    x, y = np.ones((12, 4)), np.zeros((12, 2))
+    net = portnn.Network([portnn.FCLayer(4, 3), Greedy(), portnn.FCLayer(3, 2)], backend=backend, seed=1)
+    net.use("mse")
+    before = {path: backend.to_numpy(w) for path, w in net.parameters.items()}
+    too_much = stand_in.backend.GpuOutOfMemoryError
+    with pytest.raises(too_much, match="as it was after the last whole step: try batch_size=4"):
+        net.fit(x, y, epochs=1, batch_size=8, learning_rate=0.1, verbose=0)
+    with pytest.raises(too_much, match="try a smaller batch_size"):
+        net.predict(x)
+    assert all(np.array_equal(backend.to_numpy(net.parameters[path]), w) for path, w in before.items())
+    net.fit(x, y, epochs=1, batch_size=2, learning_rate=0.1, verbose=0)
+
+
+def test_a_network_with_a_layer_of_the_users_that_synchronizes(backend):
+    class Peeking(portnn.Layer):
+        def forward(self, X, *, training=False):
+            return X * (2.0 if float(self.xp.sum(X)) > 0.0 else 1.0)
+
+        def backward(self, output_error, *, need_input_error=True):
+            return output_error
+
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((12, 4)), rng.standard_normal((12, 2))
+    made = []
+    for where in (backend, "cpu"):
+        net = portnn.Network(
+            [portnn.FCLayer(4, 3), Peeking(), portnn.FCLayer(3, 2)], backend=where, seed=1, dtype="float64"
+        )
+        net.use("mse")
+        told = nullcontext() if where == "cpu" else pytest.warns(EagerStepWarning, match="D2H")
+        with told:
+            net.fit(x, y, epochs=3, batch_size=4, learning_rate=0.1, verbose=0)
+        made.append(net.predict(x))
+    assert np.allclose(*made, rtol=1e-12)
+
+
+def test_a_network_of_the_articles_layers(backend):
+    class Double(portnn.Layer):
+        def __init__(self):
+            self.weights = np.array([2.0])
+
+        def forward_propagation(self, input):
+            self.input = input
+            return input * self.weights
+
+        def backward_propagation(self, output_error, learning_rate):
+            gradient = self.xp.sum(output_error * self.input)
+            error = output_error * self.weights
+            self.weights = self.weights - learning_rate * gradient
+            return error
+
+    x, y = np.array([[1.0, 2.0], [3.0, -1.0]]), np.array([[1.0], [0.5]])
+    made = []
+    for where in (backend, "cpu"):
+        net = portnn.Network([portnn.FCLayer(2, 1), Double()], backend=where, seed=1, dtype="float64")
+        net.use("mse")
+        told = (
+            nullcontext() if where == "cpu" else pytest.warns(EagerStepWarning, match=r"layer 1 \(Double\) is written")
+        )
+        with told:
+            net.fit(x, y, epochs=4, learning_rate=0.05, verbose=0)
+        made.append(net.predict(x))
+    assert np.allclose(*made, rtol=1e-12)
