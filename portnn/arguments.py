@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any, TypeVar
 
-from portnn import names
+from portnn import checks, names
 from portnn.backend import BUILT_IN
-from portnn.functions import name_of
+from portnn.callbacks import Callback
+from portnn.functions import name_of, takes
 from portnn.layers import Layer
 from portnn.metrics import METRICS
 from portnn.metrics import find as find_metric
@@ -133,3 +134,53 @@ def check_complete(call: str, y: Any, epochs: Any = ..., *, optimizer: Any = Non
     whole = f"net.{call}(x, y)" if epochs is ... else f"net.{call}(x, y, epochs=10{rate})"
     lacks = "the targets y" if y is None else "the number of epochs"
     raise TypeError(f"{call} needs {lacks}: write {whole}")
+
+
+def callback_list(callbacks: Any) -> list[Callback]:
+    """The callbacks that a user gave."""
+    if isinstance(callbacks, Callback):
+        raise TypeError(f"callbacks must be a list, got one callback: callbacks=[{type(callbacks).__name__}(...)]")
+    try:
+        found = list(callbacks)
+    except TypeError:
+        raise TypeError(f"callbacks must be a list, got {callbacks!r:.60}") from None
+    for callback in found:
+        if isinstance(callback, type) and issubclass(callback, Callback):
+            raise TypeError(f"callbacks holds the class {callback.__name__}: write {callback.__name__}(...)")
+        if not isinstance(callback, Callback):
+            raise TypeError(
+                f"callbacks holds {callback!r:.60} ({type(callback).__name__}): a callback derives from "
+                "portnn.Callback and defines, say, on_epoch_end(self, network, epoch, logs)"
+            )
+    if len(set(map(id, found))) < len(found):
+        raise ValueError("callbacks holds the same object twice")
+    return found
+
+
+def validation_share(validation_split: Any, validation_data: Any) -> float:
+    """``validation_split``, at least 0 and less than 1; ValueError beside ``validation_data``."""
+    share = checks.in_range(0.0, 1.0)("validation_split", validation_split)
+    if share and validation_data is not None:
+        raise ValueError("fit was given validation_data and validation_split: give one of the two")
+    return share
+
+
+def validation_parts(validation_data: Any) -> tuple[Any, Any, Any]:
+    """x, y and weights (or None) of ``validation_data``."""
+    if isinstance(validation_data, (tuple, list)) and len(validation_data) in (2, 3):
+        x, y, *weights = validation_data
+        return x, y, weights[0] if weights else None
+    raise TypeError(
+        f"validation_data must be (x, y) or (x, y, sample_weight), got {type(validation_data).__name__}"
+        + (f" of {len(validation_data)}" if isinstance(validation_data, (tuple, list)) else "")
+    )
+
+
+def check_takes_weights(loss: Any, loss_prime: Any) -> None:
+    """Raises TypeError for a user's loss that does not take weights."""
+    for function in (loss, loss_prime):
+        if not takes(function, "weights"):
+            raise TypeError(
+                f"weights were given, but {name_of(function)} takes none: write it as a function of (y_true, y_pred, "
+                "weights=None), where weights (N,) weigh the samples"
+            )

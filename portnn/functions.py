@@ -96,6 +96,15 @@ def bound(function: Function, backend: Backend, kernels: str, dtype: str, scalar
     return call
 
 
+def takes(function: Any, name: str) -> bool:
+    """Whether a function, or an object that is called like one, has a parameter of that name."""
+    plain = getattr(function, "__wrapped__", function)
+    code = getattr(plain, "__code__", None) or getattr(
+        getattr(type(plain).__call__, "__wrapped__", type(plain).__call__), "__code__", None
+    )
+    return code is not None and name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+
 def name_of(function: Any) -> str:
     """A function's name in error messages."""
     return str(getattr(function, "__name__", type(function).__name__))

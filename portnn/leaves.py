@@ -1,9 +1,10 @@
 """Mappings from dotted paths to arrays: ``net.parameters`` and ``net.slots``."""
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from functools import partial
-from operator import getitem
+from operator import getitem, setitem
 from typing import Any, NamedTuple, NoReturn
 
 from portnn._typing import Array
@@ -131,3 +132,32 @@ def _parameter_places(layers: list[tuple[str, Any]]) -> list[Place]:
         for path, layer in layers
         for name in layer.parameters
     ]
+
+
+# -- keeping and putting back ------------------------------------------------------------------------------------------
+
+
+def copied(network: Any) -> dict[str, Array]:
+    """A copy of every parameter and buffer, by ``parameters/PATH`` and ``buffers/PATH``."""
+    copy = network.backend.xp.asarray
+    return {path: copy(home[name], copy=True) for path, home, name in _parameters_and_buffers(network)}
+
+
+def put_back(network: Any, arrays: dict[str, Any]) -> None:
+    """Sets all parameters and buffers to what ``copied`` returned, in one call into C; host arrays are moved."""
+    places = list(_parameters_and_buffers(network))
+    missing = [path for path, _, _ in places if path not in arrays]
+    if missing:
+        raise ValueError(f"there is no copy of {missing[0]}: the network's layers have changed since it was made")
+    backend, copy = network.backend, network.backend.xp.asarray
+    made = [
+        copy(array, copy=True) if backend.owns(array) else backend.asarray(array, str(home[name].dtype))
+        for array, home, name in ((arrays[path], home, name) for path, home, name in places)
+    ]
+    deque(map(setitem, [home for _, home, _ in places], [name for _, _, name in places], made), 0)
+
+
+def _parameters_and_buffers(network: Any) -> Iterator[tuple[str, dict[str, Array], str]]:
+    for layer in network.walk():
+        for kind, home in (("parameters", layer.parameters), ("buffers", layer.buffers)):
+            yield from ((f"{kind}/{layer.path}.{name}", home, name) for name in home)

@@ -4,23 +4,27 @@ import copy
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from functools import partial
 from operator import is_, methodcaller
 from threading import get_ident
 from types import MappingProxyType
 from typing import Any
 
-from portnn import arguments, checks, losses, random, summary, validation
+import numpy as np
+
+from portnn import activations, arguments, checks, evaluation, losses, random, summary, validation
 from portnn._typing import Array, OptimizerLike
 from portnn.arrangement import Arrangement, arrange, named, take_in
 from portnn.article import adapted
 from portnn.backend import Backend, get_backend, in_order
-from portnn.functions import bound, find_pair
+from portnn.functions import bound, find_pair, name_of
 from portnn.inference import Inference
 from portnn.layers.layer import Layer, move
 from portnn.leaves import Leaves, parameters_of, slots_of
 from portnn.optimizers import SGD
+from portnn.samples import Samples, check_weights, class_weights, split
 from portnn.summary import Summary
-from portnn.training import loop, step
+from portnn.training import loop
 from portnn.training.loop import History
 from portnn.training.turns import Turn, Turns
 
@@ -84,6 +88,8 @@ class Network:
         self._settle(progress={"step": 0, "epoch": 0})  # updates made, and epochs finished, since use()
         self._checked: tuple[int, ...] | None = None  # the sample shape that is known to fit the layers
         self._inference: Inference | None = None
+        self.stop_training = False  # True: fit ends after the current step
+        self.learning_rate_factor = 1.0  # multiplies the learning rate, whatever its schedule, from the next epoch on
         for layer in arguments.layer_list(layers):
             self.add(layer)
 
@@ -166,6 +172,7 @@ class Network:
                 layer._slots_by_kind, layer._update_counts = {}, {}
             self._settle(loss=pair[0], loss_prime=pair[1], optimizer=made, metrics=found)
             names = ["error", *(name for name, _ in found)]
+            self.stop_training, self.learning_rate_factor = False, 1.0
             self._settle(progress={"step": 0, "epoch": 0}, history=History({name: [] for name in names}))
 
     def to(self, backend: Any) -> "Network":
@@ -188,35 +195,61 @@ class Network:
         *,
         batch_size: int = 1,
         shuffle: bool = False,
+        drop_last: bool = False,
         verbose: int = 1,
         check_finite: bool = True,
+        validation_data: Any = None,
+        validation_split: float = 0.0,
+        validation_frequency: int = 1,
+        callbacks: Iterable[Any] = (),
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        steps_per_epoch: int | None = None,
     ) -> History:
         """Trains on samples ``x`` (N, ...) with targets ``y`` (N, ...); returns the error and metrics of each epoch.
 
         By default it takes one sample at a time, in order, by plain gradient descent, as in the article;
         ``batch_size``, ``shuffle`` and optimizer change that. ``x`` and ``y`` are NumPy arrays, lists, or arrays of
         the network's backend; integers are cast, never scaled. ``learning_rate``, a number or a schedule, is required
-        if ``use`` was given no optimizer. ``verbose=0`` prints nothing; ``check_finite=False`` does not check data and
-        error for NaN.
+        if ``use`` was given no optimizer.
 
-        Bad data or arguments raise ValueError or TypeError before any weight changes. An exception within a step, or
-        Ctrl-C, leaves the weights of the last whole step (but for layers written as in the article, which update
-        themselves within the step).
+        ``validation_data`` is (x, y) or (x, y, sample_weight); ``validation_split`` takes the last share of the samples
+        instead. Error and metrics of these follow every ``validation_frequency`` epochs, as ``val_error`` and so on.
+        ``sample_weight`` (N,) weighs the samples' errors; ``class_weight`` is a dict, class number to weight, or
+        ``"balanced"``. ``callbacks`` are called between steps and epochs. ``steps_per_epoch`` and ``drop_last`` shorten
+        an epoch: to so many steps, and by a last batch that is smaller.
+
+        ``verbose=0`` prints nothing; 1 a line per epoch, and a bar on a terminal if an epoch takes long; 2 always the
+        bar. ``check_finite=False`` does not check data and error for NaN.
+
+        Bad data or arguments raise ValueError or TypeError before any weight changes. DivergedError leaves the network
+        as it was when the epoch began. Any other exception, or Ctrl-C, leaves the weights of the last whole step (but
+        for layers written as in the article, which update themselves within the step).
         """
         if not self.layers:
             raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
         if self.loss is None:
             raise RuntimeError('the network has no loss: call net.use("mse") before fit')
         arguments.check_complete("fit", y, epochs, optimizer=self.optimizer)
-        epochs = checks.size("epochs", epochs)
-        batch_size = checks.size("batch_size", batch_size)
-        verbose = checks.level("verbose", verbose, 2)
-        shuffle, check_finite = checks.flag("shuffle", shuffle), checks.flag("check_finite", check_finite)
+        plan = loop.Plan(
+            epochs=checks.size("epochs", epochs, 0),
+            batch_size=checks.size("batch_size", batch_size),
+            shuffle=checks.flag("shuffle", shuffle),
+            drop_last=checks.flag("drop_last", drop_last),
+            steps=None if steps_per_epoch is None else checks.size("steps_per_epoch", steps_per_epoch),
+            verbose=checks.level("verbose", verbose, 2),
+            check_finite=checks.flag("check_finite", check_finite),
+            callbacks=arguments.callback_list(callbacks),
+            validation_frequency=checks.size("validation_frequency", validation_frequency),
+        )
+        share = arguments.validation_share(validation_split, validation_data)
         optimizer = self._optimizer(learning_rate)
+        if sample_weight is not None or class_weight is not None:
+            arguments.check_takes_weights(self.loss, self.loss_prime)
         with self.turns.take("fit") as turn, self.backend.scope():
             self._arrange(turn)
             for layer in self.walk():
-                if batch_size > 1 and layer.updates_itself and not layer.batched:
+                if plan.batch_size > 1 and layer.updates_itself and not layer.batched:
                     raise ValueError(
                         f"batch_size={batch_size}, but layer {layer.path} ({type(layer).__name__}) is written as in "
                         "the article: it takes one sample at a time. Use batch_size=1, or set batched = True in its "
@@ -224,19 +257,20 @@ class Network:
                     )
             for layer in self.layers:
                 layer._freeze()
-            X, Y, classes = self._data(x, y, check_finite, batch_size)
-            return loop.train(
-                self,
-                X,
-                Y,
-                optimizer,
-                classes=classes,
-                epochs=epochs,
-                batch_size=min(batch_size, X.shape[0]),
-                shuffle=shuffle,
-                verbose=verbose,
-                check_finite=check_finite,
-            )
+            samples, shapes = self._samples(x, y, sample_weight, plan.check_finite)
+            held_out = None
+            if share:
+                samples, held_out = split(samples, share)
+            elif validation_data is not None:
+                held_out, _ = self._samples(*arguments.validation_parts(validation_data), plan.check_finite)
+            if class_weight is not None:
+                samples = class_weights(samples, class_weight, shapes[-1][-1], self.backend, self.dtype)
+            if held_out is not None:
+                plan.validation, plan.validation_classes = partial(held_out.batches, 1024), held_out.classes
+            plan.batch_size = min(plan.batch_size, len(samples))
+            if not plan.drop_last:
+                validation.check_batches(self.layers, shapes, len(samples), plan.batch_size)
+            return loop.train(self, samples.in_order(), shapes[-1], optimizer, plan)
 
     def predict(self, x: Any, *, batch_size: int = 1024) -> Any:
         """Returns the outputs (N, ...) for samples ``x`` (N, ...): NumPy for NumPy and lists, else like ``x``."""
@@ -258,7 +292,7 @@ class Network:
             X = validation.batch(x, self.backend, self.dtype, "x")
             if self._checked != X.shape[1:]:
                 self._check_shapes(X, x)
-            run = self._inference or self._forward_pass()
+            run = self._inference or self.inference()
             if X.shape[0] <= batch_size:
                 Y = run.forward(X)
             else:
@@ -269,34 +303,63 @@ class Network:
             return copy.deepcopy(self).predict(x, batch_size=batch_size)
         return Y
 
-    def evaluate(self, x: Any, y: Any = None, *, batch_size: int = 1024) -> dict[str, float]:
-        """Returns the mean error, and each metric's mean, over samples ``x`` (N, ...) with targets ``y`` (N, ...)."""
+    def predict_classes(self, x: Any, *, batch_size: int = 1024) -> np.ndarray:
+        """The class number of each sample, (N, ...): the largest output of the last axis.
+
+        With one output it is 1 where that is more than 0.5, or more than 0 where the loss takes logits.
+        """
+        with self.backend.scope():
+            Y = self.backend.to_numpy(self._outputs(x, batch_size))
+        if Y.shape[-1] > 1:
+            return np.argmax(Y, axis=-1)
+        return (Y[..., 0] > (0.0 if self._takes_logits() else 0.5)).astype(np.int64)
+
+    def predict_proba(self, x: Any, *, batch_size: int = 1024) -> Any:
+        """Probabilities (N, ...) for samples ``x`` (N, ...): softmax or sigmoid of the outputs, as the loss says.
+
+        RuntimeError for a loss that says neither: then ``predict`` returns all there is.
+        """
+        if losses.takes_classes(self.loss):
+            function = activations.softmax
+        elif self.loss is losses.binary_cross_entropy:
+            function = activations.sigmoid
+        else:
+            loss = "no loss" if self.loss is None else f"the loss {name_of(self.loss)}"
+            raise RuntimeError(
+                f"the network has {loss}, which does not say what its outputs mean: predict_proba needs "
+                'use("softmax_cross_entropy") or use("binary_cross_entropy"); predict(x) returns the outputs'
+            )
+        with self.backend.scope():
+            return validation.like(function(self._outputs(x, batch_size)), x, self.backend)
+
+    def _outputs(self, x: Any, batch_size: int) -> Array:
+        """``predict`` as an array of the backend."""
+        Y = self.predict(x, batch_size=batch_size)
+        return Y if self.backend.owns(Y) else self.backend.asarray(Y)
+
+    def _takes_logits(self) -> bool:
+        return self.loss in (losses.binary_cross_entropy, losses.hinge)
+
+    def evaluate(self, x: Any, y: Any = None, *, batch_size: int = 1024, sample_weight: Any = None) -> dict[str, float]:
+        """Returns the mean error, and each metric, over samples ``x`` (N, ...) with targets ``y`` (N, ...)."""
         if not self.layers:
             raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
         if self.loss is None:
             raise RuntimeError('the network has no loss: call net.use("mse") before evaluate')
         arguments.check_complete("evaluate", y)
         batch_size = checks.size("batch_size", batch_size)
+        if sample_weight is not None:
+            arguments.check_takes_weights(self.loss, self.loss_prime)
         if self.turns.held_elsewhere() is not None:
-            return copy.deepcopy(self).evaluate(x, y, batch_size=batch_size)
+            return copy.deepcopy(self).evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight)
         self._arrange()
         before = self.step
         with self.backend.scope():
-            X, Y, classes = self._data(x, y, False)
-            n, xp, run = X.shape[0], self.backend.xp, self._forward_pass()
-            sums = dict.fromkeys(("error", *(name for name, _ in self.metrics)), 0.0)
-            for part in validation.slices(n, batch_size):
-                Y_pred = run.forward(X[part, ...])
-                Y_true = Y[part, ...] if classes else xp.astype(Y[part, ...], Y_pred.dtype, copy=False)
-                Y_true = in_order(Y_true)
-                error = self.bound_loss(Y_true, Y_pred)
-                sums["error"] += float(self.backend.to_numpy(error)) * Y_pred.shape[0]
-                for name, metric in self.metrics:
-                    total = step.metric_sum(name, metric, Y_true, Y_pred, self.backend)
-                    sums[name] += float(self.backend.to_numpy(total))
+            samples, _ = self._samples(x, y, sample_weight, False)
+            found = evaluation.evaluate(self, samples.batches(batch_size), samples.classes)
         if self.step != before:
-            return copy.deepcopy(self).evaluate(x, y, batch_size=batch_size)
-        return {name: value / n for name, value in sums.items()}
+            return copy.deepcopy(self).evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight)
+        return found
 
     def summary(self, input_shape: tuple[int, ...] | None = None) -> Summary:
         """Returns a table of the layers as text: output shapes, parameters, bytes, multiply-adds for one sample.
@@ -425,8 +488,8 @@ class Network:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _data(self, x: Any, y: Any, check_finite: bool, batch_size: int | None = None) -> tuple[Array, Array, bool]:
-        """Checked samples and targets on the device, and whether the targets are class numbers."""
+    def _samples(self, x: Any, y: Any, weights: Any, check_finite: bool) -> tuple[Samples, list[Any]]:
+        """Checked samples on the device, and the shape of one sample before each layer and after the last."""
         validation.check_ending(self.layers, self.loss)
         X = validation.batch(x, self.backend, self.dtype, "x")
         Y = validation.batch(y, self.backend, self.dtype, "y")
@@ -438,15 +501,12 @@ class Network:
         picky = any(type(layer).smallest_batch is not Layer.smallest_batch for layer in self.walk())
         if shapes[-1] is None or (picky and None in shapes):  # some layer does not say: run one sample
             shapes = [tuple(seen.shape[1:]) for seen in self._passes(X[:1, ...])]
-        last = shapes[-1]
-        assert last is not None
-        Y, classes = validation.targets(Y, last, self.loss, self.backend)
-        if batch_size is not None:  # for training: each sample is read many times
-            validation.check_batches(self.layers, shapes, X.shape[0], batch_size)
-            X, Y = in_order(X), in_order(Y)
+        Y, classes = validation.targets(Y, shapes[-1], self.loss, self.backend)
+        if weights is not None:
+            weights = check_weights(weights, X.shape[0], self.backend, self.dtype)
         if not all(layer.complete for layer in self.walk()):  # parameters whose shapes only the data tell
-            self._forward_pass().forward(X[:1, ...])
-        return X, Y, classes
+            self.inference().forward(X[:1, ...])
+        return Samples(X, Y, classes, weights), shapes
 
     def _check_shapes(self, X: Array, given: Any) -> None:
         """Checks that the layers fit samples of this shape; again only after their shape or the layers changed."""
@@ -455,7 +515,7 @@ class Network:
             validation.shapes(self.layers, X, given)
             self._checked = sample
 
-    def _forward_pass(self) -> Inference:
+    def inference(self) -> Inference:
         """The layers as they run now."""
         if self._inference is not None:
             return self._inference

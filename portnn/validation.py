@@ -55,6 +55,11 @@ def answer(Y: Array, X: Array, x: Any, backend: Backend, run: Any) -> Any:
     return Y if run.calculates else backend.xp.asarray(Y, copy=True)
 
 
+def like(Y: Array, x: Any, backend: Backend) -> Any:
+    """A fresh array Y as ``predict`` would return it for ``x``: NumPy unless ``x`` was an array of the backend."""
+    return Y if backend.owns(x) else backend.to_numpy(Y)
+
+
 def shapes(layers: list[Any], x: Array, given: Any) -> list[Any]:
     """The shape of one sample before each layer and after the last, for samples of x.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from portnn import checks, random
+from portnn import checks, random, validation
 from portnn._typing import Array
 from portnn.article import adapted
 from portnn.backend import get_backend
@@ -118,12 +118,13 @@ class _Run:
         self.network, self.epochs, self.shuffle = network, epochs, shuffle
         self.optimizer = network._optimizer(learning_rate)
         with network.backend.scope():
-            X, Y, classes = network._data(x, y, True, batch_size)
-            size = min(batch_size, X.shape[0])
-            self.batches = Batches(X, Y, size, network.backend, network.dtype, classes, network.kernels)
-            self.state = State(network, self.optimizer, self.batches)
-        whole, rest = divmod(X.shape[0], size)
-        self.sizes, self.samples = [size] * whole + [rest] * (rest > 0), X.shape[0]
+            samples, shapes = network._samples(x, y, None, True)
+            n, size = len(samples), min(batch_size, len(samples))
+            validation.check_batches(network.layers, shapes, n, size)
+            self.batches = Batches(samples.in_order(), size, network.backend, network.dtype, network.kernels)
+            self.state = State(network, self.optimizer, self.batches, shapes[-1])
+        whole, rest = divmod(n, size)
+        self.sizes, self.samples = [size] * whole + [rest] * (rest > 0), n
         self.tensors: list[Tensor] = []
         self.made = {n: TrainStep(network, self.optimizer, self.state, n) for n in set(self.sizes)}
         for step in self.made.values():

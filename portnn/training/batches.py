@@ -8,6 +8,7 @@ import numpy as np
 from portnn import ops
 from portnn._typing import Array
 from portnn.backend import Backend, device_dtype, namespace
+from portnn.samples import Samples
 
 
 class Batches:
@@ -15,16 +16,15 @@ class Batches:
 
     def __init__(
         self,
-        x: Array,
-        y: Array,
+        samples: Samples,
         batch_size: int,
         backend: Backend,
         dtype: str,
-        classes: bool,
         kernels: str = "auto",
     ):
-        self.x, self.y, self.batch_size, self.backend = x, y, batch_size, backend
-        self.classes = classes  # the targets are class numbers, which stay integers
+        self.x, self.y, self.weights = samples.x, samples.y, samples.weights
+        self.classes = samples.classes  # the targets are class numbers, which stay integers
+        self.batch_size, self.backend = batch_size, backend
         self.dtype = dtype
         self.device_dtype = device_dtype(backend, dtype)
         self.rows = ops.implementation(backend, kernels, rows)
@@ -40,8 +40,8 @@ class Batches:
         if self.on_device:
             self.inputs["hyper"] = self.backend.asarray(np.array(hyper, self.dtype))
 
-    def batch(self, position: Any, offsets: Array) -> tuple[Array, Array, Sequence[Any]]:
-        """Returns X, Y and the hyperparameters of the step at ``position``; ``offsets`` is 0 .. size - 1."""
+    def batch(self, position: Any, offsets: Array) -> tuple[Array, Array, Array | None, Sequence[Any]]:
+        """X, Y, weights or None, and the hyperparameters of the step at ``position``; ``offsets`` is 0 .. size - 1."""
         order = self.inputs.get("order")
         if self.on_device:
             xp = self.backend.xp
@@ -49,13 +49,16 @@ class Batches:
             row = xp.take(self.inputs["hyper"], xp.reshape(position, (1,)), axis=0)
             hyper: Sequence[Any] = [row[0, k] for k in range(row.shape[1])]
             y_dtype = xp.int64 if self.classes else self.device_dtype
-            return self.rows(self.x, *place, self.device_dtype), self.rows(self.y, *place, y_dtype), hyper
+            x, y = self.rows(self.x, *place, self.device_dtype), self.rows(self.y, *place, y_dtype)
+            return x, y, None if self.weights is None else self.rows(self.weights, *place, self.device_dtype), hyper
         some = slice(position * self.batch_size, position * self.batch_size + offsets.shape[0])
         if order is None:
-            x, y = self.x[some, ...], self.y[some, ...]
+            x, y, w = self.x[some, ...], self.y[some, ...], None if self.weights is None else self.weights[some]
         else:
-            x, y = (self.backend.xp.take(data, order[some], axis=0) for data in (self.x, self.y))
-        return self._cast(x), y if self.classes else self._cast(y), self.hyper[position]
+            take = self.backend.xp.take
+            x, y = (take(data, order[some], axis=0) for data in (self.x, self.y))
+            w = None if self.weights is None else take(self.weights, order[some], axis=0)
+        return self._cast(x), y if self.classes else self._cast(y), w, self.hyper[position]
 
     def _cast(self, a: Array) -> Array:
         return a if a.dtype == self.device_dtype else self.backend.xp.astype(a, self.device_dtype)

@@ -3,90 +3,142 @@
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from portnn import ops, random
-from portnn._typing import Array
+from portnn import evaluation, ops, random
+from portnn._typing import Shape
 from portnn.backend import Backend
+from portnn.callbacks import Callback, Checkpoint
+from portnn.optimizers import rate_at
+from portnn.samples import Batch, Samples
 from portnn.training.batches import Batches
 from portnn.training.interrupts import Interrupts
+from portnn.training.progress import Bar, line
 from portnn.training.state import State, sum_of
 from portnn.training.step import TrainStep
 
 
 class History(dict[str, list[float]]):
-    """What ``fit`` returns: ``history["error"]`` and one list per metric, each with one value per epoch."""
+    """What ``fit`` returns: ``history["error"]`` and one list per metric, each with one value per epoch.
+
+    ``network.history`` is another, of all fits since ``use``. An epoch without validation has NaN for its values.
+    """
+
+    def __repr__(self) -> str:
+        """The number of epochs, and the values of the last one."""
+        epochs = max(map(len, self.values()), default=0)
+        last = "".join(f", {name}={values[-1]:.6g}" for name, values in self.items() if values)
+        return f"History({epochs} epoch{'s' * (epochs != 1)}{last})"
 
 
-def train(
-    network: Any,
-    x: Array,
-    y: Array,
-    optimizer: Any,
-    *,
-    classes: bool,
-    epochs: int,
-    batch_size: int,
-    shuffle: bool,
-    verbose: int,
-    check_finite: bool,
-) -> History:
-    """Runs the epochs of one ``fit`` on data that is on the device."""
-    run = _Fit(network, x, y, optimizer, classes=classes, batch_size=batch_size)
-    history = History({name: [] for name in run.names})
-    with Interrupts(lambda: _after_step(network.step)) as interrupts, _closing(run.state):
-        for epoch in range(epochs):
-            run.begin_epoch(shuffle)
-            for last, size in run.sizes():
-                run.step(size)
-                if interrupts.noted and not last:
-                    interrupts.act()
-            means = run.finish_epoch(history)
-            if verbose:
-                rest_of_line = "".join(f"   {name}={value:f}" for name, value in means.items())
-                print(f"epoch {epoch + 1}/{epochs}{rest_of_line}", flush=True)
-            if check_finite and not np.isfinite(means["error"]):
-                raise DivergedError(run.where_it_diverged(epoch, means["error"]))
-            if interrupts.noted:  # a finished epoch counts
-                interrupts.act()
-    if check_finite:
-        _check_parameters(run.state, network.backend)
-    return history
+@dataclass
+class Plan:
+    """How a fit goes over its data."""
+
+    epochs: int
+    batch_size: int
+    shuffle: bool = False
+    drop_last: bool = False
+    steps: int | None = None  # per epoch; None: all
+    verbose: int = 1
+    check_finite: bool = True
+    callbacks: list[Callback] = field(default_factory=list)
+    validation: Callable[[], Iterator[Batch]] | None = None
+    validation_classes: bool = False  # its targets are class numbers
+    validation_frequency: int = 1
+
+
+def train(network: Any, samples: Samples, output: Shape, optimizer: Any, plan: Plan) -> History:
+    """Runs the epochs of one ``fit``; ``output`` is the shape of one output of the network."""
+    run = _Fit(network, samples, output, optimizer, plan)
+    network.stop_training = False
+    with Interrupts(lambda: _after_step(network.step)) as interrupts, _closing(run.state), run.called_back():
+        while run.epoch < plan.epochs and not network.stop_training:
+            run.run_epoch(interrupts)
+    return run.history
 
 
 class _Fit:
     """What one ``fit`` works with: data and state on the device, and a compiled step for each size of batch."""
 
-    def __init__(self, network: Any, x: Array, y: Array, optimizer: Any, *, classes: bool, batch_size: int):
-        if ops.is_ours(type(optimizer)):
-            optimizer = copy.copy(optimizer)  # settings changed meanwhile take effect at the next fit, on every backend
+    def __init__(self, network: Any, samples: Samples, output: Shape, optimizer: Any, plan: Plan):
         if not isinstance(optimizer.hyper(network.step), (tuple, list)):
             raise TypeError(f"{type(optimizer).__name__}.hyper must return a tuple of numbers, the learning rate first")
-        n, xp = x.shape[0], network.backend.xp
-        if network.kernels != "portable" and _may_be_matrices(network, x, y, classes):
-            x = xp.reshape(x, (n, x.shape[2]))
-            y = y if classes else xp.reshape(y, (n, y.shape[2]))
-        self.network, self.optimizer, self.samples, self.batch_size = network, optimizer, n, batch_size
-        self.batches = Batches(x, y, batch_size, network.backend, network.dtype, classes, network.kernels)
-        self.state = State(network, optimizer, self.batches)
-        self.names = ["error", *(name for name, _ in self.state.metrics)]
+        if network.kernels != "portable" and _may_be_matrices(network, samples):
+            samples, output = _as_matrices(samples, network.backend.xp), output[1:]
+        if ops.is_ours(type(optimizer)):
+            optimizer = copy.copy(optimizer)  # settings changed meanwhile take effect at the next fit, on every backend
+        self.network, self.plan, self.samples, self.optimizer = network, plan, len(samples), optimizer
+        self.batches = Batches(samples, plan.batch_size, network.backend, network.dtype, network.kernels)
+        self.state = State(network, self.optimizer, self.batches, output)
+        if any(callback.reads_gradients for callback in plan.callbacks):
+            self.state.eager_reason = self.state.eager_reason or "a callback reads the gradients of each step"
         self.compiled: dict[int, Callable[[], None]] = {}
-        for name in self.names:
-            network.history.setdefault(name, [])
+        self.epoch = 0  # epochs that this fit has finished
+        self.after_step = [c for c in plan.callbacks if type(c).on_step_end is not Callback.on_step_end]
+        names = ["error", *(name for name, _ in self.state.metrics)]
+        names += [f"val_{name}" for name in names if plan.validation is not None]
+        self.logs_rate = callable(getattr(optimizer, "learning_rate", None)) or network.learning_rate_factor != 1.0
+        self.logs_rate = self.logs_rate or any(getattr(c, "changes_learning_rate", False) for c in plan.callbacks)
+        self.history = History({name: [] for name in [*names, *["learning_rate"] * self.logs_rate]})
+        for name in self.history:
+            network.history.setdefault(name, [float("nan")] * len(network.history["error"]))
+
+    def _scaled(self, optimizer: Any) -> Any:
+        """The optimizer, with its learning rate times ``network.learning_rate_factor``."""
+        factor = self.network.learning_rate_factor
+        if factor != 1.0:
+            optimizer, rate = copy.copy(optimizer), optimizer.learning_rate
+            optimizer.learning_rate = (lambda k: factor * rate(k)) if callable(rate) else factor * rate
+        return optimizer
 
     def sizes(self) -> Iterator[tuple[bool, int]]:
         """For each batch of an epoch whether it is the last one, and its size."""
-        for start in range(0, self.samples, self.batch_size):
-            left = self.samples - start
-            yield left <= self.batch_size, min(left, self.batch_size)
+        steps, size = self.steps(), self.plan.batch_size
+        for k in range(steps):
+            yield k == steps - 1, min(size, self.samples - k * size)
 
-    def begin_epoch(self, shuffle: bool) -> None:
+    def steps(self) -> int:
+        """The number of steps of an epoch."""
+        size = self.plan.batch_size
+        steps = self.samples // size if self.plan.drop_last else -(-self.samples // size)
+        return steps if self.plan.steps is None else min(steps, self.plan.steps)
+
+    # -- one epoch ---------------------------------------------------------------------------------------------
+
+    def run_epoch(self, interrupts: Interrupts) -> None:
+        plan, network = self.plan, self.network
+        self.begin_epoch()
+        kept = self.state.keep() if plan.check_finite else []
+        bar = Bar(plan.verbose, self.epoch + 1, plan.epochs, self.steps())
+        try:
+            for last, size in self.sizes():
+                self.step(size)
+                if self.after_step:
+                    self.call_after_step()
+                if bar.bar is not None:
+                    bar.bar.update()
+                if last:
+                    break
+                if network.stop_training:
+                    return
+                if interrupts.noted:
+                    interrupts.act()
+        finally:
+            bar.close()
+        self.finish_epoch(kept, interrupts)
+
+    def begin_epoch(self) -> None:
         network = self.network
+        for callback in self.plan.callbacks:
+            callback.on_epoch_begin(network, self.epoch + 1)
+        self.state.optimizer = self._scaled(self.optimizer)
         self.state.start_epoch()
-        order = random.permutation(network.seed, network.epoch, self.samples) if shuffle else None
-        self.batches.load(order, self.state.hyper(-(-self.samples // self.batch_size)))
+        order = random.permutation(network.seed, network.epoch, self.samples) if self.plan.shuffle else None
+        self.batches.load(order, self.state.hyper(self.steps()))
 
     def step(self, size: int) -> None:
         """One step on a batch of that size."""
@@ -101,21 +153,97 @@ class _Fit:
         if state.skipped:
             state.hyper_again()
 
-    def finish_epoch(self, history: History) -> dict[str, float]:
-        """The means of the epoch, noted in both histories."""
+    def call_after_step(self) -> None:
+        for callback in self.after_step:
+            callback.on_step_end(self.network, self.network.step)
+        self.write_checkpoints()
+
+    def finish_epoch(self, kept: Any, interrupts: Interrupts) -> None:
+        """Validation, history, the line of the epoch, callbacks, checkpoints."""
+        plan, network = self.plan, self.network
+        logs = self.means()
+        if plan.check_finite:
+            self.check_finite(logs["error"], kept)
+        if plan.validation is not None and (self.epoch + 1) % plan.validation_frequency == 0:
+            between = lambda: interrupts.act() if interrupts.noted else None  # noqa: E731
+            found = evaluation.evaluate(network, plan.validation(), plan.validation_classes, between)
+            logs |= {f"val_{name}": value for name, value in found.items()}
+        if self.logs_rate:
+            logs["learning_rate"] = self.rate()
+        self.epoch += 1
+        self.state.finish_epoch(logs, self.history, network.history)
+        if plan.verbose:
+            print(line(self.epoch, plan.epochs, logs), flush=True)
+        for callback in plan.callbacks:
+            callback.on_epoch_end(network, self.epoch, logs)
+        self.write_checkpoints()
+        if interrupts.noted:  # a finished epoch counts
+            interrupts.act()
+
+    def means(self) -> dict[str, float]:
+        """The error and the metrics of the epoch so far."""
         state, to_numpy = self.state, self.network.backend.to_numpy
-        means = {name: float(to_numpy(state.counters[sum_of(name)])) / self.samples for name in self.names}
-        state.finish_epoch(means, history, self.network.history)
+        sums = {name: to_numpy(array) for name, array in state.counters.items() if name.startswith(sum_of(""))}
+        weight = float(sums[sum_of("weights")]) if state.weighted else float(self.seen())
+        means = {"error": float(sums[sum_of("error")]) / weight if weight else 0.0}
+        for name, metric in state.metrics:
+            means[name] = evaluation.metric_value(metric, sums[sum_of(name)], weight)
         return means
 
-    def where_it_diverged(self, epoch: int, error: float) -> str:
-        bad = int(self.network.backend.to_numpy(self.state.counters["finite steps"])) + 1
-        steps = -(-self.samples // self.batch_size)
-        return (
-            f"the error became {error} in epoch {epoch + 1}, at step {bad} of {steps}: the weights diverged. "
-            "Build the network again and train it with a smaller learning rate, or scale the data; check_finite=False "
-            "trains on regardless"
-        )
+    def seen(self) -> int:
+        """The number of samples of an epoch."""
+        return sum(size for _, size in self.sizes())
+
+    def rate(self) -> float:
+        """The learning rate of the last step."""
+        return rate_at(self.state.optimizer.learning_rate, self.network.step - 1)
+
+    # -- callbacks -----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def called_back(self) -> Iterator[None]:
+        """Calls the callbacks when the fit begins and when it ends, also by an exception."""
+        network, callbacks = self.network, self.plan.callbacks
+        try:
+            for callback in callbacks:
+                callback.on_fit_begin(network)
+            yield
+            for callback in callbacks:
+                getattr(callback, "on_training_done", lambda network: None)(network)
+        finally:
+            for callback in callbacks:
+                callback.on_fit_end(network)
+
+    def write_checkpoints(self) -> None:
+        for callback in self.plan.callbacks:
+            if isinstance(callback, Checkpoint) and callback.due:
+                callback.write(self.epoch, self.network.step, self.save)
+
+    def save(self, path: str) -> None:
+        raise NotImplementedError
+
+    # -- divergence ----------------------------------------------------------------------------------------------
+
+    def check_finite(self, error: float, kept: Any) -> None:
+        """Raises DivergedError, with the network as it was when the epoch began, if error or parameters are not finite.
+
+        The error of the last step was computed before its update: the parameters show that update's effect.
+        """
+        fault = ""
+        if not np.isfinite(error):
+            bad = int(self.network.backend.to_numpy(self.state.counters["finite steps"])) + 1
+            fault = f"the error became {error} in epoch {self.epoch + 1}, at step {bad} of {self.steps()}"
+        elif self.epoch + 1 == self.plan.epochs or self.network.stop_training:
+            name = _not_finite(self.state, self.network.backend)
+            fault = name and f"{name} holds NaN or infinity after the last step of epoch {self.epoch + 1}"
+        if fault:
+            rate = f", with a learning rate of {self.rate():g}" if hasattr(self.optimizer, "learning_rate") else ""
+            self.state.bring_back(kept)
+            raise DivergedError(
+                f"{fault}{rate}: the weights diverged. The network is as it was when the epoch began (but for layers "
+                "written as in the article). Train it with a smaller learning rate, or scale the data; "
+                "check_finite=False trains on regardless"
+            )
 
 
 def _after_step(step: int) -> str:
@@ -126,16 +254,13 @@ def _after_step(step: int) -> str:
     )
 
 
-def _check_parameters(state: State, backend: Backend) -> None:
-    """Checks the parameters: the last step's error was computed before its update and does not show its effect."""
+def _not_finite(state: State, backend: Backend) -> str:
+    """The name of the first parameter that holds NaN or infinity; empty if none does."""
     xp = backend.xp
     for (home, key), (layer, name) in zip(state.parameters, state.gradients, strict=True):
         if not backend.to_numpy(xp.all(xp.isfinite(home[key]))):
-            raise DivergedError(
-                f"{layer.path}.{name} holds NaN or infinity after the last step: the weights diverged. Build the "
-                "network again and train it with a smaller learning rate, or scale the data; check_finite=False trains "
-                "on regardless"
-            )
+            return f"{layer.path}.{name}"
+    return ""
 
 
 @contextmanager
@@ -151,16 +276,27 @@ def _closing(state: State) -> Iterator[None]:
             layer._learning_rate = None
 
 
-def _may_be_matrices(network: Any, x: Array, y: Array, classes: bool) -> bool:
+def _may_be_matrices(network: Any, samples: Samples) -> bool:
     """Whether samples (1, n) may run as (n,): the same values, without a reshape in every layer.
 
     They may if every layer acts on the last axis alone and no code of a user's sees the shapes.
     """
-    rows = x.ndim == 3 and x.shape[1] == 1 and (y.ndim == 1 if classes else y.ndim == 3 and y.shape[1] == 1)
+    x, y = samples.x, samples.y
+    rows = x.ndim == 3 and x.shape[1] == 1 and (y.ndim == 1 if samples.classes else y.ndim == 3 and y.shape[1] == 1)
     parts = [network.loss, *(metric for _, metric in network.metrics)]
     for layer in network.walk():
         parts += [type(layer), getattr(layer, "activation", network.loss)]
-    return rows and all(map(ops.is_ours, parts)) and all(layer.last_axis_only for layer in network.layers)
+    return rows and all(map(_is_ours, parts)) and all(layer.last_axis_only for layer in network.layers)
+
+
+def _is_ours(part: Any) -> bool:
+    return ops.is_ours(part) or ops.is_ours(type(part))
+
+
+def _as_matrices(samples: Samples, xp: Any) -> Samples:
+    x, y = samples.x, samples.y
+    x = xp.reshape(x, (x.shape[0], x.shape[2]))
+    return replace(samples, x=x, y=y if samples.classes else xp.reshape(y, (y.shape[0], y.shape[2])))
 
 
 class DivergedError(RuntimeError):

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from portnn._typing import Array
-from portnn.backend import Backend, in_order
+from portnn._typing import Array, Shape
+from portnn.backend import Backend, in_order, is_array
+from portnn.evaluation import metric_sums
 from portnn.ops import is_ours
 from portnn.training.batches import Batches
 from portnn.training.turns import Turn
@@ -24,7 +25,8 @@ class State:
     Created when ``fit`` begins, it makes every leaf C-contiguous and raises for one that does not fit its layer.
     """
 
-    def __init__(self, network: Any, optimizer: Any, batches: Batches):
+    def __init__(self, network: Any, optimizer: Any, batches: Batches, output: Shape):
+        """``output`` is the shape of one output of the network."""
         self.backend: Backend = network.backend
         self.batches, self.optimizer, self.progress = batches, optimizer, network.progress
         self.turn = network.turns.held() or Turn("")
@@ -47,6 +49,8 @@ class State:
         self.counters: dict[str, Any] = {"step": network.step, "position": 0}
         self.metrics = list(network.metrics)
         self.sums_dtype = self._sums_dtype(network.dtype)
+        self.weighted = batches.weights is not None
+        self.shapes = {sum_of(name): self._shape_of_sums(name, metric, output) for name, metric in self.metrics}
         self.start_epoch()
         # Every leaf, in the order in which a step returns the new ones.
         self.places: list[Place] = [
@@ -157,8 +161,16 @@ class State:
         position = self.counters["position"]
         self.counters["position"] = 0 if isinstance(position, int) else self._whole(0)
         for name in ("error", *(name for name, _ in self.metrics)):
-            self.counters[sum_of(name)] = self.backend.asarray(np.zeros((), self.sums_dtype))
+            self.counters[sum_of(name)] = self._zeros(self.shapes.get(sum_of(name), ()))
         self.counters["finite steps"] = self._whole(0)
+        if self.weighted:
+            self.counters[sum_of("weights")] = self._zeros(())
+
+    def weighed(self, error: Array, weights: Array) -> tuple[Array, Array, int]:
+        """A batch's error times its sum of weights, that sum, and the number of such errors that they stand for."""
+        xp = self.backend.xp
+        weight = xp.astype(xp.sum(xp.astype(weights, self._sums())), self._sums())
+        return xp.astype(error, self._sums()) * weight, weight, 1
 
     def use_device_counters(self) -> None:
         """Makes step number and position 0-d arrays on the device, and the optimizer's hyperparameters a table there.
@@ -174,11 +186,44 @@ class State:
             self.batches.on_device = True
             self.batches.inputs["hyper"] = self.backend.asarray(np.array(self.batches.hyper, self.batches.dtype))
 
+    def keep(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Every leaf and count as they are now, for ``bring_back``.
+
+        A step binds new arrays, so the old ones need no copy; but a graph writes into its arrays.
+        """
+        homes = [self.progress, *(layer._update_counts for layer in self.layers)]
+        homes += list({id(home): home for home, _ in self.places}.values())
+        kept = [(home, dict(home)) for home in homes]
+        if self.batches.on_device:
+            for _, then in kept:
+                then.update({key: self.backend.xp.asarray(a, copy=True) for key, a in then.items() if is_array(a)})
+        return kept
+
+    def bring_back(self, kept: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
+        """Makes the state what it was when it was kept: one call into C, which no signal can interrupt."""
+        bound = [(home, key, value) for home, then in kept for key, value in then.items()]
+        deque(map(setitem, *zip(*bound, strict=True)), 0)
+
     def settle(self) -> None:
         """After an exception, reads the step's number from the device, in case a launched step was not counted."""
         if self.batches.on_device:
             with suppress(Exception):  # the device itself may have failed: that exception is being raised
                 self.progress["step"] = int(self.backend.to_numpy(self.counters["step"]))
+
+    def _sums(self) -> Any:
+        return getattr(self.backend.xp, self.sums_dtype)
+
+    def _zeros(self, shape: Shape) -> Array:
+        return self.backend.asarray(np.zeros(shape, self.sums_dtype))
+
+    def _shape_of_sums(self, name: str, metric: Any, output: Shape) -> Shape:
+        """The shape of a metric's sums, found with one sample: a captured step's arrays have fixed shapes."""
+        if not hasattr(metric, "sums"):
+            return ()
+        xp, y = self.backend.xp, self.batches.y[:1, ...]
+        Y = self.backend.asarray(np.zeros((1, *output)), self.batches.dtype)
+        Y_true = y if self.batches.classes else xp.astype(xp.reshape(y, Y.shape), Y.dtype)
+        return tuple(metric_sums(name, metric, Y_true, Y, None, self.backend).shape)
 
     def _whole(self, value: int) -> Array:
         return self.backend.asarray(np.asarray(value, np.int64))

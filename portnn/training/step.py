@@ -15,7 +15,8 @@ import numpy as np
 from portnn import ops
 from portnn._typing import Array
 from portnn.article import adapted
-from portnn.backend import Backend, is_array, namespace
+from portnn.backend import is_array, namespace
+from portnn.evaluation import metric_sums
 from portnn.layers import sequential
 from portnn.training import fusion
 from portnn.training.state import State, sum_of
@@ -48,14 +49,14 @@ class TrainStep:
         state = self.state
         state.turn.in_step = True
         self.at[0] = ""
-        X, Y_true, hyper = state.batches.batch(state.counters["position"], self.offsets)
+        X, Y_true, weights, hyper = state.batches.batch(state.counters["position"], self.offsets)
         self._begin(hyper)
         first, self.checked = not self.checked, True  # which arrays layers keep is checked once
         before = _arrays_in(state.layers) if first else {}
-        Y, error = self._pass(X, Y_true)
+        Y, error = self._pass(X, Y_true, weights)
         if first:
             _note_kept(state.layers, before)
-        leaves = self._new_leaves(hyper, Y_true, Y, error)
+        leaves = self._new_leaves(hyper, Y_true, Y, weights, error)
         self.at[0] = ""
         state.turn.in_step = False
         return leaves
@@ -68,7 +69,7 @@ class TrainStep:
         for layer in self.state.article_layers:
             layer._learning_rate = hyper[0]
 
-    def _pass(self, X: Array, Y_true: Array) -> tuple[Array, Array]:
+    def _pass(self, X: Array, Y_true: Array, weights: Array | None) -> tuple[Array, Array]:
         """Forward, loss, backward: Y and the error; the layers have their gradients then."""
         at = self.at if self.state.batches.on_device else None  # a step that is captured is asked where it failed
         Y = sequential.run(self.layers, X, True, at, known=self.known)
@@ -77,17 +78,23 @@ class TrainStep:
                 f"the network's output has shape {tuple(Y.shape)}, but the targets of this batch {tuple(Y_true.shape)}"
             )
         self.at[0] = "the loss"
-        error = self.loss(Y_true, Y)
-        sequential.run_backward(self.layers, self.loss_prime(Y_true, Y), False, at, self.lowest)
+        given = (Y_true, Y) if weights is None else (Y_true, Y, weights)
+        error = self.loss(*given)
+        sequential.run_backward(self.layers, self.loss_prime(*given), False, at, self.lowest)
         return Y, error
 
-    def _new_leaves(self, hyper: Sequence[Any], Y_true: Array, Y: Array, error: Array) -> list[Array]:
+    def _new_leaves(
+        self, hyper: Sequence[Any], Y_true: Array, Y: Array, weights: Array | None, error: Array
+    ) -> list[Array]:
         """Every leaf of the state after the step, in the order of its places."""
         state, counters = self.state, self.state.counters
         self.at[0] = "the optimizer"
         parameters, slots = self._descend(hyper)
         old = (counters[name] for name in ("step", "position", "sum of error", "finite steps"))
-        step, position, total, finite = self.update_counters(*old, error, self.size)
+        size = self.size
+        if weights is not None:
+            error, weight, size = state.weighed(error, weights)
+        step, position, total, finite = self.update_counters(*old, error, size)
         leaves = [*parameters]
         if state.left_alone or state.buffers:
             leaves += [home[key] for home, key in state.left_alone]
@@ -95,8 +102,10 @@ class TrainStep:
         leaves += [*slots, step, position, total]
         for name, metric in state.metrics:
             self.at[0] = f"metric {name}"
-            leaves.append(counters[sum_of(name)] + metric_sum(name, metric, Y_true, Y, self.backend))
+            leaves.append(counters[sum_of(name)] + metric_sums(name, metric, Y_true, Y, weights, self.backend))
         leaves.append(finite)
+        if weights is not None:
+            leaves.append(counters[sum_of("weights")] + weight)
         return leaves
 
     def where(self) -> str:
@@ -150,22 +159,6 @@ class TrainStep:
             for kind, arrays in slots.items():
                 arrays[i] = some[kind][new]
         return old, [array for arrays in slots.values() for array in arrays]
-
-
-def metric_sum(name: str, metric: Any, Y_true: Array, Y: Array, backend: Backend) -> Array:
-    """The sum over a batch of a metric, which returns one value per sample, (N,)."""
-    if not ops.is_ours(metric):  # it may write into what it is given
-        Y_true, Y_given = (backend.xp.asarray(a, copy=True) for a in (Y_true, Y))
-        values = metric(Y_true, Y_given)
-    else:
-        values = metric(Y_true, Y)
-    if not backend.owns(values) or tuple(values.shape) != (Y.shape[0],):
-        given = f"shape {tuple(values.shape)}" if hasattr(values, "shape") else f"{values!r:.40}"
-        raise ValueError(
-            f"metric {name} returned {given} for {Y.shape[0]} samples: it must return an array with one value per "
-            f"sample, shape ({Y.shape[0]},); fit averages them"
-        )
-    return backend.xp.sum(backend.xp.astype(values, Y.dtype))
 
 
 def update_counters(

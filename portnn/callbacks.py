@@ -1,0 +1,370 @@
+"""Callbacks: code that ``fit`` calls between its steps and epochs, to stop it, to save it, or to follow it.
+
+A callback derives from ``Callback`` and defines the methods that it needs:
+
+    class PrintGap(Callback):
+        def on_epoch_end(self, network, epoch, logs):
+            print(f"overfits by {logs['val_error'] - logs['error']:.3f}")
+"""
+
+import csv
+import io
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from portnn import checks
+from portnn.leaves import copied, put_back
+from portnn.names import meant
+from portnn.settings import Setting, WithSettings
+
+MODES = ("auto", "min", "max")
+UNITS = ("epoch", "step")
+LARGER_IS_BETTER = ("accuracy", "top_", "precision", "recall", "f1", "r2")  # what the names of metrics begin with
+
+
+class Callback:
+    """The base class: every method does nothing.
+
+    They run on the host, between two steps, and may read the network's parameters, slots and counters, and call
+    ``predict`` and ``evaluate``. ``epoch`` counts from 1, within this ``fit`` (within the first run of one that is
+    resumed); ``step`` is the number of updates since ``use``. ``logs`` maps ``"error"``, the metrics, and with
+    validation ``"val_error"`` and so on, to the values of the epoch. ``network.stop_training = True`` ends ``fit``
+    after the current step.
+    """
+
+    reads_gradients = False  # True: ``network.gradients`` are read; steps then run without a captured graph
+
+    def on_fit_begin(self, network: Any) -> None:
+        pass
+
+    def on_epoch_begin(self, network: Any, epoch: int) -> None:
+        pass
+
+    def on_step_end(self, network: Any, step: int) -> None:
+        pass
+
+    def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
+        pass
+
+    def on_fit_end(self, network: Any) -> None:
+        """Called when ``fit`` ends, also where it ends by an exception."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint stores of this callback: JSON values, and arrays."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues from what ``state_dict`` returned, after ``on_fit_begin``."""
+
+
+def _choice(*choices: str) -> Callable[[str, Any], str]:
+    def check(what: str, value: Any) -> str:
+        if value not in choices:
+            raise ValueError(f"{what} must be one of {choices}, got {value!r:.60}{meant(what, value, choices)}")
+        return str(value)
+
+    return check
+
+
+def _count(least: int) -> Callable[[str, Any], int]:
+    return lambda what, value: checks.size(what, value, least)
+
+
+def _name(what: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise TypeError(f'{what} must be a name such as "val_error", got {value!r:.60}')
+    return value
+
+
+def _path(what: str, value: Any) -> str:
+    if not isinstance(value, (str, Path)) or not str(value):
+        raise TypeError(f"{what} must be a file's path, got {value!r:.60}")
+    return str(value)
+
+
+def _optional(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    return lambda what, value: None if value is None else check(what, value)
+
+
+class _Monitor(WithSettings, Callback):
+    """What callbacks that watch one value share: the best so far, and for how many epochs it was not improved."""
+
+    monitor: Any = Setting(_name)
+    mode: Any = Setting(_choice(*MODES))
+    min_delta: Any = Setting(checks.in_range(0.0))
+
+    best: float | None = None
+    waited = 0
+
+    def on_fit_begin(self, network: Any) -> None:
+        self.best, self.waited = None, 0
+        self.check_monitor(network)
+
+    def check_monitor(self, network: Any) -> None:
+        if self.monitor not in network.history:
+            needs = ": give fit validation_data or validation_split" if self.monitor.startswith("val_") else ""
+            guess = "" if needs else meant("metric", self.monitor, network.history)
+            raise ValueError(
+                f"{type(self).__name__} watches {self.monitor!r}, but this fit computes {', '.join(network.history)}"
+                f"{needs}{guess}"
+            )
+
+    def improves(self, value: float) -> bool:
+        """Whether a value is better than the best so far by more than ``min_delta``; NaN never is."""
+        if math.isnan(value):
+            return False
+        if self.best is None:
+            return True
+        name = self.monitor.removeprefix("val_")
+        larger = name.startswith(LARGER_IS_BETTER) if self.mode == "auto" else self.mode == "max"
+        return value > self.best + self.min_delta if larger else value < self.best - self.min_delta
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "waited": self.waited}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best, self.waited = state["best"], state["waited"]
+
+
+class EarlyStopping(_Monitor):
+    """Stops training when a value has not improved for ``patience`` epochs in a row (for one, with ``patience=0``).
+
+    An epoch improves on the best value if it is better by more than ``min_delta``; NaN never improves, and epochs
+    without validation do not count. ``mode`` is ``"min"``, ``"max"``, or ``"auto"``: ``"max"`` for accuracy, top_k,
+    precision, recall, f1 and r2. With ``restore_best`` the network has the parameters and buffers of the best epoch
+    when ``fit`` ends, whether it was stopped or not.
+    """
+
+    patience: Any = Setting(_count(0))
+    restore_best: Any = Setting(checks.flag)
+
+    best_arrays: dict[str, Any] | None = None
+
+    def __init__(
+        self,
+        monitor: str = "val_error",
+        *,
+        patience: int = 0,
+        min_delta: float = 0.0,
+        mode: str = "auto",
+        restore_best: bool = True,
+    ):
+        self.monitor, self.mode, self.min_delta = monitor, mode, min_delta
+        self.patience, self.restore_best = patience, restore_best
+
+    def on_fit_begin(self, network: Any) -> None:
+        super().on_fit_begin(network)
+        self.best_arrays = None
+
+    def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
+        if self.monitor not in logs:
+            return
+        if self.improves(logs[self.monitor]):
+            self.best, self.waited = logs[self.monitor], 0
+            if self.restore_best:
+                self.best_arrays = copied(network)
+        else:
+            self.waited += 1
+            if self.waited >= max(self.patience, 1):
+                network.stop_training = True
+
+    def on_training_done(self, network: Any) -> None:
+        """After the last epoch, unless ``fit`` ends by an exception."""
+        if self.best_arrays is not None:
+            put_back(network, self.best_arrays)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "best_arrays": self.best_arrays}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.best_arrays = state["best_arrays"]
+
+
+class ReduceLROnPlateau(_Monitor):
+    """Multiplies the learning rate by ``factor`` when a value has not improved for ``patience`` epochs in a row.
+
+    It does so from the next epoch on, whatever the schedule, by ``network.learning_rate_factor``; the rate does not
+    fall below ``least``.
+    """
+
+    changes_learning_rate = True
+
+    factor: Any = Setting(checks.in_range(0.0, 1.0))
+    patience: Any = Setting(_count(1))
+    least: Any = Setting(checks.in_range(0.0))
+
+    def __init__(self, monitor: str = "val_error", *, factor: float = 0.1, patience: int = 10, least: float = 0.0):
+        self.monitor, self.mode, self.min_delta = monitor, "auto", 0.0
+        self.factor, self.patience, self.least = factor, patience, least
+
+    def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
+        if self.monitor not in logs:
+            return
+        if self.improves(logs[self.monitor]):
+            self.best, self.waited = logs[self.monitor], 0
+            return
+        self.waited += 1
+        if self.waited >= self.patience:
+            self.waited = 0
+            rate = logs["learning_rate"]
+            if rate > self.least:
+                network.learning_rate_factor *= max(self.factor, self.least / rate)
+
+
+class Checkpoint(_Monitor):
+    """Saves the network and all that training needs to continue: ``fit(..., resume=path)`` goes on from the file.
+
+    It writes after every ``every`` epochs, or steps with ``unit="step"``; with ``monitor`` only after an epoch with a
+    new best value. ``path`` may contain ``{epoch}`` and ``{step}``; ``keep`` leaves only the newest so many files.
+    """
+
+    path: Any = Setting(_path)
+    every: Any = Setting(_count(1))
+    unit: Any = Setting(_choice(*UNITS))
+    monitor: Any = Setting(_optional(_name))
+    keep: Any = Setting(_optional(_count(1)))
+
+    due = False
+    written: list[str] = []  # noqa: RUF012 - replaced, never changed
+
+    def __init__(
+        self, path: Any, *, every: int = 1, unit: str = "epoch", monitor: str | None = None, keep: int | None = None
+    ):
+        self.mode, self.min_delta = "auto", 0.0
+        self.path, self.every, self.unit, self.monitor, self.keep = path, every, unit, monitor, keep
+        if monitor is not None and unit == "step":
+            raise ValueError('Checkpoint: a monitored value is known after an epoch only: leave unit="step" out')
+        _filled(self.path, 1, 1)
+
+    def check_monitor(self, network: Any) -> None:
+        if self.monitor is not None:
+            super().check_monitor(network)
+
+    def on_fit_begin(self, network: Any) -> None:
+        super().on_fit_begin(network)
+        self.due, self.written = False, []
+
+    def on_step_end(self, network: Any, step: int) -> None:
+        self.due = self.due or (self.unit == "step" and step % self.every == 0)
+
+    def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
+        if self.monitor is not None:
+            if self.monitor in logs and self.improves(logs[self.monitor]):
+                self.best = logs[self.monitor]
+                self.due = True
+        elif self.unit == "epoch" and epoch % self.every == 0:
+            self.due = True
+
+    def write(self, epoch: int, step: int, save: Callable[[str], None]) -> None:
+        """Saves now; ``fit`` calls it when all callbacks of that moment have run."""
+        path = _filled(self.path, epoch, step)
+        self.due = False
+        self.written = [*(p for p in self.written if p != path), path]
+        old = self.written[: -self.keep] if self.keep else []
+        self.written = self.written[len(old) :]
+        save(path)
+        for other in old:
+            Path(other).unlink(missing_ok=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "written": list(self.written)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.written = list(state["written"])
+
+
+def _filled(path: str, epoch: int, step: int) -> str:
+    """The path with its ``{epoch}`` and ``{step}`` filled in, which may have a format: ``{epoch:03}``."""
+    try:
+        return path.format(epoch=epoch, step=step)
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        raise ValueError(f"a path may contain {{epoch}} and {{step}} only, got {path!r:.120}: {error!r}") from None
+
+
+class _Logger(WithSettings, Callback):
+    """Writes a line per epoch to a file, at once, so that it can be followed while it grows.
+
+    A new ``fit`` starts the file afresh; a resumed one goes on after the line of the checkpoint's epoch.
+    """
+
+    path: Any = Setting(_path)
+    size = 0  # bytes written by this run
+
+    def __init__(self, path: Any):
+        self.path = path
+
+    def on_fit_begin(self, network: Any) -> None:
+        self.size = 0
+
+    def write(self, text: str) -> None:
+        with open(self.path, "ab") as file:
+            self.size = min(self.size, file.seek(0, 2))  # less where somebody has emptied the file
+            file.truncate(self.size)
+            file.write(text.encode())
+            self.size = file.tell()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"size": self.size}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.size = state["size"]
+
+
+class CSVLogger(_Logger):
+    """Writes epoch and ``logs`` of each epoch as a row of a CSV file, under a line with their names.
+
+    A value that an epoch does not have, without validation say, is left empty.
+    """
+
+    columns: list[str] = []  # noqa: RUF012 - replaced, never changed
+
+    def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
+        if not self.size:
+            self.columns = ["epoch", *network.history]
+            self.write(_csv(self.columns))
+        values = {"epoch": epoch, **logs}
+        self.write(_csv([values.get(name, "") for name in self.columns]))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "columns": list(self.columns)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.columns = list(state["columns"])
+
+
+def _csv(row: list[Any]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(row)
+    return text.getvalue()
+
+
+class JSONLogger(_Logger):
+    """Writes epoch, step and ``logs`` of each epoch as a JSON object on a line; null for NaN and infinity."""
+
+    def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
+        finite = {name: value if math.isfinite(value) else None for name, value in logs.items()}
+        self.write(json.dumps({"epoch": epoch, "step": network.step, **finite}) + "\n")
+
+
+class TimeLimit(WithSettings, Callback):
+    """Stops training after the first step that ends more than ``seconds`` after ``fit`` began."""
+
+    seconds: Any = Setting(checks.in_range(0.0))
+    end = math.inf
+
+    def __init__(self, seconds: float):
+        self.seconds = seconds
+
+    def on_fit_begin(self, network: Any) -> None:
+        self.end = time.monotonic() + self.seconds
+
+    def on_step_end(self, network: Any, step: int) -> None:
+        if time.monotonic() > self.end:
+            network.stop_training = True

@@ -1,0 +1,67 @@
+"""Error and metrics: their sums over batches, and ``evaluate`` over samples that are not trained on."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from portnn import ops
+from portnn._typing import Array
+from portnn.backend import Backend, in_order
+from portnn.samples import Batch
+
+
+def evaluate(
+    network: Any, batches: Iterable[Batch], classes: bool, between: Callable[[], None] = lambda: None
+) -> dict[str, float]:
+    """The mean error, and each metric's value, over batches on the device; ``between`` is called before each.
+
+    With weights, the error divides by their sum; over samples of no weight at all it is 0.
+    """
+    xp, backend, run = network.backend.xp, network.backend, network.inference()
+    loss, count, error = network.bound_loss, 0.0, 0.0
+    sums: dict[str, Any] = {}
+    for X, Y_true, weights in batches:
+        between()
+        Y = run.forward(X)
+        Y_true = in_order(Y_true if classes else xp.astype(Y_true, Y.dtype, copy=False))
+        weight = float(Y.shape[0]) if weights is None else float(backend.to_numpy(xp.sum(weights)))
+        mean = loss(Y_true, Y) if weights is None else loss(Y_true, Y, weights)
+        count, error = count + weight, error + float(backend.to_numpy(mean)) * weight
+        for name, metric in network.metrics:
+            of_batch = backend.to_numpy(metric_sums(name, metric, Y_true, Y, weights, backend)).astype(np.float64)
+            sums[name] = sums[name] + of_batch if name in sums else of_batch
+    means = {"error": error / count if count else 0.0}
+    return means | {name: metric_value(metric, sums[name], count) for name, metric in network.metrics}
+
+
+def metric_sums(name: str, metric: Any, Y_true: Array, Y: Array, weights: Array | None, backend: Backend) -> Array:
+    """What a metric adds to its sums for one batch.
+
+    For a function of (y_true, y_pred), which returns one value per sample (N,), their sum, each times its weight.
+    """
+    if not ops.is_ours(metric if callable(metric) else type(metric)):  # it may write into what it is given
+        Y_true, Y_given = (backend.xp.asarray(a, copy=True) for a in (Y_true, Y))
+    else:
+        Y_given = Y
+    if hasattr(metric, "sums"):
+        sums = metric.sums(Y_true, Y_given, weights)
+        if not backend.owns(sums):
+            raise TypeError(f"metric {name}: sums returned {sums!r:.40}, but must return an array like y_pred's")
+        return sums
+    values = metric(Y_true, Y_given)
+    if not backend.owns(values) or tuple(values.shape) != (Y.shape[0],):
+        given = f"shape {tuple(values.shape)}" if hasattr(values, "shape") else f"{values!r:.40}"
+        raise ValueError(
+            f"metric {name} returned {given} for {Y.shape[0]} samples: it must return an array with one value per "
+            f"sample, shape ({Y.shape[0]},); fit averages them"
+        )
+    values = backend.xp.astype(values, Y.dtype)
+    return backend.xp.sum(values if weights is None else values * weights)
+
+
+def metric_value(metric: Any, sums: Any, weight: float) -> float:
+    """A metric's value from its sums, on the host, over samples of that total weight."""
+    if hasattr(metric, "sums"):
+        return float(metric.value(np.asarray(sums)))
+    return float(sums) / weight if weight else 0.0

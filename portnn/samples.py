@@ -1,0 +1,104 @@
+"""Samples as training and evaluation use them: checked, on the device, with their targets and weights."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from portnn import checks
+from portnn._typing import Array
+from portnn.backend import Backend, in_order
+
+Batch = tuple[Array, Array, Array | None]  # samples, targets, weights
+
+
+@dataclass(frozen=True)
+class Samples:
+    """``x`` (N, ...), the targets ``y``, class numbers if ``classes``, and the samples' weights (N,), or None."""
+
+    x: Array
+    y: Array
+    classes: bool
+    weights: Array | None = None
+
+    def __len__(self) -> int:
+        return int(self.x.shape[0])
+
+    def part(self, some: slice) -> "Samples":
+        weights = None if self.weights is None else self.weights[some]
+        return Samples(self.x[some, ...], self.y[some, ...], self.classes, weights)
+
+    def in_order(self) -> "Samples":
+        """C-contiguous: each sample is read many times, and results must not depend on the memory order."""
+        weights = None if self.weights is None else in_order(self.weights)
+        return Samples(in_order(self.x), in_order(self.y), self.classes, weights)
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        for start in range(0, len(self), size):
+            part = self.part(slice(start, min(start + size, len(self))))
+            yield part.x, part.y, part.weights
+
+
+def split(samples: Samples, share: float) -> tuple[Samples, Samples]:
+    """The samples without the last ``share`` of them, and these; ValueError where one of the two would be empty."""
+    n = len(samples)
+    first = int(n * (1.0 - share))
+    if not 0 < first < n:
+        raise ValueError(
+            f"validation_split={share:g} leaves {first} of {n} samples to train with and {n - first} to validate with"
+        )
+    return samples.part(slice(0, first)), samples.part(slice(first, n))
+
+
+def check_weights(weights: Any, n: int, backend: Backend, dtype: str) -> Array:
+    """``sample_weight`` as an array (N,) of the backend; ValueError where one is negative or not finite."""
+    host = np.asarray(backend.to_numpy(weights) if backend.owns(weights) else weights)
+    if host.dtype.kind not in "fiub":
+        raise TypeError(f"sample_weight must be numbers, got {host.dtype}")
+    if host.shape != (n,):
+        raise ValueError(f"sample_weight must have shape ({n},), a weight per sample, got {host.shape}")
+    host = host.astype(np.float64)
+    bad = np.flatnonzero(~(np.isfinite(host) & (host >= 0.0)))
+    if bad.size:
+        raise ValueError(f"sample_weight[{bad[0]}] is {host[bad[0]]}: weights are finite and not negative")
+    return backend.asarray(host, dtype)
+
+
+def class_weights(samples: Samples, class_weight: Any, classes: int, backend: Backend, dtype: str) -> Samples:
+    """The samples with each weight multiplied by that of its class.
+
+    ``class_weight`` maps class numbers to weights, others weigh 1; or is ``"balanced"``: n / (C * count), where C is
+    the number of classes that occur.
+    """
+    labels = _labels(samples, backend)
+    by_class = np.ones(max(classes, int(labels.max()) + 1))
+    if isinstance(class_weight, str):
+        if class_weight != "balanced":
+            raise ValueError(f'class_weight must be a dict or "balanced", got {class_weight!r:.60}')
+        counts = np.bincount(labels, minlength=len(by_class))
+        occur = counts > 0
+        by_class[occur] = len(labels) / (occur.sum() * counts[occur])
+    elif isinstance(class_weight, dict):
+        for label, weight in class_weight.items():
+            number = checks.whole("a class of class_weight", label)
+            if not 0 <= number < len(by_class):
+                raise ValueError(f"class_weight has class {number}, but the classes are 0 to {len(by_class) - 1}")
+            by_class[number] = checks.in_range(0.0)(f"class_weight[{number}]", weight)
+    else:
+        raise TypeError(f'class_weight must be a dict or "balanced", got {class_weight!r:.60}')
+    weights = by_class[labels]
+    if samples.weights is not None:
+        weights = weights * np.asarray(backend.to_numpy(samples.weights), np.float64)
+    return replace(samples, weights=backend.asarray(weights, dtype))
+
+
+def _labels(samples: Samples, backend: Backend) -> np.ndarray:
+    """The class number of each sample, from class numbers, one-hot rows, or a column of 0 and 1."""
+    y = np.asarray(backend.to_numpy(samples.y))
+    if not samples.classes:
+        y = y.reshape(len(y), -1)
+        y = y.argmax(axis=1) if y.shape[1] > 1 else (y[:, 0] > 0.5)
+    if y.reshape(len(y), -1).shape[1] != 1:
+        raise ValueError(f"class_weight needs one class per sample, but the targets have shape {y.shape}")
+    return y.reshape(-1).astype(np.int64)
