@@ -1,5 +1,6 @@
-"""Ctrl-C takes effect between two steps, never within one."""
+"""Ctrl-C and SIGTERM take effect between two steps, never within one."""
 
+import os
 import signal
 import sys
 import threading
@@ -7,37 +8,45 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Interrupts:
-    """A context in which Ctrl-C is only noted; ``act`` raises it between two steps, so no update is left half done.
+    """A context in which these signals are only noted; ``act`` raises them between two steps.
 
-    Pressed again before that, it aborts a step that hangs; ``state`` then describes the state of the network.
+    So no update is left half done. A signal that comes again before that aborts a step that hangs; ``state`` then
+    describes the state of the network. ``last`` is called before a SIGTERM takes effect, to save a checkpoint.
     """
 
-    def __init__(self, state: Callable[[], str] = lambda: ""):
-        self.state = state
-        self.noted = False
-        self.previous: Any = None
-        self.handler: Any = None
+    def __init__(self, state: Callable[[], str] = lambda: "", last: Callable[[], None] = lambda: None):
+        self.state, self.last = state, last
+        self.noted: int = 0  # the number of the signal
+        self.previous: dict[int, Any] = {}
+        self.handlers: dict[int, Any] = {}
         self.frame: Any = None
 
     def __enter__(self) -> "Interrupts":
         self.frame = sys._getframe(1)
         if threading.current_thread() is threading.main_thread():  # only there may handlers be set
-            previous = signal.getsignal(signal.SIGINT)
-            if callable(previous):
-                self.previous, self.handler = previous, _handler(weakref.ref(self), previous)
-                signal.signal(signal.SIGINT, self.handler)
+            for number in SIGNALS:
+                previous = signal.getsignal(number)
+                if callable(previous) or (number == signal.SIGTERM and previous is signal.SIG_DFL):
+                    self.previous[number] = previous
+                    self.handlers[number] = _handler(weakref.ref(self), previous)
+                    signal.signal(number, self.handlers[number])
         return self
 
-    def note(self, frame: Any) -> None:
+    def note(self, number: int, frame: Any) -> None:
         if not self.noted:
-            self.noted = True
-        elif self.previous is signal.default_int_handler or getattr(self.previous, "only_notes", False):
-            self.noted = False  # no step has ended since
+            self.noted = number
+        elif number == signal.SIGTERM:
+            self.noted = 0  # no step has ended since
+            self.pass_on(number)
+        elif self.previous[number] is signal.default_int_handler or _only_notes(self.previous[number]):
+            self.noted = 0
             raise KeyboardInterrupt(f"Ctrl-C was pressed twice within one step, which was aborted. {self.state()}")
         else:  # a user's own handler decides what to do
-            self.previous(signal.SIGINT, frame)
+            self.previous[number](number, frame)
 
     def runs(self, frame: Any) -> bool:
         """Whether the fit interrupted at ``frame`` is this one: it may have been left without ``__exit__``."""
@@ -46,30 +55,49 @@ class Interrupts:
         return frame is not None
 
     def act(self) -> None:
-        """Raises the Ctrl-C that was noted: Python's own handler raises KeyboardInterrupt."""
-        self.noted = False
-        if getattr(self.previous, "only_notes", False):  # a fit within the fit of another network
+        """Lets the signal that was noted take effect: Python's own handler of Ctrl-C raises KeyboardInterrupt."""
+        number, self.noted = self.noted, 0
+        if number == signal.SIGTERM:
+            self.last()
+            self.pass_on(number)
+        elif _only_notes(self.previous.get(number)):  # a fit within the fit of another network
             raise KeyboardInterrupt
-        if self.previous is not None:
-            self.previous(signal.SIGINT, None)
+        elif number in self.previous:
+            self.previous[number](number, None)
+
+    def pass_on(self, number: int) -> None:
+        """Sends the signal again, to the handler from before: by default it ends the process."""
+        previous, handler = self.previous[number], self.handlers[number]
+        signal.signal(number, previous)
+        os.kill(os.getpid(), number)
+        if _only_notes(previous):  # the fit around this one has noted it, and must go on to act on it
+            raise SystemExit(128 + number)
+        signal.signal(number, handler)  # a user's handler let the training go on
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        if self.previous is not None:
-            if signal.getsignal(signal.SIGINT) is self.handler:  # else another handler was set meanwhile: it stays
-                signal.signal(signal.SIGINT, self.previous)
-            self.frame = None
-            if self.noted:  # also where the step itself failed
-                self.act()
+        for number, handler in self.handlers.items():
+            if signal.getsignal(number) is handler:  # else another handler was set meanwhile: it stays
+                signal.signal(number, self.previous[number])
+        self.frame = None
+        if self.noted and self.previous:  # also where the step itself failed
+            self.act()
+
+
+def _only_notes(handler: Any) -> bool:
+    return getattr(handler, "only_notes", False)
 
 
 def _handler(interrupts: "weakref.ref[Interrupts]", previous: Any) -> Any:
     def note(number: int, frame: Any) -> None:
         running = interrupts()
         if running is not None and running.runs(frame):
-            running.note(frame)
+            running.note(number, frame)
         else:  # another signal's exception came in just as the fit ended, and this handler was left behind
             signal.signal(number, previous)
-            previous(number, frame)
+            if callable(previous):
+                previous(number, frame)
+            else:
+                os.kill(os.getpid(), number)
 
     note.only_notes = True  # type: ignore[attr-defined]
     return note
