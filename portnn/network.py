@@ -200,7 +200,7 @@ class Network:
         error for NaN.
 
         Bad data or arguments raise ValueError or TypeError before any weight changes. An exception within a step, or
-        Ctrl-C, leaves the weights of the last whole step (but for layers written as in the article, which update
+        Ctrl-C, leaves the weights of the last whole step (except in layers written as in the article, which update
         themselves within the step).
         """
         if not self.layers:
@@ -310,7 +310,7 @@ class Network:
         1 ActivationLayer  (100,)                 0        0              0
         2 FCLayer          (10,)              1,010    4,040          1,000
         -------------------------------------------------------------------
-        in all                               79,510  318,040         79,400
+        total                                79,510  318,040         79,400
         """
         if input_shape is not None:
             input_shape = checks.shape("input_shape", input_shape)
@@ -435,7 +435,7 @@ class Network:
             validation.check_finite(X, self.backend, "x")
             validation.check_finite(Y, self.backend, "y")
         picky = any(type(layer).smallest_batch is not Layer.smallest_batch for layer in self.walk())
-        if shapes[-1] is None or (picky and None in shapes):  # some layer does not say: run one sample
+        if shapes[-1] is None or (picky and None in shapes):  # some layer does not declare it: run one sample
             shapes = [tuple(seen.shape[1:]) for seen in self._passes(X[:1, ...])]
         last = shapes[-1]
         assert last is not None
@@ -443,7 +443,7 @@ class Network:
         if batch_size is not None:  # for training: each sample is read many times
             validation.check_batches(self.layers, shapes, X.shape[0], batch_size)
             X, Y = in_order(X), in_order(Y)
-        if not all(layer.complete for layer in self.walk()):  # parameters whose shapes only the data tell
+        if not all(layer.complete for layer in self.walk()):  # parameters whose shapes depend on the data
             self._forward(X[:1, ...])
         return X, Y, classes
 
@@ -456,7 +456,7 @@ class Network:
 
     def _run(self) -> "Ready":
         ready = Ready(self)
-        if all(layer.complete for layer in ready.all):  # else only for this call
+        if all(layer.complete for layer in ready.all):  # otherwise only for this call
             self._ready = ready
         return ready
 
@@ -499,8 +499,8 @@ class Ready:
         self.own = all(layer._own for layer in self.all)  # no user's class among them
         for layer in self.all:
             layer._check_leaves()
-        self.calculates = self.own and any(layer.parameters for layer in self.all)  # Y is no view of X
-        self.lies_anyhow = not hasattr(network.backend.xp.empty(0), "flags")  # an array does not tell its order
+        self.calculates = self.own and any(layer.parameters for layer in self.all)  # Y is not a view of X
+        self.lies_anyhow = not hasattr(network.backend.xp.empty(0), "flags")  # arrays do not expose their memory order
         self.leaves: list[tuple[dict[str, Any], str, list[tuple[str, type, Any, Any]]]] = []
         for layer in self.all:
             for kind, names in (("parameters", layer.shapes), ("buffers", layer.buffers)):
