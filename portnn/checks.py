@@ -45,7 +45,7 @@ def size(what: str, value: Any, least: int = 1, bits: int = 40) -> int:
 
 
 def shown(n: int) -> str:
-    """A whole number in an error message; Python prints none of more than some thousand digits."""
+    """A whole number in an error message; Python refuses to print more than a few thousand digits."""
     return str(n) if abs(n) < 1 << 200 else f"a number of {n.bit_length()} bits"
 
 
@@ -87,7 +87,7 @@ def in_range(least: float, limit: float | None = None) -> Callable[[str, Any], f
 
 def real(what: str, value: Any, wanted: str, where: str = "finite") -> float:
     """A real number as a Python float; NaN and infinity are left to the caller."""
-    is_number = hasattr(value, "__float__") or hasattr(value, "__index__")  # float() takes texts and buffers too
+    is_number = hasattr(value, "__float__") or hasattr(value, "__index__")  # float() takes strings and buffers too
     if not is_number or isinstance(value, (str, bytes, bool, type)):
         raise TypeError(f"{what} must be {wanted}, got {value!r:.60} ({type(value).__name__})")
     shape, kind = _shape(value), _kind(value)

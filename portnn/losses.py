@@ -238,7 +238,7 @@ def matched(y_true: Array, y_pred: Array) -> Array:
 
 
 def need_arrays(y_true: Array, y_pred: Array) -> None:
-    """Raises TypeError for what is no array."""
+    """Raises TypeError for anything that is not an array."""
     if not all(isinstance(getattr(y, "shape", None), tuple) for y in (y_true, y_pred)):
         given = ", ".join(type(y).__name__ for y in (y_true, y_pred))
         raise TypeError(f"a loss compares two arrays, y_true and y_pred, got {given}: make arrays of them first")

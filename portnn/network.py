@@ -200,7 +200,7 @@ class Network:
         error for NaN.
 
         Bad data or arguments raise ValueError or TypeError before any weight changes. An exception within a step, or
-        Ctrl-C, leaves the weights of the last whole step (but for layers written as in the article, which update
+        Ctrl-C, leaves the weights of the last whole step (except in layers written as in the article, which update
         themselves within the step).
         """
         if not self.layers:
@@ -311,7 +311,7 @@ class Network:
         1 ActivationLayer  (100,)                 0        0              0
         2 FCLayer          (10,)              1,010    4,040          1,000
         -------------------------------------------------------------------
-        in all                               79,510  318,040         79,400
+        total                                79,510  318,040         79,400
         """
         if input_shape is not None:
             input_shape = checks.shape("input_shape", input_shape)
@@ -436,7 +436,7 @@ class Network:
             validation.check_finite(X, self.backend, "x")
             validation.check_finite(Y, self.backend, "y")
         picky = any(type(layer).smallest_batch is not Layer.smallest_batch for layer in self.walk())
-        if shapes[-1] is None or (picky and None in shapes):  # some layer does not say: run one sample
+        if shapes[-1] is None or (picky and None in shapes):  # some layer does not declare it: run one sample
             shapes = [tuple(seen.shape[1:]) for seen in self._passes(X[:1, ...])]
         last = shapes[-1]
         assert last is not None
@@ -444,7 +444,7 @@ class Network:
         if batch_size is not None:  # for training: each sample is read many times
             validation.check_batches(self.layers, shapes, X.shape[0], batch_size)
             X, Y = in_order(X), in_order(Y)
-        if not all(layer.complete for layer in self.walk()):  # parameters whose shapes only the data tell
+        if not all(layer.complete for layer in self.walk()):  # parameters whose shapes depend on the data
             self._forward_pass().forward(X[:1, ...])
         return X, Y, classes
 
@@ -460,7 +460,7 @@ class Network:
         if self._inference is not None:
             return self._inference
         inference = Inference(self)
-        if all(layer.complete for layer in inference.all):  # else only for this call
+        if all(layer.complete for layer in inference.all):  # otherwise only for this call
             self._inference = inference
         return inference
 

@@ -165,5 +165,5 @@ def _decayed(rate: float, factor: float, n: int) -> float:
 def _power(factor: float, n: int) -> float:
     try:
         return factor**n
-    except OverflowError:  # the answer is too large for a float, or n is
+    except OverflowError:  # the result, or n itself, is too large for a float
         return 1.0 if factor == 1.0 else inf if factor > 1.0 else 0.0  # the train step refuses inf, naming the step

@@ -21,7 +21,7 @@ class ConvLayer(Layer):
         dE/dX[n,a,b,c] = sum of dE/dY[n, i, j, f] W[u, v, c, f] wherever s i + d u = a and s j + d v = b
 
     X is (N, H, W, C), Y is (N, H', W', F) with H' = (H + padding - (h-1) d - 1) // s + 1; for sequences (N, L, C).
-    With every patch of X written out as a column of a matrix these are matrix products: ``portnn/ops/convolution.py``.
+    They are matrix products once every patch of X is a column of a matrix: see ``portnn/ops/convolution.py``.
     """
 
     def forward(self, X: Array, *, training: bool = False) -> Array:
@@ -66,12 +66,12 @@ class ConvLayer(Layer):
         """``input_shape`` is (H, W, C) with ``kernel_shape`` (h, w), or (L, C) with (k,). ``layer_depth`` F is the
         number of filters. ``stride`` s and ``dilation`` d are a number, or one per axis. ``padding`` with zeros is
         ``"valid"`` (none), ``"same"`` (H' = H / s, rounded up), a number of pixels, or for each axis a number or a
-        pair (before, after). ``groups`` divides channels and filters into as many parts; each part of the filters sees
-        its part of the channels.
+        pair (before, after). ``groups`` divides channels and filters into that many parts; each part of the filters
+        sees its part of the channels.
 
-        ``layer.weights`` is (h, w, C/groups, F), drawn by ``initializer``, a name; ``layer.bias`` is (F,), initially
-        zero, absent with ``bias=False``. Raises ValueError where the kernel does not fit on the padded image, or
-        ``groups`` does not divide channels and filters.
+        ``layer.weights`` is (h, w, C/groups, F), drawn by the named ``initializer``; ``layer.bias`` is (F,), initially
+        zero, absent with ``bias=False``. Raises ValueError if the kernel does not fit on the padded image, or if
+        ``groups`` does not divide both the channels and the filters.
 
         >>> import numpy as np
         >>> layer = ConvLayer((3, 3, 1), (2, 2), 1)

@@ -1,4 +1,4 @@
-"""What the normalization layers share."""
+"""The base class of the normalization layers."""
 
 from typing import Any
 
@@ -25,8 +25,8 @@ class NormLayer(Layer):
         dE/dX = S (dE/dZ - mean of dE/dZ - Z * mean of (dE/dZ * Z)),  dE/dZ = dE/dY W
         dE/dW = sum of dE/dY * Z        dE/dB = sum of dE/dY            over all axes but the last
 
-    Means and the (biased) variance are over the axes that each layer names. ``layer.weights`` W and ``layer.bias`` B
-    are (C,), initially ones and zeros. Where the layers before do not tell C, they are built on the first batch.
+    Each layer says which axes the means and the (biased) variance are over. ``layer.weights`` W and ``layer.bias`` B
+    are (C,), initially ones and zeros. If the layers before do not determine C, they are created on the first batch.
     """
 
     last_axis_only = True

@@ -178,7 +178,6 @@ def test_fixed_settings_are_set_once():
 
 RATES = [0.3, 0.2]
 KEYED = {0: 0.3, 1: 0.2}
-ITERATOR = iter(RATES)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,9 @@ SAMPLE = {
 
 def same(data, other):
     return all(
-        np.array_equal(a, b) for pair, twin in zip(data, other, strict=True) for a, b in zip(pair, twin, strict=True)
+        np.array_equal(a, b)
+        for first, second in zip(data, other, strict=True)
+        for a, b in zip(first, second, strict=True)
     )
 
 
