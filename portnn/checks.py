@@ -72,6 +72,14 @@ def number(what: str, value: Any) -> float:
     return found
 
 
+def positive(what: str, value: Any) -> float:
+    """A finite number of more than 0."""
+    found = number(what, value)
+    if found <= 0.0:
+        raise ValueError(f"{what} must be more than 0, got {value}")
+    return found
+
+
 def in_range(least: float, limit: float | None = None) -> Callable[[str, Any], float]:
     """A check for numbers in [least, limit); without a limit, for finite ones."""
     where = f"in [{least:g}, {limit:g})" if limit is not None else f"{least:g} or more, and finite"
@@ -165,7 +173,7 @@ def answer(
         )
     if value.dtype != layer.device_dtype:
         raise TypeError(
-            f"{name} returned {value.dtype}, but the network calculates in {layer.dtype}: NumPy scalars and other "
+            f"{name} returned {value.dtype}, but the network computes in {layer.dtype}: NumPy scalars and other "
             "arrays promote; write numbers as Python floats, or cast with self.xp.astype(Y, X.dtype)"
         )
     if shape is not None and tuple(value.shape) != tuple(shape):

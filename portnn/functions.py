@@ -106,7 +106,7 @@ def _refuse_no_activation(name: str) -> None:
     bare = names.squeezed(name)
     if bare in WHOLE_AXIS:
         raise ValueError(
-            f"{name} is no function of one element: each output depends on every input, so it cannot be an "
+            f"{name} is not a function of one element: each output depends on every input, so it cannot be an "
             f"ActivationLayer. Instead {WHOLE_AXIS[bare]}"
         )
     if bare in ("linear", "identity"):

@@ -20,9 +20,8 @@ class Inference:
         for layer in self.all:
             layer._check_leaves()
         self.owns_output = self.own and any(layer.parameters for layer in self.all)  # Y is not a view of X
-        self.order_unknown = not hasattr(
-            network.backend.xp.empty(0), "flags"
-        )  # arrays do not expose their memory order
+        # Whether arrays do not expose their memory order.
+        self.order_unknown = not hasattr(network.backend.xp.empty(0), "flags")
         self.leaves: list[tuple[dict[str, Any], str, list[tuple[str, type, Any, Any]]]] = []
         for layer in self.all:
             for kind, names in (("parameters", layer.shapes), ("buffers", layer.buffers)):

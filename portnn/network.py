@@ -435,8 +435,8 @@ class Network:
         if check_finite:
             validation.check_finite(X, self.backend, "x")
             validation.check_finite(Y, self.backend, "y")
-        picky = any(type(layer).smallest_batch is not Layer.smallest_batch for layer in self.walk())
-        if shapes[-1] is None or (picky and None in shapes):  # some layer does not declare it: run one sample
+        need_shapes = any(type(layer).smallest_batch is not Layer.smallest_batch for layer in self.walk())
+        if shapes[-1] is None or (need_shapes and None in shapes):  # some layer does not declare it: run a sample
             shapes = [tuple(seen.shape[1:]) for seen in self._passes(X[:1, ...])]
         last = shapes[-1]
         assert last is not None

@@ -26,22 +26,22 @@ def check_learning_rate(what: str, learning_rate: Any) -> LearningRate:
     """Returns the learning rate as a float, or the schedule as it is; ValueError or TypeError otherwise."""
     if isinstance(learning_rate, type):
         name = learning_rate.__name__
-        raise TypeError(f"learning_rate must be a number or a schedule, got the class {name}: write {name}(...)")
+        raise TypeError(f"{what} must be a number or a schedule, got the class {name}: write {name}(...)")
     if callable(learning_rate):
         return learning_rate
     try:
         return check_number(what, learning_rate)
     except TypeError:
         raise TypeError(
-            f"learning_rate must be a number, or a schedule (a function of the step), got {learning_rate!r:.60}"
+            f"{what} must be a number, or a schedule (a function of the step), got {learning_rate!r:.60}"
         ) from None
 
 
 def check_number(what: str, learning_rate: Any) -> float:
     """Returns the learning rate as a Python float, if it is a number, finite and not negative."""
-    rate = number("learning_rate", learning_rate)
+    rate = number(what, learning_rate)
     if rate < 0.0:
-        raise ValueError(f"learning_rate must be finite and not negative, got {learning_rate!r:.60}")
+        raise ValueError(f"{what} must be finite and not negative, got {learning_rate!r:.60}")
     return rate
 
 

@@ -27,12 +27,12 @@ class ConvLayer(Layer):
     def forward(self, X: Array, *, training: bool = False) -> Array:
         Y, seen = self.ops.convolution(X, self.parameters["weights"], self.plan, self.groups)
         if training:
-            self.input_seen = seen
+            self.kept = seen
         return self.ops.biased(Y, self.parameters["bias"]) if "bias" in self.parameters else Y
 
     def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array | None:
         W, D, ops = self.parameters["weights"], output_error, self.ops
-        self.gradients["weights"] = ops.convolution_gradient(self.input_seen, D, self.plan, W.shape)
+        self.gradients["weights"] = ops.convolution_gradient(self.kept, D, self.plan, W.shape)
         if "bias" in self.parameters:
             self.gradients["bias"] = ops.total(ops.columns(D, self.plan), 1)
         return ops.convolution_backward(W, D, self.plan, self.groups) if need_input_error else None
@@ -47,8 +47,8 @@ class ConvLayer(Layer):
     initializer: Any = Fixed()
     weights = Parameter()
     bias = Parameter()
-    _for_backward = (*Layer._for_backward, "input_seen")
-    input_seen: Any = None  # what dE/dW needs of X, such as its patches
+    _for_backward = (*Layer._for_backward, "kept")
+    kept: Any = None  # what dE/dW needs of X, such as its patches
 
     def __init__(
         self,

@@ -14,8 +14,8 @@ from portnn.layers.attributes import OfNetwork, Trainable
 from portnn.ops import is_ours
 from portnn.transfer import backend_of, bring, is_array
 
-DOORS = ("forward_propagation", "backward_propagation")  # what callers use
-PAGE = ("forward", "backward")  # what an author writes
+CALLED = ("forward_propagation", "backward_propagation")  # what callers use
+WRITTEN = ("forward", "backward")  # what an author writes
 
 
 class Layer:
@@ -106,10 +106,10 @@ class Layer:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._own = is_ours(cls)
-        # Of the two pairs, the one defined nearest to the class counts; if one class defines both, PAGE.
-        cls.updates_itself = _steps_up(cls, DOORS) < _steps_up(cls, PAGE)
+        # Of the two pairs, the one defined nearest to the class counts; if one class defines both, the second.
+        cls.updates_itself = _steps_up(cls, CALLED) < _steps_up(cls, WRITTEN)
         if not cls.updates_itself:
-            for name in DOORS:  # one may be inherited from a layer that overrides them
+            for name in CALLED:  # one may be inherited from a layer that overrides them
                 setattr(cls, name, cls.__dict__.get(name, Layer.__dict__[name]))
         cls._trains = "training" in signature(cls.forward).parameters
         cls._spares = "need_input_error" in signature(cls.backward).parameters

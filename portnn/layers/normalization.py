@@ -5,17 +5,10 @@ from typing import Any
 from portnn import checks
 from portnn._typing import Array
 from portnn.backend import Backend
-from portnn.checks import number
+from portnn.checks import positive
 from portnn.layers.attributes import Parameter
 from portnn.layers.layer import Layer
 from portnn.settings import Setting
-
-
-def _positive(what: str, value: Any) -> float:
-    found = number(what, value)
-    if found <= 0.0:
-        raise ValueError(f"{what} must be more than 0, got {value}")
-    return found
 
 
 class NormLayer(Layer):
@@ -30,7 +23,7 @@ class NormLayer(Layer):
     """
 
     last_axis_only = True
-    epsilon: Any = Setting(_positive)
+    epsilon: Any = Setting(positive)
     weights = Parameter()
     bias = Parameter()
     initializer = "ones"

@@ -40,7 +40,7 @@ class Fused:
             layer.input, layer.output = X, Y
             self.activation.input, self.activation.output = None, Y
             if self.is_convolution:
-                layer.input_seen = seen
+                layer.kept = seen
         return Y
 
     def compute_backward(self, output_error: Array, need_input_error: bool) -> Array:
