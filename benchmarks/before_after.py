@@ -1,12 +1,12 @@
-"""This checkout against another one, commonly that of the commit before: is anything slower?
+"""Compares this checkout with another one, usually of the previous commit: is anything slower?
 
     git worktree add ../before HEAD~1
     python benchmarks/before_after.py ../before [a a128 b c128 c32 d predict] [--pairs 30] [--framework portnn]
                                       [--save FILE.md]
 
-Each runs in a process of its own, in turn, the first of a pair changing from pair to pair; while one works the other is
-held. Printed is the ratio after / before: the geometric mean over the pairs, with its 95 % interval (Student's t of the
-logarithms), and the medians of both. "No slower" means that the interval does not lie above 1.03.
+Each runs in its own process. They take turns, and which one starts changes from pair to pair; while one works, the
+other is stopped. The table has the medians of both, and the ratio after / before: its geometric mean over the pairs and
+the 95 % interval (Student's t of the logarithms). "No slower" means that the interval is not entirely above 1.03.
 """
 
 import argparse
@@ -19,9 +19,9 @@ from pathlib import Path
 
 from compare import HERE, Worker
 
-PREDICT = {1: 300, 128: 100, 10_000: 3}  # samples: calls a round
+PREDICT = {1: 300, 128: 100, 10_000: 3}  # samples: calls per round
 LIMIT = 1.03
-# Student's t, two-sided 95 %, by degrees of freedom; above 60 the normal distribution's is near enough.
+# Student's t, two-sided 95 %, by degrees of freedom; a value in between uses the next smaller entry.
 STUDENT = {4: 2.776, 9: 2.262, 14: 2.145, 19: 2.093, 24: 2.064, 29: 2.045, 39: 2.023, 59: 2.001}
 
 
@@ -39,7 +39,7 @@ def row(title: str, pairs: int, ask: Callable[[Worker, int], float], workers: li
     for k in range(pairs + 1):
         for worker in workers if k % 2 else workers[::-1]:
             seconds = ask(worker, k)
-            if k:  # the first round compiles, and fills caches
+            if k:  # the first round compiles and fills caches, so it is not counted
                 times[worker.name].append(seconds * 1e6)
     before, after = times["before"], times["after"]
     mean, low, high = interval([b / a for a, b in zip(before, after, strict=True)])

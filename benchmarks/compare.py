@@ -1,15 +1,15 @@
-"""portnn against its peers on the same work: one process a framework, in turn, several rounds.
+"""Compares portnn with other frameworks on the same work: one process each, taking turns, for several rounds.
 
     python benchmarks/compare.py [a a128 b c128 c32 d predict] [--backend gpu] [--rounds 7] [--folder MNIST]
                                  [--portable] [--core-type SkylakeX] [--save FILE.md]
 
-On the CPU "portnn" runs Numba's loops where Numba is installed, "NumPy alone" does not; on the GPU the second is the
-portable path call by call. All start from the same weights and see the same batches in the same order, in float32; a
-framework whose mean error after the first epoch differs by more than the workload's tolerance from portnn's is marked,
-and one whose library is not installed left out. Printed are microseconds a step (median of the rounds, the first not
-counted), the ratios of portnn and of its second form to it (medians over the rounds of the ratio within a round), and
-peak memory of the host. ``--core-type SkylakeX`` gives portnn's processes that OPENBLAS_CORETYPE: what
-``python -m portnn info`` recommends.
+On the CPU "portnn" runs Numba's loops if Numba is installed, and "NumPy alone" does not; on the GPU the second form is
+the portable code, run eagerly. All start from the same weights and see the same batches in the same order, in float32.
+A framework whose mean error in the first epoch differs from portnn's by more than the workload's tolerance is marked;
+one whose library is not installed is skipped. The table has microseconds per step (the median of the rounds but the
+first), the time of portnn and of its second form divided by it (the median of the ratios within each round), and the
+peak host memory. ``--core-type SkylakeX`` sets OPENBLAS_CORETYPE for portnn's processes: ``python -m portnn info`` says
+which value to use.
 """
 
 import argparse
@@ -29,7 +29,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "backends")]
 
 import workloads  # noqa: E402
 
-# What stands beside portnn in the tables: without Numba, and on the GPU unfused and call by call.
+# The second form of portnn in the tables: without Numba; on the GPU unfused and eager.
 SECOND = {"cpu": "portnn, NumPy alone", "gpu": "portnn portable, eager"}
 
 
@@ -44,7 +44,7 @@ class Worker:
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | environment
         )
-        atexit.register(self.process.kill)  # a process that is held would stay, and hold this one's output open
+        atexit.register(self.process.kill)  # a stopped process would never end, and keep our output open
         first = self._read()
         self._pause()
         self.missing, self.about = first.get("missing"), first.get("about", "")
@@ -59,7 +59,7 @@ class Worker:
         return answer
 
     def _pause(self) -> None:
-        """Holds the process while others work: the threads of a BLAS library wait busily for a while."""
+        """Stops the process while others work: after a call the threads of a BLAS library spin for a while."""
         if hasattr(signal, "SIGSTOP") and self.process.poll() is None:
             self.process.send_signal(signal.SIGSTOP)
 
@@ -93,10 +93,10 @@ def start(names: Any, workload: str, options: Any) -> list[Worker]:
                 name, workload, options.folder or "", options.backend, tuned if name.startswith("portnn") else {}
             )
         except RuntimeError as error:
-            print(f"  {name}: left out, {error}", flush=True)
+            print(f"  {name}: skipped, {error}", flush=True)
             continue
         if worker.missing:
-            print(f"  {name}: left out, {worker.missing}", flush=True)
+            print(f"  {name}: skipped, {worker.missing}", flush=True)
             worker.close()
         else:
             workers.append(worker)
@@ -106,7 +106,7 @@ def start(names: Any, workload: str, options: Any) -> list[Worker]:
 def table(
     title: str, workers: list[Worker], times: dict[str, list[float]], unit: str, notes: dict[str, str], backend: str
 ) -> str:
-    """Medians, and ratios portnn / other within each round."""
+    """A table of medians, with the ratios of portnn to each framework."""
     lines = [
         f"### {title}",
         "",
@@ -136,7 +136,7 @@ def train(name: str, options: Any) -> str:
     names[1:1] = [SECOND[options.backend]] + ["portnn portable"] * options.portable + ["torch graphs"] * on_gpu
     workers = start(names, name, options)
     if not workers or workers[0].name != "portnn":
-        return f"### {workload.title}\n\nportnn itself could not take part"
+        return f"### {workload.title}\n\nportnn itself could not run"
     times: dict[str, list[float]] = {worker.name: [] for worker in workers}
     errors: dict[str, list[float]] = {worker.name: [] for worker in workers}
     for k in range(options.rounds + 1):
@@ -153,7 +153,7 @@ def train(name: str, options: Any) -> str:
         own = worker.name == "scikit-learn"
         verdict = "own weights and order" if own else "same" if apart <= workload.tolerance else "NOT THE SAME"
         notes[worker.name] = f"error of the first epoch {error:.4f}: {verdict}"
-    text = table(workload.title, workers, times, "us a step", notes, options.backend)
+    text = table(workload.title, workers, times, "us per step", notes, options.backend)
     for worker in workers:
         worker.close()
     return text
@@ -170,7 +170,7 @@ def predict(options: Any) -> str:
                 if k:
                     times[worker.name].append(answer["seconds"] / answer["calls"] * 1e6)
         parts.append(
-            table(f"(e) predict, {n:,} samples, 784-512-256-10", workers, times, "us a call", {}, options.backend)
+            table(f"(e) predict, {n:,} samples, 784-512-256-10", workers, times, "us per call", {}, options.backend)
         )
     for worker in workers:
         worker.close()
@@ -182,10 +182,10 @@ def main() -> None:
     parser.add_argument("work", nargs="*", default=["a", "b", "c128", "c32", "d", "predict"])
     parser.add_argument("--backend", choices=["cpu", "gpu"], default="cpu")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--folder", help="where the four MNIST files lie; by default the bundled sample is used")
+    parser.add_argument("--folder", help="folder with the four MNIST files (default: the bundled sample)")
     parser.add_argument("--core-type", help="OPENBLAS_CORETYPE for portnn")
-    parser.add_argument("--only", nargs="+", help="these frameworks only, portnn first")
-    parser.add_argument("--portable", action="store_true", help="portnn without its fast versions too")
+    parser.add_argument("--only", nargs="+", help="only these frameworks, portnn first")
+    parser.add_argument("--portable", action="store_true", help="also portnn without its fast versions")
     parser.add_argument("--save", type=Path)
     options = parser.parse_args()
     if unknown := set(options.work) - {"predict", *workloads.WORKLOADS}:

@@ -1,8 +1,9 @@
-"""What ``import portnn`` costs above ``import numpy``, and the size of a wheel.
+"""How much longer ``import portnn`` takes than ``import numpy``, and the size of a wheel.
 
     python benchmarks/import_time.py [--rounds 15] [WHEEL]
 
-Whole processes, in turn, byte code cached by the first; medians. The wheel is one built by ``python -m build --wheel``.
+Medians of whole processes that take turns; a first round, not counted, caches the byte code. Build the wheel with
+``python -m build --wheel``.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""What the two convolutional examples reach on the full MNIST from several seeds.
+"""The accuracy of the two convolutional examples on all of MNIST, for several seeds.
 
     python benchmarks/mnist_accuracy.py FOLDER [--seeds 5] [--backend cpu]
 
-FOLDER holds the four MNIST files. Each example runs as a user would run it, 3 epochs with Adam and one cycle of the
-learning rate, batch 128; printed are the shares of the 10,000 test digits read right, and their median.
+FOLDER holds the four MNIST files. Each example runs as a user would run it: 3 epochs of Adam with a one-cycle learning
+rate, batch 128. Prints the accuracy on the 10,000 test digits for each seed, and the median.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Where the time of a train step goes, beside the least it could take.
+"""Where the time of a train step goes, and a lower bound on it.
 
     python benchmarks/profile_step.py [a a128 b c128 c32 d] [--rounds 7] [--plain]
 
-For each workload of ``compare.py``: the operations of its products over the rate at which this machine multiplies
-large matrices, and the bytes that must be moved at least over the rate at which it copies; then the time of each layer,
-the optimizer and the rest, medians of the rounds. A layer and an activation that are fused have
-one row for forward, the layer's; backward has both. ``--plain`` leaves Numba's loops away.
+For each workload of ``compare.py``: the operations of its matrix products divided by the rate at which this machine
+multiplies large matrices; the bytes that it must move divided by the rate of a copy; then the median times of each
+layer, the optimizer and the rest. The forward pass of a fused layer and activation has one row, the layer's; their
+backward passes have one each. ``--plain`` does not use Numba's loops.
 """
 
 import argparse
@@ -43,20 +43,20 @@ def median_seconds(call: Any, rounds: int) -> float:
 
 
 def product_rate(rounds: int) -> float:
-    """Operations a second of a product of 1024 x 1024 matrices, float32."""
+    """Operations per second of a product of 1024 x 1024 matrices, float32."""
     a = np.ones((1024, 1024), np.float32)
     return float(2 * 1024**3 / median_seconds(lambda: a @ a, rounds))
 
 
 def copy_rate(rounds: int, mebibytes: int) -> float:
-    """Bytes a second, read and written, of a copy into memory that was used before."""
+    """Bytes per second, read and written, of a copy into memory that has been used before."""
     a = np.ones(mebibytes << 18, np.float32)
     b = np.ones_like(a)
     return float(2 * a.nbytes / median_seconds(lambda: np.copyto(b, a), rounds))
 
 
 def operations(net: Any, samples: int, shape: tuple[int, ...]) -> int:
-    """Of the products of a step: forward, dE/dW, and dE/dX of all layers but the lowest that learns."""
+    """The operations of a step's products: forward, dE/dW, and dE/dX of all layers but the lowest that learns."""
     lowest = sequential.lowest_that_learns(net.layers)
     total = 0
     for i, (layer, before) in enumerate(zip(net.layers, sequential.shapes(net.layers, shape), strict=False)):
@@ -65,8 +65,8 @@ def operations(net: Any, samples: int, shape: tuple[int, ...]) -> int:
 
 
 def least_bytes(net: Any, samples: int, shape: tuple[int, ...]) -> int:
-    """Every array written once and read once: what is between layers, and its error; weights are read twice and written
-    once, and so are their gradients and what the optimizer remembers of them."""
+    """Bytes moved if every array is written once and read once: the layers' outputs and errors, weights, gradients and
+    slots, of which the weights are read twice."""
     between = sum(prod(s) for s in sequential.shapes(net.layers, shape)[1:] if s)
     weights = sum(prod(w.shape) for w in net.parameters.values())
     slots = sum(prod(a.shape) for home in net.slots.values() for a in home.values())
@@ -121,7 +121,7 @@ def look(name: str, rounds: int, plain: bool, rates: tuple[float, float]) -> str
             clock.seconds.clear()
             start = time.perf_counter()
             epoch()
-            clock.seconds["all else"] = time.perf_counter() - start - sum(clock.seconds.values())
+            clock.seconds["everything else"] = time.perf_counter() - start - sum(clock.seconds.values())
             for part, seconds in clock.seconds.items():
                 found[part].append(seconds / steps * 1e6)
     finally:
@@ -130,7 +130,7 @@ def look(name: str, rounds: int, plain: bool, rates: tuple[float, float]) -> str
     lines = [
         f"### {workload.title}",
         "",
-        f"A step takes {whole:,.0f} us. Least: {work / 1e6:,.1f} million operations of products, "
+        f"A step takes {whole:,.0f} us. Lower bounds: {work / 1e6:,.1f} million operations of products, "
         f"{work / rates[0] * 1e6:,.0f} us; {moved / 1e6:,.1f} MB moved, {moved / rates[1] * 1e6:,.0f} us.",
         "",
         "| part | us | share |",

@@ -1,11 +1,11 @@
-"""How time and memory of a train step grow with batch size, width and depth, beside the work that is asked for.
+"""How the time and memory of a train step grow with batch size, width and depth, compared with the work.
 
     python benchmarks/scaling.py [--rounds 5]
 
 Networks of fully connected layers with relu, softmax cross-entropy, Adam. Work is counted in multiply-adds of the
-products (three for each layer, forward and two backward, two for the first) plus the numbers that the optimizer moves.
-Each configuration runs in a process of its own; the figures are medians of the rounds, and the peak of memory above
-that of an idle network.
+products (three per layer: forward and two backward; two for the first) plus the numbers that the optimizer moves. Each
+configuration runs in its own process. The figures are medians of the rounds, and peak memory beyond that of an idle
+network.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def main() -> None:
         print(json.dumps(measure(*options.one, options.rounds)))
         return
     for name, configurations in SERIES.items():
-        print(f"\n| {name} | us a step | times the first | work, times the first | MiB more |\n|---|---|---|---|---|")
+        print(f"\n| {name} | us per step | over the first | work over the first | added MiB |\n|---|---|---|---|---|")
         first = None
         for one in configurations:
             command = [sys.executable, __file__, "--rounds", str(options.rounds), "--one", *map(str, one)]

@@ -1,10 +1,10 @@
-"""How the article's two networks learn from different seeds, with portnn's initial weights and with the article's.
+"""How the article's two networks learn for different seeds, with portnn's initial weights and with the article's.
 
     python benchmarks/seed_study.py [--xor 100] [--mnist 5]
 
-XOR: 2-3-1, tanh, learning rate 0.1, 1,000 epochs: in how many seeds the error falls below 0.001. MNIST: 784-100-50-10,
-tanh, the first 1,000 digits, 35 epochs, learning rate 0.1, one at a time: the last error, and the share of the 1,000
-bundled test digits read right.
+XOR, 2-3-1, tanh, learning rate 0.1, 1,000 epochs: for how many seeds the error falls below 0.001. MNIST, 784-100-50-10,
+tanh, the first 1,000 digits one at a time, 35 epochs, learning rate 0.1: the last error, and the accuracy on the 1,000
+bundled test digits.
 """
 
 import argparse

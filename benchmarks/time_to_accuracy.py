@@ -1,11 +1,11 @@
-"""Seconds of training until 98 % (an MLP) and 99 % (LeNet-5 with relu and max pooling) of MNIST's test digits are read.
+"""Seconds of training to an accuracy of 98 % (an MLP) and 99 % (LeNet-5 with relu and max pooling) on MNIST.
 
     python benchmarks/time_to_accuracy.py FOLDER [--backend gpu] [--seeds 3] [--peers]
 
-FOLDER holds the four MNIST files. Adam with one cycle of the learning rate over 6 epochs, batch 128; after each epoch
-the 10,000 test digits are read, off the clock. With ``--peers`` PyTorch trains the same networks in turn, from the same
-initial weights, in the same order of batches, with the same learning rates. Before the clock starts each has trained on
-a few batches with weights that are thrown away: what is compiled, is compiled.
+FOLDER holds the four MNIST files. Adam with a one-cycle learning rate over 6 epochs, batch 128; the accuracy on the
+10,000 test digits is computed after each epoch and not timed. With ``--peers`` PyTorch trains the same networks in
+turn, from the same initial weights, on the same batches in the same order, with the same learning rates. Before it is
+timed, each framework trains on a few batches with weights that are thrown away, so that compilation is not counted.
 """
 
 import argparse
@@ -42,7 +42,7 @@ RACES = {
 
 
 def race(framework: Any, test: tuple[np.ndarray, np.ndarray], goal: float) -> tuple[float | None, float]:
-    """Seconds until the goal (None if it was not reached), and the best share."""
+    """Seconds until the goal (None if it was not reached), and the best accuracy."""
     seconds, best = 0.0, 0.0
     x_test, y_test = test
     for epoch in range(EPOCHS):
@@ -57,7 +57,7 @@ def race(framework: Any, test: tuple[np.ndarray, np.ndarray], goal: float) -> tu
 
 
 def with_schedule(framework: Any, schedule: Any) -> Any:
-    """The framework, its optimizer following the schedule."""
+    """The framework, with an optimizer that follows the schedule."""
     if hasattr(framework, "net"):
         framework.net.optimizer = portnn.Adam(schedule)
         return framework

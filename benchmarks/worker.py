@@ -1,4 +1,4 @@
-"""One framework in a process of its own: it waits for work on its standard input, and answers in lines of JSON."""
+"""One framework in its own process: it reads requests from standard input and answers in lines of JSON."""
 
 import json
 import resource

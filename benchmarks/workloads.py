@@ -14,7 +14,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Workload:
-    """What is trained, how, and on what. ``steps`` a round; ``shape`` of one sample."""
+    """What is trained, how, and on what. ``steps`` is per round; ``shape`` is that of one sample."""
 
     title: str
     parts: list[tuple[Any, ...]]
@@ -28,7 +28,7 @@ class Workload:
     frameworks: tuple[str, ...] = ()
     tolerance: float = 1e-2
     seed: int = 0
-    backend: str = "cpu"  # "gpu": data and network live there
+    backend: str = "cpu"  # "gpu": data and network are there
 
 
 def mlp(*sizes: int, activation: str) -> list[tuple[Any, ...]]:
@@ -38,7 +38,6 @@ def mlp(*sizes: int, activation: str) -> list[tuple[Any, ...]]:
     return parts
 
 
-GRAPHS = ("torch graphs",)  # on the GPU only
 ARTICLE = mlp(784, 100, 50, 10, activation="tanh")
 MLP = mlp(784, 512, 256, 10, activation="relu")[:-1]
 LENET = [
@@ -132,7 +131,7 @@ def initial_weights(workload: Workload) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def order(workload: Workload, epoch: int, n: int) -> np.ndarray:
-    """The order in which an epoch visits the samples: portnn's shuffle, or as they come."""
+    """The order in which an epoch visits the samples: portnn's shuffle, or unshuffled."""
     from portnn import random
 
     return random.permutation(workload.seed, epoch, n) if workload.shuffle else np.arange(n)

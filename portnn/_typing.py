@@ -1,4 +1,4 @@
-"""Types that several rooms share."""
+"""Types shared by several modules."""
 
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -7,10 +7,10 @@ Shape = tuple[int, ...]
 
 
 class Array(Protocol):
-    """What portnn's code uses of an array, whatever library it comes from.
+    """The members of an array that portnn's code uses; the array may come from any library.
 
-    The array API standard has functions for the rest, in the array's namespace; and it defines no class that the
-    arrays of all libraries share.
+    The array API standard defines functions for everything else, in the array's namespace, but no class that the
+    arrays of all libraries have in common.
     """
 
     @property
@@ -53,11 +53,11 @@ class Array(Protocol):
     def __or__(self, other: Any, /) -> Any: ...
 
 
-Slots = dict[str, list[Array]]  # what an optimizer remembers of each parameter
+Slots = dict[str, list[Array]]  # an optimizer's state: kind -> one array per parameter
 
 
 class OptimizerLike(Protocol):
-    """What training asks of an optimizer, portnn's or a user's: see ``portnn.optimizers``."""
+    """The methods that training calls on an optimizer, portnn's or a user's: see ``portnn.optimizers``."""
 
     def slots(self, parameters: list[Array], /) -> Slots: ...
     def hyper(self, step: int, /) -> tuple[float, ...]: ...

@@ -1,9 +1,9 @@
 """Activation functions, each with its derivative beside it.
 
 Every function takes a floating array of any shape and any array library and returns one of the same shape, library and
-dtype; TypeError for what is no array. Each returns its limit at infinity, and NaN only for NaN: ``exp`` is only taken
-of values that are not positive, so nothing overflows, and where a factor that goes to zero is multiplied by x, x is
-clipped (``_within``) where the product is 0, or 1, to the last bit.
+dtype; anything but an array is a TypeError. Each returns its limit at infinity, and NaN only for NaN: ``exp`` is only
+taken of values that are not positive, so nothing overflows, and where x is multiplied by a factor that goes to zero, x
+is clipped (``_within``) at a value where the product is already 0, or 1, to the last bit.
 """
 
 from math import pi, sqrt
@@ -204,7 +204,7 @@ def softsign(x: Array) -> Array:
 def softsign_prime(x: Array) -> Array:
     """Derivative of ``softsign``: 1 / (1 + |x|)**2."""
     d = 1.0 / (1.0 + namespace(x).abs(x))
-    return d * d  # the square of the other would overflow
+    return d * d  # squaring the denominator could overflow
 
 
 @quiet
@@ -230,7 +230,7 @@ def _within(x: Array, least: float, most: float | None) -> Array:
     return x if most is None else xp.minimum(x, zero + most)
 
 
-# -- over the last axis: no ActivationLayer, since each output depends on every input ---------------------------------
+# -- over the last axis: not for ActivationLayer, since each output depends on every input ----------------------------
 
 
 @quiet

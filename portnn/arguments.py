@@ -42,7 +42,7 @@ def layer_list(layers: Any) -> list[Any]:
         raise TypeError(f"layers must be a list of layers, got {layers!r:.60}")
     try:
         found = list(layers)
-    except TypeError as error:  # a 0-d array, say
+    except TypeError as error:  # such as a 0-d array
         raise TypeError(f"layers must be a list of layers, got {layers!r:.60}: {error}") from None
     for layer in found:
         if isinstance(layer, (list, tuple)):
@@ -54,7 +54,7 @@ def layer_list(layers: Any) -> list[Any]:
 
 
 def check_layer(layer: Any) -> None:
-    """Raises TypeError, for ``add``, for what is no layer."""
+    """Raises TypeError, for ``add``, for anything that is not a layer."""
     if isinstance(layer, (list, tuple)):
         raise TypeError(f"add takes one layer, got a {type(layer).__name__}: {ONE_BY_ONE}")
     if not isinstance(layer, Layer):

@@ -36,7 +36,7 @@ class Arrangement:
 
 
 def same(layers: Any, known: Any) -> bool:
-    """Whether these are the same objects, in lists nested the same way; their ``__eq__`` is not asked."""
+    """Whether these are the same objects, in lists nested the same way; their ``__eq__`` is not called."""
     if not isinstance(known, list):
         return layers is known
     return isinstance(layers, (list, tuple)) and len(layers) == len(known) and all(map(same, layers, known))
@@ -54,7 +54,7 @@ def arrange(network: Any, before: Arrangement) -> None:
     now = {id(layer) for layer in network.walk()}
     for part in before.all():
         if id(part) not in now and part._network_ref is not None and part._network_ref() is network:
-            part._count_updates(network.step, learns=False)  # its slots stay with it, should it return
+            part._count_updates(network.step, learns=False)  # it keeps its slots, in case it is added again
 
 
 def take_in(network: Any, layers: list[Any], candidates: list[Any], home: Any) -> None:
@@ -86,7 +86,7 @@ def _build(network: Any, layer: Layer, before: tuple[int, ...] | None, path: str
     new = [part for part in inside if part._network_ref is None or part._network_ref() is not network]
     if new:
         for part in new:
-            if not part.updates_itself:  # one that does may use that name itself
+            if not part.updates_itself:  # one that does may use that name for something else
                 vars(part)["kernels"] = network.kernels
             part._slots_by_kind, part._update_counts = {}, {}  # another network's optimizer made them
         staying = [(part, part.drawn) for part in inside if all(part is not other for other in new)]
@@ -131,7 +131,7 @@ def _named(layer: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def parts(layer: Any, above: list[Any], network: Any = None, parent: Any = None) -> list[Any]:
-    """A layer and all layers below it; raises for what is no layer, and for a layer used twice.
+    """A layer and all layers below it; raises for anything that is not a layer, and for a layer used twice.
 
     ``network`` is the one that it may already be part of.
     """

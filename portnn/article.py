@@ -1,9 +1,9 @@
 """Layers written as in the article, inside a network that works on batches.
 
-Such a layer overrides the doors, ``forward_propagation(input)`` and ``backward_propagation(output_error,
-learning_rate)``: it sees one sample at a time without a batch axis, and updates its own weights. It need not call
-``super().__init__()``, and may be written with NumPy's functions or with ``self.xp``. A SequentialLayer and a network
-run it through an ``Adapter``; other code only asks ``layer.updates_itself`` and ``layer.batched``.
+Such a layer overrides ``forward_propagation(input)`` and ``backward_propagation(output_error, learning_rate)``, the
+methods that callers use: it sees one sample at a time without a batch axis, and updates its own weights. It need not
+call ``super().__init__()``, and may be written with NumPy's functions or with ``self.xp``. A SequentialLayer and a
+network run it through an ``Adapter``; other code only reads ``layer.updates_itself`` and ``layer.batched``.
 """
 
 from collections.abc import Iterator, Sequence
@@ -95,7 +95,7 @@ def moved_attributes(layer: Any, backend: Any) -> Iterator[tuple[dict[str, Any],
             continue
         if layer.backend is not None and layer.backend.owns(value):
             value = layer.backend.to_numpy(value)
-        if getattr(value.dtype, "kind", "f") not in "buif":  # such as strings: not data
+        if getattr(value.dtype, "kind", "f") not in "buif":  # strings, for example, are not data
             continue
         if hasattr(value, "copy"):  # the layer may write into it, so it must not be the caller's
             value = value.copy()
@@ -105,14 +105,14 @@ def moved_attributes(layer: Any, backend: Any) -> Iterator[tuple[dict[str, Any],
 def missing_method(layer: Any) -> str | None:
     """The error for a layer that defines only one method of a pair, or neither pair; None if all is well."""
     cls = type(layer)
-    doors, page = ("forward_propagation", "backward_propagation"), ("forward", "backward")
+    article_pair, portnn_pair = ("forward_propagation", "backward_propagation"), ("forward", "backward")
     base = next(c for c in cls.__mro__ if c.__module__ == "portnn.layers.layer")
     line = cls.__mro__[: cls.__mro__.index(base)]
 
     def defined(name: str) -> bool:
         return any(c.__dict__.get(name) not in (None, base.__dict__[name]) for c in line)
 
-    pair = doors if layer.updates_itself else page
+    pair = article_pair if layer.updates_itself else portnn_pair
     missing = [name for name in pair if not defined(name)]
     if not missing:
         return None

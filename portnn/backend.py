@@ -1,4 +1,4 @@
-"""What an array library must offer to run a network, and the selector that finds one by name.
+"""What an array library must provide to run a network, and the functions that find a backend by name.
 
 A *backend* is one array library on one device. ``get_backend("cpu")`` is NumPy, ``get_backend("gpu")`` is CuPy;
 ``get_backend(namespace, device=...)`` makes one of any other array API namespace whose arrays can be written to.
@@ -77,7 +77,7 @@ class BackendUnavailableError(RuntimeError):
 
 
 class Backend:
-    """One array API namespace on one device: the contract, and a plain version of each of its members.
+    """One array API namespace on one device: the interface, with a plain version of each member.
 
     ``xp`` is the namespace, ``device`` the device, ``name`` what error messages call it.
     """
@@ -164,7 +164,7 @@ class Backend:
         return function
 
     def random_bits(self, key: tuple[int, int], step: int, n: int) -> Array:
-        """Returns ``n`` random words of 32 bits as int64 in [0, 2**32), the same on every backend.
+        """Returns ``n`` random 32-bit words as int64 in [0, 2**32), the same on every backend.
 
         They are drawn by NumPy's Philox on the host and then copied to the device.
         """
@@ -349,8 +349,8 @@ def _leaves_cases(version: Any) -> bool:
 def _in_turn(versions: Sequence[Callable[..., Any]], own: Callable[..., Any]) -> Callable[..., Any]:
     """One callable that tries each version until one does not return ``NotImplemented``.
 
-    It is written out for two to five parameters, as the routines called in each step have: packing
-    arguments takes as long as summing a small array.
+    It is written out for two to five parameters, which covers the routines called in each step: packing arguments takes
+    as long as summing a small array.
     """
     if len(versions) > 3:
         versions = [*versions[:2], _in_turn(versions[2:], own)]
@@ -405,7 +405,7 @@ def namespace(x: Any) -> Any:
         return np
     if isinstance(x, int) and x.bit_length() < 1024:  # fits a float
         return np
-    if not isinstance(x, (int, list, tuple, np.matrix)):  # no matrix: its * is not elementwise
+    if not isinstance(x, (int, list, tuple, np.matrix)):  # not a matrix: its * is not elementwise
         from array_api_compat import array_namespace
 
         try:
@@ -417,7 +417,7 @@ def namespace(x: Any) -> Any:
 
 
 def quiet(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorates a function that users also call on its own: underflow is no error there.
+    """Decorates a function that users also call directly: there, underflow is not an error.
 
     ``exp(-1000)`` is meant to be 0. A network calls the undecorated function (``__wrapped__``), within ``scope``.
     """

@@ -45,7 +45,7 @@ def size(what: str, value: Any, least: int = 1, bits: int = 40) -> int:
 
 
 def shown(n: int) -> str:
-    """A whole number in an error message; Python prints none of more than some thousand digits."""
+    """A whole number in an error message; Python refuses to print more than a few thousand digits."""
     return str(n) if abs(n) < 1 << 200 else f"a number of {n.bit_length()} bits"
 
 
@@ -72,6 +72,14 @@ def number(what: str, value: Any) -> float:
     return found
 
 
+def positive(what: str, value: Any) -> float:
+    """A finite number of more than 0."""
+    found = number(what, value)
+    if found <= 0.0:
+        raise ValueError(f"{what} must be more than 0, got {value}")
+    return found
+
+
 def in_range(least: float, limit: float | None = None) -> Callable[[str, Any], float]:
     """A check for numbers in [least, limit); without a limit, for finite ones."""
     where = f"in [{least:g}, {limit:g})" if limit is not None else f"{least:g} or more, and finite"
@@ -87,7 +95,7 @@ def in_range(least: float, limit: float | None = None) -> Callable[[str, Any], f
 
 def real(what: str, value: Any, wanted: str, where: str = "finite") -> float:
     """A real number as a Python float; NaN and infinity are left to the caller."""
-    is_number = hasattr(value, "__float__") or hasattr(value, "__index__")  # float() takes texts and buffers too
+    is_number = hasattr(value, "__float__") or hasattr(value, "__index__")  # float() takes strings and buffers too
     if not is_number or isinstance(value, (str, bytes, bool, type)):
         raise TypeError(f"{what} must be {wanted}, got {value!r:.60} ({type(value).__name__})")
     shape, kind = _shape(value), _kind(value)
@@ -165,7 +173,7 @@ def answer(
         )
     if value.dtype != layer.device_dtype:
         raise TypeError(
-            f"{name} returned {value.dtype}, but the network calculates in {layer.dtype}: NumPy scalars and other "
+            f"{name} returned {value.dtype}, but the network computes in {layer.dtype}: NumPy scalars and other "
             "arrays promote; write numbers as Python floats, or cast with self.xp.astype(Y, X.dtype)"
         )
     if shape is not None and tuple(value.shape) != tuple(shape):

@@ -45,7 +45,7 @@ def _check_callable(kind: str, function: Any) -> None:
 
 
 def _derivative(kind: str, function: Function, prime: Any) -> Function:
-    """The derivative that a user gave, beside the function or as its attribute ``prime``."""
+    """The derivative that a user gave, as an argument or as the function's attribute ``prime``."""
     found = getattr(function, "prime", None) if prime is None else prime
     if found is None:
         raise TypeError(
@@ -111,11 +111,11 @@ def name_of(function: Any) -> str:
 
 
 def _refuse_no_activation(name: str) -> None:
-    """Raises ValueError, for any spelling of its name, for a function that is no activation; says what to write."""
+    """Raises ValueError for a function that is not elementwise, however its name is spelt; says what to write."""
     bare = names.squeezed(name)
     if bare in WHOLE_AXIS:
         raise ValueError(
-            f"{name} is no function of one element: each output depends on every input, so it cannot be an "
+            f"{name} is not a function of one element: each output depends on every input, so it cannot be an "
             f"ActivationLayer. Instead {WHOLE_AXIS[bare]}"
         )
     if bare in ("linear", "identity"):

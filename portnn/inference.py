@@ -19,8 +19,9 @@ class Inference:
         self.own = all(layer._own for layer in self.all)  # no user's class among them
         for layer in self.all:
             layer._check_leaves()
-        self.calculates = self.own and any(layer.parameters for layer in self.all)  # Y is no view of X
-        self.lies_anyhow = not hasattr(network.backend.xp.empty(0), "flags")  # an array does not tell its order
+        self.owns_output = self.own and any(layer.parameters for layer in self.all)  # Y is not a view of X
+        # Whether arrays do not expose their memory order.
+        self.order_unknown = not hasattr(network.backend.xp.empty(0), "flags")
         self.leaves: list[tuple[dict[str, Any], str, list[tuple[str, type, Any, Any]]]] = []
         for layer in self.all:
             for kind, names in (("parameters", layer.shapes), ("buffers", layer.buffers)):
@@ -46,7 +47,7 @@ class Inference:
                 array: Any = arrays.get(name)
                 try:
                     fits = array.shape == shape and array.dtype is dtype and type(array) is kind_of_array
-                    if fits and (self.lies_anyhow or array.strides == strides or array.flags.c_contiguous):
+                    if fits and (self.order_unknown or array.strides == strides or array.flags.c_contiguous):
                         continue
                 except AttributeError:  # no array
                     pass

@@ -12,7 +12,7 @@ from typing import Any
 from portnn import activations
 from portnn._typing import Array
 from portnn.backend import namespace, quiet
-from portnn.checks import in_range, number
+from portnn.checks import in_range, positive
 from portnn.ops import portable
 from portnn.settings import Setting, WithSettings
 
@@ -49,13 +49,6 @@ def mae_prime(y_true: Array, y_pred: Array) -> Array:
     return namespace(y_pred).sign(y_pred - matched(y_true, y_pred)) * (1.0 / max(1, prod(y_pred.shape)))
 
 
-def _more_than_zero(what: str, value: Any) -> float:
-    found = number(what, value)
-    if found <= 0.0:
-        raise ValueError(f"{what} must be more than 0, got {value}")
-    return found
-
-
 class Huber(WithSettings):
     """Huber loss: quadratic for small d = Y - Y*, linear for large ones, so that outliers weigh less.
 
@@ -71,7 +64,7 @@ class Huber(WithSettings):
     1.5
     """
 
-    delta: Any = Setting(_more_than_zero)
+    delta: Any = Setting(positive)
 
     def __init__(self, delta: float = 1.0):
         self.delta = delta
@@ -238,7 +231,7 @@ def matched(y_true: Array, y_pred: Array) -> Array:
 
 
 def need_arrays(y_true: Array, y_pred: Array) -> None:
-    """Raises TypeError for what is no array."""
+    """Raises TypeError for anything that is not an array."""
     if not all(isinstance(getattr(y, "shape", None), tuple) for y in (y_true, y_pred)):
         given = ", ".join(type(y).__name__ for y in (y_true, y_pred))
         raise TypeError(f"a loss compares two arrays, y_true and y_pred, got {given}: make arrays of them first")

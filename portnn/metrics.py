@@ -1,4 +1,4 @@
-"""Metrics: what a network is judged by besides its loss. Each returns one value per sample; fit reports their mean."""
+"""Metrics: measures of a network besides its loss. Each returns one value per sample; fit reports their mean."""
 
 from math import prod
 from typing import Any

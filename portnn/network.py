@@ -223,8 +223,8 @@ class Network:
         bar. ``check_finite=False`` does not check data and error for NaN.
 
         Bad data or arguments raise ValueError or TypeError before any weight changes. DivergedError leaves the network
-        as it was when the epoch began. Any other exception, or Ctrl-C, leaves the weights of the last whole step (but
-        for layers written as in the article, which update themselves within the step).
+        as it was when the epoch began. Any other exception, or Ctrl-C, leaves the weights of the last whole step (except
+        in layers written as in the article, which update themselves within the step).
         """
         if not self.layers:
             raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
@@ -374,7 +374,7 @@ class Network:
         1 ActivationLayer  (100,)                 0        0              0
         2 FCLayer          (10,)              1,010    4,040          1,000
         -------------------------------------------------------------------
-        in all                               79,510  318,040         79,400
+        total                                79,510  318,040         79,400
         """
         if input_shape is not None:
             input_shape = checks.shape("input_shape", input_shape)
@@ -498,13 +498,13 @@ class Network:
         if check_finite:
             validation.check_finite(X, self.backend, "x")
             validation.check_finite(Y, self.backend, "y")
-        picky = any(type(layer).smallest_batch is not Layer.smallest_batch for layer in self.walk())
-        if shapes[-1] is None or (picky and None in shapes):  # some layer does not say: run one sample
+        need_shapes = any(type(layer).smallest_batch is not Layer.smallest_batch for layer in self.walk())
+        if shapes[-1] is None or (need_shapes and None in shapes):  # some layer does not declare it: run a sample
             shapes = [tuple(seen.shape[1:]) for seen in self._passes(X[:1, ...])]
         Y, classes = validation.targets(Y, shapes[-1], self.loss, self.backend)
         if weights is not None:
             weights = check_weights(weights, X.shape[0], self.backend, self.dtype)
-        if not all(layer.complete for layer in self.walk()):  # parameters whose shapes only the data tell
+        if not all(layer.complete for layer in self.walk()):  # parameters whose shapes depend on the data
             self.inference().forward(X[:1, ...])
         return Samples(X, Y, classes, weights), shapes
 
@@ -520,7 +520,7 @@ class Network:
         if self._inference is not None:
             return self._inference
         inference = Inference(self)
-        if all(layer.complete for layer in inference.all):  # else only for this call
+        if all(layer.complete for layer in inference.all):  # otherwise only for this call
             self._inference = inference
         return inference
 

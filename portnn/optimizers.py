@@ -1,4 +1,4 @@
-"""Optimizers: how a step turns gradients into new parameters, in teaching order.
+"""Optimizers: how a step turns gradients into new parameters, from the simplest to AdamW.
 
 An optimizer has three methods. ``slots(parameters)`` creates its state, a dict of lists of arrays; ``hyper(step)``
 returns this step's hyperparameters, computed on the host as Python floats; ``update`` computes the new parameters,
@@ -26,22 +26,22 @@ def check_learning_rate(what: str, learning_rate: Any) -> LearningRate:
     """Returns the learning rate as a float, or the schedule as it is; ValueError or TypeError otherwise."""
     if isinstance(learning_rate, type):
         name = learning_rate.__name__
-        raise TypeError(f"learning_rate must be a number or a schedule, got the class {name}: write {name}(...)")
+        raise TypeError(f"{what} must be a number or a schedule, got the class {name}: write {name}(...)")
     if callable(learning_rate):
         return learning_rate
     try:
         return check_number(what, learning_rate)
     except TypeError:
         raise TypeError(
-            f"learning_rate must be a number, or a schedule (a function of the step), got {learning_rate!r:.60}"
+            f"{what} must be a number, or a schedule (a function of the step), got {learning_rate!r:.60}"
         ) from None
 
 
 def check_number(what: str, learning_rate: Any) -> float:
     """Returns the learning rate as a Python float, if it is a number, finite and not negative."""
-    rate = number("learning_rate", learning_rate)
+    rate = number(what, learning_rate)
     if rate < 0.0:
-        raise ValueError(f"learning_rate must be finite and not negative, got {learning_rate!r:.60}")
+        raise ValueError(f"{what} must be finite and not negative, got {learning_rate!r:.60}")
     return rate
 
 
@@ -103,7 +103,7 @@ class AdamArguments(Clipping, total=False):
 
 
 class Optimizer(WithSettings):
-    """What all optimizers share: a learning rate, gradient clipping and weight decay.
+    """Base class of the optimizers: a learning rate, gradient clipping and weight decay.
 
     ``learning_rate`` is a number >= 0, or a schedule, any function of the number of updates made so far.
     First ``clip_value`` bounds each element of the gradients to [-clip_value, clip_value]; then ``clip_norm`` scales
@@ -139,7 +139,7 @@ class Optimizer(WithSettings):
         self.clip_value = clip_value
 
     def __init_subclass__(cls) -> None:
-        """A class whose own ``hyper`` takes no counts is given none, whatever class it derives from."""
+        """A class whose own ``hyper`` takes no counts is called without them, whatever it derives from."""
         super().__init_subclass__()
         code = getattr(vars(cls).get("hyper"), "__code__", None)
         if code is not None and "counts" not in code.co_varnames and "uses_counts" not in vars(cls):
@@ -153,7 +153,7 @@ class Optimizer(WithSettings):
         """The hyperparameters of update number ``step``, counted from 0; the first is the learning rate.
 
         ``counts`` holds the number of updates of each parameter to be updated; None means ``step`` for all of them.
-        Only optimizers with a true ``uses_counts`` are given it.
+        It is passed only if ``uses_counts`` is true.
         """
         return (rate_at(self.learning_rate, step),)
 
@@ -241,7 +241,7 @@ def _bounded(g: Array, limit: float) -> Array:
 
 
 def _representable(limit: float, g: Array) -> float:
-    """A limit in the dtype of ``g``: one beyond its range becomes no limit."""
+    """A limit in the dtype of ``g``: one beyond its range becomes the largest finite value."""
     return limit if limit < 1e38 else min(limit, float(namespace(g).finfo(g.dtype).max))
 
 

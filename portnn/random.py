@@ -31,19 +31,19 @@ def check_seed(seed: int | None) -> int:
 
 def key(seed: int, path: str) -> tuple[int, int]:
     """Returns the key of the stream for ``path`` (a dotted path such as ``"0.weights"``) under ``seed``."""
-    from hashlib import sha256  # here: `import portnn` draws nothing and should not pay for it
+    from hashlib import sha256  # here: `import portnn` draws nothing, so it should not take that time
 
     return seed, int.from_bytes(sha256(path.encode()).digest()[:8], "big")
 
 
 def words(key: tuple[int, int], step: int, n: int) -> np.ndarray:
-    """Returns the first ``n`` raw words of 64 bits, uint64 (n,), of the stream ``key`` at ``step``."""
+    """Returns the first ``n`` raw 64-bit words, uint64 (n,), of the stream ``key`` at ``step``."""
     philox = np.random.Philox(key=np.array(key, np.uint64), counter=np.array([0, 0, step, 0], np.uint64))
     return np.asarray(philox.random_raw(n))
 
 
 def bits(key: tuple[int, int], step: int, n: int) -> np.ndarray:
-    """Returns ``n`` words of 32 bits as int64 (n,) in [0, 2**32): of each 64-bit word the low half, then the high."""
+    """Returns ``n`` 32-bit words as int64 (n,) in [0, 2**32): of each 64-bit word the low half, then the high half."""
     w = words(key, step, (n + 1) // 2)
     halves = np.stack([w & np.uint64(0xFFFFFFFF), w >> np.uint64(32)], axis=1)
     return halves.reshape(-1)[:n].astype(np.int64)

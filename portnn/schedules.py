@@ -10,16 +10,9 @@ from math import cos, inf, pi
 from typing import Any
 
 from portnn import checks
-from portnn.checks import number
+from portnn.checks import positive
 from portnn.optimizers import check_learning_rate, check_number, rate_at
 from portnn.settings import Setting, WithSettings
-
-
-def _factor(what: str, value: Any) -> float:
-    factor = number(what, value)
-    if factor <= 0.0:
-        raise ValueError(f"{what} must be more than 0, got {value}")
-    return factor
 
 
 class StepDecay(WithSettings):
@@ -31,7 +24,7 @@ class StepDecay(WithSettings):
 
     learning_rate: Any = Setting(check_number)
     every: Any = Setting(checks.size)
-    factor: Any = Setting(_factor)
+    factor: Any = Setting(positive)
 
     def __init__(self, learning_rate: float, every: int, factor: float):
         self.learning_rate = learning_rate
@@ -53,7 +46,7 @@ class ExponentialDecay(WithSettings):
     """
 
     learning_rate: Any = Setting(check_number)
-    factor: Any = Setting(_factor)
+    factor: Any = Setting(positive)
 
     def __init__(self, learning_rate: float, factor: float):
         self.learning_rate = learning_rate
@@ -165,5 +158,5 @@ def _decayed(rate: float, factor: float, n: int) -> float:
 def _power(factor: float, n: int) -> float:
     try:
         return factor**n
-    except OverflowError:  # the answer is too large for a float, or n is
+    except OverflowError:  # the result, or n itself, is too large for a float
         return 1.0 if factor == 1.0 else inf if factor > 1.0 else 0.0  # the train step refuses inf, naming the step

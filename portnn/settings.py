@@ -1,4 +1,4 @@
-"""Settings: attributes that are checked whenever they are set, so that code that reads them can trust them.
+"""Settings: attributes that are checked whenever they are set, so that code can rely on their values.
 
     class Ridge(WithSettings):
         strength = Setting(number)            # ridge.strength = "high" is a TypeError at any time
@@ -46,7 +46,7 @@ class Setting:
 
 
 class Fixed(Setting):
-    """A setting that cannot change after the object was created, since other arrays depend on it."""
+    """A setting that cannot change once the object has been created, since arrays depend on it."""
 
     def __set__(self, thing: Any, value: Any) -> None:
         if self.name in vars(thing):
@@ -58,7 +58,7 @@ class Fixed(Setting):
 
 
 class WithSettings:
-    """A base for classes with settings: on portnn's own classes, setting a misspelt name is an error.
+    """Base class of classes with settings: on portnn's own classes, setting a misspelt name is an error.
 
     A user's class that derives from one of them may have any attributes.
     """

@@ -31,7 +31,7 @@ def summary(layers: list[Any], input_shape: Shape | None, dtype: str) -> Summary
         input_shape = sequential.own_input_shape(layers[0])
     _describe(layers, input_shape, dtype, "", rows)
     total = {head: sum(row["own"][head] for row in rows) for head in HEADS[2:]}
-    cells = [HEADS, *(_cells(row) for row in rows), ("in all", "", *(f"{total[head]:,}" for head in HEADS[2:]))]
+    cells = [HEADS, *(_cells(row) for row in rows), ("total", "", *(f"{total[head]:,}" for head in HEADS[2:]))]
     widths = [max(len(line[i]) for line in cells) for i in range(len(HEADS))]
     lines = ["  ".join(_padded(i, cell, widths[i]) for i, cell in enumerate(line)).rstrip() for line in cells]
     rule = "-" * max(map(len, lines))

@@ -81,7 +81,7 @@ def host_array(x: Any, what: str) -> np.ndarray:
 
 
 def bring(x: Any, backend: Backend, dtype: str | None, what: str, *, copy: bool = False) -> Array:
-    """Returns host data or an array of ``backend`` as an array of it; ``what`` names it in errors.
+    """Returns host data, or an array of ``backend``, as an array of ``backend``; ``what`` names it in errors.
 
     Floating data is cast to ``dtype`` (a name); integers and booleans keep theirs. With ``copy`` the result is a fresh
     C-ordered copy, cast whatever its dtype was. An array of another library is a TypeError: no transfer is implicit.
@@ -122,7 +122,7 @@ def _stacked(samples: Any, backend: Backend, what: str) -> Array:
 
 
 def _elsewhere(x: Any, backend: Backend, what: str) -> TypeError:
-    """The error for data on another device than the one it is needed on."""
+    """The error for data on the wrong device."""
     place = f"backend {backend_of(x).name!r}" if is_array(x) else "the host"
     target = repr(backend.name) if backend.name in BUILT_IN else "net.backend"
     return TypeError(
@@ -139,7 +139,7 @@ def _innermost(x: Any) -> Any:
     return x
 
 
-# -- error messages for data that is no array of numbers ---------------------------------------------------------------
+# -- error messages for data that is not an array of numbers -----------------------------------------------------------
 
 
 def _uneven(x: Any, what: str, error: Exception) -> str:
@@ -194,7 +194,7 @@ def _about_text(examples: list[Any], name: str, floats: str) -> str:
 
 
 def _objects(x: Any, array: np.ndarray, name: str, floats: str) -> str:
-    """For an array of objects: names the first that is no number, or says that all are numbers."""
+    """For an array of objects: names the first that is not a number, or says that all are numbers."""
     if array.ndim == 0:
         kinds = {"generator": f": make a list of it first, list({name})", "dict": f": list({name}.values())"}
         return f"in an array or a list, got {_shown(x)}{kinds.get(type(x).__name__, '')}"
@@ -217,7 +217,7 @@ def _objects(x: Any, array: np.ndarray, name: str, floats: str) -> str:
 
 
 def _columns(x: Any, column: int | None) -> str:
-    """For a table such as a pandas frame: the column that does not hold numbers, or the one given, with its dtype."""
+    """For a table such as a pandas DataFrame: the first column without numbers, or the given one, with its dtype."""
     try:
         labels, dtypes = list(x.columns), list(x.dtypes)
         if column is None:

@@ -46,13 +46,13 @@ def answer(Y: Array, X: Array, x: Any, backend: Backend, run: Any) -> Any:
 
     The caller gets an array of its own. Layers that change nothing but the shape may return a view of X, which may be
     the caller's array or a memory map, and a user's layer may return an array that it keeps: these are copied. ``run``
-    is the layers as they run.
+    is the network's ``Ready``.
     """
     if type(Y) is np.ndarray:
-        return Y if run.calculates or (run.own and not np.may_share_memory(Y, X)) else np.array(Y)
+        return Y if run.owns_output or (run.own and not np.may_share_memory(Y, X)) else np.array(Y)
     if not backend.owns(x):
         return backend.to_numpy(Y)
-    return Y if run.calculates else backend.xp.asarray(Y, copy=True)
+    return Y if run.owns_output else backend.xp.asarray(Y, copy=True)
 
 
 def like(Y: Array, x: Any, backend: Backend) -> Any:

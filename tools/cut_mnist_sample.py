@@ -2,9 +2,9 @@
 
     PYTHONPATH=.:backends python tools/cut_mnist_sample.py FOLDER [TARGET]
 
-FOLDER holds the four original files, packed or not. The sample is the first 5,000 training and the first 1,000 test
-digits in their original order, every byte of them as it was; only the count in the headers differs. The packed files
-say no name and no time, so that the same zlib writes the same bytes again.
+FOLDER holds the four original files, compressed or not. The sample is the first 5,000 training and the first 1,000 test
+digits in their original order, byte for byte; only the counts in the headers differ. The compressed files contain no
+name and no time, so that the same version of zlib writes the same bytes again.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from portnn.datasets.sources import TEST, TRAIN
 
 COUNTS = dict.fromkeys(TRAIN, 5_000) | dict.fromkeys(TEST, 1_000)
 
-# SHA-256 of the original files, unpacked: nothing is cut from other files than these.
+# SHA-256 of the original files, uncompressed: the sample is cut from no other files.
 ORIGINALS = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -30,18 +30,18 @@ ORIGINALS = {
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
-    """The IDX file of an array of bytes."""
+    """An array of bytes as an IDX file."""
     sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
     return bytes([0, 0, 0x08, array.ndim]) + sizes + array.tobytes()
 
 
 def cut(source: Path, target: Path) -> None:
-    """Writes the four files of the sample into the folder ``target``, and prints their sizes and SHA-256 (unpacked)."""
+    """Writes the sample's four files into the folder ``target``; prints their sizes and (uncompressed) SHA-256."""
     target.mkdir(parents=True, exist_ok=True)
     for (name, count), path in zip(COUNTS.items(), find_files(source), strict=True):
         whole = read_idx(path)
         if hashlib.sha256(idx_bytes(whole)).hexdigest() != ORIGINALS[name]:
-            raise SystemExit(f"{path} is not the original file of MNIST: its SHA-256 is another")
+            raise SystemExit(f"{path} is not the original file of MNIST: its SHA-256 differs")
         head = idx_bytes(whole[:count])
         with (
             open(target / f"{name}.gz", "wb") as file,
@@ -49,7 +49,7 @@ def cut(source: Path, target: Path) -> None:
         ):
             packed.write(head)
         size = (target / f"{name}.gz").stat().st_size
-        print(f"{hashlib.sha256(head).hexdigest()}  {name}  {count:,} items, {size:,} bytes packed")
+        print(f"{hashlib.sha256(head).hexdigest()}  {name}  {count:,} items, {size:,} bytes compressed")
 
 
 if __name__ == "__main__":

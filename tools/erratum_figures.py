@@ -1,9 +1,9 @@
-"""Prints the figures that docs/erratum.md quotes: the errors of the article's repository, beside what portnn does.
+"""Prints the figures that docs/erratum.md quotes: the errors of the article's repository, compared with portnn.
 
     PYTHONPATH=.:backends python tools/erratum_figures.py
 
-The classes called Published... compute what the repository's classes compute, its errors included; they are written for
-this comparison and are no copies. All values are small whole numbers, so the output is the same on every machine.
+The classes called Published... compute what the repository's classes compute, including their errors; they were written
+for this comparison, not copied. All values are small whole numbers, so the output is the same on every machine.
 """
 
 import sys
@@ -52,7 +52,7 @@ class PublishedFlattenLayer:
 
 
 class PublishedConvLayer:
-    """The repository's convolution: the bias is added inside the loop over channels, dE/dB is times the filters."""
+    """The repository's convolution: the bias is added inside the loop over channels, dE/dB is multiplied by F."""
 
     def __init__(self, weights: np.ndarray, bias: np.ndarray):
         self.weights, self.bias = weights, bias  # (h, w, C, F), (F,)
@@ -66,12 +66,12 @@ class PublishedConvLayer:
                 for i in range(H):
                     for j in range(W):
                         patch = input_data[i : i + h, j : j + w, c]
-                        output[i, j, f] += np.sum(patch * self.weights[:, :, c, f]) + self.bias[f]  # once a channel
+                        output[i, j, f] += np.sum(patch * self.weights[:, :, c, f]) + self.bias[f]  # once per channel
         return output
 
     def bias_error(self, output_error: np.ndarray) -> np.ndarray:
         filters = self.weights.shape[-1]
-        return np.array([filters * np.sum(output_error[:, :, f]) for f in range(filters)])  # times the filters
+        return np.array([filters * np.sum(output_error[:, :, f]) for f in range(filters)])  # multiplied by F
 
 
 # -- the figures: each returns the lines it prints ---------------------------------------------------------------------
@@ -160,7 +160,7 @@ def shapes_as_tuples() -> list[str]:
     ]
 
 
-def chain_that_does_not_fit() -> list[str]:
+def layers_that_do_not_fit() -> list[str]:
     net = portnn.Network()
     net.add(portnn.FCLayer(2, 3))
     return [
@@ -185,7 +185,7 @@ FIGURES: tuple[Figure, ...] = (
     batch_axis,
     update_inside_backward,
     shapes_as_tuples,
-    chain_that_does_not_fit,
+    layers_that_do_not_fit,
 )
 
 

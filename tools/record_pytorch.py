@@ -1,9 +1,9 @@
-"""Writes tests/support/recorded/pytorch.npz: what PyTorch makes of every row of the table of cases.
+"""Writes tests/support/recorded/pytorch.npz: PyTorch's results for every row of the table of cases.
 
     python tools/record_pytorch.py
 
 Inputs, outputs, all gradients and new buffers of each layer and loss, twenty steps of each optimizer, the rates of each
-schedule; in float64. The test suite compares with the file, and so needs no PyTorch. Run it again when the table in
+schedule; in float64. The test suite compares with this file, so it needs no PyTorch. Run this again when the table in
 tests/support/cases.py changes.
 """
 
@@ -66,7 +66,7 @@ def optimizers():
 def schedules():
     for name, make in SCHEDULES.items():
         ours = make()
-        # PyTorch's cosine rises again where ours stays at zero, and its one cycle ends in an error
+        # PyTorch's cosine rises again where ours stays at zero, and its one-cycle schedule ends with an error
         limit = getattr(pytorch_twin.base(ours), "steps", 30) + (ours.steps if name.startswith("WarmUp") else 0)
         yield f"schedule {name}", {"rates": pytorch_twin.rates(ours, limit)}
 

@@ -1,10 +1,10 @@
-"""Writes docs/parity.md: for each row of the table of cases, how far portnn is from PyTorch and from measured
-derivatives, and the array libraries it passed on.
+"""Writes docs/parity.md: for each row of the table of cases, the differences from PyTorch and from numerical
+derivatives, and the array libraries that give the same results.
 
     python tools/write_parity.py            (needs PyTorch and array-api-strict)
 
-Every figure on the page is calculated here, nothing is copied. Run it again when the table in
-tests/support/cases.py changes; a test holds the page's rows against the table.
+Every figure on the page is computed here. Run this again when the table in tests/support/cases.py changes; a test
+compares the page's rows with the table.
 """
 
 import platform
@@ -30,7 +30,7 @@ from portnn.ops.windows import window_plan  # noqa: E402
 
 TARGET = ROOT / "docs" / "parity.md"
 DTYPES = ("float64", "float32")
-SMALL = 1e-12  # two libraries agree if they are no further apart, in float64
+SMALL = 1e-12  # two libraries agree if they differ by no more, in float64
 LIBRARIES = {
     "NumPy": lambda: portnn.get_backend("cpu"),
     "portable": lambda: portnn.get_backend(np),
@@ -278,7 +278,7 @@ def op_row(name):
 
 
 def libraries(run, replay):
-    """The names of the libraries that give what NumPy gives, and of the replay if it equals eager steps."""
+    """The names of the libraries whose results equal NumPy's, and "replay" if replayed steps equal eager ones."""
     expected = run(LIBRARIES["NumPy"]())
     passed = []
     for name, make in LIBRARIES.items():

@@ -1,4 +1,4 @@
-"""Whether CuPy works here: four steps, each with its own failures."""
+"""Whether CuPy works here: four steps, each of which may fail for its own reasons."""
 
 import importlib
 import importlib.metadata
@@ -34,7 +34,7 @@ OLD_DRIVER = (
 )
 NO_LINKS = (
     "the links between the GPUs are not up",
-    "sudo systemctl start nvidia-fabricmanager (it must be of the driver's very version), then nvidia-smi",
+    "sudo systemctl start nvidia-fabricmanager (its version must be exactly the driver's), then nvidia-smi",
 )
 TWO_DRIVERS = ("the driver was updated, but a part of the old one still runs", "restart the machine, then nvidia-smi")
 NO_START = ("CUDA could not be started", "nvidia-smi must list a GPU: if it does not, install the NVIDIA driver again")

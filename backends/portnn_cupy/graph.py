@@ -1,4 +1,4 @@
-"""A train step captured into a CUDA graph, and replayed.
+"""A train step that is captured into a CUDA graph and replayed.
 
 A graph reads and writes the addresses it was captured with. So every leaf of the state is in a buffer that never moves,
 the graph ends with copies of the new leaves into these buffers, and all other memory of the step comes from a pool of

@@ -43,7 +43,7 @@ INSIDE void philox(number draw, word key0, word key1, word step, word *words)
     words[0] = counter0, words[1] = counter1, words[2] = counter2, words[3] = counter3;
 }
 
-/* Words of 32 bits, eight per thread. ``step_at``: the address of the step's number on the device, or null. */
+/* 32-bit words, eight per thread. ``step_at``: the address of the step's number on the device, or null. */
 KERNEL void philox_bits(word key0, word key1, const number *step_at, word step, number n, number *out)
 {
     EACH(draw, (n + 7) / 8) {

@@ -154,8 +154,8 @@ def avg_pool_backward(output_error: Array, plan: Any) -> Array:
 
 ROWS_A_PART = 64  # the fewest rows of a channel that each thread sums
 ONE_PART = 256  # rows: with fewer, a second launch would take longer than one thread per channel
-FEW = 1024  # elements: CuPy's own sum is accurate enough for as many, whatever the axes
-MANY = 1 << 14  # elements: above it, CuPy's own sum is not accurate enough
+FEW = 1024  # elements: up to here CuPy's own sum is accurate enough, whatever the axes
+MANY = 1 << 14  # elements: above this CuPy's sum over all axes is not accurate enough
 
 
 def total(x: Array, axes: Any = None, keepdims: bool = False) -> Array:

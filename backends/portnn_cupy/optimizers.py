@@ -55,7 +55,7 @@ def _update(
     optimizer: Any, kind: int, numbers: tuple[float, ...], parameters: list[Array], gradients: list[Array],
     slots: Slots, hyper: Any, kinds: tuple[str, ...], own: list[tuple[Any, Any]] | None = None,
 ) -> Any:  # fmt: skip
-    """Updates up to PARAMETERS parameters per launch, or one where each has hyperparameters of its own.
+    """Updates up to PARAMETERS parameters per launch, or one if each has hyperparameters of its own.
 
     The kernel trusts sizes and dtypes, so they are checked here.
     """

@@ -1,7 +1,7 @@
 """Philox 4x64-10 on the GPU, bit for bit the words of NumPy's generator.
 
 It turns a counter of four 64-bit words and a key of two into four random words, in ten rounds of two 128-bit products.
-NumPy increments the counter before each draw. Here each thread makes one draw: eight words of 32 bits.
+NumPy increments the counter before each draw. Here each thread makes one draw: eight 32-bit words.
 
 Source: J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11.
 """
@@ -18,7 +18,7 @@ PER_THREAD = 8
 
 
 def random_bits(key: tuple[int, int], step: Any, n: int) -> Array:
-    """Returns ``n`` words of 32 bits as int64 (n,). ``step`` is an int, or a 0-d array read on the device."""
+    """Returns ``n`` 32-bit words as int64 (n,). ``step`` is an int, or a 0-d array read on the device."""
     out = cupy.empty(n, np.int64)
     launch("philox_bits", np.float32, -(-n // PER_THREAD), *words(key, step), np.int64(n), out)
     return out

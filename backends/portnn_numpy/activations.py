@@ -29,5 +29,5 @@ def sigmoid_chain(y: Array, output_error: Array) -> Array:
 
 
 def relu_chain(y: Array, output_error: Array) -> Array:
-    """``relu_chain`` without a conversion."""
+    """``relu_chain`` without converting the mask."""
     return np.multiply(output_error, y > 0.0)

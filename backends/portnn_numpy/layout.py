@@ -19,7 +19,7 @@ def channels_first(x: Array) -> Array:
 
 def channels_last(x: Array) -> Array:
     """(C, H, W, N) -> (N, H, W, C), a view."""
-    return channels_first(x)  # swapping the outermost axes is its own inverse
+    return channels_first(x)  # swapping the first and last axes is its own inverse
 
 
 def padded(x: Array, plan: Any, value: float) -> Array:

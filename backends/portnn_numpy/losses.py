@@ -8,7 +8,7 @@ import numpy as np
 from portnn_numpy.namespace import total
 
 Array = Any
-SHORT = 1 << 12  # elements: in longer scalar products BLAS's few sequential sums are inaccurate
+SHORT = 1 << 12  # elements: in a longer dot product BLAS keeps only a few running sums, which is inaccurate
 
 
 def mse(y_true: Array, y_pred: Array) -> Array:
@@ -27,7 +27,7 @@ def mse_prime(y_true: Array, y_pred: Array) -> Array:
 
 
 def softmax_cross_entropy(y_true: Array, y_pred: Array) -> Array:
-    """Without one-hot rows for class numbers: log(sum of exp(Y)) - Y[class] per row, with Y less its largest value."""
+    """Without one-hot rows for class numbers: log(sum of exp(Y)) - Y[class] per row, where Y is less its maximum."""
     z = _rows(y_pred) - np.maximum.reduce(_rows(y_pred), axis=1, keepdims=True)
     if _are_class_numbers(y_true, y_pred):
         picked = z[np.arange(len(z)), y_true.reshape(-1)]

@@ -1,4 +1,4 @@
-"""Faster versions of functions of the namespace, with the same meaning."""
+"""Faster versions of some functions of NumPy's namespace, with the same meaning."""
 
 from functools import lru_cache
 from math import prod
@@ -11,7 +11,7 @@ LEAST = 1 << 17  # elements: with fewer, the memory order does not matter
 BLOCK = 128  # columns
 FEW = 64  # terms that may be summed sequentially
 PARTS = 16
-A_BATCH = 256
+A_BATCH = 256  # the most rows that ``_rows_added`` sums
 reduce: Any = np.add.reduce
 
 

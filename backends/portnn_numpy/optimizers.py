@@ -47,18 +47,13 @@ class SGD:
                 new.append(subtract(w, d, d))
             else:
                 return new, slots
-        except (
-            FloatingPointError,
-            ValueError,
-            TypeError,
-            AttributeError,
-        ):  # ``_stepped`` serves more cases, and has better error messages
-            pass
+        except (FloatingPointError, ValueError, TypeError, AttributeError):
+            pass  # ``_stepped`` handles more cases, and has better error messages
         return _stepped(_sgd_step, sgd, parameters, gradients, slots, hyper, ()) or NotImplemented
 
 
 def _sgd_step(sgd: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
-    """``update`` of gradients that are clipped and decayed already."""
+    """``update`` for gradients that have been clipped and decayed."""
     (lr,) = hyper
     if not sgd.momentum:
         return [_minus(w, lr * g) for w, g in zip(parameters, gradients, strict=True)], slots
@@ -82,12 +77,12 @@ def _sgd_step(sgd: Any, parameters: list[Array], gradients: list[Array], slots: 
 class Adam:
     @staticmethod
     def update(adam: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
-        """``Adam.update`` in twelve passes, of which each writes into the array that becomes a result."""
+        """``Adam.update`` in twelve passes, each of which writes into an array that becomes a result."""
         return _stepped(_adam_step, adam, parameters, gradients, slots, hyper, ("mean", "square")) or NotImplemented
 
 
 def _adam_step(adam: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
-    """``update`` of gradients that are clipped and decayed already."""
+    """``update`` for gradients that have been clipped and decayed."""
     corrections, dtype, last = adam.corrections(hyper, parameters), None, None
     decay = 1.0 - hyper[0] * adam.weight_decay if adam.decoupled else 1.0
     b1, b2, epsilon = adam.beta1, adam.beta2, adam.epsilon
@@ -124,12 +119,12 @@ def _adam_step(adam: Any, parameters: list[Array], gradients: list[Array], slots
 class AdaGrad:
     @staticmethod
     def update(adagrad: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
-        """``AdaGrad.update`` in seven passes."""
+        """``AdaGrad.update`` in eight passes."""
         return _stepped(_adagrad_step, adagrad, parameters, gradients, slots, hyper, ("squares",)) or NotImplemented
 
 
 def _adagrad_step(adagrad: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
-    """``update`` of gradients that are clipped and decayed already."""
+    """``update`` for gradients that have been clipped and decayed."""
     squares, dtype = [], None
     for w, g, s in zip(parameters, gradients, slots["squares"], strict=True):
         if w.dtype is not dtype:
@@ -150,7 +145,7 @@ class RMSprop:
 
 
 def _rmsprop_step(rmsprop: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
-    """``update`` of gradients that are clipped and decayed already."""
+    """``update`` for gradients that have been clipped and decayed."""
     squares, dtype = [], None
     for w, g, s in zip(parameters, gradients, slots["squares"], strict=True):
         if w.dtype is not dtype:
@@ -197,7 +192,7 @@ def _stepped(
     hyper: Hyper,
     kinds: tuple[str, ...],
 ) -> Update | None:
-    """A step on prepared, C-contiguous gradients; None where the portable update must do it."""
+    """A step on prepared, C-contiguous gradients; None if the portable update must do it."""
     parameters, gradients, slots = in_order(optimizer, parameters, gradients, slots, kinds)
     try:
         if step is _sgd_step and optimizer.clip_norm is None:  # no squares

@@ -1,4 +1,4 @@
-"""Who takes part in the comparison: each module has a class with ``round(epoch)``, ``predict(x)`` and ``about()``.
+"""The frameworks that are compared: each module has a class with ``round(epoch)``, ``predict(x)`` and ``about()``.
 
 ``round`` trains one epoch and returns its mean error; ``about`` returns versions and numbers of threads.
 """

@@ -1,4 +1,4 @@
-"""The article's own algorithm: float64 weights, one sample at a time, every layer updates itself as it goes back."""
+"""The article's own algorithm: float64 weights, one sample at a time; layers update themselves in the backward pass."""
 
 from typing import Any
 

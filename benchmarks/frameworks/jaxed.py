@@ -21,7 +21,7 @@ class Jitted:
         self.state = (parameters, slots, jnp.zeros((), jnp.int32))
         self.step = jax.jit(partial(step, workload), donate_argnums=0)
         self.forward = jax.jit(partial(forward, workload))
-        on_device = workload.backend == "gpu"  # batches are cut where the data lies
+        on_device = workload.backend == "gpu"  # batches are sliced where the data is
         self.x_host, self.y_host = (self.x, self.y) if on_device else (np.asarray(x), np.asarray(y))
 
     def round(self, epoch: int) -> float:

@@ -12,7 +12,7 @@ from portnn_numpy.backend import NumpyBackend
 
 
 class Ours:
-    """``fit`` as a user calls it: one epoch a round, with all its checks. On the GPU the data lies there."""
+    """``fit`` as a user calls it: one epoch per round, with all its checks. With a GPU, the data is there."""
 
     kernels, compile, capture = "auto", True, True
 
@@ -62,6 +62,6 @@ class Portable(Ours):
 
 
 class Eager(Ours):
-    """On the GPU: without the fused functions, and call by call instead of as one graph."""
+    """On the GPU: without the fused functions, and eager instead of one graph."""
 
     kernels, capture = "portable", False

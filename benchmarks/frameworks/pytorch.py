@@ -86,13 +86,13 @@ class Compiled(Eager):
 
 
 class Graphed(Eager):
-    """A whole step as one CUDA graph; the first three, real steps of the training, run eagerly on a stream beside."""
+    """A whole step as one CUDA graph; the first three, real steps of the training, run eagerly on a side stream."""
 
     WARM_UPS = 3
 
     def __init__(self, workload: Any, x: np.ndarray, y: np.ndarray):
         if workload.backend != "gpu":
-            raise ImportError("graphs are of the GPU")
+            raise ImportError("CUDA graphs need a GPU")
         super().__init__(workload, x, y)
         self.calls, self.graph = 0, None
         self.inputs: tuple[torch.Tensor, ...] = ()
@@ -141,7 +141,7 @@ def has_weights(part: nn.Module) -> bool:
 
 
 def adapted(workload: Any, ours: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """portnn's weights in PyTorch's order of axes; behind the last convolution the rows are those of (C, H, W)."""
+    """portnn's weights in PyTorch's order of axes; after the last convolution the rows are those of (C, H, W)."""
     found, image = [], None
     for part in workload.parts:
         if part[0] == "conv":
@@ -150,7 +150,7 @@ def adapted(workload: Any, ours: list[tuple[np.ndarray, np.ndarray]]) -> list[tu
             image = part[3]
         elif part[0] == "fc":
             W, B = ours[len(found)]
-            if image is not None:  # the first one behind "flatten"
+            if image is not None:  # the first one after "flatten"
                 side = round((len(W) // image) ** 0.5)
                 W = W.reshape(side, side, image, -1).transpose(2, 0, 1, 3).reshape(len(W), -1)
                 image = None

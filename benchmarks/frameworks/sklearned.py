@@ -1,4 +1,4 @@
-"""scikit-learn's MLPClassifier, which has initial weights and an order of its own."""
+"""scikit-learn's MLPClassifier, which has its own initial weights and order of samples."""
 
 import warnings
 from typing import Any

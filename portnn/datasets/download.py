@@ -1,9 +1,8 @@
 """Downloads the files of a data set into a cache folder, from the first source that serves the right bytes.
 
 pooch compares the hashes, downloads to a temporary name and moves the complete file; it takes a single source, so the
-loop over the sources is here. No source can block a program for ever: each file has a known maximal length, and a time
-limit for the whole of it, whatever the server does. The folder is ``$PORTNN_DATA``, or else the platform's cache
-folder.
+loop over the sources is here. No source can block a program for ever, whatever the server does: each file has a known
+maximum length, and its download a time limit. The folder is ``$PORTNN_DATA``, or else the platform's cache folder.
 """
 
 import contextlib
@@ -22,7 +21,7 @@ from portnn.datasets.idx import PACKED
 from portnn.datasets.sources import SOURCES
 
 TIMEOUT = 20.0  # seconds without an answer, or without a byte, after which a source has failed
-START, SLOWEST = 60.0, 1 << 15  # seconds for an empty file; and bytes per second, at least, for longer ones
+START, SLOWEST = 60.0, 1 << 15  # seconds for an empty file, and the least bytes per second for longer ones
 MOST_MOVES = 5  # redirects, at most
 CHUNK = 1 << 16  # bytes
 
@@ -94,7 +93,7 @@ def _save(url: str, output_file: str, pooch: Any, *, longest: int) -> None:
 
     It closes the connection when something fails, has a shorter timeout, and takes the bytes as they are sent: some
     servers declare a .gz file as an encoding, and then it would arrive unpacked, with another hash. And it accepts at
-    most ``longest`` bytes, within the time limit for as many.
+    most ``longest`` bytes, within the time limit for that many.
     """
     import requests
 

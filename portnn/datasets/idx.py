@@ -57,11 +57,13 @@ def _parse(file: BinaryIO | gzip.GzipFile, path: Path) -> np.ndarray:
     if not start:
         raise IDXError(f"{path} is empty, expected an IDX file. Download the file again")
     if len(start) < 4 or start[:2] != b"\0\0":
-        raise IDXError(f"{path} is no IDX file: it starts with {start!r}, expected two zero bytes, a type and a count")
+        raise IDXError(
+            f"{path} is not an IDX file: it starts with {start!r}, expected two zero bytes, a type and a count"
+        )
     code, dimensions = start[2], start[3]
     if code not in TYPES:
         known = ", ".join(f"0x{known:02x}" for known in TYPES)
-        raise IDXError(f"{path} is no IDX file: it has the type code 0x{code:02x}, expected one of {known}")
+        raise IDXError(f"{path} is not an IDX file: it has the type code 0x{code:02x}, expected one of {known}")
     if not 1 <= dimensions <= MOST_DIMENSIONS:
         raise IDXError(f"{path} declares {dimensions} dimensions, expected 1 to {MOST_DIMENSIONS}")
 

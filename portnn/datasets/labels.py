@@ -17,7 +17,7 @@ def to_categorical(labels: Any, classes: int | None = None) -> np.ndarray:
     be missing. Returns float32 of shape (N, classes).
 
     Raises ValueError, which names the label and the range, for a label that is negative, too large or not whole, and
-    for other shapes; TypeError for labels that are not numbers, and for arrays of other libraries than NumPy.
+    for other shapes; TypeError for labels that are not numbers, and for arrays of libraries other than NumPy.
 
     >>> to_categorical([0, 2, 1])
     array([[1., 0., 0.],

@@ -82,7 +82,7 @@ def _given(folder: str | os.PathLike[str]) -> Path:
     except TypeError:
         raise TypeError(f"folder must be a path, got {folder!r} ({type(folder).__name__})") from None
     if not place.is_dir():
-        raise ValueError(f"folder={str(folder)!r} {'is no folder' if place.exists() else 'does not exist'}")
+        raise ValueError(f"folder={str(folder)!r} {'is not a folder' if place.exists() else 'does not exist'}")
     return place
 
 

@@ -52,7 +52,7 @@ class ActivationLayer(Layer):
         f, f_prime = (
             bound(function, backend, self.kernels, self.dtype) for function in (self.activation, self.activation_prime)
         )
-        # Underflow is no error in a network, so it is none here.
+        # Underflow is not an error in a network, so it is not one here either.
         self.f, self.f_prime = (f, f_prime) if self._network_ref is not None else (quiet(f), quiet(f_prime))
         chain: Any = activations.CHAINS.get((self.activation, self.activation_prime))
         portable = chain is None or self.kernels == "portable"

@@ -11,7 +11,7 @@ from portnn.settings import Setting
 
 
 class BatchNormLayer(NormLayer):
-    """Normalizes each channel: by the batch's mean and variance in training, by running averages of them in predict.
+    """Normalizes each channel: by the batch's mean and variance in training, by their running averages in predict.
 
         Z     = (X - mean) S,  S = 1 / sqrt(variance + epsilon)         Y = Z W + B
         dE/dX = S (dE/dZ - mean of dE/dZ - Z * mean of (dE/dZ * Z)),  dE/dZ = dE/dY W
@@ -24,10 +24,10 @@ class BatchNormLayer(NormLayer):
     def forward(self, X: Array, *, training: bool = False) -> Array:
         W, B = self.parameters["weights"], self.parameters["bias"]
         if not training or self._is_frozen:
-            S = W / self.xp.sqrt(self.buffers["running_var"] + self.epsilon)
+            slope = W / self.xp.sqrt(self.buffers["running_var"] + self.epsilon)
             if training:
-                self.S = S
-            return X * S + (B - self.buffers["running_mean"] * S)
+                self.slope = slope
+            return X * slope + (B - self.buffers["running_mean"] * slope)
         Z, S, mean, variance = self.ops.normalize(X, tuple(range(X.ndim - 1)), self.epsilon)
         self.Z, self.S = Z, S
         self.update_running(X, mean, variance)
@@ -35,8 +35,8 @@ class BatchNormLayer(NormLayer):
 
     def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array | None:
         D, Z, S = output_error, self.Z, self.S
-        if self._is_frozen:  # Y = S X + a constant
-            return D * S if need_input_error else None
+        if self._is_frozen:  # the mean and variance are constants, so Y is linear in X
+            return D * self.slope if need_input_error else None
         self.set_gradients(D, Z)
         W, axes = self.parameters["weights"], tuple(range(D.ndim - 1))
         return self.ops.normalize_backward(D * W, Z, S, axes) if need_input_error else None
@@ -49,6 +49,8 @@ class BatchNormLayer(NormLayer):
         return found
 
     momentum: Any = Setting(_weight)
+    _for_backward = (*NormLayer._for_backward, "slope")
+    slope: Any = None  # dY/dX with a constant mean and variance
 
     def __init__(self, *, momentum: float = 0.1, epsilon: float = 1e-5):
         """Each step updates the buffers ``running_mean`` and ``running_var`` (C,): running = (1 - momentum) * running +
@@ -65,7 +67,7 @@ class BatchNormLayer(NormLayer):
         self.momentum = momentum
 
     def update_running(self, X: Array, mean: Array, variance: Array) -> None:
-        """Puts the running mean and variance after a batch X into ``new_buffers``."""
+        """Sets ``new_buffers`` to the running mean and variance after the batch X."""
         n, old, new = prod(X.shape[:-1]), 1.0 - self.momentum, self.momentum
         if n == 1:
             raise ValueError(

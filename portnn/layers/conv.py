@@ -21,18 +21,18 @@ class ConvLayer(Layer):
         dE/dX[n,a,b,c] = sum of dE/dY[n, i, j, f] W[u, v, c, f] wherever s i + d u = a and s j + d v = b
 
     X is (N, H, W, C), Y is (N, H', W', F) with H' = (H + padding - (h-1) d - 1) // s + 1; for sequences (N, L, C).
-    With every patch of X written out as a column of a matrix these are matrix products: ``portnn/ops/convolution.py``.
+    They are matrix products once every patch of X is a column of a matrix: see ``portnn/ops/convolution.py``.
     """
 
     def forward(self, X: Array, *, training: bool = False) -> Array:
         Y, seen = self.ops.convolution(X, self.parameters["weights"], self.plan, self.groups)
         if training:
-            self.input_seen = seen
+            self.kept = seen
         return self.ops.biased(Y, self.parameters["bias"]) if "bias" in self.parameters else Y
 
     def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array | None:
         W, D, ops = self.parameters["weights"], output_error, self.ops
-        self.gradients["weights"] = ops.convolution_gradient(self.input_seen, D, self.plan, W.shape)
+        self.gradients["weights"] = ops.convolution_gradient(self.kept, D, self.plan, W.shape)
         if "bias" in self.parameters:
             self.gradients["bias"] = ops.total(ops.columns(D, self.plan), 1)
         return ops.convolution_backward(W, D, self.plan, self.groups) if need_input_error else None
@@ -47,8 +47,8 @@ class ConvLayer(Layer):
     initializer: Any = Fixed()
     weights = Parameter()
     bias = Parameter()
-    _for_backward = (*Layer._for_backward, "input_seen")
-    input_seen: Any = None  # what dE/dW needs of X, such as its patches
+    _for_backward = (*Layer._for_backward, "kept")
+    kept: Any = None  # what dE/dW needs of X, such as its patches
 
     def __init__(
         self,
@@ -66,12 +66,12 @@ class ConvLayer(Layer):
         """``input_shape`` is (H, W, C) with ``kernel_shape`` (h, w), or (L, C) with (k,). ``layer_depth`` F is the
         number of filters. ``stride`` s and ``dilation`` d are a number, or one per axis. ``padding`` with zeros is
         ``"valid"`` (none), ``"same"`` (H' = H / s, rounded up), a number of pixels, or for each axis a number or a
-        pair (before, after). ``groups`` divides channels and filters into as many parts; each part of the filters sees
-        its part of the channels.
+        pair (before, after). ``groups`` divides channels and filters into that many parts; each part of the filters
+        sees its part of the channels.
 
-        ``layer.weights`` is (h, w, C/groups, F), drawn by ``initializer``, a name; ``layer.bias`` is (F,), initially
-        zero, absent with ``bias=False``. Raises ValueError where the kernel does not fit on the padded image, or
-        ``groups`` does not divide channels and filters.
+        ``layer.weights`` is (h, w, C/groups, F), drawn by the named ``initializer``; ``layer.bias`` is (F,), initially
+        zero, absent with ``bias=False``. Raises ValueError if the kernel does not fit on the padded image, or if
+        ``groups`` does not divide both the channels and the filters.
 
         >>> import numpy as np
         >>> layer = ConvLayer((3, 3, 1), (2, 2), 1)

@@ -8,16 +8,16 @@ from portnn.checks import number
 from portnn.layers.layer import Layer
 from portnn.settings import Setting
 
-WORDS = 2**32  # of 32 bits
+WORDS = 2**32  # the number of 32-bit words
 
 
 class DropoutLayer(Layer):
     """In training, drops each value with probability ``rate`` and scales up the others; in predict it does nothing.
 
-        Y     = X * M,  M = 1 / (1 - rate) where a random word of 32 bits is rate * 2**32 or more, else 0
+        Y     = X * M,  M = 1 / (1 - rate) where a random 32-bit word is at least rate * 2**32, else 0
         dE/dX = dE/dY * M
 
-    The mask M depends on the network's seed, the layer's path and the number of the update: it is the same on every
+    The mask M depends only on the network's seed, the layer's path and the step number, so it is the same on every
     device. ``rate`` is in [0, 1), ValueError otherwise. X and Y have the same shape, which may be any.
 
     Source: N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15, 2014.
@@ -57,7 +57,7 @@ class DropoutLayer(Layer):
 
     @property
     def threshold(self) -> int:
-        """A value is kept if its word of 32 bits is at least this."""
+        """A value is kept if its random 32-bit word is at least this."""
         return round(self.rate * WORDS)
 
     def _place(self, path: str) -> None:

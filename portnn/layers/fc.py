@@ -18,7 +18,7 @@ class FCLayer(Layer):
         dE/dX = dE/dY W^T        dE/dW = X^T dE/dY        dE/dB = sum of dE/dY over all axes but the last
 
     X is (..., input_size), Y is (..., output_size): the layer acts on the last axis. ``layer.weights`` is
-    (input_size, output_size), drawn by ``initializer``, a name; ``layer.bias`` is (1, output_size), initially zero,
+    (input_size, output_size), drawn by the named ``initializer``; ``layer.bias`` is (1, output_size), initially zero,
     absent with ``bias=False``.
 
     >>> import numpy as np

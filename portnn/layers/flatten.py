@@ -7,7 +7,7 @@ from portnn.layers.layer import Layer
 
 
 class FlattenLayer(Layer):
-    """Writes each sample out as one row, in C order: the last axis (channels) runs fastest.
+    """Writes each sample out as one row, in C order: the last axis (channels) varies fastest.
 
         Y[n, (h W + w) C + c] = X[n, h, w, c]        dE/dX: dE/dY in the shape of X
 

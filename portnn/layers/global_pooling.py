@@ -8,7 +8,7 @@ from portnn.layers.layer import Layer
 
 
 class GlobalPoolLayer(Layer):
-    """What both kinds share: images (N, H, W, C), or sequences (N, L, C), become (N, C)."""
+    """Base class: images (N, H, W, C), or sequences (N, L, C), become (N, C)."""
 
     def __init__(self) -> None:
         super().__init__()

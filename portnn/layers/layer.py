@@ -14,8 +14,8 @@ from portnn.layers.attributes import OfNetwork, Trainable
 from portnn.ops import is_ours
 from portnn.transfer import backend_of, bring, is_array
 
-DOORS = ("forward_propagation", "backward_propagation")
-PAGE = ("forward", "backward")
+CALLED = ("forward_propagation", "backward_propagation")  # what callers use
+WRITTEN = ("forward", "backward")  # what an author writes
 
 
 class Layer:
@@ -26,9 +26,9 @@ class Layer:
     differs in training, or keeps more than these two, takes the keyword ``training``, and writes to ``self`` only if
     that is true; a ``backward`` that can skip dE/dX takes the keyword ``need_input_error``.
 
-    All callers use the doors: ``layer(X)`` to predict, ``layer.forward_propagation(X)`` in training, and
-    ``layer.backward_propagation(output_error)``. They convert, check, and call what the author wrote. A layer may also
-    override the last two, as in the article: then it sees one sample at a time and updates its own weights.
+    Callers use ``layer(X)`` to predict and, to train, ``layer.forward_propagation(X)`` and
+    ``layer.backward_propagation(output_error)``: these convert, check, and call what the author wrote. A layer may also
+    override those two, as in the article: then it sees one sample at a time and updates its own weights.
 
     ``parameters``, ``gradients`` and ``buffers`` are dicts of arrays; ``forward`` puts new values of buffers into
     ``new_buffers``. ``layers`` are the children of a composite layer. ``xp`` is the array namespace to use, ``ops`` the
@@ -38,9 +38,9 @@ class Layer:
     """
 
     last_axis_only = False  # True: acts on the last axis, whatever axes precede it
-    updates_itself = False  # True: overrides the doors, and so updates its own parameters
-    batched = False  # True: a layer that overrides the doors takes whole batches
-    complete = True  # False: parameters are yet to be built, on the first batch
+    updates_itself = False  # True: written as in the article, so it updates its own parameters
+    batched = False  # True: a layer that updates itself takes whole batches
+    complete = True  # False: parameters are still to be created, on the first batch
     _for_backward: tuple[str, ...] = ("input", "output")  # attributes that forward keeps for backward only
     _own = True  # False: written by a user; its results are checked
     _trains = _spares = False  # whether ``forward`` takes ``training``, and ``backward`` ``need_input_error``
@@ -106,15 +106,15 @@ class Layer:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._own = is_ours(cls)
-        # Of doors and page, the one defined nearest to the class counts; in one class that defines both, the page.
-        cls.updates_itself = _steps_up(cls, DOORS) < _steps_up(cls, PAGE)
+        # Of the two pairs, the one defined nearest to the class counts; if one class defines both, the second.
+        cls.updates_itself = _steps_up(cls, CALLED) < _steps_up(cls, WRITTEN)
         if not cls.updates_itself:
-            for name in DOORS:  # one may be inherited from a layer that overrides them
+            for name in CALLED:  # one may be inherited from a layer that overrides them
                 setattr(cls, name, cls.__dict__.get(name, Layer.__dict__[name]))
         cls._trains = "training" in signature(cls.forward).parameters
         cls._spares = "need_input_error" in signature(cls.backward).parameters
 
-    # -- the page: what an author writes -----------------------------------------------------------------------
+    # -- what an author writes ---------------------------------------------------------------------------------
 
     def forward(self, X: Array) -> Array:
         """Returns Y for a batch X (N, ...)."""
@@ -124,7 +124,7 @@ class Layer:
         """Sets ``gradients``, dE/dW for each parameter W, from dE/dY; returns dE/dX."""
         raise TypeError(f"{type(self).__name__} defines no backward")
 
-    # -- the doors: what all callers use -----------------------------------------------------------------------
+    # -- what callers use --------------------------------------------------------------------------------------
 
     def __call__(self, X: Array) -> Array:
         """Returns Y for a batch X (N, ...), to predict: nothing is written to the layer."""
@@ -162,7 +162,7 @@ class Layer:
         return input_error
 
     def compute(self, X: Array, training: bool) -> Array:
-        """``forward`` for an array of the layer's backend, dtype and order; the first two doors call it."""
+        """Calls ``forward`` with an array of the layer's backend, dtype and memory order."""
         if not self.complete:
             self.fit_to(X)
         given = X if self._own else self.xp.asarray(X, copy=True)  # a user's layer may write into it
@@ -174,7 +174,7 @@ class Layer:
         return Y
 
     def compute_backward(self, output_error: Array, need_input_error: bool) -> Array | None:
-        """``backward`` for an array of the dtype and shape of ``self.output``; the last door calls it."""
+        """Calls ``backward`` with an array of the dtype and shape of ``self.output``."""
         if not self._own:
             output_error = self.xp.asarray(output_error, copy=True)
         if self._spares:
@@ -262,7 +262,7 @@ class Layer:
         return 1
 
     def parameter_shapes(self, input_shape: tuple[int, ...] | None) -> dict[str, tuple[int, ...]]:
-        """The shape of each parameter; of one built on the first batch, where ``input_shape`` tells it."""
+        """The shape of each parameter; for those created on the first batch, if ``input_shape`` determines it."""
         return {name: tuple(array.shape) for name, array in self.parameters.items()}
 
     def multiply_adds(self, input_shape: tuple[int, ...] | None) -> int:

@@ -1,21 +1,14 @@
-"""What the normalization layers share."""
+"""The base class of the normalization layers."""
 
 from typing import Any
 
 from portnn import checks
 from portnn._typing import Array
 from portnn.backend import Backend
-from portnn.checks import number
+from portnn.checks import positive
 from portnn.layers.attributes import Parameter
 from portnn.layers.layer import Layer
 from portnn.settings import Setting
-
-
-def _positive(what: str, value: Any) -> float:
-    found = number(what, value)
-    if found <= 0.0:
-        raise ValueError(f"{what} must be more than 0, got {value}")
-    return found
 
 
 class NormLayer(Layer):
@@ -25,12 +18,12 @@ class NormLayer(Layer):
         dE/dX = S (dE/dZ - mean of dE/dZ - Z * mean of (dE/dZ * Z)),  dE/dZ = dE/dY W
         dE/dW = sum of dE/dY * Z        dE/dB = sum of dE/dY            over all axes but the last
 
-    Means and the (biased) variance are over the axes that each layer names. ``layer.weights`` W and ``layer.bias`` B
-    are (C,), initially ones and zeros. Where the layers before do not tell C, they are built on the first batch.
+    Each layer says which axes the means and the (biased) variance are over. ``layer.weights`` W and ``layer.bias`` B
+    are (C,), initially ones and zeros. If the layers before do not determine C, they are created on the first batch.
     """
 
     last_axis_only = True
-    epsilon: Any = Setting(_positive)
+    epsilon: Any = Setting(positive)
     weights = Parameter()
     bias = Parameter()
     initializer = "ones"

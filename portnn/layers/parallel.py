@@ -97,7 +97,7 @@ class ParallelLayer(Layer):
         return max(smallest_batch([branch], [input_shape])[0] for branch in self.layers)
 
     def check_outputs(self, outputs: list[Array]) -> None:
-        """Checks the outputs' shapes: those of a user's layers may not be known before they run."""
+        """Checks the outputs' shapes, which for users' layers may not be known before they run."""
         kept = -1 if self.merge == "concat" else None
         if any(output.shape[:kept] != outputs[0].shape[:kept] for output in outputs):
             found = " and ".join(str(tuple(output.shape)) for output in outputs)

@@ -1,4 +1,4 @@
-"""What both kinds of pooling share: the windows."""
+"""The base class of the pooling layers."""
 
 from functools import lru_cache
 from typing import Any
@@ -11,10 +11,10 @@ from portnn.settings import Fixed
 
 
 class PoolLayer(Layer):
-    """What both kinds of pooling share: where the windows lie, computed once per image size.
+    """Base class of the pooling layers: the positions of the windows, computed once per image size.
 
     ``window`` is a number of pixels, or one per axis; so is ``stride`` s, by default the window, so that windows do
-    not overlap; ``padding`` is as in ConvLayer. Raises ValueError where the padding is as wide as the window.
+    not overlap; ``padding`` is as in ConvLayer. Raises ValueError if the padding is as wide as the window.
     """
 
     window: Any = Fixed()
@@ -34,7 +34,7 @@ class PoolLayer(Layer):
         self.options = "".join(f", {name}={value!r}" for name, (value, usual) in options.items() if value != usual)
 
     def plan(self, X: Array) -> WindowPlan:
-        """Where the windows lie on the images X (N, H, W, C)."""
+        """The positions of the windows on the images X (N, H, W, C)."""
         return self._plan(tuple(X.shape[1:-1]))
 
     def _plan(self, image: tuple[int, ...]) -> WindowPlan:
@@ -78,7 +78,7 @@ class PoolLayer(Layer):
         return f"{type(self).__name__}({self.window}{self.options})"
 
 
-@lru_cache(maxsize=256)  # for all layers and sizes of images together
+@lru_cache(maxsize=256)  # shared by all layers and image sizes
 def _plan(image: tuple[int, ...], window: tuple[int, ...], stride: Any, padding: Any) -> WindowPlan:
     return window_plan(image, window, stride, padding)
 

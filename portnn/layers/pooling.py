@@ -10,8 +10,8 @@ class MaxPoolLayer(PoolLayer):
         Y[n, i, j, c] = max over u, v of X[n, s i + u, s j + v, c]
         dE/dX: dE/dY[n, i, j, c] goes to the largest pixel, to the first of them where several are equal
 
-    X is (N, H, W, C) or (N, L, C), Y is (N, H', W', C). Arguments and errors are those of ``PoolLayer``; the padding is
-    minus infinity. NaN counts as the largest: Y is NaN, and the error goes to the first NaN of the window.
+    X is (N, H, W, C) or (N, L, C), Y is (N, H', W', C). Arguments and errors are those of ``PoolLayer``; padding is
+    minus infinity. NaN counts as the largest: Y is NaN, and dE/dY goes to the first NaN of the window.
 
     >>> import numpy as np
     >>> MaxPoolLayer(2)(np.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0]
@@ -33,7 +33,7 @@ class AvgPoolLayer(PoolLayer):
         dE/dX: dE/dY[n, i, j, c] is divided equally among the window's pixels
 
     Shapes, arguments and errors are those of MaxPoolLayer. Padding is not counted: a window at the edge is the mean of
-    the pixels it really covers.
+    the pixels that it covers.
 
     >>> import numpy as np
     >>> AvgPoolLayer(2)(np.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0]

@@ -10,12 +10,12 @@ from portnn.settings import Fixed
 
 
 class ReshapeLayer(Layer):
-    """Gives each sample another shape, in C order: the last axis runs fastest.
+    """Gives each sample another shape, in C order: the last axis varies fastest.
 
         Y     = X in the new shape        dE/dX: dE/dY in the shape of X
 
-    ``shape`` is that of one sample of Y, such as (28, 28, 1). X is (N, ...), Y is (N, *shape), with as many values per
-    sample; ValueError if the counts differ.
+    ``shape`` is that of one sample of Y, such as (28, 28, 1). X is (N, ...), Y is (N, *shape), with the same number of
+    values per sample; ValueError if it differs.
 
     >>> import numpy as np
     >>> ReshapeLayer((2, 3, 1))(np.zeros((5, 6))).shape

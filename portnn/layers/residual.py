@@ -47,7 +47,7 @@ class ResidualLayer(SequentialLayer):
         return output or input_shape
 
     def like(self, X: Array, F: Array) -> Array:
-        """F(X), if it has the shape of X: that of a user's layer may not be known before it runs."""
+        """Returns F(X) after checking its shape, which for a user's layer may not be known before it runs."""
         if F.shape != X.shape:
             raise ValueError(f"ResidualLayer adds shapes {tuple(X.shape)} and {tuple(F.shape)}: they must be equal")
         return F

@@ -1,4 +1,4 @@
-"""The sequential layer: layers run in order, forward and backward, and the shapes between them."""
+"""The sequential layer, and the functions that run layers in order and compute the shapes between them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ class SequentialLayer(Layer):
         Y     = Fn(... F2(F1(X)))
         dE/dX = dE/dX of the first layer, where each layer's dE/dX is dE/dY of the one before it
 
-    ``layers`` may be any. X has the shape that the first takes, Y the one that the last returns.
+    ``layers`` may be of any kind. X has the shape that the first one takes, Y the shape that the last one returns.
 
     >>> import numpy as np
     >>> from portnn import ScaleLayer
@@ -55,10 +55,10 @@ class SequentialLayer(Layer):
 
 
 def run(layers: Sequence[Any], X: Array, training: bool, at: list[Any] | None = None, *, known: bool = True) -> Array:
-    """Y of the last layer for X into the first.
+    """Returns Y of the last layer for the input X of the first.
 
-    ``known``: the shapes in between were checked before; after a user's layer without ``output_shape`` they were not.
-    ``at[0]`` is the layer now running, for error messages.
+    ``known``: the shapes in between have been checked; after a user's layer without ``output_shape`` they could not be.
+    ``at[0]`` is set to the layer that is running, for error messages.
     """
     for layer in layers:
         if at is not None:
@@ -78,7 +78,7 @@ def run_backward(
 ) -> Array | None:
     """dE/dX of the first layer for dE/dY of the last, setting every layer's gradients; None if it is not needed.
 
-    ``lowest`` is the first layer that learns, if that is known already.
+    ``lowest`` is the index of the first layer that learns, if the caller knows it.
     """
     D: Array | None = output_error
     if lowest is None:
@@ -91,7 +91,7 @@ def run_backward(
 
 
 def lowest_that_learns(layers: Sequence[Any]) -> int:
-    """The first layer with something to learn; below it dE/dX is not needed. With none, the number of layers."""
+    """The index of the first layer that learns: below it dE/dX is not needed. If none does, the number of layers."""
     for i, layer in enumerate(layers):
         if any((below.parameters and not below._is_frozen) or below.updates_itself for below in layer.walk()):
             return i
@@ -120,7 +120,7 @@ def shapes(layers: Sequence[Any], input_shape: Shape | None) -> list[Shape | Non
 
 
 def smallest_batch(layers: Sequence[Any], shapes: Sequence[Shape | None]) -> tuple[int, Any]:
-    """The smallest batch that all layers can be trained with, and the layer that needs so many samples.
+    """The smallest batch that all layers can be trained with, and the layer that needs that many samples.
 
     ``shapes`` are those of one sample before each layer.
     """

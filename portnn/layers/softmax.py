@@ -11,8 +11,8 @@ class SoftmaxLayer(Layer):
         Y[i]     = exp(X[i]) / sum over j of exp(X[j])
         dE/dX[i] = Y[i] (dE/dY[i] - sum over j of dE/dY[j] Y[j])
 
-    The Jacobian is dY[i]/dX[j] = Y[i] ((i = j) - Y[j]): every output depends on every input, so this is no
-    ActivationLayer. With the loss "softmax_cross_entropy", which takes the logits, leave the layer out. X and Y have
+    The Jacobian is dY[i]/dX[j] = Y[i] ((i = j) - Y[j]): every output depends on every input, so this is not an
+    ActivationLayer. With the loss "softmax_cross_entropy", which takes logits, leave the layer out. X and Y have
     the same shape, which may be any.
 
     >>> import numpy as np

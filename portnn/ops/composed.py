@@ -51,7 +51,7 @@ def normalize_backward(dz: Array, z: Array, scale: Array, axes: tuple[int, ...],
 def dropout(
     x: Array, key: tuple[int, int], step: Any, threshold: int, scale: float, *, xp: Any, ops: Any
 ) -> tuple[Array, Array]:
-    """Returns X * M and M, which is ``scale`` where the random word of 32 bits is at least ``threshold``, else 0."""
+    """Returns X * M and M, which is ``scale`` where the random 32-bit word is at least ``threshold``, else 0."""
     words = ops.random_bits(key, step, prod(x.shape))
     mask = xp.astype(xp.reshape(words >= threshold, x.shape), x.dtype) * scale
     return x * mask, mask

@@ -154,9 +154,9 @@ BLOCK = 16
 
 
 def total(x: Array, axes: int | tuple[int, ...] | None = None, keepdims: bool = False, *, xp: Any) -> Array:
-    """The sum over ``axes`` (one, several, or all), to some units in the last place however many terms there are.
+    """The sum over ``axes`` (one, several, or all), to a few units in the last place however many terms there are.
 
-    Summed sequentially, a million float32 values have an error of up to some percent: each addition rounds, and the
+    Summed sequentially, a million float32 values can be off by a few per cent: each addition rounds, and the
     rounding error grows with the sum. Here 16 equally long parts of an axis are added at a time, so that no term takes
     part in more than a few dozen additions. Some libraries do so themselves, but only along the axis that is innermost
     in memory.

@@ -138,7 +138,7 @@ class _Run:
         return [layer.place for step in self.made.values() for layer in step.layers]
 
     def part(self) -> None:
-        """Runs every layer on its own, without fusion."""
+        """Separates fused layers: each runs on its own."""
         for step in self.made.values():
             self.watch(step, adapted(self.network.layers))
 

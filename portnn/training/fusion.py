@@ -40,7 +40,7 @@ class Fused:
             layer.input, layer.output = X, Y
             self.activation.input, self.activation.output = None, Y
             if self.is_convolution:
-                layer.input_seen = seen
+                layer.kept = seen
         return Y
 
     def compute_backward(self, output_error: Array, need_input_error: bool) -> Array:
@@ -51,7 +51,7 @@ class Fused:
 
 
 def fuse(layers: Sequence[Any], backend: Any, kernels: str) -> list[Any]:
-    """The layers, fused where the backend has a fast version of both in one; unchanged with ``kernels="portable"``."""
+    """The layers, fused where the backend can run two as one; unchanged with ``kernels="portable"``."""
     if kernels == "portable" or backend.implementation(portable.biased) is portable.biased:
         return list(layers)
     fused: list[Any] = []

@@ -249,7 +249,7 @@ class _Fit:
 def _after_step(step: int) -> str:
     """The state of the network, for the message of an aborted step."""
     return (
-        f"The network is as it was after step {step} (but for layers written as in the article, which update "
+        f"The network is as it was after step {step} (except for layers written as in the article, which update "
         "themselves within a step)"
     )
 

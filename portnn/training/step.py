@@ -1,6 +1,6 @@
-"""The train step: from the state it computes new leaves, and writes into none.
+"""The train step: it computes new leaves from the state, and writes into none.
 
-All of them are committed together at its end, so a step that fails leaves everything as it was (only layers written as
+All of them are committed together at its end, so a step that fails changes nothing (except that layers written as
 in the article update themselves). A step needs nothing but its number: the data and the epoch's permutation are on the
 device. So the same code runs eagerly, where the number is a Python int and the hyperparameters are Python floats, and
 captured into a graph, where they are a counter and a table in device memory.
@@ -70,8 +70,8 @@ class TrainStep:
             layer._learning_rate = hyper[0]
 
     def _pass(self, X: Array, Y_true: Array, weights: Array | None) -> tuple[Array, Array]:
-        """Forward, loss, backward: Y and the error; the layers have their gradients then."""
-        at = self.at if self.state.batches.on_device else None  # a step that is captured is asked where it failed
+        """Forward, loss, backward: returns Y and the error; afterwards the layers hold their gradients."""
+        at = self.at if self.state.batches.on_device else None  # only a captured step is asked where it failed
         Y = sequential.run(self.layers, X, True, at, known=self.known)
         if Y.shape != Y_true.shape and not self.state.batches.classes:
             raise ValueError(

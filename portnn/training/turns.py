@@ -41,7 +41,7 @@ class Turns:
         self.given: weakref.ref[Turn] | None = None
 
     def take(self, what: str) -> Turn:
-        """Begins a turn for ``what``, a method's name; RuntimeError while another one lasts, in whatever thread."""
+        """Begins a turn for ``what``, a method's name; RuntimeError while another one lasts, in any thread."""
         turn = Turn(what)
         with self.lock:
             held = self.held()

@@ -1,4 +1,4 @@
-"""The selector, the doors between host and device, and what happens where a backend is missing."""
+"""The selector, transfers between host and device, and what happens where a backend is missing."""
 
 import subprocess
 import sys

@@ -252,7 +252,7 @@ def test_with_numba_they_are_used():
 
 def network(backend, optimizer):
     """One that calls every compiled function."""
-    chain = [
+    layers = [
         portnn.ConvLayer((12, 12, 4), (3, 3), 6),
         portnn.ActivationLayer("tanh"),
         portnn.AvgPoolLayer(2, stride=1, padding="same"),
@@ -267,7 +267,7 @@ def network(backend, optimizer):
         portnn.ActivationLayer("tanh"),
         portnn.FCLayer(1200, 4),
     ]
-    net = portnn.Network(chain, seed=1, backend=backend)
+    net = portnn.Network(layers, seed=1, backend=backend)
     net.use("mse", optimizer=optimizer)
     return net
 

@@ -16,7 +16,6 @@ from stand_in_cupy import Tape
 # -- random words ------------------------------------------------------------------------------------------------------
 
 SOURCES = {dtype: source(real) for dtype, real in (("float32", "float"), ("float64", "double"))}
-needs_compiler = pytest.mark.skipif(host_kernels.COMPILER is None, reason=host_kernels.REASON)
 
 
 @pytest.fixture

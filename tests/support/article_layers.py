@@ -1,4 +1,4 @@
-"""The article's layers, as they stand there and written with self.xp, and chains of them among ours."""
+"""The article's layers, as published and written with self.xp, and sequences of them mixed with portnn's."""
 
 import array_api_strict
 import numpy as np
@@ -189,7 +189,7 @@ class Witness(portnn.Layer):
         return output_error
 
 
-# -- chains of rows and of images, each in several mixtures ------------------------------------------------------------
+# -- sequences of layers for rows and for images, in several mixtures --------------------------------------------------
 
 
 def ours_tanh():
@@ -253,7 +253,7 @@ def network(layers, backend="cpu", dtype="float64", **use):
 
 
 def reference(layers):
-    """The same chain with the same values in plain NumPy, by what the layers are called."""
+    """The same layers with the same values in plain NumPy, recognized by the names of their classes."""
     made = []
     for layer in layers:
         if isinstance(layer, (FCLayer, portnn.FCLayer)):

@@ -116,7 +116,7 @@ class Flatten(Fixed):
 
 
 class Reference:
-    """A chain of the layers above, trained with the mean squared error. Samples are rows (1, n) or images (H, W, C)."""
+    """The layers above, run in order and trained with the mean squared error. Samples are rows (1, n) or images (H, W, C)."""
 
     def __init__(self, layers):
         self.layers = layers

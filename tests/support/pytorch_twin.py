@@ -125,7 +125,7 @@ def below(P, path):
     return {name.removeprefix(prefix): array for name, array in P.items() if name.startswith(prefix)}
 
 
-def chain(layers, path, X, P):
+def sequence(layers, path, X, P):
     for i, layer in enumerate(layers):
         inside = below(P, f"{path}{i}")
         X = forward(layer, X, inside)
@@ -134,14 +134,14 @@ def chain(layers, path, X, P):
 
 
 def residual(layer, X, P):
-    return X + chain(layer.layers, "", X, P)
+    return X + sequence(layer.layers, "", X, P)
 
 
 def parallel(layer, X, P):
     outputs = []
     for i, branch in enumerate(layer.layers):
         if isinstance(branch, list):
-            outputs.append(chain(branch, f"{i}.", X, P))
+            outputs.append(sequence(branch, f"{i}.", X, P))
         else:
             inside = below(P, str(i))
             outputs.append(forward(branch, X, inside))
@@ -166,7 +166,7 @@ LAYERS = {
     "LayerNormLayer": layer_norm,
     "GroupNormLayer": group_norm,
     "SoftmaxLayer": lambda layer, X, P: F.softmax(X, dim=-1),
-    "SequentialLayer": lambda layer, X, P: chain(layer.layers, "", X, P),
+    "SequentialLayer": lambda layer, X, P: sequence(layer.layers, "", X, P),
     "ResidualLayer": residual,
     "ParallelLayer": parallel,
     "OwnLayer": lambda layer, X, P: X * P["scale"],

@@ -16,7 +16,6 @@ from portnn.backend import Backend
 
 WARM_UPS = 2
 PRODUCTS = (np.dot, np.vdot, np.inner, np.outer, np.tensordot, np.einsum, np.vecdot, np.matmul, np.linalg.matmul)
-CREATION = ("arange", "empty", "eye", "full", "linspace", "ones", "zeros")
 CONSTANTS = ("float32", "float64", "int64", "int32", "uint8", "bool", "pi", "e", "inf", "nan", "newaxis")
 
 

@@ -268,7 +268,7 @@ def test_names_for_objects():
     with pytest.raises(ValueError, match=r"did you mean SGD\(0.01, momentum=0.9\)\?"):
         Network().use("mse", optimizer="momentum")
     for name in ("softmax", "Softmax", "log_softmax"):
-        with pytest.raises(ValueError, match="is no function of one element"):
+        with pytest.raises(ValueError, match="is not a function of one element"):
             ActivationLayer(name)
     with pytest.raises(ValueError, match="linear changes nothing: leave the ActivationLayer out"):
         ActivationLayer("linear")

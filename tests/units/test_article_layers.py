@@ -40,9 +40,9 @@ def _same_weights_each_run():
 
 
 @pytest.mark.parametrize("sample", [(1, 4), (4,)], ids=["(N, 1, n)", "(N, n)"])
-@pytest.mark.parametrize("chain", ROWS)
-def test_rows_train_as_in_the_article(chain, sample):
-    layers = ROWS[chain]()
+@pytest.mark.parametrize("mixture", ROWS)
+def test_rows_train_as_in_the_article(mixture, sample):
+    layers = ROWS[mixture]()
     net = network(layers)
     expected, (x, y) = reference(layers), rows(sample, (*sample[:-1], 3))
     history = net.fit(x, y, epochs=EPOCHS, learning_rate=RATE, verbose=0)
@@ -51,9 +51,9 @@ def test_rows_train_as_in_the_article(chain, sample):
     assert_weights(layers, expected)
 
 
-@pytest.mark.parametrize("chain", IMAGES)
-def test_images_train_as_in_the_article(chain):
-    layers = IMAGES[chain]()
+@pytest.mark.parametrize("mixture", IMAGES)
+def test_images_train_as_in_the_article(mixture):
+    layers = IMAGES[mixture]()
     net = network(layers)
     expected, (x, y) = reference(layers), rows(IMAGE)
     history = net.fit(x, y, epochs=EPOCHS, learning_rate=RATE, verbose=0)
@@ -61,15 +61,15 @@ def test_images_train_as_in_the_article(chain):
     assert_weights(layers, expected)
 
 
-@pytest.mark.parametrize("chain", [name for name in ROWS if "self.xp" in name])
+@pytest.mark.parametrize("mixture", [name for name in ROWS if "self.xp" in name])
 @pytest.mark.parametrize("sample", [(1, 4), (4,)], ids=["(N, 1, n)", "(N, n)"])
-def test_rows_written_with_xp_train_the_same_on_another_device(chain, sample):
-    assert_same_on_device1(ROWS[chain], *rows(sample, (*sample[:-1], 3)))
+def test_rows_written_with_xp_train_the_same_on_another_device(mixture, sample):
+    assert_same_on_device1(ROWS[mixture], *rows(sample, (*sample[:-1], 3)))
 
 
-@pytest.mark.parametrize("chain", [name for name in IMAGES if "self.xp" in name])
-def test_images_written_with_xp_train_the_same_on_another_device(chain):
-    assert_same_on_device1(IMAGES[chain], *rows(IMAGE))
+@pytest.mark.parametrize("mixture", [name for name in IMAGES if "self.xp" in name])
+def test_images_written_with_xp_train_the_same_on_another_device(mixture):
+    assert_same_on_device1(IMAGES[mixture], *rows(IMAGE))
 
 
 def assert_same_on_device1(make, x, y):

@@ -279,22 +279,22 @@ COPIES = {"deepcopy": copy.deepcopy, "pickle": lambda net: pickle.loads(pickle.d
 
 
 @pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES.keys())
-@pytest.mark.parametrize("chain", [name for name in ROWS if "self.xp" not in name])
-def test_a_copy_predicts_and_trains_the_same(chain, copied):
-    net, (x, y) = network(ROWS[chain]()), rows()
+@pytest.mark.parametrize("mixture", [name for name in ROWS if "self.xp" not in name])
+def test_a_copy_predicts_and_trains_the_same(mixture, copied):
+    net, (x, y) = network(ROWS[mixture]()), rows()
     net.fit(x, y, 1, RATE, verbose=0)
-    twin = copied(net)
-    assert np.array_equal(twin.predict(x), net.predict(x))
-    twin.fit(x, y, 1, RATE, verbose=0)
-    assert not np.array_equal(twin.predict(x), net.predict(x))  # the copy learned, the original did not
+    other = copied(net)
+    assert np.array_equal(other.predict(x), net.predict(x))
+    other.fit(x, y, 1, RATE, verbose=0)
+    assert not np.array_equal(other.predict(x), net.predict(x))  # the copy learned, the original did not
     net.fit(x, y, 1, RATE, verbose=0)
-    assert np.array_equal(twin.predict(x), net.predict(x))
+    assert np.array_equal(other.predict(x), net.predict(x))
 
 
 @pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES.keys())
-@pytest.mark.parametrize("chain", [name for name in ROWS if "self.xp" in name])
-def test_a_copy_on_another_device_predicts_the_same(chain, copied):
-    net, (x, y) = network(ROWS[chain](), strict()), rows()
+@pytest.mark.parametrize("mixture", [name for name in ROWS if "self.xp" in name])
+def test_a_copy_on_another_device_predicts_the_same(mixture, copied):
+    net, (x, y) = network(ROWS[mixture](), strict()), rows()
     net.fit(x, y, 1, RATE, verbose=0)
     assert np.array_equal(copied(net).predict(x), net.predict(x))
 
@@ -302,9 +302,9 @@ def test_a_copy_on_another_device_predicts_the_same(chain, copied):
 @pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES.keys())
 def test_a_copied_layer_that_was_never_added_can_be_added(copied):
     layer = FCLayer(4, 3)
-    twin = copied(layer)
+    other = copied(layer)
     x, _ = rows()
-    assert np.array_equal(network([twin]).predict(x), network([layer]).predict(x))
+    assert np.array_equal(network([other]).predict(x), network([layer]).predict(x))
 
 
 def test_super_ends_in_the_class_above():

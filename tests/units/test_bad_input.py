@@ -201,7 +201,7 @@ def test_a_layer_that_does_not_fit_is_not_added():
         (lambda: ConvLayer((5, 5, 1), 3, 1), ValueError, r"kernel_shape must be \(h, w\), got 3"),
         (lambda: ConvLayer((5, 5, 1), (3, 6), 1), ValueError, "a kernel of 3 x 6 does not fit on an image of 5 x 5"),
         (lambda: ConvLayer((5, 5, 1), (3, 3), 0), ValueError, "layer_depth must be 1 or more, got 0"),
-        (lambda: ActivationLayer("softmax"), ValueError, "softmax is no function of one element.*SoftmaxLayer"),
+        (lambda: ActivationLayer("softmax"), ValueError, "softmax is not a function of one element.*SoftmaxLayer"),
         (lambda: ActivationLayer(np.sin), TypeError, "activation sin needs its derivative"),
         (lambda: ActivationLayer(3), TypeError, "activation must be a name, a function or an object with .prime, got 3"),
         (lambda: ActivationLayer(np.sin, "cos"), TypeError, "activation_prime must be a function, got 'cos'"),

@@ -32,11 +32,6 @@ def test_a_new_head_of_another_size_gets_slots_of_its_own():
     assert net.slots["mean"]["1.weights"].shape == (8, 600)
 
 
-def adam_step(w, g, t, lr=1e-2):
-    """The first t updates with the same gradient change w by lr each, whatever t; another count would not."""
-    return w - lr * g / (np.abs(g) + 1e-8) if t else w
-
-
 def test_adam_counts_the_updates_of_each_parameter():
     class Constant(Layer):
         """dE/dw is 1 for ever."""

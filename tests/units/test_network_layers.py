@@ -73,10 +73,10 @@ def test_forward_and_backward_propagation_of_our_layers():
 def test_a_network_can_be_copied_and_pickled():
     net, x, y = regression()
     net.fit(x, y, epochs=1, learning_rate=0.1, verbose=0)
-    for twin in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
-        assert np.array_equal(twin.predict(x), net.predict(x))
-        twin.fit(x, y, epochs=1, learning_rate=0.1, verbose=0)
-        assert not same(weights(twin), weights(net))
+    for copied in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert np.array_equal(copied.predict(x), net.predict(x))
+        copied.fit(x, y, epochs=1, learning_rate=0.1, verbose=0)
+        assert not same(weights(copied), weights(net))
 
 
 # -- what goes wrong within a step -------------------------------------------------------------------------------------
@@ -166,22 +166,22 @@ def test_pytorch_tensors_run_the_same_layers(dtype):
 
 
 class Both(Layer):
-    """A user's composite layer: Y = F(X) + G(X), G a chain of layers."""
+    """A user's composite layer: Y = F(X) + G(X), G several layers in order."""
 
     def __init__(self):
         self.layers = [FCLayer(4, 3), [FCLayer(4, 2), ActivationLayer("tanh"), FCLayer(2, 3)]]
 
     def forward(self, X, *, training=False):
-        straight, chain = self.layers
+        straight, branch = self.layers
         Y = X
-        for layer in chain:
+        for layer in branch:
             Y = layer.forward_propagation(Y) if training else layer(Y)
         return (straight.forward_propagation(X) if training else straight(X)) + Y
 
     def backward(self, output_error, *, need_input_error=True):
-        straight, chain = self.layers
+        straight, branch = self.layers
         D = output_error
-        for layer in reversed(chain):
+        for layer in reversed(branch):
             D = layer.backward_propagation(D)
         return straight.backward_propagation(output_error) + D
 

@@ -48,7 +48,7 @@ def double(self, output_error, *, need_input_error=True):
     [
         (broken(forward=lambda self, X, training=False: None), TypeError, "Broken.forward returned None"),
         (broken(forward=lambda self, X, training=False: [1.0]), TypeError, r"Broken.forward returned builtins.list.*self.xp"),
-        (broken(forward=lambda self, X, training=False: X.astype(float)), TypeError, "returned float64.*calculates in float32"),
+        (broken(forward=lambda self, X, training=False: X.astype(float)), TypeError, "returned float64.*computes in float32"),
         (broken(forward=lambda self, X, training=False: X.mean(0, keepdims=True)), ValueError, r"returned shape \(1, 2\) for 3 samples"),
         (broken(backward=lambda self, D, need_input_error=True: None), TypeError, "Broken.backward returned None"),
         (broken(backward=lambda self, D, need_input_error=True: D[:, :1]), ValueError, r"returned shape \(3, 1\), but must return \(3, 2\)"),

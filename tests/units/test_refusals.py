@@ -125,7 +125,7 @@ def test_refused(make, message):
         (lambda: MaxPoolLayer(2.0), r"window must be a whole number"),
         (lambda: ConvLayer((4, 4, 1), (2, 2), 1, stride=1.5), r"stride must be a whole number"),
         (lambda: Adam("fast"), r"learning_rate must be a number"),
-        (lambda: OneCycle("0.1", 10), r"learning_rate must be a number"),
+        (lambda: OneCycle("0.1", 10), r"peak must be a number"),
         (lambda: Huber("1"), r"delta must be a number"),
         (lambda: Network([FCLayer(2, 2)]).use(Huber), r"got the class Huber: write Huber\(\)"),
         (lambda: SGD(OneCycle), r"got the class OneCycle: write OneCycle\(\.\.\.\)"),

@@ -190,6 +190,6 @@ def test_a_sigmoid_before_its_own_loss_is_an_error():
 @pytest.mark.parametrize("name", ["softmax", softmax, "log_softmax"])
 def test_softmax_is_no_activation(name):
     with pytest.raises(
-        ValueError, match=r"softmax is no function of one element.*(SoftmaxLayer\(\)|'softmax_cross_entropy')"
+        ValueError, match=r"softmax is not a function of one element.*(SoftmaxLayer\(\)|'softmax_cross_entropy')"
     ):
         ActivationLayer(name)

@@ -1,4 +1,4 @@
-"""Fast versions compiled by Numba, where it is installed: ``python -m pip install numba``. Without it none is used.
+"""Fast versions compiled by Numba, used if it is installed: ``python -m pip install numba``.
 
 NumPy passes over an array once per operation; a compiled loop applies all operations to a value while it is in a
 register. That pays where arrays are large: small ones are left to the functions of ``portnn_numpy``, and the first fit
@@ -7,8 +7,8 @@ of a small network compiles nothing. Compiled code is cached on disk for the nex
 All loops run on one thread: OpenBLAS's second thread spins between two products, and another thread would only compete
 with it.
 
-Numba has failures of its own: a NumPy that it does not support, a loop that it cannot compile, a cache that is full or
-damaged. None of them ends a training, and none is silent: ``CompiledLoopsWarning`` reports it once.
+Numba itself can fail: it may not support this NumPy or compile a loop, and its cache may be full or damaged. No failure
+ends training, and none is silent: ``CompiledLoopsWarning`` reports each once.
 """
 
 from functools import cache

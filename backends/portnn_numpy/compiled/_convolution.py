@@ -24,7 +24,7 @@ SIX = 6  # filters: twelve registers for the sums of 2 * LANES samples, and thre
 TILE = 2 * LANES
 LONGEST = 768  # numbers
 MOST_WORK = 2560  # taps times filters of a group: above it, BLAS on all its threads is faster
-FEWEST_CHANNELS = 4  # for dE/dX: with fewer, too many of the six sums are unused
+FEWEST_CHANNELS = 4  # for dE/dX: with fewer, too many of the six sums are wasted
 LARGEST_TABLE = 1 << 21  # lines
 
 
@@ -252,7 +252,7 @@ def suits(x: Array, weights: Array, plan: Any, groups: int) -> bool:
 
 
 def check_fit(what: str, a: Array, expected: tuple[int, ...]) -> None:
-    """Checks a shape: the loops do not, and would read past an array's end."""
+    """Checks a shape: the loops do not, and would read past the end of an array."""
     if a.shape != expected:
         raise ValueError(f"{what} has shape {a.shape}, but the convolution needs {expected}")
 

@@ -75,7 +75,7 @@ def mean_backward(d: Array, dx: Array, places: Array, offsets: Array, shares: Ar
 
 
 def check_fit(what: str, a: Array, x: Array, image: Sizes) -> None:
-    """Checks a shape: the loops do not, and would read past an array's end."""
+    """Checks a shape: the loops do not, and would read past the end of an array."""
     expected = (x.shape[0], *image, x.shape[-1])
     if a.shape != expected:
         raise ValueError(f"{what} has shape {a.shape}, but the pooling needs {expected}")

@@ -27,7 +27,7 @@ _lost: set[Any] = set()
 def ran(loop: Any, *arguments: Any) -> bool:
     """Runs a loop; returns False if the loop does, or if Numba cannot compile it.
 
-    A fast version then leaves the case to NumPy's; a warning says so.
+    A fast version then leaves the case to NumPy's; if Numba failed, a warning says so.
     """
     if loop in _lost:
         return False
@@ -66,7 +66,7 @@ def _compiler(*fastmath: str) -> Callable[[Any], Any]:
 def _compile(numbas_own: Any, *arguments: Any, **named: Any) -> Any:
     try:
         compiled = numbas_own(*arguments, **named)
-    except Exception as error:  # of any kind: the arguments have been checked already
+    except Exception as error:  # any exception: the arguments have been checked already
         raise LoopError(f"Numba could not compile a loop ({troubles.words(error)})") from error
     troubles.say()
     return compiled

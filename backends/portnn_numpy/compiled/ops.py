@@ -133,7 +133,7 @@ _EACH_ROW = {None: loops.add_each, "relu": loops.add_each_relu, "tanh": loops.ad
 
 
 def biased(product: Array, bias: Array, activation: Any = None) -> Array:
-    """f(product + bias) in ``product`` itself: rows of features, or images stored channel by channel."""
+    """f(product + bias), written into ``product``: rows of features, or images stored channel by channel."""
     if product.size < LEAST:
         return NotImplemented
     name = None if activation is None else activation.__name__

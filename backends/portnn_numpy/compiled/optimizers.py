@@ -1,8 +1,9 @@
 """Optimizers: a parameter, its gradient and its slots are read once, and the new ones written once.
 
-A loop trusts that all its arrays have the size of the first: ``_each`` checks that. Those that square the gradient
-count its elements with a finite square, and return False if not all have one: NumPy's version then repeats the step.
-(The count costs nothing: a loop with a sum is unrolled further, which makes it a third faster for a large parameter.)
+A loop relies on all its arrays having the size of the first: ``_each`` checks that. Loops that square the gradient
+count the elements that are small enough to square, and return False if some are not: NumPy's version then repeats the
+step. (The count costs nothing: the compiler unrolls a loop with a sum further, and a large parameter takes a third less
+time.)
 """
 
 from collections.abc import Sequence
@@ -113,7 +114,7 @@ class RMSprop:
 
 
 def _are_worth_it(parameters: list[Array]) -> bool:
-    """Whether one is large enough for a loop to pay (a small network compiles nothing) and all have one dtype."""
+    """Whether any is large enough for a loop to pay (a small network compiles nothing) and all have one dtype."""
     for w in parameters:
         if w.size >= LEAST:
             dtype = w.dtype

@@ -1,4 +1,4 @@
-"""Failures of Numba: warned of once, and shown by ``python -m portnn info``. Training continues without it."""
+"""Failures of Numba: reported by one warning and by ``python -m portnn info``. Training continues without it."""
 
 import warnings
 

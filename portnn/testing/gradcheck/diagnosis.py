@@ -70,9 +70,9 @@ def explain(case: Case, wrong: Iterable[str], budget: Budget) -> list[str]:
     return lines
 
 
-def broken_rules(case: Case, leaves: Iterable[str]) -> list[str]:
+def broken_rules(case: Case, names: Iterable[str]) -> list[str]:
     """Lines for mistakes besides the derivatives: parameters changed in backward, a learning rate ignored."""
-    learned = [name for name in leaves if name != "X"]
+    learned = [name for name in names if name != "X"]
     stepped = [name for name in learned if case.subject.by_step(name)]
     return _changed_too_early(case, [name for name in learned if name not in stepped]) or _rate_ignored(case, stepped)
 
@@ -90,7 +90,7 @@ def _changed_too_early(case: Case, names: list[str]) -> list[str]:
 
 
 def _rate_ignored(case: Case, names: list[str]) -> list[str]:
-    """Half the learning rate is half the step: lines for the parameters of a layer of the article's where it is not."""
+    """Half the learning rate must halve the step: lines for an article's layer's parameters for which it does not."""
     if not names:
         return []
     case.subject.forward(case.values)
@@ -114,7 +114,7 @@ def raised(error: Exception) -> str:
 
 
 def not_repeatable(X: Array, Y: Array, D: Array, A: Any) -> str:
-    """For a forward that returns two different Y: the mistake, also where backward draws another mask."""
+    """For a forward that returns two different Y: the mistake, including a backward that draws another mask."""
     text = "forward is not repeatable: the same x in training gave two different Y: draw the mask from self.step"
     if A is None or not A.shape == X.shape == Y.shape or not np.all(X) or len(np.unique(np.round(Y / X, 6))) > 2:
         return text
@@ -125,7 +125,7 @@ def not_repeatable(X: Array, Y: Array, D: Array, A: Any) -> str:
 
 
 class Gradient:
-    """One derivative A, of X or a parameter, the measured one G, and all that they may be compared with."""
+    """One derivative A, of X or a parameter, the measured one G, and everything that they may be compared with."""
 
     G: Array | None = None
     J: Array | None = None  # the Jacobian dY/d(array), (elements of the array, elements of Y)
@@ -149,7 +149,7 @@ class Gradient:
 
     def measured(self, name: str) -> tuple[Array | None, Array | None]:
         """The derivative measured element by element, and the Jacobian."""
-        x, values, started = self.case.values[name], self.case.values, perf_counter()
+        x, values = self.case.values[name], self.case.values
         if name == "X" and x.shape == self.Y.shape:
             ones, v = (self.slope(name, values, v) for v in (np.ones(x.shape), self.vs[0]))
             if np.linalg.norm(v - ones * self.vs[0]) <= CLOSE * np.linalg.norm(v):

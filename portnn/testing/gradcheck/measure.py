@@ -1,4 +1,4 @@
-"""Compares a layer's derivatives with central differences of what it computes."""
+"""Compares a layer's derivatives with central differences."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -21,18 +21,18 @@ Values = dict[str, Array]
 TOLERANCE = 1e-6  # a correct derivative agrees to about 1e-9
 STEPS = 1e-2 * 5.0 ** -np.arange(8)  # from wide, for smooth functions, to narrow, for those with many kinks
 DIRECTIONS, TRIES = 3, 8  # directions per array; inputs to try, until one is not at a kink
-SAMPLES, DRAWN = 5, 3  # at most so many samples are checked one by one; so many are drawn
+SAMPLES, DRAWN = 5, 3  # the most samples that are checked one by one; the number that is drawn
 SPREADS = (2.0, 8.0, 32.0, 128.0)  # of further inputs, where some derivative was zero everywhere
 JOINED = "the layers are right one by one, but not their connection"
 
 
 @dataclass(frozen=True)
 class GradcheckReport:
-    """The result of ``gradcheck``: true where every derivative is right; printed, it is a table with the diagnosis.
+    """The result of ``gradcheck``: true if every derivative is right; printed, it is a table with the diagnosis.
 
     ``errors`` maps the input ``"X"`` and each parameter (``"weights"``, in a network ``"0.weights"``) to the relative
-    error of its derivative. ``worst`` is the largest of them. ``diagnosis`` says which mistake it looks like; it is
-    empty where all is right.
+    error of its derivative. ``worst`` is the largest of them. ``diagnosis`` names the mistake that a
+    wrong one looks like; it is empty if all are right.
     """
 
     passed: bool
@@ -56,7 +56,7 @@ class GradcheckReport:
 def gradcheck(
     layer_or_network: Layer | Network, x: Any = None, *, input_shape: tuple[int, ...] | None = None
 ) -> GradcheckReport:
-    """Compares a layer's or network's derivatives with measured ones, and says what a mismatch looks like.
+    """Compares a layer's or network's derivatives with numerical ones, and says what a wrong one looks like.
 
     ``x`` (N, ...) is a NumPy array, a list, or an array of the layer's backend. Without it random values are drawn, the
     same each time, for ``input_shape``, the shape of one sample, or for the shape that the layer declares. Layers
@@ -66,13 +66,13 @@ def gradcheck(
 
     It works on a copy in float64 on the host, in training mode, with the step and so all masks fixed; a network is
     checked without its loss. At a kink of Y the derivative is not defined, and another x is drawn; where a derivative
-    is zero everywhere, as after dead units, further inputs are tried. Parameters of the copy are perturbed by some
-    percent, and constant ones, such as zero biases, become random, so that they hide no mistake.
+    is zero everywhere, as after dead units, further inputs are tried. Parameters of the copy are perturbed by a few
+    per cent, and constant ones, such as zero biases, become random, so that they hide no mistake.
 
     Source: R. J. LeVeque, "Finite Difference Methods", 2007, chapter 1; kinks drawn again, as in Chainer's checker.
 
-    Raises ValueError where no shape is known, TypeError for what is not a layer or network, and whatever the layer's
-    forward raises; an exception in its backward is reported.
+    Raises ValueError if no shape is known, TypeError for anything but a layer or network, and whatever the layer's
+    forward raises; an exception in its backward is part of the report.
 
     >>> from portnn import ActivationLayer, FCLayer, Network
     >>> gradcheck(Network([FCLayer(3, 2), ActivationLayer("tanh")], seed=1)).passed
@@ -260,7 +260,7 @@ def _off_kinks(parts: list[Layer], network: bool, X: Array, drawn: bool) -> Foun
 def _attempt(parts: list[Layer], network: bool, X: Array) -> Found | None:
     """The result at this input; None where it is at a kink.
 
-    Parameters are perturbed by some percent first, so that a stale copy of them, used by the layer in backward, shows
+    Parameters are perturbed by a few per cent first, so that a stale copy of them, used by the layer in backward, shows
     as an error. A layer of the article's may renew such a copy in each step, which is right: where it fails, it is
     checked again with parameters that its own step has changed.
     """
@@ -273,7 +273,7 @@ def _attempt(parts: list[Layer], network: bool, X: Array) -> Found | None:
 
 
 def _measured(parts: list[Layer], network: bool, X: Array, only: list[str] | None) -> Found | None:
-    """Two passes, and the derivatives of the second; with ``only``, of those arrays, after a step was taken."""
+    """Two passes, and the derivatives of the second; with ``only``, those of the named arrays, after a step."""
     row, rng = X, np.random.default_rng(2)
     fresh, subject = (Subject(duplicate(parts), network) for _ in range(2))
     X = subject.as_seen(X)
@@ -306,7 +306,7 @@ def _measured(parts: list[Layer], network: bool, X: Array, only: list[str] | Non
 
 
 def _unusable_forward(subject: Subject, values: Values, Y: Array, D: Array) -> str:
-    """What makes it useless to measure: an output that is not finite, or another one for the same input; or nothing."""
+    """Why nothing can be measured: the output is not finite, or differs for the same input; empty if it can."""
     if not np.all(np.isfinite(Y)):
         return "forward gives NaN or infinity: give an x that it takes, gradcheck(layer, x)"
     again = subject.forward(values)
@@ -320,7 +320,7 @@ def _unusable_forward(subject: Subject, values: Values, Y: Array, D: Array) -> s
 
 
 def _pass_before(subject: Subject, before: Values, rng: "np.random.Generator", stepped: list[str]) -> Array:
-    """A whole pass with another input, which leaves behind what a layer wrongly keeps; the dE/dY that it was given."""
+    """A whole pass with another input, for what a layer wrongly keeps from it; returns the dE/dY of that pass."""
     D_before = rng.standard_normal(subject.forward(before).shape)
     subject.backward(D_before, _small_rate(subject.copy(), before, D_before, stepped) if stepped else 1.0)
     return D_before
@@ -329,13 +329,11 @@ def _pass_before(subject: Subject, before: Values, rng: "np.random.Generator", s
 def _compared(
     row: Array, case: Case, learned: list[str], only: list[str] | None, rng: "np.random.Generator"
 ) -> Found | None:
-    """The error of each leaf's derivative against the measured one, then the rules; None on a kink."""
+    """The error of each array's derivative against the measured one, then the rules; None at a kink."""
     result = Found(row, {}, case=case)
     for name, value in case.values.items():
-        fixed = (
-            name != "X" and name not in learned and np.array_equal(case.after[name], value)
-        )  # not a learned parameter
-        if fixed if only is None else name not in only:
+        is_learned = name == "X" or name in learned or not np.array_equal(case.after[name], value)
+        if not is_learned if only is None else name not in only:
             continue
         measured = _measure(case, name, rng)
         if measured is None:
@@ -366,7 +364,7 @@ def _another_input(subject: Subject, X: Array, rng: "np.random.Generator") -> Ar
 
 
 def _small_rate(subject: Subject, values: Values, D: Array, names: list[str]) -> float:
-    """A learning rate at which a step changes parameters by some percent."""
+    """A learning rate at which a step changes parameters by a few per cent."""
     found = subject.backward(D)
     rates = [
         np.linalg.norm(values[n]) / np.linalg.norm(found[n]) for n in names if np.any(values[n]) and np.any(found[n])
@@ -396,7 +394,7 @@ def _measure(case: Case, name: str, rng: "np.random.Generator") -> tuple[float, 
 
 
 def _moved(W: Array, rng: "np.random.Generator") -> Array:
-    """The parameter, perturbed by some percent, or random values of its size where it is constant."""
+    """The parameter, perturbed by a few per cent, or random values of its size if it is constant."""
     noise = rng.standard_normal(W.shape)
     if np.all(W == 0):
         return 0.5 * noise

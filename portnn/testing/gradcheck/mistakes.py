@@ -101,7 +101,7 @@ def bias_again(grad: Any) -> Guesses:
 
 
 def times_added(grad: Any) -> int:
-    """How often a bias is added, from how it changes Y compared with weights next to it; 0 where that is unclear."""
+    """How often a bias is added, judged by its effect on Y compared with that of the weights; 0 if that is unclear."""
     X, m = grad.X.reshape(-1, grad.X.shape[-1]), grad.x.size
     for other, W in grad.parameters.items():
         if grad.J is not None and W.shape == (X.shape[1], m) and grad.Y.size == X.shape[0] * m:
@@ -119,7 +119,7 @@ def early(grad: Any) -> Guesses:
     if case.subject.learns_by_steps:
         yield f"{EARLY} at a learning rate of 0 it is right", where_true(grad.right(grad.rerun(rate=1e-7)))
     if grad.name == "X" and any(not np.array_equal(W, grad.parameters[n]) for n, W in case.after.items()):
-        yield f"{EARLY} it is the one after the step", grad.agrees(case.after)
+        yield f"{EARLY} it belongs to the parameters after the step", grad.agrees(case.after)
 
 
 def passed_on(grad: Any) -> Guesses:
@@ -132,17 +132,17 @@ def passed_on(grad: Any) -> Guesses:
         yield f"{PASSED_ON}: A = dE/dY{f' ({of_g})' if of_g else ''}", grad.equals(D)
     elif grad.name != "X" and not (J is not None and len(np.unique(np.round(J[J != 0], 6))) == 1):
         text = IDENTITY if probable(grad.Y) else PASSED_ON
-        yield f"{text}: it is the sum of dE/dY, without what stands between", grad.equals(added_up(D, A.shape))
+        yield f"{text}: it is the sum of dE/dY, without the factors in between", grad.equals(added_up(D, A.shape))
 
 
 def of_the_pass_before(grad: Any) -> Guesses:
     X_before, D_before = {"X": grad.case.before["X"]}, grad.case.D_before
     # After a relu, for example, it may fit another input by chance: it must be right where that input came before.
-    text = f"{STALE} it is the one for the input of the pass before"
+    text = f"{STALE} it belongs to the input of the pass before"
     yield text, grad.agrees(X_before) and grad.right_if_repeated()
-    yield f"{STALE} it is the one for dE/dY of the pass before", grad.agrees({}, D_before) and grad.right_if_repeated()
-    yield f"{STALE} it is the one of the pass before", grad.agrees(X_before, D_before) and grad.right_if_repeated()
-    yield f"{STALE} the one of the pass before is added to it", grad.agrees(X_before, D_before, plus=True)
+    yield f"{STALE} it belongs to dE/dY of the pass before", grad.agrees({}, D_before) and grad.right_if_repeated()
+    yield f"{STALE} it belongs to the pass before", grad.agrees(X_before, D_before) and grad.right_if_repeated()
+    yield f"{STALE} that of the pass before is added to it", grad.agrees(X_before, D_before, plus=True)
 
 
 def more_than_the_gradient(grad: Any) -> Guesses:
@@ -168,7 +168,7 @@ def kept_too_long(grad: Any) -> Guesses:
 
 
 def perhaps_a_copy(grad: Any) -> Guesses:
-    """The same for constant parameters; other mistakes are right there too, so this guess comes last."""
+    """The same for constant parameters; other mistakes give the right values there too, so this guess comes last."""
     yield f"{STALE} it is right for the initial parameters: is a copy of them kept?", grad.right_as_made(uneven=False)
 
 
@@ -205,9 +205,9 @@ def softmax_alone(grad: Any) -> Guesses:
 
 
 def slips(Y: Array, X: Array | None = None) -> list[tuple[str, Array]]:
-    """Factors of the usual slips with the derivatives of tanh and sigmoid, in terms of Y and X."""
+    """The factors that usual slips with the derivatives of tanh and sigmoid give, in terms of Y and X."""
     s, at_y = 1.0 / (1.0 + np.exp(-Y)), f"{STALE} the derivative is taken at Y instead of X,"
-    part, text = f"{PARTLY} a part of it,", f"{STALE} X stands where Y belongs, A = dE/dY *"
+    part, text = f"{PARTLY} a part of it,", f"{STALE} X is used where Y belongs, A = dE/dY *"
     found = [(f"{at_y} 1 - tanh(Y)**2", 1.0 - np.tanh(Y) ** 2), (f"{at_y} s(Y) (1 - s(Y))", s * (1.0 - s))]
     found += [(f"{part} A = dE/dY * Y", Y), (f"{part} A = dE/dY * (1 - Y)", 1.0 - Y)]
     found += [(f"{part} A = dE/dY * Y**2", Y**2), (f"{SIGN} A = dE/dY * (1 + Y**2)", 1.0 + Y**2)]
@@ -223,7 +223,7 @@ def slips(Y: Array, X: Array | None = None) -> list[tuple[str, Array]]:
 
 def passed_on_scaled(grad: Any) -> Guesses:
     text = IDENTITY if probable(grad.Y) else PASSED_ON
-    yield f"{text} but for a number", grad.equals(grad.D) if grad.name == "X" else None
+    yield f"{text} except for a number", grad.equals(grad.D) if grad.name == "X" else None
 
 
 def parameters_turned(grad: Any) -> Guesses:
@@ -299,7 +299,7 @@ def factors(grad: Any) -> Guesses:
             yield f"a factor too many, {name}", grad.equals(G * B)
             yield f"{PARTLY} the factor {name} is missing", grad.equals(G / B) if np.all(B) else None
         if name in ("X", "Y") and grad.name != "X" and B.shape == D.shape:
-            yield f"{STALE} {name} stands where another array belongs", grad.equals(added_up(D * B, A.shape))
+            yield f"{STALE} {name} is used where another array belongs", grad.equals(added_up(D * B, A.shape))
 
 
 # -- layers of several steps -------------------------------------------------------------------------------------------
@@ -325,7 +325,7 @@ def without_statistics(grad: Any) -> Guesses:
             # Approximately: the layer's own Z is a little smaller, by the epsilon under its root.
             yield f"{PARTLY} that of the mean", factor_along(A, D - v, axes, 1e-3)
             sums = D - (m + v) * (D.size // m.size)
-            yield "constant factor: sums stand where means belong", factor_along(A, sums, axes, 1e-3)
+            yield "constant factor: sums are used where means belong", factor_along(A, sums, axes, 1e-3)
             yield f"{SIGN} the variance's part", factor_along(A, D - m + v, axes, 1e-3)
             yield f"{SIGN} the mean's part", factor_along(A, D + m - v, axes, 1e-3)
             yield f"{PARTLY} the scale's, or the deviation's factor", factor_along(A, D - m - v, axes, 1e-3)
@@ -345,7 +345,7 @@ def ends_in_a_function(grad: Any) -> Guesses:
                 dW = np.matmul(X.reshape(-1, W.shape[0]).T, dZ)
                 yield text, grad.equals(np.matmul(dZ, W.T).reshape(A.shape) if grad.name == "X" else dW)
             Y_rows, D_rows = (Z.reshape(-1, W.shape[1]) for Z in (Y, D))
-            yield f"{STALE} Y stands where X belongs", grad.equals(np.matmul(Y_rows.T, D_rows))
+            yield f"{STALE} Y is used where X belongs", grad.equals(np.matmul(Y_rows.T, D_rows))
         J = grad.measured(other)[1] if added_up(D, W.shape) is not None else None
         f = np.zeros(D.size) if J is None else J.sum(axis=0)  # f'(Z), if this one is a bias
         for text, u in wrong if J is not None else ():

@@ -14,7 +14,7 @@ Array = np.ndarray
 Values = dict[str, Array]
 Trail = tuple[tuple[bool, Any], ...]  # the way to a value: (True, key) of a list or dict, (False, attribute)
 
-MOST_LEAVES = 200
+MOST_ARRAYS = 200  # of one layer
 PARAMETER_NAMES = ("weight", "bias", "kernel", "filter", "gamma", "beta", "w", "b")
 OF_THE_BASE = {"backend", "xp", "ops", "device_dtype", "gradients", "new_buffers", "buffers", "drawn"}
 OF_THE_BASE |= {
@@ -65,7 +65,7 @@ def duplicate(layers: list[Layer]) -> list[Layer]:
 
 
 def _lent(layer: Any) -> dict[str, Any]:
-    """What a layer keeps under base names in another form than the base; replaces it by the base's values."""
+    """What a layer keeps under names of the base class in another form; replaces it by the base's values."""
     kinds = {"kernels": str, "parameters": dict, "buffers": dict, "drawn": dict, "dtype": str, "path": str}
     found = {name: getattr(layer, name) for name, kind in kinds.items() if not isinstance(getattr(layer, name), kind)}
     known = isinstance(layer.layers, (list, tuple)) and (not layer.layers or children(layer))
@@ -121,7 +121,7 @@ class Subject:
             found = [
                 (shown, trail) for shown, trail, value in within(layer, "", (), seen) if not isinstance(value, Layer)
             ]
-            for shown, trail in found[:MOST_LEAVES]:
+            for shown, trail in found[:MOST_ARRAYS]:
                 name = f"{path}.{shown}" if path else shown
                 while name in values:  # a parameter may be called X
                     name += " (parameter)"
@@ -210,7 +210,7 @@ class Subject:
 
 
 def _forward(layer: Any, X: Any) -> Any:
-    """Y in training from the author's ``forward``, past the doors: mistakes are diagnosed here, not refused."""
+    """Y in training from ``forward`` itself, without the checks around it: mistakes are diagnosed here, not refused."""
     if layer.updates_itself:
         return Adapter(layer).compute(X, True)
     layer.fit_to(X)

@@ -58,7 +58,9 @@ def sources(server, cache, monkeypatch):
 
 def same(data, other):
     return all(
-        np.array_equal(a, b) for pair, twin in zip(data, other, strict=True) for a, b in zip(pair, twin, strict=True)
+        np.array_equal(a, b)
+        for first, second in zip(data, other, strict=True)
+        for a, b in zip(first, second, strict=True)
     )
 
 

@@ -59,9 +59,9 @@ def test_reads_more_than_a_chunk(file, idx_bytes, monkeypatch):
 
 FAULTS = {
     "an empty file": (lambda good: b"", "is empty"),
-    "three bytes": (lambda good: good[:3], "is no IDX file: it starts with"),
+    "three bytes": (lambda good: good[:3], "is not an IDX file: it starts with"),
     "a web page": (lambda good: b"<!DOCTYPE html><p>404", r"it starts with b'<!DO', expected two zero bytes"),
-    "little-endian": (lambda good: b"\x03\x08\0\0" + good[4:], "is no IDX file"),
+    "little-endian": (lambda good: b"\x03\x08\0\0" + good[4:], "is not an IDX file"),
     "an unknown type": (lambda good: good[:2] + b"\x0a" + good[3:], "type code 0x0a, expected one of 0x08, 0x09"),
     "no dimensions": (lambda good: good[:3] + b"\0" + good[4:], "declares 0 dimensions, expected 1 to 64"),
     "too many dimensions": (lambda good: good[:3] + b"\x41" + good[4:], "declares 65 dimensions"),

@@ -29,7 +29,9 @@ SAMPLE = {
 
 def same(data, other):
     return all(
-        np.array_equal(a, b) for pair, twin in zip(data, other, strict=True) for a, b in zip(pair, twin, strict=True)
+        np.array_equal(a, b)
+        for first, second in zip(data, other, strict=True)
+        for a, b in zip(first, second, strict=True)
     )
 
 
@@ -178,7 +180,7 @@ def test_missing_files_are_named(folder):
 def test_what_is_no_folder(folder):
     with pytest.raises(ValueError, match="nowhere' does not exist"):
         load_mnist(folder=folder / "nowhere")
-    with pytest.raises(ValueError, match=r"ubyte\.gz' is no folder"):
+    with pytest.raises(ValueError, match=r"ubyte\.gz' is not a folder"):
         load_mnist(folder=folder / "train-images-idx3-ubyte.gz")
     with pytest.raises(TypeError, match=r"folder must be a path, got 3 \(int\)"):
         load_mnist(folder=3)

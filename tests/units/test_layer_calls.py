@@ -1,4 +1,4 @@
-"""The doors of a layer: layer(X) keeps nothing, backward_propagation without a learning rate changes nothing."""
+"""The methods that callers use: layer(X) keeps nothing, backward_propagation without a learning rate changes nothing."""
 
 import numpy as np
 import pytest
