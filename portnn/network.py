@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from portnn import activations, arguments, checks, evaluation, losses, random, summary, validation
+from portnn import activations, arguments, checks, evaluation, files, losses, random, summary, validation
 from portnn._typing import Array, OptimizerLike
 from portnn.arrangement import Arrangement, arrange, named, take_in
 from portnn.article import adapted
@@ -205,6 +205,7 @@ class Network:
         sample_weight: Any = None,
         class_weight: Any = None,
         steps_per_epoch: int | None = None,
+        resume: Any = None,
     ) -> History:
         """Trains on samples ``x`` (N, ...) with targets ``y`` (N, ...); returns the error and metrics of each epoch.
 
@@ -218,6 +219,9 @@ class Network:
         ``sample_weight`` (N,) weighs the samples' errors; ``class_weight`` is a dict, class number to weight, or
         ``"balanced"``. ``callbacks`` are called between steps and epochs. ``steps_per_epoch`` and ``drop_last`` shorten
         an epoch: to so many steps, and by a last batch that is smaller.
+
+        ``resume`` is the path of a ``Checkpoint``: the run goes on from its newest file as if it had never stopped, to
+        ``epochs`` in all; without such a file it begins.
 
         ``verbose=0`` prints nothing; 1 a line per epoch, and a bar on a terminal if an epoch takes long; 2 always the
         bar. ``check_finite=False`` does not check data and error for NaN.
@@ -270,7 +274,10 @@ class Network:
             plan.batch_size = min(plan.batch_size, len(samples))
             if not plan.drop_last:
                 validation.check_batches(self.layers, shapes, len(samples), plan.batch_size)
-            return loop.train(self, samples.in_order(), shapes[-1], optimizer, plan)
+            saved = None if resume is None else files.newest(resume)
+            if saved is not None:
+                files.restore(self, saved)
+            return loop.train(self, samples.in_order(), shapes[-1], optimizer, plan, saved)
 
     def predict(self, x: Any, *, batch_size: int = 1024) -> Any:
         """Returns the outputs (N, ...) for samples ``x`` (N, ...): NumPy for NumPy and lists, else like ``x``."""

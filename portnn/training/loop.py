@@ -1,6 +1,7 @@
 """The loop over the epochs of one fit."""
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -8,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from portnn import evaluation, ops, random
+from portnn import evaluation, files, ops, random
 from portnn._typing import Shape
 from portnn.backend import Backend
 from portnn.callbacks import Callback, Checkpoint
+from portnn.files import Contents
 from portnn.optimizers import rate_at
 from portnn.samples import Batch, Samples
 from portnn.training.batches import Batches
@@ -19,6 +21,9 @@ from portnn.training.interrupts import Interrupts
 from portnn.training.progress import Bar, line
 from portnn.training.state import State, sum_of
 from portnn.training.step import TrainStep
+
+
+EPOCHS, FACTOR = "epochs of the run", "learning rate factor of the epoch"  # counters in a checkpoint
 
 
 class History(dict[str, list[float]]):
@@ -51,11 +56,17 @@ class Plan:
     validation_frequency: int = 1
 
 
-def train(network: Any, samples: Samples, output: Shape, optimizer: Any, plan: Plan) -> History:
-    """Runs the epochs of one ``fit``; ``output`` is the shape of one output of the network."""
+def train(
+    network: Any, samples: Samples, output: Shape, optimizer: Any, plan: Plan, saved: Contents | None = None
+) -> History:
+    """Runs the epochs of one ``fit``; ``output`` is the shape of one output of the network.
+
+    ``saved`` is what a checkpoint holds: the network is as it was then, and the run goes on from there.
+    """
     run = _Fit(network, samples, output, optimizer, plan)
     network.stop_training = False
-    with Interrupts(lambda: _after_step(network.step)) as interrupts, _closing(run.state), run.called_back():
+    interrupts = Interrupts(lambda: _after_step(network.step), run.last_checkpoint)
+    with interrupts, _closing(run.state), run.called_back(saved):
         while run.epoch < plan.epochs and not network.stop_training:
             run.run_epoch(interrupts)
     return run.history
@@ -77,7 +88,10 @@ class _Fit:
         if any(callback.reads_gradients for callback in plan.callbacks):
             self.state.eager_reason = self.state.eager_reason or "a callback reads the gradients of each step"
         self.compiled: dict[int, Callable[[], None]] = {}
-        self.epoch = 0  # epochs that this fit has finished
+        self.epoch = 0  # epochs that this fit has finished, in all its runs
+        self.position = 0  # steps that the epoch has had
+        self.factor = 1.0  # of the epoch's learning rates
+        self.sums: dict[str, np.ndarray] | None = None  # of an epoch that a checkpoint broke off
         self.after_step = [c for c in plan.callbacks if type(c).on_step_end is not Callback.on_step_end]
         names = ["error", *(name for name, _ in self.state.metrics)]
         names += [f"val_{name}" for name in names if plan.validation is not None]
@@ -88,17 +102,17 @@ class _Fit:
             network.history.setdefault(name, [float("nan")] * len(network.history["error"]))
 
     def _scaled(self, optimizer: Any) -> Any:
-        """The optimizer, with its learning rate times ``network.learning_rate_factor``."""
-        factor = self.network.learning_rate_factor
+        """The optimizer, with its learning rate times the factor of this epoch."""
+        factor = self.factor
         if factor != 1.0:
             optimizer, rate = copy.copy(optimizer), optimizer.learning_rate
             optimizer.learning_rate = (lambda k: factor * rate(k)) if callable(rate) else factor * rate
         return optimizer
 
     def sizes(self) -> Iterator[tuple[bool, int]]:
-        """For each batch of an epoch whether it is the last one, and its size."""
+        """For each batch that is left of the epoch whether it is the last one, and its size."""
         steps, size = self.steps(), self.plan.batch_size
-        for k in range(steps):
+        for k in range(self.position, steps):
             yield k == steps - 1, min(size, self.samples - k * size)
 
     def steps(self) -> int:
@@ -117,6 +131,7 @@ class _Fit:
         try:
             for last, size in self.sizes():
                 self.step(size)
+                self.position += 1
                 if self.after_step:
                     self.call_after_step()
                 if bar.bar is not None:
@@ -132,13 +147,17 @@ class _Fit:
         self.finish_epoch(kept, interrupts)
 
     def begin_epoch(self) -> None:
-        network = self.network
-        for callback in self.plan.callbacks:
-            callback.on_epoch_begin(network, self.epoch + 1)
-        self.state.optimizer = self._scaled(self.optimizer)
-        self.state.start_epoch()
+        network, state = self.network, self.state
+        if self.sums is None:
+            self.position, self.factor = 0, network.learning_rate_factor
+            for callback in self.plan.callbacks:
+                callback.on_epoch_begin(network, self.epoch + 1)
+        state.optimizer = self._scaled(self.optimizer)
+        state.start_epoch(self.position, self.sums)
+        self.sums = None
         order = random.permutation(network.seed, network.epoch, self.samples) if self.plan.shuffle else None
-        self.batches.load(order, self.state.hyper(self.steps()))
+        left = state.hyper(max(1, self.steps() - self.position))
+        self.batches.load(order, left[:1] * self.position + left)
 
     def step(self, size: int) -> None:
         """One step on a batch of that size."""
@@ -170,7 +189,7 @@ class _Fit:
             logs |= {f"val_{name}": value for name, value in found.items()}
         if self.logs_rate:
             logs["learning_rate"] = self.rate()
-        self.epoch += 1
+        self.epoch, self.position = self.epoch + 1, 0
         self.state.finish_epoch(logs, self.history, network.history)
         if plan.verbose:
             print(line(self.epoch, plan.epochs, logs), flush=True)
@@ -192,7 +211,7 @@ class _Fit:
 
     def seen(self) -> int:
         """The number of samples of an epoch."""
-        return sum(size for _, size in self.sizes())
+        return min(self.samples, self.steps() * self.plan.batch_size)
 
     def rate(self) -> float:
         """The learning rate of the last step."""
@@ -201,12 +220,14 @@ class _Fit:
     # -- callbacks -----------------------------------------------------------------------------------------------
 
     @contextmanager
-    def called_back(self) -> Iterator[None]:
+    def called_back(self, saved: Contents | None) -> Iterator[None]:
         """Calls the callbacks when the fit begins and when it ends, also by an exception."""
         network, callbacks = self.network, self.plan.callbacks
         try:
             for callback in callbacks:
                 callback.on_fit_begin(network)
+            if saved is not None:
+                self.go_on(saved)
             yield
             for callback in callbacks:
                 getattr(callback, "on_training_done", lambda network: None)(network)
@@ -219,8 +240,45 @@ class _Fit:
             if isinstance(callback, Checkpoint) and callback.due:
                 callback.write(self.epoch, self.network.step, self.save)
 
+    def last_checkpoint(self) -> None:
+        """Before the process is ended by a signal."""
+        for callback in self.plan.callbacks:
+            if isinstance(callback, Checkpoint) and callback.monitor is None:
+                callback.write(self.epoch, self.network.step, self.save)
+
     def save(self, path: str) -> None:
-        raise NotImplementedError
+        """Writes all that this fit needs to go on as if it had never stopped."""
+        network = self.network
+        files.write(
+            network,
+            path,
+            position=self.position,
+            stop_training=network.stop_training,
+            callbacks=[(type(callback).__name__, callback.state_dict()) for callback in self.plan.callbacks],
+            counters={EPOCHS: np.int64(self.epoch), FACTOR: np.float64(self.factor), **self.state.sums()},
+        )
+
+    def go_on(self, saved: Contents) -> None:
+        """Takes up the run where a checkpoint left it; the network has been filled from it already."""
+        names = [type(callback).__name__ for callback in self.plan.callbacks]
+        if names != [name for name, _ in saved.callbacks]:
+            then = ", ".join(name for name, _ in saved.callbacks) or "none"
+            raise ValueError(
+                f"{saved.path} was written by a fit with the callbacks {then}, this one has {', '.join(names) or 'none'}: "
+                "a run goes on with those that it began with"
+            )
+        counters = dict(saved.counters)
+        self.epoch, self.factor = int(counters.pop(EPOCHS)), float(counters.pop(FACTOR))
+        self.position, self.sums = saved.position, counters if saved.position else None
+        for name, values in self.history.items():
+            values[:] = self.network.history[name][len(self.network.history[name]) - self.epoch :]
+        for callback, (_, state) in zip(self.plan.callbacks, saved.callbacks, strict=True):
+            callback.load_state_dict(state)
+        self.network.stop_training = saved.stop_training
+        if changed := files.differences(saved.environment, files.environment(self.network)):
+            warnings.warn(
+                f"the run goes on elsewhere, so the last digits may differ: {'; '.join(changed)}", ResumeWarning, stacklevel=2
+            )
 
     # -- divergence ----------------------------------------------------------------------------------------------
 
@@ -297,6 +355,10 @@ def _as_matrices(samples: Samples, xp: Any) -> Samples:
     x, y = samples.x, samples.y
     x = xp.reshape(x, (x.shape[0], x.shape[2]))
     return replace(samples, x=x, y=y if samples.classes else xp.reshape(y, (y.shape[0], y.shape[2])))
+
+
+class ResumeWarning(UserWarning):
+    """A resumed run goes on under other conditions than before, on which the last digits of results depend."""
 
 
 class DivergedError(RuntimeError):

@@ -156,15 +156,17 @@ class State:
         counts = [step if (layer, name) in skipped else layer._updates(name, step) for layer, name in self.gradients]
         return None if all(count == step for count in counts) else counts
 
-    def start_epoch(self) -> None:
-        """Resets the sums of the epoch to zero."""
-        position = self.counters["position"]
-        self.counters["position"] = 0 if isinstance(position, int) else self._whole(0)
+    def start_epoch(self, position: int = 0, sums: dict[str, np.ndarray] | None = None) -> None:
+        """Resets the sums of the epoch to zero; or sets those of an epoch that goes on at a ``position``."""
+        old = self.counters["position"]
+        self.counters["position"] = position if isinstance(old, int) else self._whole(position)
         for name in ("error", *(name for name, _ in self.metrics)):
             self.counters[sum_of(name)] = self._zeros(self.shapes.get(sum_of(name), ()))
         self.counters["finite steps"] = self._whole(0)
         if self.weighted:
             self.counters[sum_of("weights")] = self._zeros(())
+        for name, values in (sums or {}).items():
+            self.counters[name] = self.backend.asarray(np.array(values, str(self.counters[name].dtype)))
 
     def weighed(self, error: Array, weights: Array) -> tuple[Array, Array, int]:
         """A batch's error times its sum of weights, that sum, and the number of such errors that they stand for."""
@@ -185,6 +187,11 @@ class State:
                 self.counters[name] = self._whole(self.counters[name])
             self.batches.on_device = True
             self.batches.inputs["hyper"] = self.backend.asarray(np.array(self.batches.hyper, self.batches.dtype))
+
+    def sums(self) -> dict[str, np.ndarray]:
+        """What the epoch has added up so far, on the host."""
+        numbers = {name: value for name, value in self.counters.items() if name not in ("step", "position")}
+        return {name: np.array(self.backend.to_numpy(value)) for name, value in numbers.items()}
 
     def keep(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         """Every leaf and count as they are now, for ``bring_back``.
