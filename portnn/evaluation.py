@@ -8,12 +8,10 @@ import numpy as np
 from portnn import ops
 from portnn._typing import Array
 from portnn.backend import Backend, in_order
-from portnn.samples import Batch
+from portnn.samples import Samples
 
 
-def evaluate(
-    network: Any, batches: Iterable[Batch], classes: bool, between: Callable[[], None] = lambda: None
-) -> dict[str, float]:
+def evaluate(network: Any, batches: Iterable[Samples], between: Callable[[], None] = lambda: None) -> dict[str, float]:
     """The mean error, and each metric's value, over batches on the device; ``between`` is called before each.
 
     With weights, the error divides by their sum; over samples of no weight at all it is 0.
@@ -21,10 +19,10 @@ def evaluate(
     xp, backend, run = network.backend.xp, network.backend, network.inference()
     loss, count, error = network.bound_loss, 0.0, 0.0
     sums: dict[str, Any] = {}
-    for X, Y_true, weights in batches:
+    for batch in batches:
         between()
-        Y = run.forward(X)
-        Y_true = in_order(Y_true if classes else xp.astype(Y_true, Y.dtype, copy=False))
+        Y, Y_true, weights = run.forward(batch.x), batch.y, batch.weights
+        Y_true = in_order(Y_true if batch.classes else xp.astype(Y_true, Y.dtype, copy=False))
         weight = float(Y.shape[0]) if weights is None else float(backend.to_numpy(xp.sum(weights)))
         mean = loss(Y_true, Y) if weights is None else loss(Y_true, Y, weights)
         count, error = count + weight, error + float(backend.to_numpy(mean)) * weight

@@ -4,7 +4,6 @@ import copy
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from functools import partial
 from operator import is_, methodcaller
 from threading import get_ident
 from types import MappingProxyType
@@ -12,20 +11,30 @@ from typing import Any
 
 import numpy as np
 
-from portnn import activations, arguments, checks, evaluation, files, losses, random, summary, validation
+from portnn import (
+    activations,
+    arguments,
+    checks,
+    evaluation,
+    files,
+    losses,
+    preparation,
+    random,
+    sources,
+    summary,
+    validation,
+)
 from portnn._typing import Array, OptimizerLike
 from portnn.arrangement import Arrangement, arrange, named, take_in
-from portnn.article import adapted
-from portnn.backend import Backend, get_backend, in_order
+from portnn.backend import Backend, get_backend
 from portnn.functions import bound, find_pair, name_of
+from portnn.history import History
 from portnn.inference import Inference
 from portnn.layers.layer import Layer, move
 from portnn.leaves import Leaves, parameters_of, slots_of
 from portnn.optimizers import SGD
-from portnn.samples import Samples, check_weights, class_weights, split
 from portnn.summary import Summary
 from portnn.training import loop
-from portnn.training.loop import History
 from portnn.training.turns import Turn, Turns
 
 # Attributes that are set elsewhere: assigning them would leave the network inconsistent.
@@ -227,26 +236,31 @@ class Network:
         bar. ``check_finite=False`` does not check data and error for NaN.
 
         Bad data or arguments raise ValueError or TypeError before any weight changes. DivergedError leaves the network
-        as it was when the epoch began. Any other exception, or Ctrl-C, leaves the weights of the last whole step (except
-        in layers written as in the article, which update themselves within the step).
+        as it was when the epoch began. Any other exception, or Ctrl-C, leaves the weights of the last whole step
+        (except in layers written as in the article, which update themselves within the step).
         """
         if not self.layers:
             raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
         if self.loss is None:
             raise RuntimeError('the network has no loss: call net.use("mse") before fit')
-        arguments.check_complete("fit", y, epochs, optimizer=self.optimizer)
+        streams = sources.is_stream(x) and y is None
+        arguments.check_complete("fit", x if streams else y, epochs, optimizer=self.optimizer)
         plan = loop.Plan(
             epochs=checks.size("epochs", epochs, 0),
             batch_size=checks.size("batch_size", batch_size),
             shuffle=checks.flag("shuffle", shuffle),
-            drop_last=checks.flag("drop_last", drop_last),
-            steps=None if steps_per_epoch is None else checks.size("steps_per_epoch", steps_per_epoch),
             verbose=checks.level("verbose", verbose, 2),
             check_finite=checks.flag("check_finite", check_finite),
             callbacks=arguments.callback_list(callbacks),
             validation_frequency=checks.size("validation_frequency", validation_frequency),
         )
-        share = arguments.validation_share(validation_split, validation_data)
+        options = preparation.Options(
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            split=arguments.validation_share(validation_split, validation_data),
+            steps=None if steps_per_epoch is None else checks.size("steps_per_epoch", steps_per_epoch),
+            drop_last=checks.flag("drop_last", drop_last),
+        )
         optimizer = self._optimizer(learning_rate)
         if sample_weight is not None or class_weight is not None:
             arguments.check_takes_weights(self.loss, self.loss_prime)
@@ -261,23 +275,13 @@ class Network:
                     )
             for layer in self.layers:
                 layer._freeze()
-            samples, shapes = self._samples(x, y, sample_weight, plan.check_finite)
-            held_out = None
-            if share:
-                samples, held_out = split(samples, share)
-            elif validation_data is not None:
-                held_out, _ = self._samples(*arguments.validation_parts(validation_data), plan.check_finite)
-            if class_weight is not None:
-                samples = class_weights(samples, class_weight, shapes[-1][-1], self.backend, self.dtype)
-            if held_out is not None:
-                plan.validation, plan.validation_classes = partial(held_out.batches, 1024), held_out.classes
-            plan.batch_size = min(plan.batch_size, len(samples))
-            if not plan.drop_last:
-                validation.check_batches(self.layers, shapes, len(samples), plan.batch_size)
+            data = preparation.training_data(self, x, y, options, plan)
+            if validation_data is not None:
+                plan.validation = preparation.validation_data(self, validation_data, plan)
             saved = None if resume is None else files.newest(resume)
             if saved is not None:
                 files.restore(self, saved)
-            return loop.train(self, samples.in_order(), shapes[-1], optimizer, plan, saved)
+            return loop.train(self, data, optimizer, plan, saved)
 
     def predict(self, x: Any, *, batch_size: int = 1024) -> Any:
         """Returns the outputs (N, ...) for samples ``x`` (N, ...): NumPy for NumPy and lists, else like ``x``."""
@@ -362,8 +366,7 @@ class Network:
         self._arrange()
         before = self.step
         with self.backend.scope():
-            samples, _ = self._samples(x, y, sample_weight, False)
-            found = evaluation.evaluate(self, samples.batches(batch_size), samples.classes)
+            found = evaluation.evaluate(self, preparation.batches(self, x, y, sample_weight, batch_size))
         if self.step != before:
             return copy.deepcopy(self).evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight)
         return found
@@ -495,26 +498,6 @@ class Network:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _samples(self, x: Any, y: Any, weights: Any, check_finite: bool) -> tuple[Samples, list[Any]]:
-        """Checked samples on the device, and the shape of one sample before each layer and after the last."""
-        validation.check_ending(self.layers, self.loss)
-        X = validation.batch(x, self.backend, self.dtype, "x")
-        Y = validation.batch(y, self.backend, self.dtype, "y")
-        validation.check_lengths(X, Y, self.layers, x)
-        shapes = validation.shapes(self.layers, X, x)
-        if check_finite:
-            validation.check_finite(X, self.backend, "x")
-            validation.check_finite(Y, self.backend, "y")
-        need_shapes = any(type(layer).smallest_batch is not Layer.smallest_batch for layer in self.walk())
-        if shapes[-1] is None or (need_shapes and None in shapes):  # some layer does not declare it: run a sample
-            shapes = [tuple(seen.shape[1:]) for seen in self._passes(X[:1, ...])]
-        Y, classes = validation.targets(Y, shapes[-1], self.loss, self.backend)
-        if weights is not None:
-            weights = check_weights(weights, X.shape[0], self.backend, self.dtype)
-        if not all(layer.complete for layer in self.walk()):  # parameters whose shapes depend on the data
-            self.inference().forward(X[:1, ...])
-        return Samples(X, Y, classes, weights), shapes
-
     def _check_shapes(self, X: Array, given: Any) -> None:
         """Checks that the layers fit samples of this shape; again only after their shape or the layers changed."""
         sample = tuple(X.shape[1:])
@@ -530,15 +513,6 @@ class Network:
         if all(layer.complete for layer in inference.all):  # otherwise only for this call
             self._inference = inference
         return inference
-
-    def _passes(self, X: Array) -> Iterator[Array]:
-        """Yields X cast to the network's dtype, then the output of each layer."""
-        Y = self.backend.xp.astype(in_order(X), getattr(self.backend.xp, self.dtype))
-        yield Y
-        for layer in adapted(self.layers):
-            layer.fit_to(Y)
-            Y = layer.compute(Y, False)
-            yield Y
 
     def _optimizer(self, learning_rate: Any) -> Any:
         if self.optimizer is None and learning_rate is None:

@@ -10,8 +10,6 @@ from portnn import checks
 from portnn._typing import Array
 from portnn.backend import Backend, in_order
 
-Batch = tuple[Array, Array, Array | None]  # samples, targets, weights
-
 
 @dataclass(frozen=True)
 class Samples:
@@ -34,21 +32,33 @@ class Samples:
         weights = None if self.weights is None else in_order(self.weights)
         return Samples(in_order(self.x), in_order(self.y), self.classes, weights)
 
-    def batches(self, size: int) -> Iterator[Batch]:
+    def weighted(self, factors: np.ndarray, network: Any) -> "Samples":
+        """With each weight multiplied by a factor."""
+        backend, old = network.backend, self.weights
+        if old is not None:
+            factors = factors * np.asarray(backend.to_numpy(old), np.float64)
+        return replace(self, weights=backend.asarray(factors, network.dtype))
+
+    def batches(self, size: int) -> Iterator["Samples"]:
         for start in range(0, len(self), size):
-            part = self.part(slice(start, min(start + size, len(self))))
-            yield part.x, part.y, part.weights
+            yield self.part(slice(start, min(start + size, len(self))))
 
 
 def split(samples: Samples, share: float) -> tuple[Samples, Samples]:
-    """The samples without the last ``share`` of them, and these; ValueError where one of the two would be empty."""
+    """The samples without the last ``share`` of them, and these."""
     n = len(samples)
+    first = split_at(n, share)
+    return samples.part(slice(0, first)), samples.part(slice(first, n))
+
+
+def split_at(n: int, share: float) -> int:
+    """The number of samples before the last ``share`` of n; ValueError where one of the two would be empty."""
     first = int(n * (1.0 - share))
     if not 0 < first < n:
         raise ValueError(
             f"validation_split={share:g} leaves {first} of {n} samples to train with and {n - first} to validate with"
         )
-    return samples.part(slice(0, first)), samples.part(slice(first, n))
+    return first
 
 
 def check_weights(weights: Any, n: int, backend: Backend, dtype: str) -> Array:
@@ -65,40 +75,33 @@ def check_weights(weights: Any, n: int, backend: Backend, dtype: str) -> Array:
     return backend.asarray(host, dtype)
 
 
-def class_weights(samples: Samples, class_weight: Any, classes: int, backend: Backend, dtype: str) -> Samples:
-    """The samples with each weight multiplied by that of its class.
+def class_weights(labels: np.ndarray, class_weight: Any, classes: int) -> np.ndarray:
+    """The weight of each sample by its class.
 
     ``class_weight`` maps class numbers to weights, others weigh 1; or is ``"balanced"``: n / (C * count), where C is
     the number of classes that occur.
     """
-    labels = _labels(samples, backend)
     by_class = np.ones(max(classes, int(labels.max()) + 1))
-    if isinstance(class_weight, str):
-        if class_weight != "balanced":
-            raise ValueError(f'class_weight must be a dict or "balanced", got {class_weight!r:.60}')
-        counts = np.bincount(labels, minlength=len(by_class))
-        occur = counts > 0
-        by_class[occur] = len(labels) / (occur.sum() * counts[occur])
-    elif isinstance(class_weight, dict):
+    if isinstance(class_weight, dict):
         for label, weight in class_weight.items():
             number = checks.whole("a class of class_weight", label)
             if not 0 <= number < len(by_class):
                 raise ValueError(f"class_weight has class {number}, but the classes are 0 to {len(by_class) - 1}")
             by_class[number] = checks.in_range(0.0)(f"class_weight[{number}]", weight)
+    elif isinstance(class_weight, str) and class_weight == "balanced":
+        counts = np.bincount(labels, minlength=len(by_class))
+        occur = counts > 0
+        by_class[occur] = len(labels) / (occur.sum() * counts[occur])
     else:
-        raise TypeError(f'class_weight must be a dict or "balanced", got {class_weight!r:.60}')
-    weights = by_class[labels]
-    if samples.weights is not None:
-        weights = weights * np.asarray(backend.to_numpy(samples.weights), np.float64)
-    return replace(samples, weights=backend.asarray(weights, dtype))
+        raise ValueError(f'class_weight must be a dict or "balanced", got {class_weight!r:.60}')
+    return np.asarray(by_class[labels])
 
 
-def _labels(samples: Samples, backend: Backend) -> np.ndarray:
+def labels_of(y: np.ndarray, classes: bool) -> np.ndarray:
     """The class number of each sample, from class numbers, one-hot rows, or a column of 0 and 1."""
-    y = np.asarray(backend.to_numpy(samples.y))
-    if not samples.classes:
+    if not classes:
         y = y.reshape(len(y), -1)
-        y = y.argmax(axis=1) if y.shape[1] > 1 else (y[:, 0] > 0.5)
-    if y.reshape(len(y), -1).shape[1] != 1:
+        y = y.argmax(axis=1) if y.shape[1] > 1 else y[:, 0] > 0.5
+    if y.size != len(y):
         raise ValueError(f"class_weight needs one class per sample, but the targets have shape {y.shape}")
     return y.reshape(-1).astype(np.int64)

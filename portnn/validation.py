@@ -209,13 +209,12 @@ def slices(n: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, n)) for start in range(0, max(n, 1), size)]
 
 
-def check_batches(layers: list[Any], shapes: list[tuple[int, ...] | None], n: int, batch_size: int) -> None:
+def check_batches(layers: list[Any], shapes: list[tuple[int, ...] | None], n: int, sizes: list[int]) -> None:
     """Raises ValueError for batches, mostly the last one, that are too small for a layer such as BatchNormLayer.
 
-    ``shapes`` are those of one sample before each layer.
+    ``shapes`` are those of one sample before each layer, ``sizes`` those of the batches of n samples.
     """
-    batch_size = min(batch_size, n)
-    least = n % batch_size or batch_size
+    batch_size, least = sizes[0], min(sizes)
     needed, layer = sequential.smallest_batch(layers, shapes)
     if least < needed:
         leave_out = f", or leave {least} sample{'s' * (least > 1)} out" if least != batch_size else ""

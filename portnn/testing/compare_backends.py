@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from portnn import checks, random, validation
+from portnn import checks, preparation, random, validation
 from portnn._typing import Array
 from portnn.article import adapted
 from portnn.backend import get_backend
 from portnn.layers import sequential
 from portnn.network import Network
+from portnn.sources import batch_sizes
 from portnn.training.batches import Batches
 from portnn.training.state import State, sum_of
 from portnn.training.step import TrainStep
@@ -118,13 +119,12 @@ class _Run:
         self.network, self.epochs, self.shuffle = network, epochs, shuffle
         self.optimizer = network._optimizer(learning_rate)
         with network.backend.scope():
-            samples, shapes = network._samples(x, y, None, True)
+            samples, shapes = preparation.samples(network, x, y, None, True)
             n, size = len(samples), min(batch_size, len(samples))
-            validation.check_batches(network.layers, shapes, n, size)
+            self.sizes, self.samples = batch_sizes(n, size), n
+            validation.check_batches(network.layers, shapes, n, self.sizes)
             self.batches = Batches(samples.in_order(), size, network.backend, network.dtype, network.kernels)
             self.state = State(network, self.optimizer, self.batches, shapes[-1])
-        whole, rest = divmod(n, size)
-        self.sizes, self.samples = [size] * whole + [rest] * (rest > 0), n
         self.tensors: list[Tensor] = []
         self.made = {n: TrainStep(network, self.optimizer, self.state, n) for n in set(self.sizes)}
         for step in self.made.values():

@@ -29,8 +29,31 @@ class Batches:
         self.device_dtype = device_dtype(backend, dtype)
         self.rows = ops.implementation(backend, kernels, rows)
         self.on_device = False
+        self.most_steps = 0
+        self.in_chunks = False  # the samples change within an epoch
         self.hyper: list[tuple[float, ...]] = []
         self.inputs: dict[str, Any] = {}  # "order": the permutation, "hyper": the table (steps, k), on the device
+
+    def put(self, samples: Samples) -> None:
+        """Puts the next chunk of samples in the place of the last one."""
+        self.x, self.y, self.weights = samples.x, samples.y, samples.weights
+        if self.on_device:
+            self.put_on_device()
+
+    def put_on_device(self) -> None:
+        """Makes the current chunk an input of the graph, which copies it to an address of its own."""
+        for name in ("x", "y", "weights") if self.in_chunks else ():
+            array = getattr(self, name)
+            if array is not None:
+                self.inputs[name] = self._padded(array, self.inputs.get(name))
+
+    def _padded(self, array: Array, before: Array | None) -> Array:
+        """The array with as many rows as the largest before: a graph is captured for one shape."""
+        rows = 0 if before is None else before.shape[0] - array.shape[0]
+        if rows <= 0:
+            return array
+        xp = self.backend.xp
+        return xp.concat([array, xp.zeros((rows, *array.shape[1:]), dtype=array.dtype, device=array.device)])
 
     def load(self, order: np.ndarray | None, hyper: list[tuple[float, ...]]) -> None:
         """Uploads the permutation (None: in order) and the optimizer's hyperparameters of the next epoch."""
@@ -38,19 +61,26 @@ class Batches:
         if order is not None:
             self.inputs["order"] = self.backend.asarray(order)
         if self.on_device:
-            self.inputs["hyper"] = self.backend.asarray(np.array(hyper, self.dtype))
+            self.inputs["hyper"] = self.table()
+
+    def table(self) -> Array:
+        """The hyperparameters on the device; with as many rows as any before, so that a graph can be kept."""
+        self.most_steps = max(self.most_steps, len(self.hyper))
+        rows = self.hyper + self.hyper[-1:] * (self.most_steps - len(self.hyper))
+        return self.backend.asarray(np.array(rows, self.dtype))
 
     def batch(self, position: Any, offsets: Array) -> tuple[Array, Array, Array | None, Sequence[Any]]:
         """X, Y, weights or None, and the hyperparameters of the step at ``position``; ``offsets`` is 0 .. size - 1."""
         order = self.inputs.get("order")
         if self.on_device:
             xp = self.backend.xp
+            X, Y, W = (self.inputs.get(name, getattr(self, name)) for name in ("x", "y", "weights"))
             place = order, position, offsets, self.batch_size
             row = xp.take(self.inputs["hyper"], xp.reshape(position, (1,)), axis=0)
             hyper: Sequence[Any] = [row[0, k] for k in range(row.shape[1])]
             y_dtype = xp.int64 if self.classes else self.device_dtype
-            x, y = self.rows(self.x, *place, self.device_dtype), self.rows(self.y, *place, y_dtype)
-            return x, y, None if self.weights is None else self.rows(self.weights, *place, self.device_dtype), hyper
+            x, y = self.rows(X, *place, self.device_dtype), self.rows(Y, *place, y_dtype)
+            return x, y, None if W is None else self.rows(W, *place, self.device_dtype), hyper
         some = slice(position * self.batch_size, position * self.batch_size + offsets.shape[0])
         if order is None:
             x, y, w = self.x[some, ...], self.y[some, ...], None if self.weights is None else self.weights[some]

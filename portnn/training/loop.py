@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,29 +14,18 @@ from portnn._typing import Shape
 from portnn.backend import Backend
 from portnn.callbacks import Callback, Checkpoint
 from portnn.files import Contents
+from portnn.history import History
 from portnn.optimizers import rate_at
-from portnn.samples import Batch, Samples
+from portnn.samples import Samples
+from portnn.sources import Chunk, Rows, Stream, Whole
 from portnn.training.batches import Batches
 from portnn.training.interrupts import Interrupts
 from portnn.training.progress import Bar, line
 from portnn.training.state import State, sum_of
 from portnn.training.step import TrainStep
 
-
-EPOCHS, FACTOR = "epochs of the run", "learning rate factor of the epoch"  # counters in a checkpoint
-
-
-class History(dict[str, list[float]]):
-    """What ``fit`` returns: ``history["error"]`` and one list per metric, each with one value per epoch.
-
-    ``network.history`` is another, of all fits since ``use``. An epoch without validation has NaN for its values.
-    """
-
-    def __repr__(self) -> str:
-        """The number of epochs, and the values of the last one."""
-        epochs = max(map(len, self.values()), default=0)
-        last = "".join(f", {name}={values[-1]:.6g}" for name, values in self.items() if values)
-        return f"History({epochs} epoch{'s' * (epochs != 1)}{last})"
+# Counters in a checkpoint, beside those of the state.
+EPOCHS, FACTOR, SEEN = "epochs of the run", "learning rate factor of the epoch", "samples of the epoch"
 
 
 @dataclass
@@ -46,24 +35,28 @@ class Plan:
     epochs: int
     batch_size: int
     shuffle: bool = False
-    drop_last: bool = False
-    steps: int | None = None  # per epoch; None: all
     verbose: int = 1
     check_finite: bool = True
     callbacks: list[Callback] = field(default_factory=list)
-    validation: Callable[[], Iterator[Batch]] | None = None
-    validation_classes: bool = False  # its targets are class numbers
+    validation: Callable[[], Iterator[Samples]] | None = None
     validation_frequency: int = 1
 
 
-def train(
-    network: Any, samples: Samples, output: Shape, optimizer: Any, plan: Plan, saved: Contents | None = None
-) -> History:
-    """Runs the epochs of one ``fit``; ``output`` is the shape of one output of the network.
+@dataclass
+class Data:
+    """The samples of a fit: where they come from, the first of them, and the shape of one output of the network."""
+
+    source: Whole | Rows | Stream
+    first: Samples
+    output: Shape
+
+
+def train(network: Any, data: Data, optimizer: Any, plan: Plan, saved: Contents | None = None) -> History:
+    """Runs the epochs of one ``fit``.
 
     ``saved`` is what a checkpoint holds: the network is as it was then, and the run goes on from there.
     """
-    run = _Fit(network, samples, output, optimizer, plan)
+    run = _Fit(network, data, optimizer, plan)
     network.stop_training = False
     interrupts = Interrupts(lambda: _after_step(network.step), run.last_checkpoint)
     with interrupts, _closing(run.state), run.called_back(saved):
@@ -75,21 +68,22 @@ def train(
 class _Fit:
     """What one ``fit`` works with: data and state on the device, and a compiled step for each size of batch."""
 
-    def __init__(self, network: Any, samples: Samples, output: Shape, optimizer: Any, plan: Plan):
+    def __init__(self, network: Any, data: Data, optimizer: Any, plan: Plan):
         if not isinstance(optimizer.hyper(network.step), (tuple, list)):
             raise TypeError(f"{type(optimizer).__name__}.hyper must return a tuple of numbers, the learning rate first")
-        if network.kernels != "portable" and _may_be_matrices(network, samples):
+        self.network, self.source, self.plan, self.optimizer = network, data.source, plan, optimizer
+        samples, output = data.first, data.output
+        self.as_matrices = network.kernels != "portable" and _may_be_matrices(network, samples)
+        if self.as_matrices:
             samples, output = _as_matrices(samples, network.backend.xp), output[1:]
-        if ops.is_ours(type(optimizer)):
-            optimizer = copy.copy(optimizer)  # settings changed meanwhile take effect at the next fit, on every backend
-        self.network, self.plan, self.samples, self.optimizer = network, plan, len(samples), optimizer
         self.batches = Batches(samples, plan.batch_size, network.backend, network.dtype, network.kernels)
+        self.batches.in_chunks = not isinstance(data.source, Whole)
         self.state = State(network, self.optimizer, self.batches, output)
         if any(callback.reads_gradients for callback in plan.callbacks):
             self.state.eager_reason = self.state.eager_reason or "a callback reads the gradients of each step"
         self.compiled: dict[int, Callable[[], None]] = {}
         self.epoch = 0  # epochs that this fit has finished, in all its runs
-        self.position = 0  # steps that the epoch has had
+        self.position, self.seen = 0, 0  # steps that the epoch has had, and samples
         self.factor = 1.0  # of the epoch's learning rates
         self.sums: dict[str, np.ndarray] | None = None  # of an epoch that a checkpoint broke off
         self.after_step = [c for c in plan.callbacks if type(c).on_step_end is not Callback.on_step_end]
@@ -109,29 +103,21 @@ class _Fit:
             optimizer.learning_rate = (lambda k: factor * rate(k)) if callable(rate) else factor * rate
         return optimizer
 
-    def sizes(self) -> Iterator[tuple[bool, int]]:
-        """For each batch that is left of the epoch whether it is the last one, and its size."""
-        steps, size = self.steps(), self.plan.batch_size
-        for k in range(self.position, steps):
-            yield k == steps - 1, min(size, self.samples - k * size)
-
-    def steps(self) -> int:
-        """The number of steps of an epoch."""
-        size = self.plan.batch_size
-        steps = self.samples // size if self.plan.drop_last else -(-self.samples // size)
-        return steps if self.plan.steps is None else min(steps, self.plan.steps)
+    def steps(self) -> str:
+        """The number of steps of an epoch, for messages."""
+        return "" if self.source.steps is None else f" of {self.source.steps}"
 
     # -- one epoch ---------------------------------------------------------------------------------------------
 
     def run_epoch(self, interrupts: Interrupts) -> None:
         plan, network = self.plan, self.network
-        self.begin_epoch()
+        order = self.begin_epoch()
         kept = self.state.keep() if plan.check_finite else []
-        bar = Bar(plan.verbose, self.epoch + 1, plan.epochs, self.steps())
+        bar = Bar(plan.verbose, self.epoch + 1, plan.epochs, self.source.steps)
         try:
-            for last, size in self.sizes():
+            for last, size in self.steps_of(order):
                 self.step(size)
-                self.position += 1
+                self.position, self.seen = self.position + 1, self.seen + size
                 if self.after_step:
                     self.call_after_step()
                 if bar.bar is not None:
@@ -146,18 +132,35 @@ class _Fit:
             bar.close()
         self.finish_epoch(kept, interrupts)
 
-    def begin_epoch(self) -> None:
+    def steps_of(self, order: np.ndarray | None) -> Iterator[tuple[bool, int]]:
+        """For each step that is left of the epoch whether it is the last one, and the size of its batch."""
+        for final, chunk in _with_last(self.source.chunks(order, self.position)):
+            self.load(chunk)
+            for k, size in enumerate(chunk.sizes, 1):
+                yield final and k == len(chunk.sizes), size
+
+    def load(self, chunk: Chunk) -> None:
+        """Puts samples on the device, with the hyperparameters of the steps over them."""
+        if not isinstance(self.source, Whole):
+            samples = _as_matrices(chunk.samples, self.network.backend.xp) if self.as_matrices else chunk.samples
+            self.batches.put(samples.in_order())
+            self.state.set_position(chunk.first)
+        hyper = self.state.hyper(len(chunk.sizes))
+        self.batches.load(chunk.order, hyper[:1] * chunk.first + hyper)
+
+    def begin_epoch(self) -> np.ndarray | None:
+        """Calls the callbacks, resets the epoch's sums; returns the order of the samples."""
         network, state = self.network, self.state
         if self.sums is None:
-            self.position, self.factor = 0, network.learning_rate_factor
+            self.position, self.seen, self.factor = 0, 0, network.learning_rate_factor
             for callback in self.plan.callbacks:
                 callback.on_epoch_begin(network, self.epoch + 1)
         state.optimizer = self._scaled(self.optimizer)
-        state.start_epoch(self.position, self.sums)
+        state.start_epoch(self.position if isinstance(self.source, Whole) else 0, self.sums)
         self.sums = None
-        order = random.permutation(network.seed, network.epoch, self.samples) if self.plan.shuffle else None
-        left = state.hyper(max(1, self.steps() - self.position))
-        self.batches.load(order, left[:1] * self.position + left)
+        if not self.plan.shuffle or self.source.count is None:
+            return None
+        return random.permutation(network.seed, network.epoch, self.source.count)
 
     def step(self, size: int) -> None:
         """One step on a batch of that size."""
@@ -185,7 +188,7 @@ class _Fit:
             self.check_finite(logs["error"], kept)
         if plan.validation is not None and (self.epoch + 1) % plan.validation_frequency == 0:
             between = lambda: interrupts.act() if interrupts.noted else None  # noqa: E731
-            found = evaluation.evaluate(network, plan.validation(), plan.validation_classes, between)
+            found = evaluation.evaluate(network, plan.validation(), between)
             logs |= {f"val_{name}": value for name, value in found.items()}
         if self.logs_rate:
             logs["learning_rate"] = self.rate()
@@ -203,15 +206,11 @@ class _Fit:
         """The error and the metrics of the epoch so far."""
         state, to_numpy = self.state, self.network.backend.to_numpy
         sums = {name: to_numpy(array) for name, array in state.counters.items() if name.startswith(sum_of(""))}
-        weight = float(sums[sum_of("weights")]) if state.weighted else float(self.seen())
+        weight = float(sums[sum_of("weights")]) if state.weighted else float(self.seen)
         means = {"error": float(sums[sum_of("error")]) / weight if weight else 0.0}
         for name, metric in state.metrics:
             means[name] = evaluation.metric_value(metric, sums[sum_of(name)], weight)
         return means
-
-    def seen(self) -> int:
-        """The number of samples of an epoch."""
-        return min(self.samples, self.steps() * self.plan.batch_size)
 
     def rate(self) -> float:
         """The learning rate of the last step."""
@@ -255,7 +254,12 @@ class _Fit:
             position=self.position,
             stop_training=network.stop_training,
             callbacks=[(type(callback).__name__, callback.state_dict()) for callback in self.plan.callbacks],
-            counters={EPOCHS: np.int64(self.epoch), FACTOR: np.float64(self.factor), **self.state.sums()},
+            counters={
+                EPOCHS: np.int64(self.epoch),
+                FACTOR: np.float64(self.factor),
+                SEEN: np.int64(self.seen),
+                **self.state.sums(),
+            },
         )
 
     def go_on(self, saved: Contents) -> None:
@@ -264,12 +268,15 @@ class _Fit:
         if names != [name for name, _ in saved.callbacks]:
             then = ", ".join(name for name, _ in saved.callbacks) or "none"
             raise ValueError(
-                f"{saved.path} was written by a fit with the callbacks {then}, this one has {', '.join(names) or 'none'}: "
-                "a run goes on with those that it began with"
+                f"{saved.path} was written by a fit with the callbacks {then}, this one has "
+                f"{', '.join(names) or 'none'}: a run goes on with those that it began with"
             )
         counters = dict(saved.counters)
         self.epoch, self.factor = int(counters.pop(EPOCHS)), float(counters.pop(FACTOR))
-        self.position, self.sums = saved.position, counters if saved.position else None
+        self.position, self.seen = saved.position, int(counters.pop(SEEN))
+        self.sums = counters if self.position else None
+        if isinstance(self.source, Stream):
+            self.source.skip(self.epoch)
         for name, values in self.history.items():
             values[:] = self.network.history[name][len(self.network.history[name]) - self.epoch :]
         for callback, (_, state) in zip(self.plan.callbacks, saved.callbacks, strict=True):
@@ -277,7 +284,9 @@ class _Fit:
         self.network.stop_training = saved.stop_training
         if changed := files.differences(saved.environment, files.environment(self.network)):
             warnings.warn(
-                f"the run goes on elsewhere, so the last digits may differ: {'; '.join(changed)}", ResumeWarning, stacklevel=2
+                f"the run goes on elsewhere, so the last digits may differ: {'; '.join(changed)}",
+                ResumeWarning,
+                stacklevel=2,
             )
 
     # -- divergence ----------------------------------------------------------------------------------------------
@@ -290,7 +299,7 @@ class _Fit:
         fault = ""
         if not np.isfinite(error):
             bad = int(self.network.backend.to_numpy(self.state.counters["finite steps"])) + 1
-            fault = f"the error became {error} in epoch {self.epoch + 1}, at step {bad} of {self.steps()}"
+            fault = f"the error became {error} in epoch {self.epoch + 1}, at step {bad}{self.steps()}"
         elif self.epoch + 1 == self.plan.epochs or self.network.stop_training:
             name = _not_finite(self.state, self.network.backend)
             fault = name and f"{name} holds NaN or infinity after the last step of epoch {self.epoch + 1}"
@@ -302,6 +311,17 @@ class _Fit:
                 "written as in the article). Train it with a smaller learning rate, or scale the data; "
                 "check_finite=False trains on regardless"
             )
+
+
+def _with_last(items: Iterable[Any]) -> Iterator[tuple[bool, Any]]:
+    """Each item, and whether it is the last one."""
+    waiting: list[Any] = []
+    for item in items:
+        if waiting:
+            yield False, waiting.pop()
+        waiting.append(item)
+    if waiting:
+        yield True, waiting.pop()
 
 
 def _after_step(step: int) -> str:

@@ -158,8 +158,7 @@ class State:
 
     def start_epoch(self, position: int = 0, sums: dict[str, np.ndarray] | None = None) -> None:
         """Resets the sums of the epoch to zero; or sets those of an epoch that goes on at a ``position``."""
-        old = self.counters["position"]
-        self.counters["position"] = position if isinstance(old, int) else self._whole(position)
+        self.set_position(position)
         for name in ("error", *(name for name, _ in self.metrics)):
             self.counters[sum_of(name)] = self._zeros(self.shapes.get(sum_of(name), ()))
         self.counters["finite steps"] = self._whole(0)
@@ -186,7 +185,13 @@ class State:
             for name in ("step", "position"):
                 self.counters[name] = self._whole(self.counters[name])
             self.batches.on_device = True
-            self.batches.inputs["hyper"] = self.backend.asarray(np.array(self.batches.hyper, self.batches.dtype))
+            self.batches.put_on_device()
+            self.batches.inputs["hyper"] = self.batches.table()
+
+    def set_position(self, position: int) -> None:
+        """The number, among the batches on the device, of the next one."""
+        old = self.counters["position"]
+        self.counters["position"] = position if isinstance(old, int) else self._whole(position)
 
     def sums(self) -> dict[str, np.ndarray]:
         """What the epoch has added up so far, on the host."""
