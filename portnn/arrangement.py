@@ -24,7 +24,11 @@ class Arrangement:
 
     def holds(self, layers: Any) -> bool:
         """Whether ``layers`` are still those of the snapshot."""
-        return same(layers, self.known) and all(same(layer.layers, inside) for layer, inside in self.composites)
+        return (
+            isinstance(layers, list)
+            and same(layers, self.known)
+            and all(same(layer.layers, inside) for layer, inside in self.composites)
+        )
 
     def all(self) -> Iterator[Any]:
         """Every layer of the snapshot."""

@@ -53,7 +53,8 @@ class Adapter:
             Y = layer.forward_propagation(xp.reshape(sample, (1, -1)) if row else sample)
             Y = self._answer(Y, "forward_propagation")
             layer._shapes = tuple(X.shape[1:]), Y.shape
-            outputs.append(xp.reshape(Y, (Y.shape[1],)) if row and Y.ndim == 2 and Y.shape[0] == 1 else Y)
+            Y = xp.reshape(Y, (Y.shape[1],)) if row and Y.ndim == 2 and Y.shape[0] == 1 else Y
+            outputs.append(xp.asarray(Y, copy=True))  # the layer may return the same array each time
         return xp.stack(outputs)
 
     def compute_backward(self, output_error: Array, need_input_error: bool) -> Array:

@@ -457,8 +457,14 @@ def in_order(x: Array) -> Array:
     from outside go through this function, so that a network's results depend on their values alone. A subclass of
     ``numpy.ndarray``, such as a memory map, would take other paths than a plain array, so it becomes one.
     """
-    if isinstance(x, np.ndarray) and type(x) is not np.ndarray and not _is_a_library(type(x)):
-        x = np.asarray(x)
+    if type(x) is np.ndarray:
+        return x if x.flags.c_contiguous and x.flags.aligned else np.array(x, order="C")
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError("a masked array is needed without its mask: write x.filled(value), or leave samples out")
+    if isinstance(x, np.generic):  # an operation on a 0-d array makes a scalar
+        return np.asarray(x)
+    if isinstance(x, np.ndarray) and not _is_a_library(type(x)):
+        return in_order(np.asarray(x))
     flags = getattr(x, "flags", None)
     if flags is not None and flags.c_contiguous and getattr(flags, "aligned", True):
         return x

@@ -39,14 +39,20 @@ class Leaves(dict[str, Array]):
     def _find(self, path: Any) -> Place:
         places = {place.path: place for place in self._places()}
         if path not in places:
-            near = get_close_matches(str(path), places, 1)
-            meant = f": did you mean {near[0]!r}?" if near else "."
-            raise ValueError(f"there is no {self._kind} {path!r}{meant} Known: {', '.join(places) or 'none'}")
+            raise ValueError(self._unknown(path))
         return places[path]
+
+    def _unknown(self, path: Any) -> str:
+        known = [place.path for place in self._places()]
+        near = get_close_matches(str(path), known, 1)
+        meant = f": did you mean {near[0]!r}?" if near else "."
+        return f"there is no {self._kind} {path!r}{meant} Known: {', '.join(known) or 'none'}"
 
     def __getitem__(self, path: str) -> Array:
         place = next((place for place in self._places() if place.path == path), None)
-        return super().__getitem__(path) if place is None else place.home[place.name]
+        if place is None:
+            raise KeyError(self._unknown(path))
+        return place.home[place.name]
 
     def __setitem__(self, path: str, value: Any) -> None:
         place = self._find(path)
@@ -61,13 +67,26 @@ class Leaves(dict[str, Array]):
         for path, value in given.items():
             self[path] = value
 
-    def __ior__(self, other: Any) -> "Leaves":  # type: ignore[override, misc]
+    def __ior__(self, other: Any) -> "Leaves":  # type: ignore[override]
         self.update(other)
         self.is_set = True
         return self
 
     def get(self, path: str, default: Any = None) -> Any:
         return self[path] if path in self else default  # noqa: SIM401 - not dict's own get: the current array
+
+    # With an ``__iter__`` of its own, ``dict(leaves)`` and ``{**leaves}`` call ``keys`` and do not read old arrays.
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._now())
+
+    def keys(self) -> Any:
+        return self._now().keys()
+
+    def __or__(self, other: Any) -> dict[str, Array]:  # type: ignore[override]
+        return self._now() | dict(other)
+
+    def __ror__(self, other: Any) -> dict[str, Array]:  # type: ignore[override]
+        return dict(other) | self._now()
 
     def items(self) -> Any:
         return self._now().items()

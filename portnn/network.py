@@ -93,7 +93,7 @@ class Network:
         self._settle(backend=target, dtype=name, kernels=kernels, seed=random.check_seed(seed))
         self.layers: list[Layer] = []
         self._arrangement = Arrangement([])  # of the layers, when their paths were last assigned
-        self._settle(loss=None, loss_prime=None, optimizer=None, metrics=[], history=History())
+        self._settle(loss=None, loss_prime=None, optimizer=None, metrics=(), history=History())
         self._settle(progress={"step": 0, "epoch": 0})  # updates made, and epochs finished, since use()
         self._checked: tuple[int, ...] | None = None  # the sample shape that is known to fit the layers
         self._inference: Inference | None = None
@@ -109,7 +109,7 @@ class Network:
     loss: Any
     loss_prime: Any
     optimizer: OptimizerLike | None
-    metrics: list[tuple[str, Callable[..., Any]]]
+    metrics: tuple[tuple[str, Callable[..., Any]], ...]
     history: History  # of all fits since use()
     progress: dict[str, int]
 
@@ -179,7 +179,7 @@ class Network:
             validation.check_ending(self.layers, pair[0])
             for layer in self.walk():
                 layer._slots_by_kind, layer._update_counts = {}, {}
-            self._settle(loss=pair[0], loss_prime=pair[1], optimizer=made, metrics=found)
+            self._settle(loss=pair[0], loss_prime=pair[1], optimizer=made, metrics=tuple(found))
             names = ["error", *(name for name, _ in found)]
             self.stop_training, self.learning_rate_factor = False, 1.0
             self._settle(progress={"step": 0, "epoch": 0}, history=History({name: [] for name in names}))
@@ -308,7 +308,10 @@ class Network:
                 Y = run.forward(X)
             else:
                 parts = validation.slices(X.shape[0], batch_size)
-                Y = self.backend.xp.concat([run.forward(X[part, ...]) for part in parts])
+                outputs = (run.forward(X[part, ...]) for part in parts)
+                if not run.own:  # a user's layer may return the same array each time
+                    outputs = (self.backend.xp.asarray(Y, copy=True) for Y in outputs)
+                Y = self.backend.xp.concat(list(outputs))
             Y = validation.answer(Y, X, x, self.backend, run)
         if progress["step"] != before:  # another thread began to train meanwhile
             return copy.deepcopy(self).predict(x, batch_size=batch_size)
@@ -388,6 +391,7 @@ class Network:
         """
         if input_shape is not None:
             input_shape = checks.shape("input_shape", input_shape)
+        self._arrange()
         return summary.summary(self.layers, input_shape, self.dtype)
 
     # -- looking inside --------------------------------------------------------------------------------------------

@@ -6,8 +6,8 @@ from importlib.util import find_spec
 import array_api_strict
 import pytest
 
-from array_libraries import DEVICE, LIBRARIES, Library, pytorch_backend, strict_backend
-from portnn.backend import availability, get_backend
+from array_libraries import DEVICE, LIBRARIES, ON_A_GPU, Library
+from portnn.backend import availability
 
 # doctests are looked for in every file
 collect_ignore = [] if find_spec("torch") else ["support/pytorch_twin.py"]
@@ -29,15 +29,11 @@ def no_hidden_reads(monkeypatch):
         monkeypatch.setattr(array, name, guarded, raising=False)
 
 
-@pytest.fixture(params=LIBRARIES)
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.gpu] * (name in ON_A_GPU)) for name in LIBRARIES])
 def library(request):
     if request.param.startswith("array-api-strict"):
         request.getfixturevalue("no_hidden_reads")
-        return Library(request.param, strict_backend())
-    if request.param == "pytorch":
-        return Library(request.param, pytorch_backend())
-    backend = get_backend("gpu" if request.param == "cupy" else "cpu")
-    return Library(request.param, backend, read_only="read-only" in request.param)
+    return Library(request.param, LIBRARIES[request.param](), read_only="read-only" in request.param)
 
 
 def pytest_configure():

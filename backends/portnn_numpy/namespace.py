@@ -51,6 +51,8 @@ def _turned(x: Array) -> Array:
 
 def sum(x: Array, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Array:  # noqa: A001
     """``numpy.sum`` without its wrapper, and ``total`` for floating arrays."""
+    if type(axis) is not int and hasattr(axis, "__index__"):
+        axis = int(axis)
     if dtype is None and type(x) is np.ndarray and x.dtype.kind == "f":
         return total(x, axis, keepdims)
     return reduce(x, axis=axis, dtype=dtype, keepdims=keepdims)

@@ -94,11 +94,13 @@ def _adam_step(adam: Any, parameters: list[Array], gradients: list[Array], slots
         if pair is not last or w.dtype is not dtype:
             dtype, last = w.dtype, pair
             rate, root = pair
+            limit = adam.largest(np.finfo(dtype)) ** 2
             if epsilon < 1e-20:
                 epsilon = adam.epsilon_in(np.finfo(dtype))
             in_one = 1e-12 < rate < 1e12 and epsilon < 1.0  # then dividing by the rate overflows nowhere
             scale, floor = (root / rate, epsilon / rate) if in_one else (root, epsilon)
             scale, floor, rate, old1, new1, old2, new2 = _numbers(w, scale, floor, rate, b1, 1.0 - b1, b2, 1.0 - b2)
+        _check_bound(g, limit)
         mean, square, d = multiply(m, old1), multiply(v, old2), multiply(g, new1)
         add(mean, d, mean)
         multiply(g, g, d)
@@ -129,10 +131,9 @@ def _adagrad_step(adagrad: Any, parameters: list[Array], gradients: list[Array],
     for w, g, s in zip(parameters, gradients, slots["squares"], strict=True):
         if w.dtype is not dtype:
             dtype = w.dtype
-            (most,) = _numbers(w, adagrad.largest(np.finfo(w.dtype)) ** 2)
+            limit = adagrad.largest(np.finfo(w.dtype)) ** 2
+        _check_bound(g, limit)
         square = multiply(g, g)
-        if np.maximum.reduce(square, axis=None, initial=0.0) > most:
-            raise FloatingPointError("a square so large that sums of squares overflow")
         squares.append(add(square, s, square))
     return _by_root(parameters, gradients, squares, hyper[0], adagrad.EPSILON), {"squares": squares}
 
@@ -151,6 +152,8 @@ def _rmsprop_step(rmsprop: Any, parameters: list[Array], gradients: list[Array],
         if w.dtype is not dtype:
             dtype = w.dtype
             old, new = _numbers(w, rmsprop.decay, 1.0 - rmsprop.decay)
+            limit = rmsprop.largest(np.finfo(w.dtype)) ** 2
+        _check_bound(g, limit)
         square = multiply(g, g)
         multiply(square, new, square)
         squares.append(add(square, multiply(s, old), square))
@@ -170,6 +173,13 @@ def _by_root(
         add(root, floor, root)
         new.append(_minus(w, divide(d, root, d)))
     return new
+
+
+def _check_bound(g: Array, limit: float) -> None:
+    """FloatingPointError for a gradient with an element whose square is above ``limit``; NaN hides none."""
+    with_scalar_product = np.vdot(g, g)  # much the fastest: only if it is too large, or NaN, is there more to see
+    if not with_scalar_product <= limit and np.fmax.reduce(np.abs(g), axis=None, initial=0.0) > limit**0.5:
+        raise FloatingPointError("a gradient so large that it is bounded, which the portable update does")
 
 
 def _numbers(w: Array, *numbers: float) -> list[Array]:

@@ -54,9 +54,16 @@ class ActivationLayer(Layer):
         )
         # Underflow is not an error in a network, so it is not one here either.
         self.f, self.f_prime = (f, f_prime) if self._network_ref is not None else (quiet(f), quiet(f_prime))
-        chain: Any = activations.CHAINS.get((self.activation, self.activation_prime))
+        chain: Any = self._chain_of_pair()
         portable = chain is None or self.kernels == "portable"
         self.chain = None if portable else ops.implementation(backend, self.kernels, chain)
+
+    def _chain_of_pair(self) -> Callable[[Array, Array], Array] | None:
+        """The chain rule from Y, if there is one for f and f', and Y is f(X): a derived class may change Y."""
+        if type(self) is not ActivationLayer:
+            return None
+        pair = self.activation, self.activation_prime
+        return next((chain for both, chain in activations.CHAINS.items() if _same(both, pair)), None)
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
         return input_shape
@@ -66,3 +73,8 @@ class ActivationLayer(Layer):
 
     def __repr__(self) -> str:
         return f"ActivationLayer({name_of(self.activation)})"
+
+
+def _same(pair: tuple[Any, Any], other: tuple[Any, Any]) -> bool:
+    """Whether these are the same objects: a user's function need be neither hashable nor comparable."""
+    return pair[0] is other[0] and pair[1] is other[1]

@@ -89,6 +89,8 @@ class BatchNormLayer(NormLayer):
 
     def _check_leaves(self) -> None:
         super()._check_leaves()
+        if lost := {"running_mean", "running_var"} - self.buffers.keys() if self.complete and self.backend else set():
+            raise ValueError(f"{self} has lost its {min(lost)}: layer.buffers must hold running_mean and running_var")
         for name, array in self.buffers.items():
             if self.complete and array.shape != self.shapes["weights"]:
                 raise ValueError(f"{self}.{name} has shape {tuple(array.shape)}, expected {self.shapes['weights']}")

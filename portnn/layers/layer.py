@@ -129,6 +129,8 @@ class Layer:
     def __call__(self, X: Array) -> Array:
         """Returns Y for a batch X (N, ...), to predict: nothing is written to the layer."""
         X = self.accept(X)
+        self._refuse_beside_fit("running a layer", "run the whole network, predict(x), or a copy of it")
+        self._check_leaves()
         layer = article.adapted([self])[0]
         with self._alone():
             layer.fit_to(X)
@@ -138,11 +140,12 @@ class Layer:
         """Returns Y for a batch X (N, ...), in training: keeps ``layer.input`` and ``layer.output`` for backward."""
         X = self.accept(input)
         self._refuse_beside_fit("training a layer")
+        self._check_leaves()
         if self._network_ref is None:
             self._freeze()
         with self._alone():
             self.fit_to(X)
-            return self.compute(X, True)
+            return self._copy(self.compute(X, True))  # the caller may write into it; backward needs the layer's own
 
     def backward_propagation(
         self, output_error: Array, learning_rate: float | None = None, *, need_input_error: bool = True
@@ -165,18 +168,18 @@ class Layer:
         """Calls ``forward`` with an array of the layer's backend, dtype and memory order."""
         if not self.complete:
             self.fit_to(X)
-        given = X if self._own else self.xp.asarray(X, copy=True)  # a user's layer may write into it
+        given = X if self._own else self._copy(X)  # a user's layer may write into all that it gets
         Y = self.forward(given, training=training) if self._trains else self.forward(given)  # type: ignore[call-arg]
         if not self._own:
             checks.answer(self, "forward", Y, samples=X.shape[0])
         if training:
-            self.input, self.output = X, Y
+            self.input, self.output = (X, Y) if self._own else (self._copy(X), self._copy(Y))
         return Y
 
     def compute_backward(self, output_error: Array, need_input_error: bool) -> Array | None:
         """Calls ``backward`` with an array of the dtype and shape of ``self.output``."""
         if not self._own:
-            output_error = self.xp.asarray(output_error, copy=True)
+            output_error = self._copy(output_error)
         if self._spares:
             input_error = self.backward(output_error, need_input_error=need_input_error)  # type: ignore[call-arg]
         else:
@@ -189,6 +192,9 @@ class Layer:
             self.gradients.clear()
         return input_error if need_input_error else None
 
+    def _copy(self, array: Array) -> Array:
+        return self.xp.asarray(array, copy=True)
+
     def _refuse_beside_fit(
         self, what: str, instead: str = "do it when fit has ended", within_step: bool = False
     ) -> None:
@@ -199,7 +205,7 @@ class Layer:
 
     def _alone(self) -> AbstractContextManager[Any]:
         """The backend's scope, for a layer called on its own; a network enters it once for all its layers."""
-        return self.backend.scope() if self.backend is not None and self._network_ref is None else nullcontext()
+        return self.backend.scope() if self.backend is not None else nullcontext()
 
     def fit_to(self, X: Array) -> None:
         """Builds what is still missing for samples such as those of X; ValueError if they do not fit."""
@@ -210,6 +216,7 @@ class Layer:
         self.output_shape(sample)
 
     def _descend(self, lr: float) -> None:
+        self.drawn = {}  # trained values are not drawn again
         leaves: list[tuple[dict[str, Any], str, Any]] = []  # either all of them are replaced, or none
         for layer in self.walk():
             for name, gradient in layer.gradients.items():
@@ -319,7 +326,10 @@ class Layer:
             else tuple(bring(value, get_backend("cpu"), None, name).shape)
         )
         if self.shapes and name not in self.shapes:
-            raise ValueError(f"{self} has no {name}, it has {', '.join(self.shapes)}: create it without {name}=False")
+            without = (
+                f": create it without {name}=False" if name in vars(type(self)) or hasattr(type(self), name) else ""
+            )
+            raise ValueError(f"{self} has no {name}, it has {', '.join(self.shapes)}{without}")
         expected = self.shapes.get(name, shape)
         if shape != expected:
             raise ValueError(f"{self.label(name)} has shape {expected}, got an array of shape {shape}")
@@ -457,6 +467,9 @@ class Layer:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        for name in ("parameters", "gradients", "buffers", "new_buffers", "drawn", "_update_counts"):
+            vars(self)[name] = dict(vars(self)[name])  # copy.copy shares nothing that training changes
+        self._slots_by_kind = {kind: dict(arrays) for kind, arrays in self._slots_by_kind.items()}
         if self.backend is not None:
             for arrays in (self.parameters, self.buffers, *self._slots_by_kind.values()):
                 arrays.update({name: in_order(array) for name, array in arrays.items()})

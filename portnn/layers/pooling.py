@@ -1,5 +1,7 @@
 """Pooling over windows: maximum and mean."""
 
+from typing import Any
+
 from portnn._typing import Array
 from portnn.layers.pool_windows import PoolLayer
 
@@ -19,11 +21,17 @@ class MaxPoolLayer(PoolLayer):
            [13., 15.]])
     """
 
-    def forward(self, X: Array) -> Array:
-        return self.ops.max_pool(X, self.plan(X))
+    def forward(self, X: Array, *, training: bool = False) -> Array:
+        Y = self.ops.max_pool(X, self.plan(X))
+        if training:
+            self.Y = Y
+        return Y
 
     def backward(self, output_error: Array) -> Array:
-        return self.ops.max_pool_backward(self.input, self.output, output_error, self.plan(self.input))
+        return self.ops.max_pool_backward(self.input, self.Y, output_error, self.plan(self.input))
+
+    _for_backward = (*PoolLayer._for_backward, "Y")
+    Y: Any = None  # not ``output``, which a derived class may have changed
 
 
 class AvgPoolLayer(PoolLayer):

@@ -1,5 +1,7 @@
 """The softmax layer."""
 
+from typing import Any
+
 from portnn import activations
 from portnn._typing import Array
 from portnn.layers.layer import Layer
@@ -20,14 +22,19 @@ class SoftmaxLayer(Layer):
     array([[0.25, 0.75]])
     """
 
-    def forward(self, X: Array) -> Array:
-        return activations.softmax(X)
+    def forward(self, X: Array, *, training: bool = False) -> Array:
+        Y = activations.softmax(X)
+        if training:
+            self.Y = Y
+        return Y
 
     def backward(self, output_error: Array) -> Array:
-        D, Y = output_error, self.output
+        D, Y = output_error, self.Y
         return Y * (D - self.ops.total(D * Y, -1, True))
 
     last_axis_only = True
+    _for_backward = (*Layer._for_backward, "Y")
+    Y: Any = None  # not ``output``, which a derived class may have changed
 
     def __init__(self) -> None:
         super().__init__()

@@ -68,6 +68,7 @@ def _suits(layer: Any, activation: Any) -> bool:
     return (
         type(layer) in (FCLayer, ConvLayer)
         and "bias" in layer.shapes
+        and not any({"forward", "backward"} & vars(part).keys() for part in (layer, activation))
         and type(activation) is ActivationLayer
         and (activation.activation, activation.activation_prime) in PAIRS
     )

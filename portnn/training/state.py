@@ -35,6 +35,7 @@ class State:
         learning = [layer for layer in self.layers if not layer.updates_itself]  # the others update themselves
         for layer in self.layers:
             layer._check_leaves()
+            layer.drawn = {}  # from now on they are trained values, which are not drawn again
         for layer in learning:
             layer.new_buffers = {}
         self.frozen = [layer for layer in learning if layer._is_frozen]
@@ -86,6 +87,11 @@ class State:
             for (layer, name), array in zip(self.gradients, arrays, strict=True):
                 home = layer._slots_by_kind.setdefault(kind, {})
                 old = home.setdefault(name, array)
+                if not is_array(old):
+                    raise TypeError(
+                        f"the optimizer's {kind} of {layer.path}.{name} is {old!r:.60}, not an array: set it with "
+                        f"net.slots[{kind!r}][{layer.path + '.' + name!r}] = array"
+                    )
                 if (old.shape, old.dtype) != (array.shape, array.dtype):
                     raise ValueError(
                         f"the optimizer's {kind} of {layer.path}.{name} is {old.dtype} of shape {tuple(old.shape)}, "

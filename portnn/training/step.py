@@ -118,9 +118,12 @@ class TrainStep:
 
     def _updated(self, old: list[Array], gradients: list[Array], slots: Any, hyper: Any) -> tuple[list[Array], Any]:
         """The optimizer's new parameters and slots; a user's optimizer must return arrays like those it was given."""
-        answer = self.update(old, gradients, slots, hyper)
         if self.own_optimizer:
+            answer: tuple[list[Array], Any] = self.update(old, gradients, slots, hyper)
             return answer
+        copy = self.backend.xp.asarray  # a user's optimizer may write into what it gets
+        given = {kind: [copy(a, copy=True) for a in arrays] for kind, arrays in slots.items()}
+        answer = self.update([copy(w, copy=True) for w in old], [copy(g, copy=True) for g in gradients], given, hyper)
         try:
             parameters, new_slots = answer
             arrays = [*parameters, *(a for kind in slots for a in new_slots[kind])]

@@ -8,6 +8,7 @@ from functools import cache
 import pytest
 
 import portnn
+from cases import ACTIVATIONS, LOSSES, OPTIMIZERS, SCHEDULES
 from documents import ROOT, run
 
 TOP = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "CODE_OF_CONDUCT.md")
@@ -64,6 +65,41 @@ def test_dead_links_are_found(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("# A b\n[x](no.md) [y](#a-b) [z](#c) `[q](code.md)` [w](https://example.org)\n\n[r]: gone.md\n")
     assert dead_links(page, tmp_path) == ["no.md", "#c", "gone.md"]
+
+
+NUMBERS = "no one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+
+
+def test_the_readme_counts_right():
+    text = " ".join((ROOT / "README.md").read_text().split()).lower()
+    losses = {name.split(",")[0].lower().replace("_", "") for name in LOSSES}  # a loss and its class are one
+    optimizers = {name.split(",")[0] for name in OPTIMIZERS}
+    schedules = {name.split(",")[0] for name in SCHEDULES}
+    for what, found in (
+        ("activations", ACTIVATIONS),
+        ("losses", losses),
+        ("optimizers", optimizers),
+        ("learning-rate schedules", schedules),
+    ):
+        said = f"{NUMBERS.split()[len(found)]} {what}"
+        assert said in text, f"README.md does not say: {said}"
+
+
+# -- CONTRIBUTING.md -------------------------------------------------------------------------------------------------------
+
+
+def test_the_guide_names_files_and_tests_that_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    folders = "portnn|backends|tests|tools|docs|benchmarks|examples"
+    files = set(re.findall(rf"`((?:{folders})/[\w./]+)`", text)) - {"portnn/layers/yours.py"}
+    assert len(files) > 20
+    assert sorted(file for file in files if not (ROOT / file).exists()) == []
+    rows = re.findall(r"^\| (?:`(test_\w+\.py)`: )(.*?) \|", text, re.MULTILINE)
+    assert len(rows) > 12
+    for file, named in rows:
+        (path,) = ROOT.glob(f"tests/*/{file}")
+        for test in re.findall(r"`(test_\w+)", named):
+            assert f"def {test}(" in path.read_text(), f"{file} has no {test}"
 
 
 # -- docs/development.md ---------------------------------------------------------------------------------------------------

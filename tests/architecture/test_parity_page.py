@@ -18,7 +18,7 @@ def test_every_part_has_its_row():
     parts = [case.name for case in LAYERS]
     assert [row[0] for row in ROWS] == [
         *parts, *ACTIVATIONS, *FUNCTIONS_ONLY, *LOSSES, *OPTIMIZERS, *SCHEDULES, *OPS
-    ], "run tools/write_parity.py"  # fmt: skip
+    ], "run tools/write_parity.py (it needs PyTorch; without it, say so in the pull request)"  # fmt: skip
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])

@@ -157,14 +157,23 @@ def test_biased(shape, layout, dtype, name, seed):
 
 
 @drawn
-@given(shapes, layouts, dtypes, st.sampled_from(["relu", "tanh", "sigmoid"]), st.integers(0, 99))
-def test_activations_and_their_chain_rule(shape, layout, dtype, name, seed):
-    f, prime = activations.PAIRS[name]
+@given(shapes, layouts, dtypes, st.sampled_from(list(activations.CHAINS)), st.integers(0, 99))
+def test_activations_and_their_chain_rule(shape, layout, dtype, pair, seed):
+    f, prime = pair
     x, d = numbers(seed, *shape, dtype=dtype), numbers(seed + 1, *shape, dtype=dtype)
     y = ops.implementation(CPU, "auto", f)(laid_out(x, layout))
     close(y, f(x), dtype)
     chain = ops.implementation(CPU, "auto", activations.CHAINS[f, prime])
     close(chain(y, laid_out(d, layout)), prime(x) * d, dtype)
+
+
+@pytest.mark.parametrize("name", activations.PAIRS)
+@drawn
+@given(shapes, layouts, dtypes, st.integers(0, 99))
+def test_each_activation_and_its_derivative(name, shape, layout, dtype, seed):
+    x = 3.0 * numbers(seed, *shape, dtype=dtype)
+    for function in activations.PAIRS[name]:
+        close(ops.implementation(CPU, "auto", function)(laid_out(x, layout)), function(x), dtype)
 
 
 def test_tanh_is_exact_to_three_units_in_the_last_place():

@@ -93,7 +93,7 @@ def fast_versions(path, tree):
     library = namesakes(name)
     if is_helper or library is None:
         if not is_helper:
-            yield f"{name}.py mirrors no module of portnn"
+            yield f"{name}.py mirrors no module of portnn: if it is a helper, name it in HELPERS"
         yield from leaving(path, tree, helpers_only=True)
         return
     for key, given in public(defined(path, tree)):
@@ -382,6 +382,35 @@ def namesakes_of(path):
         if is_private or path.stem in HELPERS[path.parent.relative_to(BACKENDS).as_posix()]
         else namesakes(path.stem)
     )
+
+
+# The fast versions that would be used unseen by the contracts (large arrays, a GPU), and where each is compared with the
+# library's function. Activations and their chain rules are compared there by the tables of the library.
+COMPARED = {
+    "portnn_cupy": (
+        "tests/gpu/test_cupy_fused.py",
+        "avg_pool avg_pool_backward biased convolution convolution_backward convolution_gradient dropout fold max_pool "
+        "max_pool_backward normalize normalize_backward patches total mse mse_prime softmax_cross_entropy "
+        "softmax_cross_entropy_prime SGD.update AdaGrad.update RMSprop.update Adam.update rows update_counters",
+    ),
+    "portnn_numpy/compiled": (
+        "tests/backends/test_compiled.py",
+        "avg_pool avg_pool_backward biased convolution convolution_backward convolution_gradient max_pool "
+        "max_pool_backward SGD.update AdaGrad.update RMSprop.update Adam.update",
+    ),
+}
+
+
+@pytest.mark.parametrize("package", COMPARED)
+def test_every_fast_version_is_compared(package):
+    file, names = COMPARED[package]
+    found = set()
+    for path in (BACKENDS / package).glob("*.py"):
+        if path.stem != "activations" and (library := namesakes_of(path)):
+            found |= {key for key, _ in public(defined(path, ast.parse(path.read_text()))) if key in library}
+    new, gone = sorted(found.difference(names.split())), sorted(set(names.split()) - found)
+    assert not new, f"compare {', '.join(new)} with the library's function in {file}, then name it in COMPARED"
+    assert not gone, f"{', '.join(gone)} in COMPARED is no fast version any more"
 
 
 @pytest.mark.parametrize(("file", "right", "wrong", "words"), MISSPELT, ids=[f"{m[0]}: {m[2]}" for m in MISSPELT])

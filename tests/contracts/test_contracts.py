@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 import portnn
-from cases import ACTIVATIONS, FUNCTIONS_ONLY, LAYERS, LOSSES, OPS, OPTIMIZERS, SCHEDULES, missing
-from portnn import activations, losses, ops
+from cases import ACTIVATIONS, FUNCTIONS_ONLY, LAYERS, LOSSES, METRICS, OPS, OPTIMIZERS, SCHEDULES, missing
+from portnn import activations, losses, metrics, ops
 from portnn.ops.windows import window_plan
 
 N = 4
 layers = pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.name)
+every_kernel = pytest.mark.parametrize("kernels", ["auto", "portable"])
 
 
 def draw(*shape, seed=0):
@@ -43,10 +44,14 @@ def passes(case, library, dtype="float64", seed=0):
 
 
 def test_the_table_is_complete():
-    assert missing() == set()
-    assert set(ACTIVATIONS) == set(activations.PAIRS)
-    assert {name.split(",")[0] for name in LOSSES} >= set(losses.PAIRS)
-    assert set(OPS) == set(portnn.ops.Ops._fields)
+    assert not missing(), f"no row in tests/support/cases.py: {sorted(missing())}"
+    for table, given, known in (
+        ("ACTIVATIONS", ACTIVATIONS, activations.PAIRS),
+        ("LOSSES", {name.split(",")[0] for name in LOSSES} & set(losses.PAIRS), losses.PAIRS),
+        ("METRICS", METRICS, metrics.METRICS),
+        ("OPS", OPS, portnn.ops.Ops._fields),
+    ):
+        assert set(given) == set(known), f"{table} in tests/support/cases.py differs by {set(given) ^ set(known)}"
 
 
 # -- derivatives ---------------------------------------------------------------------------------------------------------
@@ -260,27 +265,29 @@ def test_functions_of_an_axis_on_every_library(name, library):
     assert np.allclose(shares.sum(axis=-1), 1.0)
 
 
+@every_kernel
 @pytest.mark.parametrize("case", LOSSES.values(), ids=LOSSES.keys())
-def test_loss_on_every_library(case, library):
+def test_loss_on_every_library(case, kernels, library):
+    loss, prime = (ops.implementation(library.backend, kernels, f) for f in (case.loss, case.prime))
     y_true, y_pred = loss_data(case)
     if y_true.dtype == np.float64:
         y_true = y_true.astype(np.float32)
     y_pred = y_pred.astype(np.float32)
     a, b = library.array(y_true), library.array(y_pred)
     exact = (y_true if y_true.dtype.kind == "i" else y_true.astype(float)), y_pred.astype(float)
-    assert tuple(case.loss(a, b).shape) == ()
-    assert library.numpy(case.loss(a, b)).dtype == np.float32
-    assert library.numpy(case.loss(a, b)) == pytest.approx(case.loss(*exact), rel=1e-5)
-    gradient = library.numpy(case.prime(a, b))
+    assert tuple(loss(a, b).shape) == ()
+    assert library.numpy(loss(a, b)).dtype == np.float32
+    assert library.numpy(loss(a, b)) == pytest.approx(case.loss(*exact), rel=1e-5)
+    gradient = library.numpy(prime(a, b))
     assert gradient.dtype == np.float32
     assert np.allclose(gradient, case.prime(*exact), rtol=1e-4, atol=1e-6)
-    # one row a sample, (N, 1, C), is the same
-    rows = library.array(y_pred[:, None, :])
-    assert np.array_equal(library.numpy(case.prime(a, rows))[:, 0], gradient)
+    if kernels == "portable":  # one row a sample, (N, 1, C), is the same; fast versions are given one shape
+        rows = library.array(y_pred[:, None, :])
+        assert np.array_equal(library.numpy(prime(a, rows))[:, 0], gradient)
     # logits of any size
     huge = library.array(np.array([[-1e4, 0.0, 1e4]] * N, np.float32))
-    assert np.isfinite(library.numpy(case.loss(a, huge)))
-    assert np.isfinite(library.numpy(case.prime(a, huge))).all()
+    assert np.isfinite(library.numpy(loss(a, huge)))
+    assert np.isfinite(library.numpy(prime(a, huge))).all()
 
 
 @pytest.mark.parametrize("case", [c for n, c in LOSSES.items() if c.targets(np.random.default_rng(0), 2, 3).ndim == 2])
@@ -288,6 +295,20 @@ def test_loss_never_broadcasts(case):
     for function in (case.loss, case.prime):
         with pytest.raises(ValueError, match=r"y_true has shape \(4,\) but y_pred has \(4, 3\).*to_categorical"):
             function(np.zeros(4), np.zeros((4, 3)))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_metric_on_every_library(name, library):
+    """One number per sample, which depends on no other sample; also those that take its place beside some losses."""
+    y_true, y_pred = METRICS[name](np.random.default_rng(3), 40, 5), draw(40, 5).astype(np.float32)
+    for metric in {metrics.find(name, loss) for loss, _ in losses.PAIRS.values()}:
+        values = library.numpy(metric(library.array(y_true), library.array(y_pred)))
+        assert values.shape == (40,), "one value per sample"
+        assert values.dtype == np.float32, "the dtype of y_pred"
+        assert np.allclose(values, metric(y_true, y_pred.astype(float)), rtol=1e-6)
+        alone = library.numpy(metric(library.array(y_true[:1]), library.array(y_pred[:1])))
+        assert np.allclose(values[:1], alone)
+        assert metric(library.array(y_true[:0]), library.array(y_pred[:0])).shape == (0,)
 
 
 @pytest.mark.parametrize("make", SCHEDULES.values(), ids=SCHEDULES.keys())
@@ -299,20 +320,23 @@ def test_schedule_gives_finite_floats(make):
     assert eval(repr(schedule), vars(portnn))(7) == schedule(7)
 
 
+@every_kernel
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
-def test_optimizer_on_every_library(make, library):
+def test_optimizer_on_every_library(make, kernels, library):
     optimizer, plain = make(), make()
+    update = ops.implementation(library.backend, kernels, type(optimizer).update)
     w = [draw(3, 2).astype(np.float32), draw(4, seed=1).astype(np.float32)]
     a, b = [library.array(x) for x in w], w
     slots_a, slots_b = optimizer.slots(a), plain.slots(b)
     for k in range(4):
         g = [draw(3, 2, seed=k + 2).astype(np.float32), draw(4, seed=k + 9).astype(np.float32)]
         assert all(type(number) is float for number in optimizer.hyper(k))
-        a, slots_a = optimizer.update(a, [library.array(x) for x in g], slots_a, optimizer.hyper(k))
+        a, slots_a = update(optimizer, a, [library.array(x) for x in g], slots_a, optimizer.hyper(k))
         b, slots_b = plain.update(b, g, slots_b, plain.hyper(k))
     for mine, theirs in zip(a, b, strict=True):
         assert library.numpy(mine).dtype == np.float32
-        assert np.allclose(library.numpy(mine), theirs, rtol=1e-6)
+        # a fused kernel may round a product and a sum once
+        assert np.allclose(library.numpy(mine), theirs, rtol=1e-6, atol=3e-6 if library.name == "cupy" else 1e-8)
 
 
 @pytest.mark.parametrize("pair", activations.CHAINS, ids=lambda pair: pair[0].__name__)

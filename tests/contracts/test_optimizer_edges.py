@@ -432,3 +432,21 @@ def test_parameters_without_axes(on_host, optimizer):
         w, slots = on_host.update(optimizer, w, g, slots, optimizer.hyper(k))
     assert w[0].shape == ()
     assert w[0] == pytest.approx(w[1][0], rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [5, 9000])
+@pytest.mark.parametrize("optimizer", [Adam(0.1), AdamW(0.1), RMSprop(0.1), AdaGrad(0.1)], ids=repr)
+def test_gradients_at_the_bound_and_nan_beside_huge_ones(optimizer, size):
+    """From the bound to twice it the square is finite, so nothing overflows; and NaN must not hide what is beside it."""
+    for values in ([1.2e19, -1.8e19, 1.0], [np.nan, 1e17, 1.0], [np.nan, 1.5e19, np.inf], [3e19, 1e-3, -1.2e19]):
+        g = np.zeros(size, np.float32)
+        g[:3] = values
+        w = np.ones(size, np.float32)
+        found = []
+        for kernels in ("auto", "portable"):
+            update = ops.implementation(CPU, kernels, type(optimizer).update)
+            with CPU.scope():
+                new, slots = update(optimizer, [w.copy()], [g.copy()], optimizer.slots([w]), optimizer.hyper(0))
+            found.append({"w": new[0], **{kind: arrays[0] for kind, arrays in slots.items()}})
+        for kind, expected in found[1].items():
+            assert np.allclose(found[0][kind], expected, rtol=1e-5, atol=1e-7, equal_nan=True), (values, kind)

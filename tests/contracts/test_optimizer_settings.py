@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import portnn
+from cases import SCHEDULES
 from portnn import SGD, Adam, AdamW, CosineDecay, ExponentialDecay, OneCycle, RMSprop, StepDecay, WarmUp
 from portnn.checks import flag, number
 from portnn.optimizers import rate_at
@@ -240,6 +241,12 @@ EVERY = [
     lambda rate, n: WarmUp(CosineDecay(rate, n), n),
     lambda rate, n: OneCycle(rate, n),
 ]
+
+
+def test_every_schedule_is_among_them():
+    known = {type(make()).__name__ for make in SCHEDULES.values()}
+    among = {type(make(0.1, 2)).__name__ for make in EVERY}
+    assert known == among, f"EVERY and the table of cases differ by {known ^ among}"
 
 
 @pytest.mark.parametrize("rate", [0.0, 5e-324, 1e-308, 0.1, 1e308, 1.7e308])

@@ -24,7 +24,10 @@ def recorded():
 def arrays(recorded, name):
     """What was recorded under a name; an AssertionError if there is nothing."""
     found = {key.removeprefix(f"{name}/"): array for key, array in recorded.items() if key.startswith(f"{name}/")}
-    assert found, f"nothing recorded for {name!r}: run tools/record_pytorch.py"
+    assert found, (
+        f"nothing recorded for {name!r}: run tools/record_pytorch.py (it needs PyTorch; without it, say so in the pull "
+        "request)"
+    )
     return found
 
 

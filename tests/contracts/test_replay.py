@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cases import ACTIVATIONS, LAYERS, LOSSES, OPTIMIZERS
+from cases import ACTIVATIONS, LAYERS, LOSSES, METRICS, OPTIMIZERS
 from portnn import SGD, ActivationLayer, FCLayer, FlattenLayer, Layer, Network
 from replay import CaptureError, ReplayBackend
 
@@ -53,6 +53,13 @@ def test_activation(activation):
 def test_loss(case):
     assert_replays_equal_eager_steps(
         lambda: [FCLayer(4, 3)], (4,), loss=case.given, targets=case.targets, metrics=["accuracy"]
+    )
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_metric(metric):
+    assert_replays_equal_eager_steps(
+        lambda: [FCLayer(4, 3)], (4,), loss="softmax_cross_entropy", targets=METRICS[metric], metrics=[metric]
     )
 
 

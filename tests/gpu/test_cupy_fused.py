@@ -185,15 +185,26 @@ def test_biased(tables, name):
         tables.close(found, expected)
 
 
-@pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid"])
-def test_chain_rule(tables, name):
-    f, prime = activations.PAIRS[name]
+@pytest.mark.parametrize("pair", activations.CHAINS, ids=lambda pair: pair[0].__name__)
+def test_chain_rule(tables, pair):
+    f, prime = pair
     chain = ops.implementation(tables.backend, "auto", activations.CHAINS[f, prime])
     for shape in SHAPES:
         x, d = tables.numbers(*shape), tables.numbers(*shape)
         with tables.backend.scope():
             found = chain(tables.there(f(x)), tables.there(d))
         tables.close(found, prime(x) * d)
+
+
+@pytest.mark.parametrize("name", activations.PAIRS)
+def test_each_activation_and_its_derivative(tables, name):
+    for function in activations.PAIRS[name]:
+        fused = ops.implementation(tables.backend, "auto", function)
+        for shape in SHAPES:
+            x = 3 * tables.numbers(*shape)
+            with tables.backend.scope():
+                found = fused(tables.there(x))
+            tables.close(found, function(x))
 
 
 def test_softmax_cross_entropy(tables, rng):

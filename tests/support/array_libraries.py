@@ -7,13 +7,6 @@ import pytest
 from portnn.backend import get_backend
 
 DEVICE = array_api_strict.Device("device1")
-LIBRARIES = [
-    "numpy",
-    "numpy, read-only",
-    "array-api-strict, device1",
-    "pytorch",
-    pytest.param("cupy", marks=pytest.mark.gpu),
-]
 
 
 def strict_backend():
@@ -25,6 +18,17 @@ def pytorch_backend():
     """PyTorch's tensors on the CPU, through array-api-compat."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     return get_backend(torch)
+
+
+# Each library's name in the tests, with what makes its backend.
+LIBRARIES = {
+    "numpy": lambda: get_backend("cpu"),
+    "numpy, read-only": lambda: get_backend("cpu"),
+    "array-api-strict, device1": strict_backend,
+    "pytorch": pytorch_backend,
+    "cupy": lambda: get_backend("gpu"),
+}
+ON_A_GPU = {"cupy"}
 
 
 class Library:

@@ -229,6 +229,7 @@ SCHEDULES = {
     "WarmUp, number": lambda: WarmUp(0.1, 4),
     "OneCycle": lambda: OneCycle(0.1, 20),
 }
+METRICS = {"accuracy": _one_hot}  # the targets, as for losses
 OPS = [
     "patches",
     "fold",

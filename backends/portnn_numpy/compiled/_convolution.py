@@ -146,14 +146,14 @@ def shape_of(plan: Any) -> Shape:
     return Shape(plan.image, plan.output, plan.stride, tuple(before for before, _ in plan.padding), plan.starts)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)  # up to 9 MB each
 def forward_table(shape: Shape, channels: int, n: int) -> Table:
     """Output pixels gather input pixels of every channel."""
     outputs, inputs, taps = _pairs(shape)
     return _table(outputs, prod(shape.output), inputs, prod(shape.image), taps, len(shape.taps), channels, n)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)  # up to 9 MB each
 def backward_table(shape: Shape, filters: int, n: int) -> Table:
     """Input pixels gather the output pixels, of every filter, that they contributed to."""
     outputs, inputs, taps = _pairs(shape)
@@ -185,7 +185,7 @@ def _table(targets: Array, pixels: int, sources: Array, source_pixels: int, taps
     return Table(first, lines, rows)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)  # up to 9 MB each
 def line_table(shape: Shape, padded: tuple[int, ...], channels: int, n: int) -> tuple[Array, Array]:
     """The offset in (C, padded, N) of the line of each tap of each channel, tap 0 at 0, an even number of them; and the
     lines of output pixels: their offset in (H', W', N), that in the padded input, and their length.
