@@ -251,7 +251,7 @@ def matched(y_true: Array, y_pred: Array) -> Array:
         return y_true
     if [n for n in y_true.shape if n != 1] != [n for n in y_pred.shape if n != 1]:
         raise ValueError(
-            f"y_true has shape {tuple(y_true.shape)} but y_pred has {tuple(y_pred.shape)}: a loss compares element "
+            f"y_true has shape {tuple(y_true.shape)} but y_pred has {tuple(y_pred.shape)}: they are compared element "
             "with element, so both need the same shape. Reshape y_true; class numbers become rows with to_categorical"
         )
     return namespace(y_true).reshape(y_true, y_pred.shape)
