@@ -66,6 +66,7 @@ from portnn.losses import (
     softmax_cross_entropy,
     softmax_cross_entropy_prime,
 )
+from portnn.metrics import TopK, accuracy, confusion_matrix, f1, mean_absolute_error, precision, r2, recall
 from portnn.network import Network
 from portnn.optimizers import SGD, AdaGrad, Adam, AdamW, RMSprop
 from portnn.schedules import CosineDecay, ExponentialDecay, OneCycle, StepDecay, WarmUp
@@ -109,15 +110,19 @@ __all__ = [
     "SoftmaxCrossEntropy",
     "SoftmaxLayer",
     "StepDecay",
+    "TopK",
     "UpsampleLayer",
     "WarmUp",
+    "accuracy",
     "available_backends",
     "backend_of",
     "binary_cross_entropy",
     "binary_cross_entropy_prime",
     "compare_backends",
+    "confusion_matrix",
     "elu",
     "elu_prime",
+    "f1",
     "gelu",
     "gelu_prime",
     "gelu_tanh",
@@ -134,8 +139,12 @@ __all__ = [
     "log_softmax",
     "mae",
     "mae_prime",
+    "mean_absolute_error",
     "mse",
     "mse_prime",
+    "precision",
+    "r2",
+    "recall",
     "relu",
     "relu_prime",
     "selu",

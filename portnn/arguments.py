@@ -9,8 +9,9 @@ from portnn.backend import BUILT_IN
 from portnn.callbacks import Callback
 from portnn.functions import name_of, takes
 from portnn.layers import Layer
-from portnn.metrics import METRICS
 from portnn.metrics import find as find_metric
+from portnn.metrics import is_object as is_metric_object
+from portnn.metrics import known_names, name_in_table
 from portnn.optimizers import SGD, AdaGrad, Adam, AdamW, RMSprop
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -95,7 +96,7 @@ def optimizer(given: Any) -> Any:
 
 
 def metric_list(metrics: Any, loss: Any) -> list[tuple[str, Any]]:
-    """The metrics that a user gave, names or functions, each with its name; all distinct, and none called "error"."""
+    """The metrics that a user gave, each with its name; all names are distinct, and none is "error"."""
     if isinstance(metrics, (str, bytes, dict, type)) or not isinstance(metrics, Iterable):
         given = name_of(metrics) if callable(metrics) else f"{metrics!r:.60}"
         meant = given if callable(metrics) or isinstance(metrics, str) else "" if metrics is None else '"accuracy"'
@@ -116,11 +117,17 @@ def metric_list(metrics: Any, loss: Any) -> list[tuple[str, Any]]:
 
 def _metric(metric: Any, loss: Any) -> tuple[str, Any]:
     if isinstance(metric, str):
-        if metric not in METRICS:
-            raise ValueError(names.unknown("metric", metric, METRICS, "Or give a function"))
-        return metric, find_metric(metric, loss)
+        found = find_metric(metric, loss)
+        if found is None:
+            raise ValueError(names.unknown("metric", metric, known_names(metric), "Or give a function"))
+        return metric, found
     if isinstance(metric, type):
-        raise TypeError(f"a metric must be a name or a function, got the class {metric.__name__}")
+        hint = f": write {metric.__name__}(...)" if is_metric_object(metric) else ""
+        raise TypeError(f"a metric must be a name or a function, got the class {metric.__name__}{hint}")
+    if (name := name_in_table(metric)) is not None:
+        return name, find_metric(name, loss)
+    if is_metric_object(metric):
+        return metric.name, metric
     if not callable(metric):
         raise TypeError(f"a metric must be a name or a function of (y_true, y_pred), got {metric!r:.60}")
     return name_of(metric), metric

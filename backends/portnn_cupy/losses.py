@@ -1,4 +1,7 @@
-"""Losses, fused into one or two launches. Arguments may have any memory order; results are C-contiguous."""
+"""Losses, fused into one or two launches; those with weights are left to the library.
+
+Arguments may have any memory order; results are C-contiguous.
+"""
 
 from math import prod
 from typing import Any
@@ -11,14 +14,14 @@ from portnn_cupy.launch import in_order, launch
 Array = Any
 
 
-def mse(y_true: Array, y_pred: Array) -> Array:
-    if not _are_alike(y_true, y_pred):
+def mse(y_true: Array, y_pred: Array, weights: Array | None = None) -> Array:
+    if weights is not None or not _are_alike(y_true, y_pred):
         return NotImplemented
     return _each_difference("squares", y_true, y_pred, 1.0).sum()
 
 
-def mse_prime(y_true: Array, y_pred: Array) -> Array:
-    if not _are_alike(y_true, y_pred):
+def mse_prime(y_true: Array, y_pred: Array, weights: Array | None = None) -> Array:
+    if weights is not None or not _are_alike(y_true, y_pred):
         return NotImplemented
     return _each_difference("differences", y_true, y_pred, 2.0)
 
@@ -34,16 +37,16 @@ def _are_alike(y_true: Array, y_pred: Array) -> bool:
     return y_true.dtype == y_pred.dtype and y_true.shape == y_pred.shape
 
 
-def softmax_cross_entropy(y_true: Array, y_pred: Array) -> Array:
-    if not _are_labels(y_true, y_pred):
+def softmax_cross_entropy(y_true: Array, y_pred: Array, weights: Array | None = None) -> Array:
+    if weights is not None or not _are_labels(y_true, y_pred):
         return NotImplemented
     lost, share = cupy.empty(y_pred.shape[:-1], y_pred.dtype), y_pred.dtype.type(1.0 / max(1, y_pred.shape[0]))
     launch("cross_entropy", y_pred.dtype, lost.size, *_rows(y_true, y_pred), lost, *_sizes(y_pred), share)
     return lost.sum()
 
 
-def softmax_cross_entropy_prime(y_true: Array, y_pred: Array) -> Array:
-    if not _are_labels(y_true, y_pred):
+def softmax_cross_entropy_prime(y_true: Array, y_pred: Array, weights: Array | None = None) -> Array:
+    if weights is not None or not _are_labels(y_true, y_pred):
         return NotImplemented
     dy, share = cupy.empty(y_pred.shape, y_pred.dtype), y_pred.dtype.type(1.0 / max(1, y_pred.shape[0]))
     rows = prod(y_pred.shape[:-1])

@@ -1,0 +1,106 @@
+"""Metrics against scikit-learn's, on drawn data, where it is installed."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import portnn
+from portnn import losses
+from portnn.metrics import TopK, as_object, find
+
+sklearn = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
+SEEDS = range(8)
+seeds = pytest.mark.parametrize("seed", SEEDS)
+SCORES = {"precision": sklearn.precision_score, "recall": sklearn.recall_score, "f1": sklearn.f1_score}
+scores = pytest.mark.parametrize("name", SCORES)
+
+
+def drawn(seed, classes=None):
+    """Samples, classes that need not all occur, outputs, and weights with some zeros."""
+    rng = np.random.default_rng(seed)
+    n, classes = int(rng.integers(2, 80)), classes or int(rng.integers(2, 9))
+    y_true, y_pred = rng.integers(0, max(1, classes - 1), n), rng.standard_normal((n, classes))
+    weights = None if seed % 2 else rng.random(n) * (rng.random(n) < 0.8)
+    return rng, y_true, y_pred, weights
+
+
+def value(metric, *given):
+    return metric.value(metric.sums(*given))
+
+
+def close(found, expected):
+    assert found == pytest.approx(expected, rel=1e-12, abs=1e-14)
+
+
+@seeds
+@scores
+def test_scores_of_classes(name, seed):
+    _, y_true, y_pred, weights = drawn(seed)
+    counted = np.ones(len(y_true), bool) if weights is None else weights > 0.0
+    theirs = SCORES[name](
+        y_true[counted],
+        y_pred.argmax(axis=1)[counted],
+        average="macro",
+        zero_division=0.0,
+        sample_weight=None if weights is None else weights[counted],
+    )
+    close(value(getattr(portnn, name), y_true, y_pred, weights), theirs)
+    one_hot = np.eye(y_pred.shape[1])[y_true][:, None, :]
+    close(value(getattr(portnn, name), one_hot, y_pred[:, None, :], weights), theirs)
+
+
+@seeds
+@scores
+def test_scores_of_the_positive_class(name, seed):
+    rng, _, y_pred, weights = drawn(seed, 1)
+    y_true = rng.integers(0, 2, y_pred.shape)
+    for loss, threshold in ((losses.mse, 0.5), (losses.binary_cross_entropy, 0.0)):
+        theirs = SCORES[name](y_true[:, 0], y_pred[:, 0] > threshold, zero_division=0.0, sample_weight=weights)
+        close(value(find(name, loss), y_true, y_pred, weights), theirs)
+
+
+@seeds
+@scores
+def test_scores_of_several_labels(name, seed):
+    rng, _, y_pred, weights = drawn(seed, 4)
+    y_true = rng.integers(0, 2, y_pred.shape)
+    y_true[0], y_pred[0], weights = 1, 1.0, None  # each label occurs
+    theirs = SCORES[name](y_true, y_pred > 0.0, average="macro", zero_division=0.0, sample_weight=weights)
+    close(value(find(name, losses.binary_cross_entropy), y_true, y_pred, weights), theirs)
+
+
+@seeds
+def test_accuracy_and_top_k(seed):
+    _, y_true, y_pred, weights = drawn(seed)
+    theirs = sklearn.accuracy_score(y_true, y_pred.argmax(axis=1), sample_weight=weights)
+    close(value(as_object(portnn.accuracy, "accuracy"), y_true, y_pred, weights), theirs)
+    if y_pred.shape[1] == 2:
+        return  # scikit-learn takes scores of one column then
+    for k in range(1, y_pred.shape[1]):
+        labels = np.arange(y_pred.shape[1])
+        theirs = sklearn.top_k_accuracy_score(y_true, y_pred, k=k, labels=labels, sample_weight=weights)
+        close(value(TopK(k), y_true, y_pred, weights), theirs)
+
+
+@seeds
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_r2_and_mean_absolute_error(seed, outputs):
+    rng, _, y_pred, weights = drawn(seed, outputs)
+    y_true = y_pred + rng.standard_normal(y_pred.shape) + 100.0 * rng.standard_normal(outputs)
+    if outputs > 1 and weights is None:  # with weights, equal targets are not equal to scikit-learn's mean of them
+        y_true[:, 1] = 7.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one sample
+        theirs = sklearn.r2_score(y_true, y_pred, sample_weight=weights)
+    metric = portnn.r2.prepared(y_true)
+    assert value(metric, y_true, y_pred, weights) == pytest.approx(theirs, rel=1e-10)
+    theirs = sklearn.mean_absolute_error(y_true, y_pred, sample_weight=weights)
+    close(value(as_object(portnn.mean_absolute_error, "mae"), y_true, y_pred, weights), theirs)
+
+
+@seeds
+def test_confusion_matrix(seed):
+    _, y_true, y_pred, _ = drawn(seed)
+    theirs = sklearn.confusion_matrix(y_true, y_pred.argmax(axis=1), labels=np.arange(y_pred.shape[1]))
+    assert np.array_equal(portnn.confusion_matrix(y_true, y_pred), theirs)
