@@ -14,6 +14,7 @@ from portnn._typing import Array, OptimizerLike
 from portnn.arrangement import Arrangement, arrange, named, take_in
 from portnn.article import adapted
 from portnn.backend import Backend, get_backend, in_order
+from portnn.files.methods import WithFiles
 from portnn.functions import bound, find_pair
 from portnn.inference import Inference
 from portnn.layers.layer import Layer, move
@@ -49,7 +50,7 @@ FOREIGN = {
 }
 
 
-class Network:
+class Network(WithFiles):
     """A neural network: layers run in order, trained by gradient descent.
 
     ``layers`` is a list of layers. ``backend`` is ``"cpu"`` (NumPy), ``"gpu"`` (CuPy), or any backend; ``dtype`` is
