@@ -18,7 +18,7 @@ LAYERS = 2_000  # in one file, those in other layers included
 
 def layers(entries: Any, known: Known) -> list[Any]:
     """The layers that ``entries`` describe, without their values; FileError where they cannot be made as described."""
-    _check_counts(_each(entries))
+    check_costs(entries)
     made = [_layer(entry, known, str(i)) for i, entry in enumerate(entries)]
     for i, (each, entry) in enumerate(zip(made, entries, strict=True)):
         _check_alike(each, entry, str(i))
@@ -87,13 +87,21 @@ def _check_alike(layer: Any, entry: dict[str, Any], path: str) -> None:
 def difference(made: Any, entry: dict[str, Any], path: str) -> str | None:
     """How a layer's description differs from that in a file, whether frozen or not; None if it does not."""
     made, entry = _as_entry(made), _as_entry(entry)
-    for part in ("class", "arguments"):
-        if made[part] != entry[part]:
-            return f"layer {path} is {_shown(entry)} in the file, but {_shown(made)}"
+    if not covers([made["class"], made["arguments"]], [entry["class"], entry["arguments"]]):
+        return f"layer {path} is {_shown(entry)} in the file, but {_shown(made)}"
     if len(made["children"]) != len(entry["children"]):
         return f"layer {path} has {len(entry['children'])} layers in it in the file, but {len(made['children'])}"
     both = zip(made["children"], entry["children"], strict=True)
     return next((fault for i, pair in enumerate(both) if (fault := difference(*pair, f"{path}.{i}"))), None)
+
+
+def covers(made: Any, entry: Any) -> bool:
+    """Whether a description agrees with one in a file, which lacks arguments that are newer than the file."""
+    if isinstance(made, dict) and isinstance(entry, dict):
+        return all(key in made and covers(made[key], value) for key, value in entry.items())
+    if isinstance(made, list) and isinstance(entry, list):
+        return len(made) == len(entry) and all(map(covers, made, entry))
+    return type(made) is type(entry) and bool(made == entry)
 
 
 def _as_entry(described: Any) -> dict[str, Any]:
@@ -131,15 +139,16 @@ def _each(entries: Any) -> Iterator[dict[str, Any]]:
         yield from _each(entry["children"])
 
 
-def _check_counts(entries: Iterator[dict[str, Any]]) -> None:
-    """Limits what making the layers costs, before the first is made."""
+def check_costs(entries: Any) -> None:
+    """Limits what making the layers costs, before the first is made; when a file is written, too."""
     windows = 0
-    for count, entry in enumerate(entries, start=1):
-        if count > LAYERS:
-            raise FileError(f"the file describes more than {LAYERS:,} layers")
+    for count, entry in enumerate(_each(entries), start=1):
         windows += _positions(entry["arguments"])
-        if windows > POSITIONS:
-            raise FileError(f"the file describes kernels and windows of more than {POSITIONS:,} positions")
+        if count > LAYERS or windows > POSITIONS:
+            raise FileError(
+                f"a file holds at most {LAYERS:,} layers, and kernels and windows of at most {POSITIONS:,} positions "
+                "in all; here are more"
+            )
 
 
 def _positions(arguments: dict[str, Any]) -> int:

@@ -66,13 +66,12 @@ def _old(target: str) -> os.stat_result | None:
 
 @contextmanager
 def _locked(temporary: str) -> Iterator[int]:
-    """The temporary file, open and empty, held by this save alone."""
+    """The temporary file, open, held by this save alone."""
     while True:
         file = _opened(temporary)
         try:
             _lock(file)
             if _is_at(file, temporary):  # else another save has renamed it meanwhile
-                os.ftruncate(file, 0)
                 yield file
                 return
         finally:
@@ -103,6 +102,7 @@ def _is_at(file: int, path: str) -> bool:
 
 
 def _fill(file: int, parts: Iterable[bytes | memoryview]) -> None:
+    os.ftruncate(file, 0)
     for part in parts:
         view = memoryview(part).cast("B")
         while len(view):

@@ -115,7 +115,7 @@ def _unlike(network: Any, about: dict[str, Any]) -> list[str]:
     found = [
         f"{name} {about[name]!r:.80} in the file, but {now[name]!r:.80}"
         for name in ("dtype", "loss", "optimizer", "metrics")
-        if now[name] != about[name]
+        if not building.covers(now[name], about[name])
     ]
     if len(now["layers"]) != len(about["layers"]):
         return [*found, f"{len(about['layers'])} layers in the file, but {len(now['layers'])}"]
@@ -158,16 +158,16 @@ def _training(layers: Paths, new: dict[str, Any], arrays: dict[str, np.ndarray])
     """The optimizer's slots and the update counts of each layer, in place of those that it has."""
     slots: dict[int, dict[str, dict[str, Any]]] = {id(layer): {} for _, layer in layers}
     counts: dict[int, dict[str, tuple[int, None]]] = {id(layer): {} for _, layer in layers}
-    owners = {leaf.name: (layer, leaf.key) for path, layer in layers for leaf in homes(path, layer, new)}
-    for name in new:
-        if name.startswith("slots/"):
-            _, kind, path = name.split("/", 2)
-            layer, key = owners[f"parameters/{path}"]
-            slots[id(layer)].setdefault(kind, {})[key] = new[name]
-    for name, array in arrays.items():
-        if name.startswith("counts/"):
-            layer, key = owners[f"parameters/{name.removeprefix('counts/')}"]
-            counts[id(layer)][key] = (int(array), None)  # from the next fit on each step adds one
+    kinds = sorted({name.split("/")[1] for name in new if name.startswith("slots/")})
+    for owner, leaf in [(layer, leaf) for path, layer in layers for leaf in homes(path, layer, new)]:
+        kind_of_leaf, _, path = leaf.name.partition("/")
+        if kind_of_leaf != "parameters":
+            continue
+        for kind in kinds:
+            if (slot := new.get(f"slots/{kind}/{path}")) is not None:
+                slots[id(owner)].setdefault(kind, {})[leaf.key] = slot
+        if (count := arrays.get(f"counts/{path}")) is not None:
+            counts[id(owner)][leaf.key] = (int(count), None)  # from the next fit on each step adds one
     return [
         binding
         for _, layer in layers

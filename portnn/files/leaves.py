@@ -48,6 +48,8 @@ def slots(layers: Iterable[tuple[str, Any]]) -> Iterator[Leaf]:
     """What the optimizer remembers of each parameter."""
     for path, layer in layers:
         for kind, home in layer._slots_by_kind.items():
+            if "/" in kind:
+                raise TypeError(f"a file cannot hold slots of the kind {kind!r}: leave out the slash in its name")
             yield from (Leaf(f"slots/{kind}/{path}.{key}", home, key) for key in home)
 
 

@@ -132,7 +132,7 @@ class Source:
         if data[: len(self.head)] != self.head:
             raise FileError("the file was changed while it was read: read it again")
         try:
-            return dict(load(data))
+            return dict(sorted(load(data).items()))
         except (SafetensorError, ValueError, KeyError) as error:
             raise FileError(f"the tensors of the file cannot be read: {error}") from error
 

@@ -15,12 +15,13 @@ from portnn.ops import is_ours
 
 
 def _classes(*modules: ModuleType) -> dict[str, type]:
-    """The public classes of these modules."""
-    things = {name: thing for module in modules for name, thing in vars(module).items() if name[0] != "_"}
+    """The public classes that these modules define, but for types of dicts."""
     return {
         name: thing
-        for name, thing in things.items()
-        if isinstance(thing, type) and not issubclass(thing, dict) and is_ours(thing)
+        for module in modules
+        for name, thing in vars(module).items()
+        if isinstance(thing, type) and thing.__module__.startswith(module.__name__)
+        if name[0] != "_" and not issubclass(thing, dict)
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from portnn.arrangement import named
-from portnn.files import describing, digest, durable, text
+from portnn.files import building, describing, digest, durable, text
 from portnn.files.environment import environment
 from portnn.files.header import DTYPES
 from portnn.files.leaves import leaves, slots
@@ -36,13 +36,15 @@ def write(
     if network.turns.held_elsewhere() is not None:  # as it was between two steps
         network = copy.deepcopy(network)
     network._arrange()
+    described = describing.network(network)
+    building.check_costs(described["layers"])
     with network.backend.scope():
         tensors = dict(_tensors(network))
         for name, array in (counters or {}).items():
             tensors[f"counters/{name}"] = to_numpy(array)
         states = [_callback(i, each, tensors) for i, each in enumerate(callbacks)]
         about = {
-            **_numbers(network),
+            **_numbers(network, described),
             "position": position,
             "stop_training": stop_training,
             "callbacks": states,
@@ -51,7 +53,7 @@ def write(
     durable.replace(path, _parts({name: _plain(name, array) for name, array in tensors.items()}, text.written(about)))
 
 
-def _numbers(network: Any) -> dict[str, Any]:
+def _numbers(network: Any, described: dict[str, Any]) -> dict[str, Any]:
     """The metadata that the network itself tells."""
     import portnn
 
@@ -62,7 +64,7 @@ def _numbers(network: Any) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "version": portnn.__version__,
-        **describing.network(network),
+        **described,
         "step": network.step,
         "epoch": network.epoch,
         "history": history,
