@@ -156,26 +156,24 @@ def _values(layers: Paths, new: dict[str, Any]) -> list[Binding]:
 
 def _training(layers: Paths, new: dict[str, Any], arrays: dict[str, np.ndarray]) -> list[Binding]:
     """The optimizer's slots and the update counts of each layer, in place of those that it has."""
-    slots: dict[int, dict[str, dict[str, Any]]] = {id(layer): {} for _, layer in layers}
-    counts: dict[int, dict[str, tuple[int, None]]] = {id(layer): {} for _, layer in layers}
     kinds = sorted({name.split("/")[1] for name in new if name.startswith("slots/")})
-    for owner, leaf in [(layer, leaf) for path, layer in layers for leaf in homes(path, layer, new)]:
-        kind_of_leaf, _, path = leaf.name.partition("/")
-        if kind_of_leaf != "parameters":
-            continue
-        for kind in kinds:
-            if (slot := new.get(f"slots/{kind}/{path}")) is not None:
-                slots[id(owner)].setdefault(kind, {})[leaf.key] = slot
-        if (count := arrays.get(f"counts/{path}")) is not None:
-            counts[id(owner)][leaf.key] = (int(count), None)  # from the next fit on each step adds one
-    return [
-        binding
-        for _, layer in layers
-        for binding in (
-            (vars(layer), "_slots_by_kind", slots[id(layer)]),
-            (vars(layer), "_update_counts", counts[id(layer)]),
-        )
-    ]
+    found: list[Binding] = []
+    for path, layer in layers:
+        start = "parameters/"
+        paths = {
+            leaf.key: leaf.name.removeprefix(start) for leaf in homes(path, layer, new) if leaf.name.startswith(start)
+        }
+        slots = {
+            kind: {key: new[name] for key, each in paths.items() if (name := f"slots/{kind}/{each}") in new}
+            for kind in kinds
+        }
+        counts = {key: int(arrays[name]) for key, each in paths.items() if (name := f"counts/{each}") in arrays}
+        found += [
+            (vars(layer), "_slots_by_kind", {kind: home for kind, home in slots.items() if home}),
+            # counted on from the next fit: only then is it known whether the layer learns
+            (vars(layer), "_update_counts", {key: (count, None) for key, count in counts.items()}),
+        ]
+    return found
 
 
 def _numbers(network: Any, contents: Contents) -> list[Binding]:

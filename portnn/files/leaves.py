@@ -54,8 +54,9 @@ def slots(layers: Iterable[tuple[str, Any]]) -> Iterator[Leaf]:
 
 
 def own_arrays(layer: Any) -> list[str]:
-    """The attributes of a layer written as in the article that hold arrays, but for those of its last pass."""
-    return [name for name, value in vars(layer).items() if is_array(value) and name not in layer._for_backward]
+    """The attributes of a layer written as in the article that hold numbers, but for those of its last pass."""
+    arrays = {name: value for name, value in vars(layer).items() if is_array(value) and name not in layer._for_backward}
+    return [name for name, value in arrays.items() if getattr(value.dtype, "kind", "f") in "buif"]
 
 
 # -- what a file must hold ---------------------------------------------------------------------------------------------

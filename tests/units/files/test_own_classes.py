@@ -66,7 +66,7 @@ class Shift(Layer):
     """Written as in the article: its arrays are attributes."""
 
     def __init__(self):
-        self.offset, self.steps = np.zeros((1, 3)), np.zeros(1, np.int64)
+        self.offset, self.steps, self.words = np.zeros((1, 3)), np.zeros(1, np.int64), np.array(["a"])
 
     def forward_propagation(self, input):
         self.input = input
