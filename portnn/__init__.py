@@ -77,6 +77,8 @@ from portnn.transfer import backend_of, to_device, to_numpy
 
 __version__ = "0.1.0"
 
+load = Network.load
+
 __all__ = [
     "SGD",
     "ActivationLayer",
@@ -135,6 +137,7 @@ __all__ = [
     "hinge_prime",
     "leaky_relu",
     "leaky_relu_prime",
+    "load",
     "load_mnist",
     "log_softmax",
     "mae",

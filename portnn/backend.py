@@ -177,6 +177,10 @@ class Backend:
             "device": str(self.device),
         }
 
+    def numerics(self) -> dict[str, str]:
+        """Returns what the last digits of results depend on here, such as versions, kernels and threads."""
+        return Backend.describe(self)
+
     # -- backends of the same library and device are equal ------------------------------------------------------
 
     def __eq__(self, other: object) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from portnn import ops
+from portnn import metrics, ops
 from portnn._typing import Array
 from portnn.backend import Backend, in_order
 from portnn.samples import Samples
@@ -19,18 +19,20 @@ def evaluate(network: Any, batches: Iterable[Samples], between: Callable[[], Non
     xp, backend, run = network.backend.xp, network.backend, network.inference()
     loss, count, error = network.bound_loss, 0.0, 0.0
     sums: dict[str, Any] = {}
+    measures: list[tuple[str, Any]] = []
     for batch in batches:
         between()
+        measures = measures or [(name, metrics.prepared(metric, batch.y)) for name, metric in network.metrics]
         Y, Y_true, weights = run.forward(batch.x), batch.y, batch.weights
         Y_true = in_order(Y_true if batch.classes else xp.astype(Y_true, Y.dtype, copy=False))
         weight = float(Y.shape[0]) if weights is None else float(backend.to_numpy(xp.sum(weights)))
         mean = loss(Y_true, Y) if weights is None else loss(Y_true, Y, weights)
         count, error = count + weight, error + float(backend.to_numpy(mean)) * weight
-        for name, metric in network.metrics:
+        for name, metric in measures:
             of_batch = backend.to_numpy(metric_sums(name, metric, Y_true, Y, weights, backend)).astype(np.float64)
             sums[name] = sums[name] + of_batch if name in sums else of_batch
     means = {"error": error / count if count else 0.0}
-    return means | {name: metric_value(metric, sums[name], count) for name, metric in network.metrics}
+    return means | {name: metric_value(metric, sums[name], count) for name, metric in measures}
 
 
 def metric_sums(name: str, metric: Any, Y_true: Array, Y: Array, weights: Array | None, backend: Backend) -> Array:
@@ -38,15 +40,11 @@ def metric_sums(name: str, metric: Any, Y_true: Array, Y: Array, weights: Array 
 
     For a function of (y_true, y_pred), which returns one value per sample (N,), their sum, each times its weight.
     """
-    if not ops.is_ours(metric if callable(metric) else type(metric)):  # it may write into what it is given
+    if metrics.is_object(metric):
+        return metrics.batch_sums(metric, Y_true, Y, weights, backend)
+    Y_given = Y
+    if not ops.is_ours(metric):  # it may write into what it is given
         Y_true, Y_given = (backend.xp.asarray(a, copy=True) for a in (Y_true, Y))
-    else:
-        Y_given = Y
-    if hasattr(metric, "sums"):
-        sums = metric.sums(Y_true, Y_given, weights)
-        if not backend.owns(sums):
-            raise TypeError(f"metric {name}: sums returned {sums!r:.40}, but must return an array like y_pred's")
-        return sums
     values = metric(Y_true, Y_given)
     if not backend.owns(values) or tuple(values.shape) != (Y.shape[0],):
         given = f"shape {tuple(values.shape)}" if hasattr(values, "shape") else f"{values!r:.40}"
@@ -60,6 +58,6 @@ def metric_sums(name: str, metric: Any, Y_true: Array, Y: Array, weights: Array 
 
 def metric_value(metric: Any, sums: Any, weight: float) -> float:
     """A metric's value from its sums, on the host, over samples of that total weight."""
-    if hasattr(metric, "sums"):
+    if metrics.is_object(metric):
         return float(metric.value(np.asarray(sums)))
     return float(sums) / weight if weight else 0.0

@@ -69,8 +69,8 @@ def _other(kind: str) -> str:
 def bound(function: Function, backend: Backend, kernels: str, dtype: str, scalar: bool = False) -> Function:
     """A function as a network runs it: the fast version of portnn's own; a user's, with its results checked and cast.
 
-    A user's function must return an array of the backend, of the shape of its last argument (a single number if
-    ``scalar``); it is cast to ``dtype``.
+    A user's function must return an array of the backend, of the shape of its argument, of the second of several (a
+    single number if ``scalar``); it is cast to ``dtype``.
     """
     if ops.is_ours(function):
         return ops.implementation(backend, kernels, function)
@@ -84,7 +84,7 @@ def bound(function: Function, backend: Backend, kernels: str, dtype: str, scalar
                 f"on backend {backend.name!r}: write it with the namespace of its arguments (self.xp in a layer, "
                 "portnn.backend.namespace(x) in a function)"
             )
-        expected = () if scalar else tuple(arrays[-1].shape)
+        expected = () if scalar else tuple(arrays[min(1, len(arrays) - 1)].shape)
         if tuple(answer.shape) != expected:
             raise ValueError(
                 f"{name_of(function)} returned an array of shape {tuple(answer.shape)}, but its arguments have shapes "

@@ -16,7 +16,6 @@ from portnn import (
     arguments,
     checks,
     evaluation,
-    files,
     losses,
     preparation,
     random,
@@ -27,6 +26,7 @@ from portnn import (
 from portnn._typing import Array, OptimizerLike
 from portnn.arrangement import Arrangement, arrange, named, take_in
 from portnn.backend import Backend, get_backend
+from portnn.files.methods import WithFiles
 from portnn.functions import bound, find_pair, name_of
 from portnn.history import History
 from portnn.inference import Inference
@@ -62,7 +62,7 @@ FOREIGN = {
 }
 
 
-class Network:
+class Network(WithFiles):
     """A neural network: layers run in order, trained by gradient descent.
 
     ``layers`` is a list of layers. ``backend`` is ``"cpu"`` (NumPy), ``"gpu"`` (CuPy), or any backend; ``dtype`` is
@@ -278,9 +278,7 @@ class Network:
             data = preparation.training_data(self, x, y, options, plan)
             if validation_data is not None:
                 plan.validation = preparation.validation_data(self, validation_data, plan)
-            saved = None if resume is None else files.newest(resume)
-            if saved is not None:
-                files.restore(self, saved)
+            saved = None if resume is None else self._restored(resume)
             return loop.train(self, data, optimizer, plan, saved)
 
     def predict(self, x: Any, *, batch_size: int = 1024) -> Any:
@@ -501,6 +499,20 @@ class Network:
         return f"Network([{inside}], backend={self.backend.name!r}, dtype={self.dtype!r}, seed={self.seed})"
 
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _restored(self, path: Any) -> Any:
+        """The newest checkpoint at a path, after the network was filled from it; None if there is none."""
+        from portnn.files.filling import restore
+        from portnn.files.reading import newest, read
+
+        found = newest(path)
+        if found is None:
+            return None
+        saved = read(found)
+        restore(self, saved)
+        for layer in self.layers:
+            layer._freeze()
+        return saved
 
     def _check_shapes(self, X: Array, given: Any) -> None:
         """Checks that the layers fit samples of this shape; again only after their shape or the layers changed."""

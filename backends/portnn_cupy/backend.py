@@ -163,6 +163,9 @@ class CupyBackend(Backend):
             "memory": f"{memory['used']} GiB in use, {memory['free']} of {memory['total']} GiB free",
         }
 
+    def numerics(self) -> dict[str, str]:
+        return {name: value for name, value in self.describe().items() if name != "memory"}
+
     # -- backends of the same device are equal -----------------------------------------------------------------------
 
     def __eq__(self, other: object) -> bool:

@@ -58,6 +58,13 @@ class NumpyBackend(Backend):
         about["freed memory"] = memory.describe()
         return about
 
+    def numerics(self) -> dict[str, str]:
+        return {
+            "BLAS": f"{blas.core() or 'unknown'} kernels, {blas.threads() or 'unknown'} threads",
+            "Numba": compiled.version() if compiled.__name__ in self._packages else "not used",
+            "processor": blas.processor(),
+        }
+
     def __reduce__(self) -> tuple[Any, ...]:
         from portnn.backend import get_backend
 

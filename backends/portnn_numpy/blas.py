@@ -6,6 +6,7 @@ must not set it behind its user's back: ``python -m portnn info`` says what to s
 """
 
 import ctypes
+import platform
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
@@ -43,11 +44,20 @@ def better_core(active: str | None, flags: set[str]) -> str | None:
 
 def processor_flags(path: Path = Path("/proc/cpuinfo")) -> set[str]:
     """The processor's feature flags, by Linux's names; empty on other systems."""
+    return set(_about_processor("flags", path).split())
+
+
+def processor(path: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's name, as Linux tells it; elsewhere that of its architecture."""
+    return _about_processor("model name", path) or platform.machine()
+
+
+def _about_processor(name: str, path: Path) -> str:
     try:
         lines = path.read_text().splitlines()
     except OSError:
-        return set()
-    return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
 
 
 @cache

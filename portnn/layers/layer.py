@@ -352,6 +352,8 @@ class Layer:
                 continue
             self.parameters[name] = initializers.draw(rule, shape, fans, *place)
             self.drawn[name] = place
+        if list(self.parameters) != list(self.shapes):  # sums over parameters are in one order, however they were set
+            self.parameters.update({name: self.parameters.pop(name) for name in self.shapes})
 
     def _changed(self, name: str, rule: str, fans: tuple[int, int]) -> bool:
         """Whether a parameter that was drawn has other values now: assigned, trained, or written into."""

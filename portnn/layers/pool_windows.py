@@ -30,8 +30,6 @@ class PoolLayer(Layer):
         self.stride = self.window if stride is None else stride
         self.padding = padding
         self.check_padding(sizes)
-        options = {"stride": (stride, None), "padding": (padding, "valid")}
-        self.options = "".join(f", {name}={value!r}" for name, (value, usual) in options.items() if value != usual)
 
     def plan(self, X: Array) -> WindowPlan:
         """The positions of the windows on the images X (N, H, W, C)."""
@@ -75,7 +73,9 @@ class PoolLayer(Layer):
             raise checks.misfit(f"{self}, for a sample of shape {input_shape}: {error}") from error
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.window}{self.options})"
+        options = {"stride": (self.stride, self.window), "padding": (self.padding, "valid")}
+        shown = "".join(f", {name}={value!r}" for name, (value, usual) in options.items() if value != usual)
+        return f"{type(self).__name__}({self.window}{shown})"
 
 
 @lru_cache(maxsize=256)  # shared by all layers and image sizes

@@ -1,11 +1,13 @@
 """Sizes, padding and slices, computed from shapes alone: pure Python, no arrays."""
 
 from itertools import product
+from math import prod
 from typing import Any, NamedTuple
 
 from portnn import checks, names
 
 Sizes = tuple[int, ...]
+POSITIONS = 1 << 19  # of a window: each has an entry in the plan
 BITS = 20  # no image has more than 2**20 pixels along an axis
 
 
@@ -55,15 +57,14 @@ def window_plan(image: Sizes, kernel: Sizes, stride: Any = 1, padding: Any = "va
             f"{by(room)}. Make it smaller, or choose padding='same'"
         )
     output = tuple((n - r) // s + 1 for n, r, s in zip(room, reach, strides, strict=True))
-    windows = tuple(
-        tuple(
-            slice(o * d, o * d + (m - 1) * s + 1, s)
-            for o, d, m, s in zip(offset, dilations, output, strides, strict=True)
-        )
-        for offset in product(*(range(k) for k in kernel))
-    )
+    if prod(kernel) > POSITIONS:
+        raise ValueError(f"a window of {by(kernel)} has {prod(kernel):,} positions, it may have {POSITIONS:,} at most")
+    firsts = [[o * d for o in range(k)] for k, d in zip(kernel, dilations, strict=True)]
+    along = [
+        [slice(a, a + (m - 1) * s + 1, s) for a in axis] for axis, m, s in zip(firsts, output, strides, strict=True)
+    ]
+    windows, starts = tuple(product(*along)), tuple(product(*firsts))
     inside = tuple(slice(before, before + n) for n, (before, _) in zip(image, pads, strict=True))
-    starts = tuple(tuple(s.start for s in window) for window in windows)
     return WindowPlan(image, kernel, output, strides, pads, windows, inside, starts, room, room != image)
 
 

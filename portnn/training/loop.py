@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from portnn import evaluation, files, ops, random
+from portnn import evaluation, ops, random
 from portnn._typing import Shape
 from portnn.backend import Backend
 from portnn.callbacks import Callback, Checkpoint
-from portnn.files import Contents
 from portnn.history import History
 from portnn.optimizers import rate_at
 from portnn.samples import Samples
@@ -51,7 +50,7 @@ class Data:
     output: Shape
 
 
-def train(network: Any, data: Data, optimizer: Any, plan: Plan, saved: Contents | None = None) -> History:
+def train(network: Any, data: Data, optimizer: Any, plan: Plan, saved: Any = None) -> History:
     """Runs the epochs of one ``fit``.
 
     ``saved`` is what a checkpoint holds: the network is as it was then, and the run goes on from there.
@@ -219,7 +218,7 @@ class _Fit:
     # -- callbacks -----------------------------------------------------------------------------------------------
 
     @contextmanager
-    def called_back(self, saved: Contents | None) -> Iterator[None]:
+    def called_back(self, saved: Any) -> Iterator[None]:
         """Calls the callbacks when the fit begins and when it ends, also by an exception."""
         network, callbacks = self.network, self.plan.callbacks
         try:
@@ -247,8 +246,10 @@ class _Fit:
 
     def save(self, path: str) -> None:
         """Writes all that this fit needs to go on as if it had never stopped."""
+        from portnn.files.writing import write
+
         network = self.network
-        files.write(
+        write(
             network,
             path,
             position=self.position,
@@ -262,8 +263,10 @@ class _Fit:
             },
         )
 
-    def go_on(self, saved: Contents) -> None:
+    def go_on(self, saved: Any) -> None:
         """Takes up the run where a checkpoint left it; the network has been filled from it already."""
+        from portnn.files.environment import differences, environment
+
         names = [type(callback).__name__ for callback in self.plan.callbacks]
         if names != [name for name, _ in saved.callbacks]:
             then = ", ".join(name for name, _ in saved.callbacks) or "none"
@@ -282,7 +285,7 @@ class _Fit:
         for callback, (_, state) in zip(self.plan.callbacks, saved.callbacks, strict=True):
             callback.load_state_dict(state)
         self.network.stop_training = saved.stop_training
-        if changed := files.differences(saved.environment, files.environment(self.network)):
+        if changed := differences(saved.environment, environment(self.network)):
             warnings.warn(
                 f"the run goes on elsewhere, so the last digits may differ: {'; '.join(changed)}",
                 ResumeWarning,
@@ -368,7 +371,7 @@ def _may_be_matrices(network: Any, samples: Samples) -> bool:
 
 
 def _is_ours(part: Any) -> bool:
-    return ops.is_ours(part) or ops.is_ours(type(part))
+    return ops.is_ours(getattr(part, "function", part))
 
 
 def _as_matrices(samples: Samples, xp: Any) -> Samples:

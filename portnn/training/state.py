@@ -12,6 +12,7 @@ import numpy as np
 from portnn._typing import Array, Shape
 from portnn.backend import Backend, in_order, is_array
 from portnn.evaluation import metric_sums
+from portnn.metrics import is_object, prepared
 from portnn.ops import is_ours
 from portnn.training.batches import Batches
 from portnn.training.turns import Turn
@@ -48,7 +49,7 @@ class State:
         for layer in learning:
             layer._count_updates(network.step, not layer._is_frozen)
         self.counters: dict[str, Any] = {"step": network.step, "position": 0}
-        self.metrics = list(network.metrics)
+        self.metrics = [(name, prepared(metric, batches.y)) for name, metric in network.metrics]
         self.sums_dtype = self._sums_dtype(network.dtype)
         self.weighted = batches.weights is not None
         self.shapes = {sum_of(name): self._shape_of_sums(name, metric, output) for name, metric in self.metrics}
@@ -236,7 +237,7 @@ class State:
 
     def _shape_of_sums(self, name: str, metric: Any, output: Shape) -> Shape:
         """The shape of a metric's sums, found with one sample: a captured step's arrays have fixed shapes."""
-        if not hasattr(metric, "sums"):
+        if not is_object(metric):
             return ()
         xp, y = self.backend.xp, self.batches.y[:1, ...]
         Y = self.backend.asarray(np.zeros((1, *output)), self.batches.dtype)

@@ -23,7 +23,7 @@ HOST_SIDE = {
     "transfer",
     "validation",
 }
-HOST_FOLDERS = {"datasets", "testing", "training"}
+HOST_FOLDERS = {"datasets", "files", "testing", "training"}
 MAY_READ_THE_ENVIRONMENT = {"portnn/backend.py", "portnn/__main__.py", "portnn/datasets/download.py"}
 
 

@@ -158,14 +158,20 @@ def test_the_commands_name_files_and_options_that_exist():
             assert set(work) <= {*WORKLOADS, "predict"}
 
 
-def test_weights_are_passed_on_as_the_security_page_says(tmp_path):
+def test_networks_are_passed_on_as_the_security_page_says(tmp_path):
     (code,) = blocks(ROOT / "SECURITY.md", "python")
     before = "import numpy as np, portnn\nnet = portnn.Network([portnn.FCLayer(2, 3)], seed=1)\n"
-    change = "old = net.layers[0].weights.copy()\nnet.layers[0].weights = old * 0\n"
     saving, loading = code.split("\n\n")
+    change = "old = net.layers[0].weights.copy()\nnet.layers[0].weights = old * 0\n"
     after = "assert np.array_equal(net.layers[0].weights, old) and old.any()\n"
     done = run("-c", f"{before}{saving}\n{change}{loading}\n{after}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_code_of_the_page_on_files_runs(tmp_path):
+    done = run("-c", "\n".join(blocks(ROOT / "docs" / "files.md", "python")), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.portnn.safetensors", "own.portnn.safetensors"]
 
 
 # -- files that are read by programs ------------------------------------------------------------------------------------------

@@ -57,6 +57,9 @@ class OwnLayer(Layer):
     def __init__(self, n: int):
         self.parameters["scale"] = [1.0 + 0.5 * i for i in range(n)]
 
+    def config(self) -> dict[str, int]:
+        return {"n": len(self.parameters["scale"])}
+
     def forward(self, X: Any) -> Any:
         return X * self.parameters["scale"]
 
@@ -263,6 +266,7 @@ OTHERS = {
     "backend_of",
     "get_backend",
     "gradcheck",
+    "load",
     "load_mnist",
     "to_categorical",
     "to_device",

@@ -49,6 +49,13 @@ def is_missing(error: Exception | None) -> bool:
     return isinstance(error, ModuleNotFoundError) and error.name == "numba"
 
 
+def version() -> str:
+    """Numba's version."""
+    import numba
+
+    return str(numba.__version__)
+
+
 def describe() -> str:
     """What ``python -m portnn info`` prints about compiled loops."""
     error = trouble()
