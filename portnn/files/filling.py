@@ -13,6 +13,7 @@ from portnn.files.errors import FileError
 from portnn.files.leaves import complete, faults, homes, own_arrays, refuse, training_faults, unbuilt
 from portnn.files.reading import Contents, Source
 from portnn.files.registry import Known
+from portnn.history import History
 from portnn.transfer import bring
 from portnn.validation import DTYPES
 

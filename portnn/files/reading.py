@@ -225,13 +225,5 @@ def newest(path: Any) -> str | None:
     pattern = os.fspath(path)
     if "{" not in pattern:
         return pattern if os.path.lexists(pattern) else None
-    stars = "".join("*" if field is not None else glob.escape(text) for text, field in _fields(pattern))
+    stars = "".join(glob.escape(before) + "*" * (name is not None) for before, name, *_ in Formatter().parse(pattern))
     return max(glob.glob(stars), key=lambda file: os.stat(file).st_mtime_ns, default=None)
-
-
-def _fields(pattern: str) -> Iterator[tuple[str, str | None]]:
-    """The texts of a path and its fields, in order."""
-    for text, field, _, _ in Formatter().parse(pattern):
-        yield text, None
-        if field is not None:
-            yield "", field

@@ -76,7 +76,7 @@ FIT = {
         r"x is on backend .array_api_strict on .*, but must be on backend 'cpu'.*to_device\(array, 'cpu'\).*to_numpy\(array\)",
         dict(x=array_api_strict.ones((6, 4)), y=Y),
     ),
-    "no epochs": (ValueError, "epochs must be 1 or more, got 0", dict(x=X, y=Y, epochs=0)),
+    "no epochs": (ValueError, "epochs must be 0 or more, got -1", dict(x=X, y=Y, epochs=-1)),
     "half an epoch": (TypeError, "epochs must be a whole number, got 1.5", dict(x=X, y=Y, epochs=1.5)),
     "batch of 0": (ValueError, "batch_size must be 1 or more, got 0", dict(x=X, y=Y, batch_size=0)),
     "no rate": (

@@ -277,7 +277,7 @@ def test_a_fit_that_was_left_without_its_end_stands_in_nobodys_way():
         kept = left()
         assert kept[1].over is False
         train(net)
-        signal.signal(signal.SIGINT, kept[2].handler)
+        signal.signal(signal.SIGINT, kept[2].handlers[signal.SIGINT])
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
