@@ -29,7 +29,17 @@ from portnn.activations import (
     tanh_prime,
 )
 from portnn.backend import available_backends, get_backend
+from portnn.callbacks import (
+    Callback,
+    Checkpoint,
+    CSVLogger,
+    EarlyStopping,
+    JSONLogger,
+    ReduceLROnPlateau,
+    TimeLimit,
+)
 from portnn.datasets import load_mnist, to_categorical
+from portnn.history import History
 from portnn.layers import (
     ActivationLayer,
     AvgPoolLayer,
@@ -72,7 +82,6 @@ from portnn.optimizers import SGD, AdaGrad, Adam, AdamW, RMSprop
 from portnn.schedules import CosineDecay, ExponentialDecay, OneCycle, StepDecay, WarmUp
 from portnn.testing.compare_backends import compare_backends
 from portnn.testing.gradcheck import gradcheck
-from portnn.training import History
 from portnn.transfer import backend_of, to_device, to_numpy
 
 __version__ = "0.1.0"
@@ -87,9 +96,13 @@ __all__ = [
     "AdamW",
     "AvgPoolLayer",
     "BatchNormLayer",
+    "CSVLogger",
+    "Callback",
+    "Checkpoint",
     "ConvLayer",
     "CosineDecay",
     "DropoutLayer",
+    "EarlyStopping",
     "ExponentialDecay",
     "FCLayer",
     "FlattenLayer",
@@ -98,6 +111,7 @@ __all__ = [
     "GroupNormLayer",
     "History",
     "Huber",
+    "JSONLogger",
     "Layer",
     "LayerNormLayer",
     "MaxPoolLayer",
@@ -105,6 +119,7 @@ __all__ = [
     "OneCycle",
     "ParallelLayer",
     "RMSprop",
+    "ReduceLROnPlateau",
     "ReshapeLayer",
     "ResidualLayer",
     "ScaleLayer",
@@ -112,6 +127,7 @@ __all__ = [
     "SoftmaxCrossEntropy",
     "SoftmaxLayer",
     "StepDecay",
+    "TimeLimit",
     "TopK",
     "UpsampleLayer",
     "WarmUp",

@@ -13,13 +13,18 @@ ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "portnn").rglob("*.py"))
 BACKENDS = sorted((ROOT / "backends").rglob("*.py"))
 
-# Files on the host's side, which may import NumPy. Not among them: layers, activations, losses, metrics, optimizers, ops.
+# Files on the host's side, which may import NumPy. Not among them: layers, activations, losses, optimizers, ops.
 HOST_SIDE = {
     "backend",
     "confusion",
+    "evaluation",
     "initializers",
+    "metrics",
     "network",
+    "preparation",
     "random",
+    "samples",
+    "sources",
     "transfer",
     "validation",
 }

@@ -299,9 +299,15 @@ def test_loss_never_broadcasts(case):
 
 @pytest.mark.parametrize("name", METRICS)
 def test_metric_on_every_library(name, library):
-    """One number per sample, which depends on no other sample; also those that take its place beside some losses."""
+    """One number per sample, or sums that add up; the same for every library, also those beside some losses."""
     y_true, y_pred = METRICS[name](np.random.default_rng(3), 40, 5), draw(40, 5).astype(np.float32)
     for metric in {metrics.find(name, loss) for loss, _ in losses.PAIRS.values()}:
+        if metrics.is_object(metric):
+            arrays = [(library.array(y_true[part]), library.array(y_pred[part])) for part in (slice(7), slice(7, 40))]
+            sums = sum(library.numpy(metric.sums(*both)).astype(float) for both in arrays)
+            assert np.allclose(sums, metric.sums(y_true, y_pred), rtol=1e-6)
+            assert type(metric.value(sums)) is float
+            continue
         values = library.numpy(metric(library.array(y_true), library.array(y_pred)))
         assert values.shape == (40,), "one value per sample"
         assert values.dtype == np.float32, "the dtype of y_pred"

@@ -232,7 +232,9 @@ SCHEDULES = {
     "WarmUp, number": lambda: WarmUp(0.1, 4),
     "OneCycle": lambda: OneCycle(0.1, 20),
 }
-METRICS = {"accuracy": _one_hot}  # the targets, as for losses
+METRICS = dict.fromkeys(  # the targets, as for losses
+    ["accuracy", "top_5", "precision", "recall", "f1", "mean_absolute_error", "r2"], _one_hot
+)
 OPS = [
     "patches",
     "fold",
@@ -272,7 +274,14 @@ OTHERS = {
     "to_device",
     "to_numpy",
     "compare_backends",
-    # metrics have contracts of their own, in test_metrics.py
+    # callbacks, and metrics, which have contracts of their own in test_metrics.py
+    "CSVLogger",
+    "Callback",
+    "Checkpoint",
+    "EarlyStopping",
+    "JSONLogger",
+    "ReduceLROnPlateau",
+    "TimeLimit",
     "TopK",
     "accuracy",
     "confusion_matrix",

@@ -184,7 +184,7 @@ def test_functions_and_objects(tmp_path):
     loaded = again(net, tmp_path, cube, cube_prime, (quartic, quartic_prime), Sign, Halving, worst)
     assert loaded.loss is quartic
     assert loaded.loss_prime is quartic_prime
-    assert loaded.metrics == [("worst", worst)]
+    assert loaded.metrics == (("worst", worst),)
     assert type(loaded.optimizer) is Sign
     assert loaded.optimizer.learning_rate.rate == 0.1
     alike(net, loaded)

@@ -105,7 +105,8 @@ def test_what_could_not_be_read_is_not_written(tmp_path):
 def test_the_registry_holds_no_more_than_it_should():
     """Layers but for the base class, optimizers, schedules, losses and metrics; functions with their derivatives."""
     public = {name for name in portnn.__all__ if isinstance(getattr(portnn, name), type)}
-    assert set(LAYERS) | set(CLASSES) <= public - {"Layer", "Network", "History"} | {"Optimizer"}
+    metrics = {name for name, made in vars(portnn.metrics).items() if isinstance(made, type)}
+    assert set(LAYERS) | set(CLASSES) <= public - {"Layer", "Network", "History"} | metrics | {"Optimizer"}
     rows = {name.split(",")[0] for name in [*(case.name for case in CASES), *LOSSES, *OPTIMIZERS, *SCHEDULES]}
     assert {name for name in rows if name in public} <= set(LAYERS) | set(CLASSES)
     assert {f"{name}{end}" for name in [*ACTIVATIONS, *PAIRS] for end in ("", "_prime")} <= set(FUNCTIONS)
