@@ -1,11 +1,17 @@
-"""LeNet-5 with relu and max pooling, trained on class numbers by Adam with a one-cycle learning rate."""
+"""LeNet-5 with relu and max pooling, trained on class numbers by Adam with a one-cycle learning rate.
+
+A tenth of the training digits is held out for validation: training stops early, and the best epoch's weights are kept.
+With ``--checkpoint FILE`` a run that was interrupted goes on when the same command is given again.
+"""
 
 import argparse
 
 from portnn import (
     ActivationLayer,
     Adam,
+    Checkpoint,
     ConvLayer,
+    EarlyStopping,
     FCLayer,
     FlattenLayer,
     MaxPoolLayer,
@@ -21,6 +27,8 @@ parser.add_argument("--backend", choices=["cpu", "gpu"], default="cpu")
 parser.add_argument("--epochs", type=int, default=3)
 parser.add_argument("--seed", type=int, default=1)
 parser.add_argument("--folder", help="folder with the four MNIST files (default: the bundled 5,000 digits)")
+parser.add_argument("--validation-split", type=float, default=0.1, help="0: train on all digits, for all epochs")
+parser.add_argument("--checkpoint", help="file to save after each epoch, and to go on from, such as lenet.safetensors")
 options = parser.parse_args()
 
 (x_train, y_train), (x_test, y_test) = load_mnist(folder=options.folder)
@@ -43,11 +51,23 @@ net.add(FCLayer(84, 10))  # ten logits
 print(net.summary())
 
 batch_size = 128
-updates = options.epochs * -(-len(x_train) // batch_size)
+updates = options.epochs * -(-int(len(x_train) * (1 - options.validation_split)) // batch_size)
 net.use("softmax_cross_entropy", optimizer=Adam(OneCycle(5e-3, updates)), metrics=["accuracy"])
-net.fit(x_train, y_train, epochs=options.epochs, batch_size=batch_size, shuffle=True)
+callbacks = [EarlyStopping(patience=2)] if options.validation_split else []
+if options.checkpoint:
+    callbacks.append(Checkpoint(options.checkpoint))
+net.fit(
+    x_train,
+    y_train,
+    epochs=options.epochs,
+    batch_size=batch_size,
+    shuffle=True,
+    validation_split=options.validation_split,
+    callbacks=callbacks,
+    resume=options.checkpoint,
+)
 
-digits = net.predict(x_test).argmax(axis=1)
+digits = net.predict_classes(x_test)
 print(f"test accuracy: {(digits == y_test).mean():.2%} of {len(y_test)} digits")
 print("predicted:", *digits[:10])
 print("true:     ", *y_test[:10])

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 
 from documents import ROOT, run
@@ -9,6 +10,7 @@ from portnn.backend import availability
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 SHORT = {"xor": 20, "conv": 5, "mnist_fc": 1, "mnist_conv": 1, "own_layer": 20, "mnist_lenet": 1, "mnist_resnet": 1}
+SHORT |= {"own_data": 3}
 LONG = {"mnist_lenet", "mnist_resnet"}
 
 
@@ -20,6 +22,8 @@ def test_every_example_has_its_place():
     "example", [pytest.param(path, marks=[pytest.mark.slow] * (path.stem in LONG), id=path.stem) for path in EXAMPLES]
 )
 def test_example(example, tmp_path):
+    if example.stem == "own_data":
+        pytest.importorskip("PIL", reason="Pillow is not installed")
     done = run(str(example), "--epochs", str(SHORT[example.stem]), "--seed", "1", "--backend", "cpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     if example.stem.startswith("mnist"):
@@ -28,6 +32,63 @@ def test_example(example, tmp_path):
         assert float(accuracy.group(1)) > 40.0
         assert re.search(r"^predicted:( \d){10}\ntrue:     ( \d){10}$", done.stdout, re.MULTILINE)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_of_lenet_goes_on(tmp_path):
+    command = [str(ROOT / "examples" / "mnist_lenet.py"), "--epochs", "2", "--checkpoint", "lenet.safetensors"]
+    whole, again = run(*command, cwd=tmp_path), run(*command, cwd=tmp_path)
+    assert (whole.returncode, again.returncode) == (0, 0), whole.stderr + again.stderr
+    assert len(re.findall(r"^epoch ./2 .*   val_error=.*   val_accuracy=", whole.stdout, re.MULTILINE)) == 2
+    assert "epoch" not in again.stdout  # it had finished
+    found = [done.stdout[done.stdout.index("test accuracy") :] for done in (whole, again)]
+    assert found[0] == found[1]
+
+
+OWN_DATA = str(ROOT / "examples" / "own_data.py")
+WITHOUT_PILLOW = "import runpy, sys; sys.modules['PIL'] = None; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0])"
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A table of 200 rows in which a > b says the class, in very different units."""
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, 200))
+    rows = [f"{1e6 * u},{'up' if u > v else 'down'},{v}" for u, v in zip(a, b, strict=True)]
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(["a,kind,b", *rows]) + "\n")
+    return str(path)
+
+
+def test_own_images():
+    pytest.importorskip("PIL", reason="Pillow is not installed")
+    done = run(OWN_DATA)
+    assert done.returncode == 0, done.stderr
+    assert float(re.findall(r"val_accuracy=(\d\.\d+)", done.stdout)[-1]) > 0.9
+    assert len(re.findall(r"^(across|upright): predicted \1 \(\d+%\)$", done.stdout, re.MULTILINE)) >= 4
+
+
+def test_own_table_needs_no_pillow(table):
+    done = run("-c", WITHOUT_PILLOW, OWN_DATA, "--table", table, "--target", "kind")
+    assert done.returncode == 0, done.stderr
+    assert "classes: down up" in done.stdout
+    assert float(re.findall(r"val_accuracy=(\d\.\d+)", done.stdout)[-1]) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "pip install pillow"),
+        (["--images", "."], "pip install pillow"),
+        (["--table", "table.csv"], "give --target, one of the columns a, kind, b"),
+        (["--table", "table.csv", "--target", "Kind"], "give --target, one of the columns a, kind, b"),
+    ],
+)
+def test_own_data_says_what_is_missing(arguments, said, table, tmp_path):
+    done = run("-c", WITHOUT_PILLOW, OWN_DATA, *arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.gpu
