@@ -20,7 +20,7 @@ from portnn import ActivationLayer, Adam, ConvLayer, EarlyStopping, FCLayer, Glo
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--images", type=Path, metavar="FOLDER")
 parser.add_argument("--table", type=Path, metavar="FILE.csv")
-parser.add_argument("--target", metavar="COLUMN", help="the class of a row; other columns are numbers")
+parser.add_argument("--target", metavar="COLUMN", help="the class; other columns are numbers")
 parser.add_argument("--backend", choices=["cpu", "gpu"], default="cpu")
 parser.add_argument("--epochs", type=int, default=10)
 parser.add_argument("--seed", type=int, default=1)
@@ -42,6 +42,7 @@ def draw(folder):
         image[(place, slice(None)) if label == "across" else (slice(None), place)] = 255
         (folder / label).mkdir(exist_ok=True)
         Image.fromarray(image).save(folder / label / f"{k}.png")
+    return folder
 
 
 def image_batches(files, classes):
@@ -79,7 +80,7 @@ def train_on_images(folder):
         raise SystemExit(f"{folder} has no PNG files in subfolders, one for each class")
     classes = sorted({file.parent.name for file in files})
     rng.shuffle(files)  # batches from an iterable come in its order: mix the classes here
-    held_out, files = files[: len(files) // 5], files[len(files) // 5 :]
+    held_out, files = files[::5], [file for k, file in enumerate(files) if k % 5]
     layers = [
         ScaleLayer(1 / 255),
         ConvLayer((SIDE, SIDE, 3), (3, 3), 16, stride=2, padding="same"),
@@ -110,11 +111,8 @@ def train_on_table(file):
     train(layers, classes, lambda: batches("training"), lambda: batches("validation"))
 
 
-if options.table:
-    train_on_table(options.table)
-elif options.images:
-    train_on_images(options.images)
-else:
-    with tempfile.TemporaryDirectory() as made:
-        draw(Path(made))
-        train_on_images(Path(made))
+with tempfile.TemporaryDirectory() as made:
+    if options.table:
+        train_on_table(options.table)
+    else:
+        train_on_images(options.images or draw(Path(made)))

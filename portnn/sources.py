@@ -114,6 +114,7 @@ class Stream:
         """Goes on after so many epochs, which an earlier run has read."""
         if self.once:
             raise ValueError("x is an iterator, which cannot begin anew: a run is resumed with an iterable that can")
+        self.running = None  # a function may depend on the network's epoch, which was another one when it was called
         for _ in range(epochs * (self.steps or 0)):
             self._next()
 

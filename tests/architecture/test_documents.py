@@ -1,6 +1,7 @@
 """What is written for people: links lead somewhere, the code of docs/development.md runs, the forms are valid."""
 
 import ast
+import inspect
 import re
 import shlex
 from functools import cache
@@ -172,6 +173,27 @@ def test_the_code_of_the_page_on_files_runs(tmp_path):
     done = run("-c", "\n".join(blocks(ROOT / "docs" / "files.md", "python")), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.portnn.safetensors", "own.portnn.safetensors"]
+
+
+def test_the_code_of_the_page_on_training_runs(tmp_path):
+    done = run("-c", "\n".join(blocks(ROOT / "docs" / "training.md", "python")), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.portnn.safetensors", "samples.npy"]
+    assert "never_predicted=" in done.stdout
+
+
+def test_the_page_on_training_names_what_exists():
+    """The names in its text and tables, Keras's column aside, are arguments or public names."""
+    page = (ROOT / "docs" / "training.md").read_text()
+    fit = inspect.signature(portnn.Network.fit).parameters
+    rows = re.findall(r"^\| .* \| (.*) \|$", page.partition("## From Keras")[2], re.MULTILINE)
+    assert len(rows) > 18
+    said = [name for row in rows for call in re.findall(r"`([^`]+)`", row) for name in re.findall(r"(\w+)=", call)]
+    known = {*fit, "optimizer", "metrics", "seed", "weight_decay"}
+    for each in (portnn.EarlyStopping, portnn.Checkpoint, portnn.ReduceLROnPlateau, portnn.Adam):
+        known |= set(inspect.signature(each).parameters)
+    assert sorted(set(said) - known) == []
+    assert sorted({name for name in re.findall(r"`([A-Z]\w+)\(", page.partition("## From Keras")[0]) if name not in dir(portnn)}) == []
 
 
 # -- files that are read by programs ------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def test_example(example, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_of_lenet_goes_on(tmp_path):
+def test_a_finished_run_of_lenet_is_not_trained_again(tmp_path):
     command = [str(ROOT / "examples" / "mnist_lenet.py"), "--epochs", "2", "--checkpoint", "lenet.safetensors"]
     whole, again = run(*command, cwd=tmp_path), run(*command, cwd=tmp_path)
     assert (whole.returncode, again.returncode) == (0, 0), whole.stderr + again.stderr
@@ -109,7 +109,7 @@ def test_example_without_a_gpu_says_why():
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-TITLES = ["XOR", "convolutions", "inspect", "gradcheck", "own layer", "as in the article"]
+TITLES = ["XOR", "convolutions", "callbacks", "inspect", "gradcheck", "own layer", "as in the article"]
 
 
 def test_every_block_of_the_readme_has_its_title():
@@ -126,7 +126,8 @@ def test_the_readmes_code_runs(title, code, whole, tmp_path):
         code += 'print(net.history["error"][-1])\n'
     done = run("-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["net.portnn.safetensors"] * (title == "inspect")
+    written = {"inspect": ["net.portnn.safetensors"], "callbacks": ["digits.portnn.safetensors"]}
+    assert [path.name for path in tmp_path.iterdir()] == written.get(title, [])
     lines = done.stdout.splitlines()
     if title == "XOR":
         said = (
@@ -136,6 +137,10 @@ def test_the_readmes_code_runs(title, code, whole, tmp_path):
     elif title == "convolutions":
         accuracy = float(re.search(r"'accuracy': (0\.\d+)", lines[-1]).group(1))
         assert accuracy > (0.9 if whole else 0.4)
+    elif title == "callbacks":
+        assert re.match(r"epoch 1/\d+   error=.*   val_error=.*   val_accuracy=.*   val_f1=", lines[0])
+        stopped, ended = len(lines) - 1, int(re.match(r"epoch 1/(\d+)", lines[0]).group(1))
+        assert 3 < stopped < ended if whole else stopped == ended == 1
     elif title == "gradcheck":
         assert lines == re.findall(r"^It prints `(.+)`\.$", README, re.MULTILINE)
     elif title in ("own layer", "as in the article"):
