@@ -1,4 +1,4 @@
-"""Callbacks: code that ``fit`` calls between its steps and epochs, to stop it, to save it, or to follow it.
+"""Callbacks: objects that ``fit`` calls between steps and epochs, to stop training, save the network, or log progress.
 
 A callback derives from ``Callback`` and defines the methods that it needs:
 
@@ -29,14 +29,14 @@ LARGER_IS_BETTER = ("accuracy", "top_", "precision", "recall", "f1", "r2")  # wh
 class Callback:
     """The base class: every method does nothing.
 
-    They run on the host, between two steps, and may read the network's parameters, slots and counters, and call
-    ``predict`` and ``evaluate``. ``epoch`` counts from 1, within this ``fit`` (within the first run of one that is
-    resumed); ``step`` is the number of updates since ``use``. ``logs`` maps ``"error"``, the metrics, and with
-    validation ``"val_error"`` and so on, to the values of the epoch. ``network.stop_training = True`` ends ``fit``
-    after the current step.
+    The methods run on the host, between two steps. They may read the network's parameters, slots and counters, and
+    call ``predict`` and ``evaluate``; ``fit``, ``use``, ``add`` and ``to`` raise RuntimeError. ``epoch`` counts from 1,
+    within this ``fit`` (within the first run of one that is resumed); ``step`` is the number of updates since ``use``.
+    ``logs`` maps ``"error"``, the metrics, and with validation ``"val_error"`` and so on, to the values of the epoch.
+    ``network.stop_training = True`` ends ``fit`` after the current step.
     """
 
-    reads_gradients = False  # True: ``network.gradients`` are read; steps then run without a captured graph
+    reads_gradients = False  # True if a method reads network.gradients: steps then run without a captured graph
 
     def on_fit_begin(self, network: Any) -> None:
         pass
@@ -58,7 +58,7 @@ class Callback:
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues from what ``state_dict`` returned, after ``on_fit_begin``."""
+        """Restores what ``state_dict`` returned; called by a fit that resumes, after ``on_fit_begin``."""
 
 
 def _choice(*choices: str) -> Callable[[str, Any], str]:
@@ -91,14 +91,14 @@ def _optional(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
 
 
 class _Monitor(WithSettings, Callback):
-    """What callbacks that watch one value share: the best so far, and for how many epochs it was not improved."""
+    """The base of callbacks that watch one value of ``logs``."""
 
     monitor: Any = Setting(_name)
     mode: Any = Setting(_choice(*MODES))
     min_delta: Any = Setting(checks.in_range(0.0))
 
-    best: float | None = None
-    waited = 0
+    best: float | None = None  # the best value so far
+    waited = 0  # epochs in a row without a better one
 
     def on_fit_begin(self, network: Any) -> None:
         self.best, self.waited = None, 0
@@ -131,18 +131,18 @@ class _Monitor(WithSettings, Callback):
 
 
 class EarlyStopping(_Monitor):
-    """Stops training when a value has not improved for ``patience`` epochs in a row (for one, with ``patience=0``).
+    """Stops training when a value has not improved for ``patience`` epochs in a row (0 means the same as 1).
 
     An epoch improves on the best value if it is better by more than ``min_delta``; NaN never improves, and epochs
     without validation do not count. ``mode`` is ``"min"``, ``"max"``, or ``"auto"``: ``"max"`` for accuracy, top_k,
     precision, recall, f1 and r2. With ``restore_best`` the network has the parameters and buffers of the best epoch
-    when ``fit`` ends, whether it was stopped or not.
+    when ``fit`` ends, whether it was stopped or not; after an exception it has those of the last step.
     """
 
     patience: Any = Setting(_count(0))
     restore_best: Any = Setting(checks.flag)
 
-    best_arrays: dict[str, Any] | None = None
+    best_arrays: dict[str, Any] | None = None  # parameters and buffers of the best epoch, by path
 
     def __init__(
         self,
@@ -188,11 +188,11 @@ class EarlyStopping(_Monitor):
 class ReduceLROnPlateau(_Monitor):
     """Multiplies the learning rate by ``factor`` when a value has not improved for ``patience`` epochs in a row.
 
-    It does so from the next epoch on, whatever the schedule, by ``network.learning_rate_factor``; the rate does not
-    fall below ``least``.
+    It multiplies ``network.learning_rate_factor``, which scales the rate or the schedule from the next epoch on, and
+    stays until ``use``. It does not bring the current rate below ``least``.
     """
 
-    changes_learning_rate = True
+    changes_learning_rate = True  # fit then logs it
 
     factor: Any = Setting(checks.in_range(0.0, 1.0))
     patience: Any = Setting(_count(1))
@@ -219,8 +219,9 @@ class ReduceLROnPlateau(_Monitor):
 class Checkpoint(_Monitor):
     """Saves the network and all that training needs to continue: ``fit(..., resume=path)`` goes on from the file.
 
-    It writes after every ``every`` epochs, or steps with ``unit="step"``; with ``monitor`` only after an epoch with a
-    new best value. ``path`` may contain ``{epoch}`` and ``{step}``; ``keep`` leaves only the newest so many files.
+    It saves after each ``every``-th epoch, or step with ``unit="step"``; with ``monitor`` only after an epoch with a
+    new best value. ``path`` may contain ``{epoch}`` and ``{step}``; with ``keep``, only that many of the newest files
+    stay. Without ``monitor``, it also saves before SIGTERM ends the process.
     """
 
     path: Any = Setting(_path)
@@ -229,7 +230,7 @@ class Checkpoint(_Monitor):
     monitor: Any = Setting(_optional(_name))
     keep: Any = Setting(_optional(_count(1)))
 
-    due = False
+    due = False  # to be saved as soon as all callbacks of this moment have run
     written: list[str] = []  # noqa: RUF012 - replaced, never changed
 
     def __init__(
@@ -261,7 +262,7 @@ class Checkpoint(_Monitor):
             self.due = True
 
     def write(self, epoch: int, step: int, save: Callable[[str], None]) -> None:
-        """Saves now; ``fit`` calls it when all callbacks of that moment have run."""
+        """Saves to the path of this epoch and step, and removes the oldest files; called by ``fit``."""
         path = _filled(self.path, epoch, step)
         self.due = False
         self.written = [*(p for p in self.written if p != path), path]
@@ -288,9 +289,9 @@ def _filled(path: str, epoch: int, step: int) -> str:
 
 
 class _Logger(WithSettings, Callback):
-    """Writes a line per epoch to a file, at once, so that it can be followed while it grows.
+    """The base of callbacks that write a line per epoch to a file, which can be read while ``fit`` runs.
 
-    A new ``fit`` starts the file afresh; a resumed one goes on after the line of the checkpoint's epoch.
+    A new ``fit`` overwrites the file; a resumed one goes on after the last line that its checkpoint knows of.
     """
 
     path: Any = Setting(_path)
@@ -317,9 +318,9 @@ class _Logger(WithSettings, Callback):
 
 
 class CSVLogger(_Logger):
-    """Writes epoch and ``logs`` of each epoch as a row of a CSV file, under a line with their names.
+    """Writes the number and ``logs`` of each epoch as a row of a CSV file, below a header.
 
-    A value that an epoch does not have, without validation say, is left empty.
+    The cell of a value that an epoch lacks, such as ``val_error`` in one without validation, is empty.
     """
 
     columns: list[str] = []  # noqa: RUF012 - replaced, never changed

@@ -1,4 +1,4 @@
-"""Error and metrics: their sums over batches, and ``evaluate`` over samples that are not trained on."""
+"""Error and metrics as sums over batches, for training; and ``evaluate``, for validation and ``Network.evaluate``."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -12,9 +12,9 @@ from portnn.samples import Samples
 
 
 def evaluate(network: Any, batches: Iterable[Samples], between: Callable[[], None] = lambda: None) -> dict[str, float]:
-    """The mean error, and each metric's value, over batches on the device; ``between`` is called before each.
+    """The mean error and each metric's value over batches on the device; ``between`` is called before each batch.
 
-    With weights, the error divides by their sum; over samples of no weight at all it is 0.
+    With weights, the error is the weighted mean; 0 if all weights are 0.
     """
     xp, backend, run = network.backend.xp, network.backend, network.inference()
     loss, count, error = network.bound_loss, 0.0, 0.0
@@ -36,9 +36,9 @@ def evaluate(network: Any, batches: Iterable[Samples], between: Callable[[], Non
 
 
 def metric_sums(name: str, metric: Any, Y_true: Array, Y: Array, weights: Array | None, backend: Backend) -> Array:
-    """What a metric adds to its sums for one batch.
+    """What one batch adds to a metric's sums.
 
-    For a function of (y_true, y_pred), which returns one value per sample (N,), their sum, each times its weight.
+    For an object these are its ``sums``; for a function, which returns one value per sample (N,), their weighted sum.
     """
     if metrics.is_object(metric):
         return metrics.batch_sums(metric, Y_true, Y, weights, backend)
@@ -57,7 +57,7 @@ def metric_sums(name: str, metric: Any, Y_true: Array, Y: Array, weights: Array 
 
 
 def metric_value(metric: Any, sums: Any, weight: float) -> float:
-    """A metric's value from its sums, on the host, over samples of that total weight."""
+    """A metric's value from its sums, on the host; ``weight`` is the total weight of the samples."""
     if metrics.is_object(metric):
         return float(metric.value(np.asarray(sums)))
     return float(sums) / weight if weight else 0.0

@@ -1,4 +1,4 @@
-"""The data of ``fit`` and ``evaluate``, checked against the network before it changes, and brought to the device."""
+"""The data of ``fit`` and ``evaluate``: checked before any weight changes, split, weighted, brought to the device."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,22 +16,22 @@ from portnn.samples import Samples, check_weights, class_weights, labels_of, spl
 from portnn.sources import Read, Rows, Stream, Whole
 from portnn.training.loop import Data, Plan
 
-VALIDATION_BATCH = 1024
+VALIDATION_BATCH = 1024  # samples
 
 
 @dataclass
 class Options:
-    """What ``fit`` was told about its data."""
+    """The arguments of ``fit`` that concern its data."""
 
     sample_weight: Any = None
     class_weight: Any = None
     split: float = 0.0  # the share of the samples to validate with
-    steps: int | None = None  # of an epoch; None: all
+    steps: int | None = None  # steps_per_epoch; None: all batches
     drop_last: bool = False
 
 
 def samples(network: Any, x: Any, y: Any, weights: Any, check_finite: bool) -> tuple[Samples, list[Any]]:
-    """Checked samples on the device, and the shape of one before each layer and after the last."""
+    """The samples, checked and on the device, and the shape of one sample before each layer and after the last."""
     layers, backend, dtype = network.layers, network.backend, network.dtype
     validation.check_ending(layers, network.loss)
     X = validation.batch(x, backend, dtype, "x")
@@ -53,7 +53,7 @@ def samples(network: Any, x: Any, y: Any, weights: Any, check_finite: bool) -> t
 
 
 def _passes(network: Any, X: Array) -> Iterator[Array]:
-    """Yields X cast to the network's dtype, then the output of each layer."""
+    """Yields X, cast to the network's dtype, then each layer's output."""
     Y = network.backend.xp.astype(in_order(X), getattr(network.backend.xp, network.dtype))
     yield Y
     for layer in adapted(network.layers):
@@ -66,7 +66,7 @@ def _passes(network: Any, X: Array) -> Iterator[Array]:
 
 
 def training_data(network: Any, x: Any, y: Any, options: Options, plan: Plan) -> Data:
-    """The samples of a fit, wherever they come from; those to validate with, split off, go into the plan."""
+    """The samples of a fit, from any kind of data. What ``validation_split`` holds out becomes ``plan.validation``."""
     if sources.is_stream(x) and y is None:
         return _stream(network, x, options, plan)
     if sources.is_rows(x, network.backend.name):
@@ -91,7 +91,7 @@ def _sizes(network: Any, shapes: list[Any], n: int, options: Options, plan: Plan
 
 
 def _stream(network: Any, x: Any, options: Options, plan: Plan) -> Data:
-    """An iterable of batches: it decides on their sizes, their order and their weights itself."""
+    """Data from an iterable of batches; ValueError for arguments that such an iterable decides itself."""
     given = {
         "batch_size": plan.batch_size != 1,
         "shuffle": plan.shuffle,
@@ -111,7 +111,7 @@ def _stream(network: Any, x: Any, options: Options, plan: Plan) -> Data:
 
 
 def _rows(network: Any, x: Any, y: Any, options: Options, plan: Plan) -> Data:
-    """Rows that are read in chunks; targets and weights may be arrays in memory."""
+    """Data read in chunks; the targets may be an array in memory."""
     n, weights = _length(x, y), options.sample_weight
     if weights is not None:
         weights = np.asarray(network.backend.to_numpy(check_weights(weights, n, network.backend, "float64")))
@@ -145,7 +145,7 @@ def _prepared(network: Any, check_finite: bool, read: Read) -> Samples:
 
 
 def validation_data(network: Any, given: Any, plan: Plan) -> Callable[[], Iterator[Samples]]:
-    """``validation_data`` as a function that returns its batches, on the device, once for each validation."""
+    """``validation_data`` as a function that returns its batches, on the device, for one validation."""
     if sources.is_stream(given):
         if not callable(given) and iter(given) is given:
             raise ValueError(
@@ -177,7 +177,7 @@ def _batches_of(network: Any, given: Any, check_finite: bool) -> Iterator[Sample
 def _in_chunks(
     network: Any, rows: Any, start: int, stop: int, check_finite: bool, size: int = VALIDATION_BATCH
 ) -> Iterator[Samples]:
-    """The batches of rows from ``start`` to ``stop``."""
+    """Yields the rows from ``start`` to ``stop`` in batches of ``size``, read in chunks."""
     prepare = partial(_prepared, network, check_finite)
     source = Rows(rows, sources.batch_sizes(stop - start, min(size, stop - start)), prepare, start)
     for chunk in source.chunks(None, 0):

@@ -1,4 +1,4 @@
-"""Samples as training and evaluation use them: checked, on the device, with their targets and weights."""
+"""Samples with their targets and weights, as training and evaluation use them; the split, and class weights."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from portnn.backend import Backend, in_order
 
 @dataclass(frozen=True)
 class Samples:
-    """``x`` (N, ...), the targets ``y``, class numbers if ``classes``, and the samples' weights (N,), or None."""
+    """Inputs ``x`` (N, ...), targets ``y`` (class numbers if ``classes``), and ``weights`` (N,) or None."""
 
     x: Array
     y: Array
@@ -28,12 +28,12 @@ class Samples:
         return Samples(self.x[some, ...], self.y[some, ...], self.classes, weights)
 
     def in_order(self) -> "Samples":
-        """C-contiguous: each sample is read many times, and results must not depend on the memory order."""
+        """The same, C-contiguous: samples are read many times, and results must not depend on the memory order."""
         weights = None if self.weights is None else in_order(self.weights)
         return Samples(in_order(self.x), in_order(self.y), self.classes, weights)
 
     def weighted(self, factors: np.ndarray, network: Any) -> "Samples":
-        """With each weight multiplied by a factor."""
+        """The samples with each weight (1 if there are none) multiplied by its factor."""
         backend, old = network.backend, self.weights
         if old is not None:
             factors = factors * np.asarray(backend.to_numpy(old), np.float64)
@@ -45,7 +45,7 @@ class Samples:
 
 
 def split(samples: Samples, share: float) -> tuple[Samples, Samples]:
-    """The samples without the last ``share`` of them, and these."""
+    """The samples in two parts: all but the last ``share`` of them, and the rest, which are held out."""
     n = len(samples)
     first = split_at(n, share)
     return samples.part(slice(0, first)), samples.part(slice(first, n))
@@ -76,10 +76,10 @@ def check_weights(weights: Any, n: int, backend: Backend, dtype: str) -> Array:
 
 
 def class_weights(labels: np.ndarray, class_weight: Any, classes: int) -> np.ndarray:
-    """The weight of each sample by its class.
+    """The weight of each sample, (N,), by its class.
 
-    ``class_weight`` maps class numbers to weights, others weigh 1; or is ``"balanced"``: n / (C * count), where C is
-    the number of classes that occur.
+    ``class_weight`` is a dict from class number to weight, 1 for classes that it lacks, or ``"balanced"``:
+    N / (C * count), where C is the number of classes that occur and count the number of samples of the class.
     """
     by_class = np.ones(max(classes, int(labels.max()) + 1))
     if isinstance(class_weight, dict):

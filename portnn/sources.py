@@ -1,4 +1,4 @@
-"""Where the samples of a fit come from: arrays on the device, rows read in chunks, or an iterable of batches."""
+"""Sources of samples: whole arrays on the device, rows that are read in chunks, or an iterable of batches."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -10,14 +10,14 @@ import numpy as np
 
 from portnn.samples import Samples
 
-CHUNK = 1 << 26  # bytes of samples that are read at a time
+CHUNK = 1 << 26  # bytes of samples in a chunk, about; at least one batch
 Read = tuple[Any, Any, Any]  # samples, targets, weights or None, as they were read
 
 
 class Chunk(NamedTuple):
-    """Samples on the device, and the sizes of the batches to take from them, from batch number ``first`` on.
+    """Samples on the device, and the sizes of the batches to take from them, beginning with batch number ``first``.
 
-    ``order`` is their permutation, None for samples that are in order already.
+    ``order`` is a permutation of all samples; None if they are in the order in which they are to be taken.
     """
 
     samples: Samples
@@ -27,13 +27,13 @@ class Chunk(NamedTuple):
 
 
 def batch_sizes(samples: int, size: int, drop_last: bool = False, steps: int | None = None) -> list[int]:
-    """The sizes of the batches of an epoch; ``steps`` is the most there may be."""
+    """The sizes of the batches of an epoch: at most ``steps`` of them; the last may be smaller, or is dropped."""
     sizes = [size] * (samples // size) + [samples % size] * (samples % size > 0 and not drop_last)
     return sizes if steps is None else sizes[:steps]
 
 
 class Whole:
-    """Samples that are on the device from beginning to end."""
+    """Samples that stay on the device for all epochs: each epoch is one chunk."""
 
     def __init__(self, samples: Samples, sizes: list[int]):
         self.samples, self.sizes, self.count, self.steps = samples, sizes, len(samples), len(sizes)
@@ -45,11 +45,11 @@ class Whole:
 class Rows:
     """Samples read in chunks from objects with a shape, a dtype and slices, such as HDF5 or Zarr arrays.
 
-    ``prepare`` checks and uploads what was read. The next chunk is read while the device works.
+    ``prepare`` checks and uploads what was read. The next chunk is read in another thread while this one is used.
     """
 
     def __init__(self, rows: Read, sizes: list[int], prepare: Callable[[Read], Samples], offset: int = 0):
-        """``rows`` are samples, targets and weights or None; the first of them is number ``offset``."""
+        """``rows`` are samples, targets and weights (or None); row number ``offset`` is the first that is used."""
         self.rows, self.sizes, self.prepare, self.offset = rows, sizes, prepare, offset
         self.count, self.steps, x = sum(sizes), len(sizes), rows[0]
         row = max(1, int(np.prod(x.shape[1:]))) * np.dtype(x.dtype).itemsize
@@ -70,7 +70,7 @@ class Rows:
 
 
 def rows_of(data: Any, some: Any) -> np.ndarray:
-    """Rows by a slice or by an array of numbers, in its order; one by one where ``data`` takes no such array."""
+    """The rows of a slice, or of an array of row numbers, in its order; one by one if ``data`` takes no arrays."""
     if isinstance(some, slice) or isinstance(data, np.ndarray):
         return np.asarray(data[some])
     sequence = np.argsort(some, kind="stable")
@@ -86,7 +86,8 @@ def rows_of(data: Any, some: Any) -> np.ndarray:
 class Stream:
     """Batches (x, y) or (x, y, weights) from an iterable, or from a function that returns one for each epoch.
 
-    An epoch ends with the iterable, or after ``steps``; then the iterator goes on in the next epoch.
+    Without ``steps`` an epoch ends with the iterable. With ``steps`` it ends after so many batches; the next epoch goes
+    on with the same iterator, and begins anew where that ends.
     """
 
     count = None
@@ -102,7 +103,7 @@ class Stream:
             )
 
     def first(self) -> Read:
-        """The first batch, which stays the first."""
+        """The first batch, to learn shapes from; the first epoch still begins with it."""
         batches = self._begin()
         batch = next(batches, None)
         if batch is None:
@@ -111,7 +112,7 @@ class Stream:
         return parts_of(batch)
 
     def skip(self, epochs: int) -> None:
-        """Goes on after so many epochs, which an earlier run has read."""
+        """Skips the batches of so many epochs, which were trained on before a resume."""
         if self.once:
             raise ValueError("x is an iterator, which cannot begin anew: a run is resumed with an iterable that can")
         self.running = None  # a function may depend on the network's epoch, which was another one when it was called
@@ -131,7 +132,7 @@ class Stream:
         return iter(self.given() if callable(self.given) else self.given)
 
     def _next(self, wrap: bool = True) -> Any:
-        """The next batch; None after the last one, unless the iterable begins anew (``wrap``)."""
+        """The next batch; None after the last one, or with ``wrap`` the first one again."""
         if self.running is None:
             self.running = self._begin()
         batch = next(self.running, None)
@@ -144,7 +145,7 @@ class Stream:
 
 
 def parts_of(batch: Any) -> Read:
-    """x, y and weights of a batch that an iterable gave."""
+    """x, y and weights (or None) of a batch from an iterable; TypeError if it is no tuple of two or three."""
     if isinstance(batch, (tuple, list)) and len(batch) in (2, 3):
         x, y, *weights = batch
         return x, y, weights[0] if weights else None
@@ -153,7 +154,7 @@ def parts_of(batch: Any) -> Read:
 
 
 def ahead(calls: Iterable[Callable[[], Any]]) -> Iterator[Any]:
-    """The results of calls, each made in another thread while the result before it is used."""
+    """Yields the results of calls; each call is made in another thread while the result before it is used."""
     with ThreadPoolExecutor(1, thread_name_prefix="portnn reads data") as pool:
         running = None
         for call in calls:
@@ -166,9 +167,9 @@ def ahead(calls: Iterable[Callable[[], Any]]) -> Iterator[Any]:
 
 
 def is_rows(x: Any, backend: str) -> bool:
-    """Whether ``x`` is read in chunks: it has shape, dtype and slices, but is no array in memory.
+    """Whether ``x`` is to be read in chunks: it has shape, dtype and slices, but is no array in memory.
 
-    On the CPU a memory map in C order is an array like any other: a step reads the rows that it takes.
+    On the CPU a memory map in C order is used like an array in memory: each step reads only its own rows.
     """
     if isinstance(x, np.memmap):
         return backend != "cpu" or not (x.flags.c_contiguous and x.flags.aligned and x.dtype.isnative)

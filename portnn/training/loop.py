@@ -23,13 +23,13 @@ from portnn.training.progress import Bar, line
 from portnn.training.state import State, sum_of
 from portnn.training.step import TrainStep
 
-# Counters in a checkpoint, beside those of the state.
+# Names of counters in a checkpoint, besides the epoch's sums.
 EPOCHS, FACTOR, SEEN = "epochs of the run", "learning rate factor of the epoch", "samples of the epoch"
 
 
 @dataclass
 class Plan:
-    """How a fit goes over its data."""
+    """The arguments of a fit, checked."""
 
     epochs: int
     batch_size: int
@@ -37,13 +37,13 @@ class Plan:
     verbose: int = 1
     check_finite: bool = True
     callbacks: list[Callback] = field(default_factory=list)
-    validation: Callable[[], Iterator[Samples]] | None = None
+    validation: Callable[[], Iterator[Samples]] | None = None  # returns the batches to validate with
     validation_frequency: int = 1
 
 
 @dataclass
 class Data:
-    """The samples of a fit: where they come from, the first of them, and the shape of one output of the network."""
+    """The samples of a fit: their source, the first of them (at least one), and the shape of the network's output."""
 
     source: Whole | Rows | Stream
     first: Samples
@@ -81,10 +81,10 @@ class _Fit:
         if any(callback.reads_gradients for callback in plan.callbacks):
             self.state.eager_reason = self.state.eager_reason or "a callback reads the gradients of each step"
         self.compiled: dict[int, Callable[[], None]] = {}
-        self.epoch = 0  # epochs that this fit has finished, in all its runs
-        self.position, self.seen = 0, 0  # steps that the epoch has had, and samples
-        self.factor = 1.0  # of the epoch's learning rates
-        self.sums: dict[str, np.ndarray] | None = None  # of an epoch that a checkpoint broke off
+        self.epoch = 0  # epochs finished by this fit, including those before a resume
+        self.position, self.seen = 0, 0  # steps made, and samples seen, in the current epoch
+        self.factor = 1.0  # what multiplies the learning rate in this epoch
+        self.sums: dict[str, np.ndarray] | None = None  # the sums of an unfinished epoch, from a checkpoint
         self.after_step = [c for c in plan.callbacks if type(c).on_step_end is not Callback.on_step_end]
         names = ["error", *(name for name, _ in self.state.metrics)]
         names += [f"val_{name}" for name in names if plan.validation is not None]
@@ -132,14 +132,14 @@ class _Fit:
         self.finish_epoch(kept, interrupts)
 
     def steps_of(self, order: np.ndarray | None) -> Iterator[tuple[bool, int]]:
-        """For each step that is left of the epoch whether it is the last one, and the size of its batch."""
+        """Yields, for each remaining step of the epoch, whether it is the last one, and the size of its batch."""
         for final, chunk in _with_last(self.source.chunks(order, self.position)):
             self.load(chunk)
             for k, size in enumerate(chunk.sizes, 1):
                 yield final and k == len(chunk.sizes), size
 
     def load(self, chunk: Chunk) -> None:
-        """Puts samples on the device, with the hyperparameters of the steps over them."""
+        """Makes a chunk's samples, and the hyperparameters of its steps, the current ones on the device."""
         if not isinstance(self.source, Whole):
             samples = _as_matrices(chunk.samples, self.network.backend.xp) if self.as_matrices else chunk.samples
             self.batches.put(samples.in_order())
@@ -148,7 +148,7 @@ class _Fit:
         self.batches.load(chunk.order, hyper[:1] * chunk.first + hyper)
 
     def begin_epoch(self) -> np.ndarray | None:
-        """Calls the callbacks, resets the epoch's sums; returns the order of the samples."""
+        """Calls the callbacks and resets the sums, unless the epoch is resumed; returns the order of the samples."""
         network, state = self.network, self.state
         if self.sums is None:
             self.position, self.seen, self.factor = 0, 0, network.learning_rate_factor
@@ -169,7 +169,7 @@ class _Fit:
             self.compiled[size] = self.network.backend.compile(step, state)
         before = state.progress["step"]
         self.compiled[size]()
-        if state.progress["step"] == before:  # a graph: it only updates its own counter
+        if state.progress["step"] == before:  # a graph was launched: it counts on the device only
             state.count_step()
         if state.skipped:
             state.hyper_again()
@@ -212,14 +212,14 @@ class _Fit:
         return means
 
     def rate(self) -> float:
-        """The learning rate of the last step."""
+        """The learning rate of the last step, with the factor of the epoch."""
         return rate_at(self.state.optimizer.learning_rate, self.network.step - 1)
 
     # -- callbacks -----------------------------------------------------------------------------------------------
 
     @contextmanager
     def called_back(self, saved: Any) -> Iterator[None]:
-        """Calls the callbacks when the fit begins and when it ends, also by an exception."""
+        """A context that calls the callbacks when the fit begins and when it ends, also by an exception."""
         network, callbacks = self.network, self.plan.callbacks
         try:
             for callback in callbacks:
@@ -239,13 +239,13 @@ class _Fit:
                 callback.write(self.epoch, self.network.step, self.save)
 
     def last_checkpoint(self) -> None:
-        """Before the process is ended by a signal."""
+        """Saves once more before a signal ends the process; a monitored checkpoint keeps its best epoch."""
         for callback in self.plan.callbacks:
             if isinstance(callback, Checkpoint) and callback.monitor is None:
                 callback.write(self.epoch, self.network.step, self.save)
 
     def save(self, path: str) -> None:
-        """Writes all that this fit needs to go on as if it had never stopped."""
+        """Writes a checkpoint: all that a fit needs to go on as if it had never stopped."""
         from portnn.files.writing import write
 
         network = self.network
@@ -264,7 +264,7 @@ class _Fit:
         )
 
     def go_on(self, saved: Any) -> None:
-        """Takes up the run where a checkpoint left it; the network has been filled from it already."""
+        """Restores the state of the run from a checkpoint; the network has been filled from it already."""
         from portnn.files.environment import differences, environment
 
         names = [type(callback).__name__ for callback in self.plan.callbacks]
@@ -346,7 +346,7 @@ def _not_finite(state: State, backend: Backend) -> str:
 
 @contextmanager
 def _closing(state: State) -> Iterator[None]:
-    """Ends the fit's state: a layer written as in the article updates itself within ``fit`` only."""
+    """Settles the state after an exception; takes the learning rate from layers that update themselves."""
     try:
         yield
     except BaseException:
@@ -381,7 +381,7 @@ def _as_matrices(samples: Samples, xp: Any) -> Samples:
 
 
 class ResumeWarning(UserWarning):
-    """A resumed run goes on under other conditions than before, on which the last digits of results depend."""
+    """The machine or a library has changed since the checkpoint, so the last digits of results may differ."""
 
 
 class DivergedError(RuntimeError):
