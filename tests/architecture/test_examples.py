@@ -1,6 +1,8 @@
 """Every example runs, as a user would run it; the README's code runs, and its commands are what CI calls."""
 
+import os
 import re
+import signal
 
 import numpy as np
 import pytest
@@ -34,15 +36,33 @@ def test_example(example, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+STOPPED = """
+import os, runpy, signal, sys
+import portnn
+sys.argv = sys.argv[1:]
+portnn.Checkpoint.on_step_end = lambda self, network, step: step == 50 and os.kill(os.getpid(), signal.SIGTERM)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 @pytest.mark.slow
-def test_a_finished_run_of_lenet_is_not_trained_again(tmp_path):
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGTERM")
+def test_lenet_goes_on_after_sigterm_as_if_it_had_never_stopped(tmp_path):
+    """Stopped within its second epoch of 36 steps, it saves; the same command then goes on, and a third time does nothing."""
     command = [str(ROOT / "examples" / "mnist_lenet.py"), "--epochs", "2", "--checkpoint", "lenet.safetensors"]
-    whole, again = run(*command, cwd=tmp_path), run(*command, cwd=tmp_path)
-    assert (whole.returncode, again.returncode) == (0, 0), whole.stderr + again.stderr
-    assert len(re.findall(r"^epoch ./2 .*   val_error=.*   val_accuracy=", whole.stdout, re.MULTILINE)) == 2
-    assert "epoch" not in again.stdout  # it had finished
-    found = [done.stdout[done.stdout.index("test accuracy") :] for done in (whole, again)]
-    assert found[0] == found[1]
+    whole = run(*command[:-2], cwd=tmp_path)
+    stopped = run("-c", STOPPED, *command, cwd=tmp_path)
+    assert stopped.returncode == -signal.SIGTERM, stopped.stderr
+    again, finished = run(*command, cwd=tmp_path), run(*command, cwd=tmp_path)
+    lines = [line for line in whole.stdout.splitlines() if line.startswith("epoch")]
+    assert len(lines) == 2
+    assert re.search(r"   val_error=\d.*   val_accuracy=\d", lines[0])
+    assert lines[0] in stopped.stdout
+    assert lines[1] not in stopped.stdout
+    assert [line for line in again.stdout.splitlines() if line.startswith("epoch")] == lines[1:]
+    assert "epoch" not in finished.stdout
+    results = [done.stdout[done.stdout.index("test accuracy") :] for done in (whole, again, finished)]
+    assert results[0] == results[1] == results[2]
 
 
 OWN_DATA = str(ROOT / "examples" / "own_data.py")
