@@ -1,8 +1,9 @@
 """Where the samples of a fit come from: arrays on the device, rows read in chunks, or an iterable of batches."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set, ValuesView
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from portnn.samples import Samples
 
 CHUNK = 1 << 26  # bytes of samples that are read at a time
 Read = tuple[Any, Any, Any]  # samples, targets, weights or None, as they were read
+MISSING = object()  # what an iterable gives after its last batch
 
 
 class Chunk(NamedTuple):
@@ -48,10 +50,13 @@ class Rows:
     ``prepare`` checks and uploads what was read. The next chunk is read while the device works.
     """
 
-    def __init__(self, rows: Read, sizes: list[int], prepare: Callable[[Read], Samples], offset: int = 0):
-        """``rows`` are samples, targets and weights or None; the first of them is number ``offset``."""
-        self.rows, self.sizes, self.prepare, self.offset = rows, sizes, prepare, offset
-        self.count, self.steps, x = sum(sizes), len(sizes), rows[0]
+    def __init__(self, rows: Read, sizes: list[int], count: int, prepare: Callable[[Read], Samples], offset: int = 0):
+        """``rows`` are samples, targets and weights or None: ``count`` of them, from number ``offset`` on.
+
+        The batches of those ``sizes`` may be fewer than that: an order is one of all.
+        """
+        self.rows, self.sizes, self.count, self.prepare, self.offset = rows, sizes, count, prepare, offset
+        self.steps, x = len(sizes), rows[0]
         row = max(1, int(np.prod(x.shape[1:]))) * np.dtype(x.dtype).itemsize
         self.batches_in_chunk = max(1, CHUNK // max(1, row * sizes[0]))
 
@@ -72,12 +77,16 @@ class Rows:
 def rows_of(data: Any, some: Any) -> np.ndarray:
     """Rows by a slice or by an array of numbers, in its order; one by one where ``data`` takes no such array."""
     if isinstance(some, slice) or isinstance(data, np.ndarray):
-        return np.asarray(data[some])
+        found = np.asarray(data[some])
+        if isinstance(some, slice) and len(found) != some.stop - some.start:
+            raise ValueError(f"rows {some.start} to {some.stop - 1} were read, and {len(found)} came back")
+        return found
     sequence = np.argsort(some, kind="stable")
-    try:
+    ascending = None
+    with suppress(Exception):  # whatever it says of an array of numbers, slices it must take
         ascending = np.asarray(data[some[sequence]])  # HDF5 takes ascending numbers only
-    except (TypeError, ValueError, IndexError, NotImplementedError):
-        return np.stack([np.asarray(data[int(row)]) for row in some])
+    if ascending is None or ascending.shape[:1] != some.shape:
+        return np.concatenate([rows_of(data, slice(int(row), int(row) + 1)) for row in some])
     found = np.empty_like(ascending)
     found[sequence] = ascending
     return found
@@ -104,8 +113,8 @@ class Stream:
     def first(self) -> Read:
         """The first batch, which stays the first."""
         batches = self._begin()
-        batch = next(batches, None)
-        if batch is None:
+        batch = next(batches, MISSING)
+        if batch is MISSING:
             raise ValueError("x is an iterable of batches, but it gave none: there is nothing to learn from")
         self.running = itertools.chain([batch], batches)
         return parts_of(batch)
@@ -120,26 +129,39 @@ class Stream:
     def chunks(self, order: np.ndarray | None, position: int) -> Iterator[Chunk]:
         for k in itertools.count() if self.steps is None else range(self.steps):
             batch = self._next(wrap=self.steps is not None)
-            if batch is None:
+            if batch is MISSING and k == 0:
+                raise ValueError(
+                    "x gave no batch for this epoch: an iterator can be read once, also where a function returns the "
+                    "same one again. Give an iterable that begins anew, or fewer epochs"
+                )
+            if batch is MISSING:
                 return
             if k >= position:
                 samples = self.prepare(parts_of(batch))
                 yield Chunk(samples, [len(samples)])
 
     def _begin(self) -> Iterator[Any]:
-        return iter(self.given() if callable(self.given) else self.given)
+        return begun(self.given, "x")
 
     def _next(self, wrap: bool = True) -> Any:
-        """The next batch; None after the last one, unless the iterable begins anew (``wrap``)."""
+        """The next batch; MISSING after the last one, unless the iterable begins anew (``wrap``)."""
         if self.running is None:
             self.running = self._begin()
-        batch = next(self.running, None)
-        if batch is None:
+        batch = next(self.running, MISSING)
+        if batch is MISSING:
             self.running = None
             if wrap and not self.once:
                 self.running = self._begin()
-                return next(self.running, None)
+                return next(self.running, MISSING)
         return batch
+
+
+def begun(given: Any, what: str) -> Iterator[Any]:
+    """An iterator over an iterable, or over what a function returns; ``what`` names it in errors."""
+    iterable = given() if callable(given) else given
+    if not hasattr(iterable, "__iter__"):
+        raise TypeError(f"{what} is a function, which must return an iterable of batches, got {iterable!r:.60}")
+    return iter(iterable)
 
 
 def parts_of(batch: Any) -> Read:
@@ -164,19 +186,23 @@ def ahead(calls: Iterable[Callable[[], Any]]) -> Iterator[Any]:
             yield running.result()
 
 
-def is_rows(x: Any, backend: str) -> bool:
+def is_rows(x: Any, backend: str, dtype: str) -> bool:
     """Whether ``x`` is read in chunks: it has shape, dtype and slices, but is no array in memory.
 
-    On the CPU a memory map in C order is an array like any other: a step reads the rows that it takes.
+    On the CPU a memory map in C order is an array like any other: a step reads the rows that it takes. Unless all of it
+    would be cast to the ``dtype`` of the network first.
     """
     if isinstance(x, np.memmap):
-        return backend != "cpu" or not (x.flags.c_contiguous and x.flags.aligned and x.dtype.isnative)
+        as_it_is = x.flags.c_contiguous and x.flags.aligned and x.dtype.isnative
+        return x.ndim > 0 and (backend != "cpu" or not as_it_is or (x.dtype.kind == "f" and x.dtype != np.dtype(dtype)))
     return (
         not isinstance(x, (np.ndarray, np.generic))
         and all(hasattr(x, name) for name in ("shape", "dtype", "__getitem__"))
         and not hasattr(x, "__array_namespace__")
         and not hasattr(x, "__dlpack__")
         and not hasattr(x, "iloc")
+        and not isinstance(x, type)
+        and len(x.shape) > 0
     )
 
 
@@ -187,3 +213,10 @@ def is_stream(x: Any) -> bool:
     if isinstance(x, (list, tuple)):
         return bool(x) and all(isinstance(batch, tuple) and len(batch) in (2, 3) for batch in x)
     return callable(x) or hasattr(x, "__iter__")
+
+
+def gives_batches(x: Any) -> bool:
+    """Whether ``x`` is a function, an iterator or another iterable that cannot be an array itself, as a list can."""
+    if isinstance(x, (Sequence, Set, Mapping, ValuesView, type)) or hasattr(x, "shape") or hasattr(x, "__array__"):
+        return False
+    return callable(x) or (hasattr(x, "__iter__") and not hasattr(x, "__dlpack__"))

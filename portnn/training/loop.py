@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from portnn.training.progress import Bar, line
 from portnn.training.state import State, sum_of
 from portnn.training.step import TrainStep
 
+MOST_CAPTURED = 8  # sizes of batches whose step may be captured: each graph has memory of its own
 # Counters in a checkpoint, beside those of the state.
 EPOCHS, FACTOR, SEEN = "epochs of the run", "learning rate factor of the epoch", "samples of the epoch"
 
@@ -165,8 +167,9 @@ class _Fit:
         """One step on a batch of that size."""
         state = self.state
         if size not in self.compiled:
-            step = TrainStep(self.network, self.optimizer, state, size)
-            self.compiled[size] = self.network.backend.compile(step, state)
+            step, backend = TrainStep(self.network, self.optimizer, state, size), self.network.backend
+            captures = len(self.compiled) < MOST_CAPTURED
+            self.compiled[size] = (backend.compile if captures else partial(Backend.compile, backend))(step, state)
         before = state.progress["step"]
         self.compiled[size]()
         if state.progress["step"] == before:  # a graph: it only updates its own counter
@@ -317,12 +320,21 @@ class _Fit:
 
 
 def _with_last(items: Iterable[Any]) -> Iterator[tuple[bool, Any]]:
-    """Each item, and whether it is the last one."""
+    """Each item, and whether it is the last one. An error in the search for the next one comes after the item."""
+    iterator = iter(items)
     waiting: list[Any] = []
-    for item in items:
+    while True:
+        try:
+            following = [next(iterator)]
+        except StopIteration:
+            break
+        except Exception:
+            if waiting:
+                yield False, waiting.pop()
+            raise
         if waiting:
             yield False, waiting.pop()
-        waiting.append(item)
+        waiting = following
     if waiting:
         yield True, waiting.pop()
 

@@ -136,7 +136,8 @@ class State:
 
     def finish_epoch(self, means: dict[str, float], *histories: dict[str, list[float]]) -> None:
         """Counts the epoch and appends its means to the histories, in one call into C as well."""
-        notes = [partial(history[name].append, value) for history in histories for name, value in means.items()]
+        nan = float("nan")  # of what this epoch did not compute
+        notes = [partial(v.append, means.get(name, nan)) for history in histories for name, v in history.items()]
         deque(map(call, [*notes, partial(setitem, self.progress, "epoch", self.progress["epoch"] + 1)]), 0)
 
     # -- before an epoch ---------------------------------------------------------------------------------------
