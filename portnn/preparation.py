@@ -281,10 +281,10 @@ def inputs(network: Any, x: Any, size: int) -> Iterator[Any] | None:
     if _is_rows(network, x) and x.shape[0] > 0:
         parts = validation.slices(int(x.shape[0]), size)
         return sources.ahead(partial(sources.rows_of, x, part) for part in parts)
-    return map(_alone, sources.begun(x, "x")) if sources.gives_batches(x) else None
+    return map(partial(_alone, type(x).__name__), sources.begun(x, "x")) if sources.gives_batches(x) else None
 
 
-def _alone(batch: Any) -> Any:
+def _alone(kind: str, batch: Any) -> Any:
     if isinstance(batch, tuple):
         raise TypeError(
             f"predict takes an iterable of batches of x alone, got a tuple of {len(batch)}: write "
@@ -292,7 +292,7 @@ def _alone(batch: Any) -> Any:
         )
     if not isinstance(batch, list) and not getattr(batch, "shape", ()):
         raise TypeError(
-            f"x must be real numbers, batches (N, ...) in an iterable, got one of {batch!r:.40}: of samples, make a list "
-            "of it first, list(x)"
+            f"x must be real numbers, batches (N, ...) where it is an iterable, but it gives "
+            f"{batch!r:.40} ({kind}): make a list of it first, list(x)"
         )
     return batch
