@@ -155,13 +155,13 @@ def _rows(network: Any, x: Any, y: Any, options: Options, plan: Plan) -> Data:
     y = _targets(network, y)
     n = _length(x, y)
     weights = trained = _host_weights(network, options.sample_weight, n)
-    x1, y1, weights1 = (None if rows is None else sources.rows_of(rows, slice(0, 1)) for rows in (x, y, weights))
-    first, shapes = samples(network, x1, y1, weights1, plan.check_finite)
     stop = split_at(n, options.split) if options.split else n
+    some = slice(0, min(plan.batch_size, stop))
+    first, shapes = samples(network, *sources.read((x, y, weights), some), plan.check_finite)
     if options.class_weight is not None:
         labels = labels_of(sources.rows_of(y, slice(0, stop)), first.classes, shapes[-1])
         by_class = class_weights(labels, options.class_weight, shapes[-1][-1])
-        first = first.weighted(by_class[:1], network)
+        first = first.weighted(by_class[some], network)
         trained = by_class if weights is None else by_class * weights[:stop].astype(np.float64)
     prepare = partial(_prepared, network, plan.check_finite)
     if options.split:
@@ -257,8 +257,7 @@ def _checked_rows(network: Any, x: Any, y: Any, weights: Any, check_finite: bool
     """Rows to evaluate, of which the first sample and all weights are checked."""
     y = _targets(network, y)
     found = x, y, _host_weights(network, weights, _length(x, y))
-    x1, y1, weights1 = (None if rows is None else sources.rows_of(rows, slice(0, 1)) for rows in found)
-    samples(network, x1, y1, weights1, check_finite)
+    samples(network, *sources.read(found, slice(0, 1)), check_finite)
     return found
 
 

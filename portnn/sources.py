@@ -70,8 +70,13 @@ class Rows:
         first = start * self.sizes[0]
         stop = first + sum(self.sizes[start : start + self.batches_in_chunk])
         some = slice(first + self.offset, stop + self.offset) if order is None else order[first:stop] + self.offset
-        x, y, weights = (None if rows is None else rows_of(rows, some) for rows in self.rows)
-        return x, y, weights
+        return read(self.rows, some)
+
+
+def read(rows: Read, some: Any) -> Read:
+    """Samples, targets and weights, by a slice or by an array of numbers."""
+    x, y, weights = (None if data is None else rows_of(data, some) for data in rows)
+    return x, y, weights
 
 
 def rows_of(data: Any, some: Any) -> np.ndarray:

@@ -49,7 +49,9 @@ class State:
         for layer in learning:
             layer._count_updates(network.step, not layer._is_frozen)
         self.counters: dict[str, Any] = {"step": network.step, "position": 0}
-        self.metrics = [(name, prepared(metric, batches.y)) for name, metric in network.metrics]
+        # By the first batch, wherever the samples come from: results must not depend on that.
+        targets = batches.y if batches.in_chunks else batches.y[: batches.batch_size, ...]
+        self.metrics = [(name, prepared(metric, targets)) for name, metric in network.metrics]
         self.sums_dtype = self._sums_dtype(network.dtype)
         self.weighted = batches.weights is not None
         self.shapes = {sum_of(name): self._shape_of_sums(name, metric, output) for name, metric in self.metrics}
