@@ -203,7 +203,7 @@ def _prepared(network: Any, check_finite: bool, read: Read) -> Samples:
 def validation_data(network: Any, given: Any, plan: Plan) -> Callable[[], Iterator[Samples]]:
     """``validation_data`` as a function that returns its batches, on the device, once for each validation."""
     if not isinstance(given, tuple) and sources.is_stream(given):
-        if not callable(given) and iter(given) is given:
+        if sources.is_iterator(given):
             raise ValueError(
                 "validation_data is an iterator, which can be read once: give an iterable that begins anew"
             )

@@ -108,7 +108,7 @@ class Stream:
     def __init__(self, given: Any, steps: int | None, epochs: int, prepare: Callable[[Read], Samples]):
         self.given, self.steps, self.prepare = given, steps, prepare
         self.running: Iterator[Any] | None = None
-        self.once = not callable(given) and iter(given) is given
+        self.once = is_iterator(given)
         if self.once and steps is None and epochs > 1:
             raise ValueError(
                 f"x is an iterator, which can be read once, but epochs={epochs}: give an iterable that begins anew, a "
@@ -159,6 +159,11 @@ class Stream:
                 self.running = self._begin()
                 return next(self.running, MISSING)
         return batch
+
+
+def is_iterator(given: Any) -> bool:
+    """Whether an iterable can be read once only. Not by ``iter``, with which some loaders begin to work."""
+    return not callable(given) and hasattr(given, "__next__")
 
 
 def begun(given: Any, what: str) -> Iterator[Any]:

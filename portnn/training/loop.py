@@ -45,7 +45,7 @@ class Plan:
 
 @dataclass
 class Data:
-    """The samples of a fit: where they come from, the first batch (or all), and the shape of one output of the network."""
+    """The samples of a fit: where they come from, the first batch or all, and the shape of an output of the network."""
 
     source: Whole | Rows | Stream
     first: Samples

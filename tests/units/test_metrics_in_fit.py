@@ -32,7 +32,7 @@ class Share(portnn.metrics.Metric):
         return sums[0] / sums[1]
 
 
-class Largest:
+class Squares:
     """A user's object from scratch, that knows nothing of our base class: the sum of the squares of the targets."""
 
     name = "squares"
@@ -53,6 +53,8 @@ def spread(y_true, y_pred):
     return xp.max(y_pred, axis=1) - xp.min(y_pred, axis=1)
 
 
+ALL = (*NAMES, Share(), Squares(), spread)
+
 # -- plain formulas ----------------------------------------------------------------------------------------------------
 
 
@@ -63,7 +65,7 @@ def formulas(y, Y, w):
     predicted = np.array([w[guesses == c].sum() for c in range(C)])
     occurs = actual + predicted > 0
     mean = lambda a, b: np.mean([p / q if q else 0.0 for p, q in zip(a[occurs], b[occurs], strict=True)])  # noqa: E731
-    rank = (Y > Y[np.arange(len(Y)), labels][:, None]).sum(axis=1)
+    rank = (Y[np.arange(len(Y)), labels][:, None] < Y).sum(axis=1)
     centre = np.average(y, axis=0, weights=w)
     off, about = ((w[:, None] * (y - to) ** 2).sum(axis=0) for to in (Y, centre))
     r2 = np.where(about > 1e-12, 1 - off / np.maximum(about, 1e-12), 0.0)  # 0 for the class that does not occur
@@ -88,7 +90,7 @@ def one_hot(n=N, seed=0):
     return rng.standard_normal((n, 4)), np.eye(CLASSES)[rng.integers(0, CLASSES - 1, n)]
 
 
-def network(backend="cpu", metrics=(*NAMES, Share(), Largest(), spread), loss="mse", outputs=CLASSES, **options):
+def network(backend="cpu", metrics=ALL, loss="mse", outputs=CLASSES, **options):
     net = Network([FCLayer(4, outputs)], backend=backend, seed=2, **{"dtype": "float64"} | options)
     net.use(loss, optimizer=SGD(0.0), metrics=metrics)
     return net
@@ -224,7 +226,7 @@ def test_an_epoch_without_validation_has_nan():
     assert {len(values) for values in net.history.values()} == {5}
 
 
-class Wrong(Largest):
+class Wrong(Squares):
     def sums(self, y_true, y_pred, weights):
         return 3.0
 
