@@ -277,7 +277,7 @@ def _in_chunks(
 
 def inputs(network: Any, x: Any, size: int) -> Iterator[Any] | None:
     """The batches of rows, or of an iterable; None for data that is one array, or a list."""
-    if _is_rows(network, x) and x.shape[0] > 0:
+    if _is_rows(network, x):
         parts = validation.slices(int(x.shape[0]), size)
         return sources.ahead(partial(sources.rows_of, x, part) for part in parts)
     return map(partial(_alone, type(x).__name__), sources.begun(x, "x")) if sources.gives_batches(x) else None
