@@ -221,7 +221,8 @@ def is_stream(x: Any) -> bool:
     if isinstance(x, (str, bytes, dict, np.ndarray, np.generic)) or hasattr(x, "shape"):
         return False
     if isinstance(x, (list, tuple)):
-        return bool(x) and all(isinstance(batch, tuple) and len(batch) in (2, 3) for batch in x)
+        batches = bool(x) and all(isinstance(batch, tuple) and len(batch) in (2, 3) for batch in x)
+        return batches and not any(isinstance(part, (int, float, np.generic)) for part in x[0])  # samples as tuples
     return callable(x) or hasattr(x, "__iter__")
 
 

@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -114,9 +114,10 @@ class _Fit:
         plan, network = self.plan, self.network
         order = self.begin_epoch()
         kept = self.state.keep() if plan.check_finite else []
+        steps = self.steps_of(order)
         bar = Bar(plan.verbose, self.epoch + 1, plan.epochs, self.source.steps)
         try:
-            for last, size in self.steps_of(order):
+            for last, size in steps:
                 self.step(size)
                 self.position, self.seen = self.position + 1, self.seen + size
                 if self.after_step:
@@ -131,9 +132,10 @@ class _Fit:
                     interrupts.act()
         finally:
             bar.close()
+            steps.close()  # what reads ahead ends before the caller closes a file
         self.finish_epoch(kept, interrupts)
 
-    def steps_of(self, order: np.ndarray | None) -> Iterator[tuple[bool, int]]:
+    def steps_of(self, order: np.ndarray | None) -> Generator[tuple[bool, int], None, None]:
         """For each step that is left of the epoch whether it is the last one, and the size of its batch."""
         for final, chunk in _with_last(self.source.chunks(order, self.position)):
             self.load(chunk)

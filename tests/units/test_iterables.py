@@ -316,6 +316,8 @@ def test_evaluate_over_wrong_iterables():
         net.evaluate(batches(X, Y), sample_weight=WEIGHTS)
     with pytest.raises(TypeError, match="evaluate needs the targets y"):
         net.evaluate(X)
+    with pytest.raises(TypeError, match="evaluate needs the targets y"):
+        net.evaluate([(0.0, 1.0), (1.0, 0.0)])
     for call in (lambda given: net.evaluate(given, Y), lambda given: net.fit(given, Y, 1, verbose=0)):
         with pytest.raises(TypeError, match=r"x is a \w+, an iterable of batches .* leave y out"):
             call(Loader(batches(X, Y)))

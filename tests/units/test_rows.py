@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +152,26 @@ def test_an_error_in_reading_leaves_the_last_whole_step():
     assert (net.step, net.epoch, end.ended) == (4, 0, 1)
     expected.fit(x, y, 1, batch_size=8, steps_per_epoch=4, verbose=0)
     same(net, expected)
+
+
+def test_a_file_may_be_closed_when_fit_has_ended():
+    """No thread reads on, whatever has ended it."""
+
+    class Raises(Callback):
+        def on_step_end(self, network, step):
+            raise OSError("enough")
+
+    class Stops(Callback):
+        def on_step_end(self, network, step):
+            network.stop_training = True
+
+    x, y = data()
+    rows = Rows(x)
+    with pytest.raises(OSError, match="enough") as caught:
+        network().fit(rows, y, 1, batch_size=8, callbacks=[Raises()], verbose=0)
+    network().fit(rows, y, 1, batch_size=8, callbacks=[Stops()], verbose=0)
+    if caught.tb is not None:  # it holds what the fit held
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("portnn")]
 
 
 def test_bad_values_in_the_middle():
