@@ -125,7 +125,7 @@ def test_all_metrics(backend, kind):
     weights = weights_of(kind)
     expected = formulas(y, network().predict(x), np.ones(N) if weights is None else weights)
     net = network(backend)
-    for size in (1, 4, 7, N):
+    for size in (1, 4, 7, N) if backend == "cpu" else (4, N):
         history = net.fit(
             x,
             y,
@@ -199,7 +199,7 @@ def test_one_column(loss, threshold, backend):
 
 @pytest.mark.parametrize("size", [1, 7, 64, 3000])
 def test_r2_of_large_targets_in_float32(backend, size):
-    n = 60 if backend != "cpu" else 300 if size == 1 else 3000
+    n = 30 if backend != "cpu" else 300 if size == 1 else 3000
     rng = np.random.default_rng(0)
     x = rng.standard_normal((n, 4)).astype(np.float32)
     y = (1e6 + 100 * x @ rng.standard_normal((4, 2)) + rng.standard_normal((n, 2))).astype(np.float32)

@@ -33,7 +33,7 @@ def same(one, other):
 
 def agree(x, y, rows_x, rows_y, dtype="float32", loss="mse", metrics=("r2",), **options):
     """Trains, evaluates and predicts with an array and with rows: everything must have the same bits."""
-    options = {"epochs": 3, "batch_size": 8, "verbose": 0, **options}
+    options = {"epochs": 2, "batch_size": 8, "verbose": 0, **options}
     one, other = network(loss, dtype, metrics), network(loss, dtype, metrics)
     assert one.fit(x, y, **options) == other.fit(rows_x, rows_y, **options)
     same(one, other)
@@ -63,8 +63,9 @@ OPTIONS = {
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_rows_are_as_an_array(kind, options):
     x, y = data()
+    if kind is Rows:
+        agree(x, y, kind(x), y.tolist(), dtype="float64", **options)
     agree(x, y, kind(x), kind(y), **options)
-    agree(x, y, kind(x), y.tolist(), dtype="float64", **options)
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
@@ -72,11 +73,10 @@ def test_rows_are_as_an_array(kind, options):
 def test_class_weights(given, shuffle):
     x, y = data()[0], np.random.default_rng(2).integers(0, 3, N)
     weights = np.arange(1.0, N + 1) / 3
-    for split in (0.0, 0.2):
+    for split, targets in ((0.0, y.tolist()), (0.2, Rows(y))):
         for own in (None, weights):
             options = dict(class_weight=given, sample_weight=own, validation_split=split, shuffle=shuffle)
-            for targets in (y, Rows(y), y.tolist()):
-                agree(x, y, Rows(x), targets, loss="softmax_cross_entropy", metrics=["accuracy", "f1"], **options)
+            agree(x, y, Rows(x), targets, loss="softmax_cross_entropy", metrics=["accuracy", "f1"], **options)
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i2", ">i4", "f2", "<f8", ">f8", ">f4", "?"])
@@ -98,8 +98,7 @@ def test_memory_maps(tmp_path, order, dtype, shuffle):
     for name, array in (("x", x), ("y", y)):
         maps.append(np.memmap(tmp_path / name, dtype=dtype, mode="w+", shape=array.shape, order=order))
         maps[-1][:] = array
-    agree(x, y, *maps, shuffle=shuffle, validation_split=0.2)
-    agree(x, y, *maps, shuffle=shuffle, sample_weight=np.arange(N), validation_data=(x, y))
+    agree(x, y, *maps, shuffle=shuffle, sample_weight=np.arange(N), validation_split=0.2)
     net = network()
     assert type(net.predict(maps[0])) is np.ndarray
     assert np.array_equal(net.predict(maps[0][5:9]), net.predict(x[5:9]))
@@ -170,8 +169,8 @@ def test_a_file_may_be_closed_when_fit_has_ended():
     with pytest.raises(OSError, match="enough") as caught:
         network().fit(rows, y, 1, batch_size=8, callbacks=[Raises()], verbose=0)
     network().fit(rows, y, 1, batch_size=8, callbacks=[Stops()], verbose=0)
-    if caught.tb is not None:  # it holds what the fit held
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("portnn")]
+    assert caught.tb is not None  # it holds what the fit held
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("portnn")]
 
 
 def test_bad_values_in_the_middle():
@@ -287,7 +286,7 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /
 
 @linux
 def test_a_memory_map_is_not_copied(tmp_path):
-    assert anonymous_memory(tmp_path, 0.25, "f4") < 0.2
+    assert anonymous_memory(tmp_path, 0.15, "f4") < 0.12
 
 
 @pytest.mark.slow
