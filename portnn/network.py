@@ -19,6 +19,7 @@ from portnn import (
     losses,
     preparation,
     random,
+    sources,
     summary,
     validation,
 )
@@ -368,7 +369,12 @@ class Network(WithFiles):
         before = self.step
         with self.backend.scope():
             found = evaluation.evaluate(self, preparation.batches(self, x, y, sample_weight, batch_size))
-        if self.step != before:
+        if self.step != before:  # another thread began to train meanwhile
+            if sources.is_iterator(x):
+                raise RuntimeError(
+                    "another thread began to train the network while evaluate read an iterator, which is read once: "
+                    "give an iterable that begins anew, or evaluate a copy, copy.deepcopy(net).evaluate(batches)"
+                )
             return copy.deepcopy(self).evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight)
         return found
 

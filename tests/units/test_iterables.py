@@ -1,6 +1,7 @@
 """Iterables of batches: the same bits as from an array; where epochs end; and what is wrong with them."""
 
 import itertools
+import threading
 
 import numpy as np
 import pytest
@@ -331,6 +332,25 @@ def test_an_iterable_of_validation_that_ends_up_empty():
     with pytest.raises(ValueError, match="an iterable of batches gave none"):
         fit(net, X, Y, batch_size=4, validation_data=lambda: once)
     assert net.epoch == 1
+
+
+def test_training_beside_an_evaluation():
+    """It begins while evaluate reads: an iterable is read again, of a network as it is then; an iterator cannot be."""
+    net = network()
+
+    class Trains(Loader):
+        def __iter__(self):
+            yield from self.items
+            if not self.begun:
+                self.begun += 1
+                thread = threading.Thread(target=lambda: fit(net, X, Y, epochs=1))
+                thread.start()
+                thread.join()
+
+    found = net.evaluate(Trains(batches(X, Y)))
+    assert found == net.evaluate(batches(X, Y))
+    with pytest.raises(RuntimeError, match="another thread began to train the network while evaluate read an iterator"):
+        net.evaluate(iter(Trains(batches(X, Y))))
 
 
 def test_diverged_in_a_stream():

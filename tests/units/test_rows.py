@@ -79,7 +79,7 @@ def test_class_weights(given, shuffle):
             agree(x, y, Rows(x), targets, loss="softmax_cross_entropy", metrics=["accuracy", "f1"], **options)
 
 
-@pytest.mark.parametrize("dtype", ["u1", "i2", ">i4", "f2", "<f8", ">f8", ">f4", "?"])
+@pytest.mark.parametrize("dtype", ["u1", ">i4", "f2", "<f8", ">f4", "?"])
 @pytest.mark.parametrize("network_dtype", ["float32", "float64"])
 def test_dtypes(dtype, network_dtype):
     x, y = (np.random.default_rng(0).integers(0, 2, (N, 3, k)).astype(dtype) for k in (2, 1))
