@@ -186,7 +186,7 @@ def validation_parts(validation_data: Any) -> tuple[Any, Any, Any]:
 def check_takes_weights(loss: Any, loss_prime: Any) -> None:
     """Raises TypeError for a user's loss that does not take weights."""
     for function in (loss, loss_prime):
-        if not takes(function, "weights"):
+        if not takes(function, "weights", 2):
             raise TypeError(
                 f"weights were given, but {name_of(function)} takes none: write it as a function of (y_true, y_pred, "
                 "weights=None), where weights (N,) weigh the samples"

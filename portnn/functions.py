@@ -1,5 +1,6 @@
 """Functions with their derivatives: portnn's, by name or as functions, and users' pairs, whose results are checked."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -96,13 +97,13 @@ def bound(function: Function, backend: Backend, kernels: str, dtype: str, scalar
     return call
 
 
-def takes(function: Any, name: str) -> bool:
-    """Whether a function, or an object that is called like one, has a parameter of that name."""
-    plain = getattr(function, "__wrapped__", function)
-    code = getattr(plain, "__code__", None) or getattr(
-        getattr(type(plain).__call__, "__wrapped__", type(plain).__call__), "__code__", None
-    )
-    return code is not None and name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+def takes(function: Any, name: str, place: int) -> bool:
+    """Whether a function, or an object that is called like one, has a parameter of that name at that place."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # some functions in C do not say
+        return False
+    return any(p.name == name and p.kind <= p.POSITIONAL_OR_KEYWORD for p in parameters[place : place + 1])
 
 
 def name_of(function: Any) -> str:

@@ -243,7 +243,7 @@ class Network(WithFiles):
             raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
         if self.loss is None:
             raise RuntimeError('the network has no loss: call net.use("mse") before fit')
-        streams = sources.is_stream(x) and y is None
+        streams = preparation.streams(x, y)
         arguments.check_complete("fit", x if streams else y, epochs, optimizer=self.optimizer)
         plan = loop.Plan(
             epochs=checks.size("epochs", epochs, 0),
@@ -266,13 +266,7 @@ class Network(WithFiles):
             arguments.check_takes_weights(self.loss, self.loss_prime)
         with self.turns.take("fit") as turn, self.backend.scope():
             self._arrange(turn)
-            for layer in self.walk():
-                if plan.batch_size > 1 and layer.updates_itself and not layer.batched:
-                    raise ValueError(
-                        f"batch_size={batch_size}, but layer {layer.path} ({type(layer).__name__}) is written as in "
-                        "the article: it takes one sample at a time. Use batch_size=1, or set batched = True in its "
-                        "class if it takes batches"
-                    )
+            validation.check_article_layers(self, plan.batch_size)
             for layer in self.layers:
                 layer._freeze()
             data = preparation.training_data(self, x, y, options, plan)
@@ -282,12 +276,17 @@ class Network(WithFiles):
             return loop.train(self, data, optimizer, plan, saved)
 
     def predict(self, x: Any, *, batch_size: int = 1024) -> Any:
-        """Returns the outputs (N, ...) for samples ``x`` (N, ...): NumPy for NumPy and lists, else like ``x``."""
+        """Returns the outputs (N, ...) for samples ``x`` (N, ...): NumPy for NumPy and lists, else like ``x``.
+
+        ``x`` may also be an object that is read by slices, as for ``fit``, or an iterable of batches of x.
+        """
         batch_size = checks.size("batch_size", batch_size)
         if not self.layers:
             raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
         if self.turns.given is not None and self.turns.held_elsewhere() is not None:
             return copy.deepcopy(self).predict(x, batch_size=batch_size)  # as it was between two steps
+        if type(x) is not np.ndarray and (inputs := preparation.inputs(self, x, batch_size)) is not None:
+            return validation.joined([self.predict(part, batch_size=batch_size) for part in inputs], self.backend)
         arrangement = self._arrangement
         if (
             len(self.layers) != len(arrangement.known)
@@ -315,16 +314,12 @@ class Network(WithFiles):
             return copy.deepcopy(self).predict(x, batch_size=batch_size)
         return Y
 
-    def predict_classes(self, x: Any, *, batch_size: int = 1024) -> np.ndarray:
+    def predict_classes(self, x: Any, *, batch_size: int = 1024) -> Any:
         """The class number of each sample, (N, ...): the largest output of the last axis.
 
         With one output it is 1 where that is more than 0.5, or more than 0 where the loss takes logits.
         """
-        with self.backend.scope():
-            Y = self.backend.to_numpy(self._outputs(x, batch_size))
-        if Y.shape[-1] > 1:
-            return np.argmax(Y, axis=-1)
-        return (Y[..., 0] > (0.0 if self._takes_logits() else 0.5)).astype(np.int64)
+        return self._of_outputs(self._classes, x, batch_size)
 
     def predict_proba(self, x: Any, *, batch_size: int = 1024) -> Any:
         """Probabilities (N, ...) for samples ``x`` (N, ...): softmax or sigmoid of the outputs, as the loss says.
@@ -341,16 +336,22 @@ class Network(WithFiles):
                 f"the network has {loss}, which does not say what its outputs mean: predict_proba needs "
                 'use("softmax_cross_entropy") or use("binary_cross_entropy"); predict(x) returns the outputs'
             )
-        with self.backend.scope():
-            return validation.like(function(self._outputs(x, batch_size)), x, self.backend)
+        return self._of_outputs(function, x, batch_size)
 
-    def _outputs(self, x: Any, batch_size: int) -> Array:
-        """``predict`` as an array of the backend."""
+    def _of_outputs(self, function: Callable[[Array], Array], x: Any, batch_size: int) -> Any:
+        """A function of what ``predict`` returns, computed on the network's device."""
         Y = self.predict(x, batch_size=batch_size)
-        return Y if self.backend.owns(Y) else self.backend.asarray(Y)
+        with self.backend.scope():
+            if self.backend.owns(Y):
+                return function(Y)
+            return self.backend.to_numpy(function(self.backend.asarray(Y)))
 
-    def _takes_logits(self) -> bool:
-        return self.loss in (losses.binary_cross_entropy, losses.hinge)
+    def _classes(self, Y: Array) -> Array:
+        xp = self.backend.xp
+        if Y.ndim > 1 and Y.shape[-1] > 1:
+            return xp.astype(xp.argmax(Y, axis=-1), xp.int64, copy=False)
+        takes_logits = any(self.loss is loss for loss in (losses.binary_cross_entropy, losses.hinge))
+        return xp.astype((Y[..., 0] if Y.ndim > 1 else Y) > (0.0 if takes_logits else 0.5), xp.int64)
 
     def evaluate(self, x: Any, y: Any = None, *, batch_size: int = 1024, sample_weight: Any = None) -> dict[str, float]:
         """Returns the mean error, and each metric, over samples ``x`` (N, ...) with targets ``y`` (N, ...)."""
@@ -358,7 +359,7 @@ class Network(WithFiles):
             raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
         if self.loss is None:
             raise RuntimeError('the network has no loss: call net.use("mse") before evaluate')
-        arguments.check_complete("evaluate", y)
+        arguments.check_complete("evaluate", x if preparation.streams(x, y) else y)
         batch_size = checks.size("batch_size", batch_size)
         if sample_weight is not None:
             arguments.check_takes_weights(self.loss, self.loss_prime)
@@ -368,7 +369,12 @@ class Network(WithFiles):
         before = self.step
         with self.backend.scope():
             found = evaluation.evaluate(self, preparation.batches(self, x, y, sample_weight, batch_size))
-        if self.step != before:
+        if self.step != before:  # another thread began to train meanwhile
+            if sources.is_iterator(x):
+                raise RuntimeError(
+                    "another thread began to train the network while evaluate read an iterator, which is read once: "
+                    "give an iterable that begins anew, or evaluate a copy, copy.deepcopy(net).evaluate(batches)"
+                )
             return copy.deepcopy(self).evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight)
         return found
 

@@ -1,5 +1,6 @@
 """The data of ``fit`` and ``evaluate``: checked before any weight changes, split, weighted, brought to the device."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -46,6 +47,7 @@ def samples(network: Any, x: Any, y: Any, weights: Any, check_finite: bool) -> t
         shapes = [tuple(seen.shape[1:]) for seen in _passes(network, X[:1, ...])]
     Y, classes = validation.targets(Y, shapes[-1], network.loss, backend)
     if weights is not None:
+        arguments.check_takes_weights(network.loss, network.loss_prime)
         weights = check_weights(weights, X.shape[0], backend, dtype)
     if not all(layer.complete for layer in network.walk()):  # parameters whose shapes depend on the data
         network.inference().forward(X[:1, ...])
@@ -66,21 +68,35 @@ def _passes(network: Any, X: Array) -> Iterator[Array]:
 
 
 def training_data(network: Any, x: Any, y: Any, options: Options, plan: Plan) -> Data:
-    """The samples of a fit, from any kind of data. What ``validation_split`` holds out becomes ``plan.validation``."""
-    if sources.is_stream(x) and y is None:
+    """The samples of a fit, wherever they come from; those to validate with, split off, go into the plan."""
+    if streams(x, y):
         return _stream(network, x, options, plan)
-    if sources.is_rows(x, network.backend.name):
+    if _is_rows(network, x):
         return _rows(network, x, y, options, plan)
     found, shapes = samples(network, x, y, options.sample_weight, plan.check_finite)
     if options.split:
         found, held_out = split(found, options.split)
         plan.validation = partial(held_out.batches, VALIDATION_BATCH)
     if options.class_weight is not None:
-        labels = labels_of(network.backend.to_numpy(found.y), found.classes)
+        labels = labels_of(network.backend.to_numpy(found.y), found.classes, shapes[-1])
         found = found.weighted(class_weights(labels, options.class_weight, shapes[-1][-1]), network)
     sizes = _sizes(network, shapes, len(found), options, plan)
     found = found.in_order()
     return Data(Whole(found, sizes), found, shapes[-1])
+
+
+def streams(x: Any, y: Any) -> bool:
+    """Whether ``x`` is an iterable of batches, which hold the targets too."""
+    if y is not None and sources.gives_batches(x):
+        raise TypeError(
+            f"x is a {type(x).__name__}, an iterable of batches (x, y), and y was given beside it: leave y out, or "
+            "make x one array"
+        )
+    return y is None and sources.is_stream(x)
+
+
+def _is_rows(network: Any, x: Any) -> bool:
+    return sources.is_rows(x, network.backend.name, network.dtype)
 
 
 def _sizes(network: Any, shapes: list[Any], n: int, options: Options, plan: Plan) -> list[int]:
@@ -107,33 +123,73 @@ def _stream(network: Any, x: Any, options: Options, plan: Plan) -> Data:
         )
     source = Stream(x, options.steps, plan.epochs, partial(_prepared, network, plan.check_finite))
     first, shapes = samples(network, *source.first(), plan.check_finite)
-    return Data(source, first, shapes[-1])
+    check = partial(_check_batch, network, first)
+    check(first, shapes)
+
+    def prepare(read: Read) -> Samples:
+        found, shapes = samples(network, *read, plan.check_finite)
+        check(found, shapes)
+        return found.apart(network.backend.xp)  # the iterable may fill the same arrays again
+
+    source.prepare = prepare
+    return Data(source, first.apart(network.backend.xp), shapes[-1])
+
+
+def _check_batch(network: Any, first: Samples, found: Samples, shapes: list[Any]) -> None:
+    """Checks a batch of an iterable, which must be like the first one, but for its size."""
+    validation.check_article_layers(network, len(found))
+    validation.check_batches(network.layers, shapes, len(found), [len(found)])
+    for what, one, other in (
+        ("weights", first.weights is not None, found.weights is not None),
+        ("class numbers as targets", first.classes, found.classes),
+    ):
+        if one != other:
+            raise ValueError(
+                f"the first batch has {what if one else f'no {what}'}, a later one has {what if other else 'none'}: "
+                "all batches must be alike"
+            )
 
 
 def _rows(network: Any, x: Any, y: Any, options: Options, plan: Plan) -> Data:
-    """Data read in chunks; the targets may be an array in memory."""
-    n, weights = _length(x, y), options.sample_weight
-    if weights is not None:
-        weights = np.asarray(network.backend.to_numpy(check_weights(weights, n, network.backend, "float64")))
-    x1, y1, weights1 = (None if rows is None else sources.rows_of(rows, slice(0, 1)) for rows in (x, y, weights))
-    first, shapes = samples(network, x1, y1, weights1, plan.check_finite)
+    """Rows that are read in chunks; targets and weights may be arrays in memory."""
+    y = _targets(network, y)
+    n = _length(x, y)
+    weights = trained = _host_weights(network, options.sample_weight, n)
     stop = split_at(n, options.split) if options.split else n
+    some = slice(0, min(plan.batch_size, stop))
+    first, shapes = samples(network, *sources.read((x, y, weights), some), plan.check_finite)
     if options.class_weight is not None:
-        by_class = class_weights(labels_of(np.asarray(y[:stop]), first.classes), options.class_weight, shapes[-1][-1])
-        held_out = np.ones(n - stop)
-        weights = np.concatenate([by_class, held_out]) * (1.0 if weights is None else weights)
-        first = first.weighted(by_class[:1], network)
+        labels = labels_of(sources.rows_of(y, slice(0, stop)), first.classes, shapes[-1])
+        by_class = class_weights(labels, options.class_weight, shapes[-1][-1])
+        first = first.weighted(by_class[some], network)
+        trained = by_class if weights is None else by_class * weights[:stop].astype(np.float64)
     prepare = partial(_prepared, network, plan.check_finite)
     if options.split:
-        plan.validation = partial(_in_chunks, network, (x, y, options.sample_weight), stop, n, plan.check_finite)
-    source = Rows((x, y, weights), _sizes(network, shapes, stop, options, plan), prepare)
+        plan.validation = partial(_in_chunks, network, (x, y, weights), stop, n, plan.check_finite)
+    source = Rows((x, y, trained), _sizes(network, shapes, stop, options, plan), stop, prepare)
     return Data(source, first, shapes[-1])
 
 
+def _targets(network: Any, y: Any) -> Any:
+    """Targets beside rows: rows too, or an array of the host."""
+    if y is None or _is_rows(network, y):
+        return y
+    return network.backend.to_numpy(validation.batch(y, network.backend, network.dtype, "y"))
+
+
+def _host_weights(network: Any, weights: Any, n: int) -> np.ndarray | None:
+    if weights is None:
+        return None
+    arguments.check_takes_weights(network.loss, network.loss_prime)
+    return np.asarray(network.backend.to_numpy(check_weights(weights, n, network.backend, network.dtype)))
+
+
 def _length(x: Any, y: Any) -> int:
-    n = int(x.shape[0])
-    if y is None or len(y) != n:
-        raise ValueError(f"x holds {n} samples, y {0 if y is None else len(y)} targets: each sample needs its target")
+    n, targets = int(x.shape[0]), 0 if y is None else int(y.shape[0])
+    if n != targets:
+        raise ValueError(f"x holds {n} samples, y {targets} targets: each sample needs its target")
+    if n == 0:
+        raise ValueError(f"x holds 0 samples (shape {tuple(x.shape)}): there is nothing to learn from")
     return n
 
 
@@ -145,33 +201,64 @@ def _prepared(network: Any, check_finite: bool, read: Read) -> Samples:
 
 
 def validation_data(network: Any, given: Any, plan: Plan) -> Callable[[], Iterator[Samples]]:
-    """``validation_data`` as a function that returns its batches, on the device, for one validation."""
-    if sources.is_stream(given):
-        if not callable(given) and iter(given) is given:
+    """``validation_data`` as a function that returns its batches, on the device, once for each validation."""
+    if not isinstance(given, tuple) and sources.is_stream(given):
+        if sources.is_iterator(given):
             raise ValueError(
                 "validation_data is an iterator, which can be read once: give an iterable that begins anew"
             )
-        return lambda: _batches_of(network, given, plan.check_finite)
+        return _anew(network, given, plan.check_finite)
     x, y, weights = arguments.validation_parts(given)
-    if sources.is_rows(x, network.backend.name):
-        return lambda: _in_chunks(network, (x, y, weights), 0, _length(x, y), plan.check_finite)
+    if _is_rows(network, x):
+        rows = _checked_rows(network, x, y, weights, plan.check_finite)
+        return partial(_in_chunks, network, rows, 0, _length(*rows[:2]), plan.check_finite)
     found, _ = samples(network, x, y, weights, plan.check_finite)
     return partial(found.batches, VALIDATION_BATCH)
 
 
 def batches(network: Any, x: Any, y: Any, weights: Any, size: int) -> Iterator[Samples]:
     """The batches that ``evaluate`` runs over."""
-    if sources.is_stream(x) and y is None:
-        return _batches_of(network, x, False)
-    if sources.is_rows(x, network.backend.name):
-        return _in_chunks(network, (x, y, weights), 0, _length(x, y), False, size)
+    if streams(x, y):
+        if weights is not None:
+            raise ValueError(
+                "sample_weight was given beside an iterable of batches, which decides on that itself: leave it out, "
+                "and give batches (x, y, weights)"
+            )
+        return _batches_of(network, sources.begun(x, "x"), False)
+    if _is_rows(network, x):
+        rows = _checked_rows(network, x, y, weights, False)
+        return _in_chunks(network, rows, 0, _length(*rows[:2]), False, size)
     found, _ = samples(network, x, y, weights, False)
     return found.batches(size)
 
 
-def _batches_of(network: Any, given: Any, check_finite: bool) -> Iterator[Samples]:
-    for batch in given() if callable(given) else given:
+def _batches_of(network: Any, given: Iterator[Any], check_finite: bool) -> Iterator[Samples]:
+    for batch in given:
         yield _prepared(network, check_finite, sources.parts_of(batch))
+
+
+def _anew(network: Any, given: Any, check_finite: bool) -> Callable[[], Iterator[Samples]]:
+    """The batches of an iterable, from its beginning each time. The first is read, and checked, at once."""
+    waiting = [sources.begun(given, "validation_data")]
+    first = next(waiting[0], sources.MISSING)
+    if first is sources.MISSING:
+        raise ValueError("validation_data is an iterable of batches, but it gave none")
+    _prepared(network, check_finite, sources.parts_of(first))
+    waiting = [itertools.chain([first], waiting[0])]
+
+    def batches() -> Iterator[Samples]:
+        begun = waiting.pop() if waiting else sources.begun(given, "validation_data")
+        return _batches_of(network, begun, check_finite)
+
+    return batches
+
+
+def _checked_rows(network: Any, x: Any, y: Any, weights: Any, check_finite: bool) -> Read:
+    """Rows to evaluate, of which the first sample and all weights are checked."""
+    y = _targets(network, y)
+    found = x, y, _host_weights(network, weights, _length(x, y))
+    samples(network, *sources.read(found, slice(0, 1)), check_finite)
+    return found
 
 
 def _in_chunks(
@@ -179,6 +266,32 @@ def _in_chunks(
 ) -> Iterator[Samples]:
     """Yields the rows from ``start`` to ``stop`` in batches of ``size``, read in chunks."""
     prepare = partial(_prepared, network, check_finite)
-    source = Rows(rows, sources.batch_sizes(stop - start, min(size, stop - start)), prepare, start)
+    n = stop - start
+    source = Rows(rows, sources.batch_sizes(n, min(size, n)), n, prepare, start)
     for chunk in source.chunks(None, 0):
         yield from chunk.samples.batches(size)
+
+
+# -- for predict -------------------------------------------------------------------------------------------------------
+
+
+def inputs(network: Any, x: Any, size: int) -> Iterator[Any] | None:
+    """The batches of rows, or of an iterable; None for data that is one array, or a list."""
+    if _is_rows(network, x):
+        parts = validation.slices(int(x.shape[0]), size)
+        return sources.ahead(partial(sources.rows_of, x, part) for part in parts)
+    return map(partial(_alone, type(x).__name__), sources.begun(x, "x")) if sources.gives_batches(x) else None
+
+
+def _alone(kind: str, batch: Any) -> Any:
+    if isinstance(batch, tuple):
+        raise TypeError(
+            f"predict takes an iterable of batches of x alone, got a tuple of {len(batch)}: write "
+            "predict(x for x, *_ in batches)"
+        )
+    if not isinstance(batch, list) and not getattr(batch, "shape", ()):
+        raise TypeError(
+            f"x must be real numbers, batches (N, ...) where it is an iterable, but it gives "
+            f"{batch!r:.40} ({kind}): make a list of it first, list(x)"
+        )
+    return batch

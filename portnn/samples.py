@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from portnn import checks
 from portnn._typing import Array
 from portnn.backend import Backend, in_order
+from portnn.transfer import bring
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,12 @@ class Samples:
             factors = factors * np.asarray(backend.to_numpy(old), np.float64)
         return replace(self, weights=backend.asarray(factors, network.dtype))
 
+    def apart(self, xp: Any) -> "Samples":
+        """Copies in C order, of data whose memory somebody else may use again."""
+        copied = lambda a: xp.asarray(in_order(a), copy=True)  # noqa: E731
+        weights = None if self.weights is None else copied(self.weights)
+        return Samples(copied(self.x), copied(self.y), self.classes, weights)
+
     def batches(self, size: int) -> Iterator["Samples"]:
         for start in range(0, len(self), size):
             yield self.part(slice(start, min(start + size, len(self))))
@@ -63,15 +71,15 @@ def split_at(n: int, share: float) -> int:
 
 def check_weights(weights: Any, n: int, backend: Backend, dtype: str) -> Array:
     """``sample_weight`` as an array (N,) of the backend; ValueError where one is negative or not finite."""
-    host = np.asarray(backend.to_numpy(weights) if backend.owns(weights) else weights)
-    if host.dtype.kind not in "fiub":
-        raise TypeError(f"sample_weight must be numbers, got {host.dtype}")
+    host = backend.to_numpy(bring(weights, backend, None, "sample_weight"))
     if host.shape != (n,):
         raise ValueError(f"sample_weight must have shape ({n},), a weight per sample, got {host.shape}")
-    host = host.astype(np.float64)
+    given = host
+    with np.errstate(over="ignore"):
+        host = np.asarray(host, dtype)
     bad = np.flatnonzero(~(np.isfinite(host) & (host >= 0.0)))
     if bad.size:
-        raise ValueError(f"sample_weight[{bad[0]}] is {host[bad[0]]}: weights are finite and not negative")
+        raise ValueError(f"sample_weight[{bad[0]}] is {given[bad[0]]}: weights are not negative, and finite in {dtype}")
     return backend.asarray(host, dtype)
 
 
@@ -81,7 +89,7 @@ def class_weights(labels: np.ndarray, class_weight: Any, classes: int) -> np.nda
     ``class_weight`` is a dict from class number to weight, 1 for classes that it lacks, or ``"balanced"``:
     N / (C * count), where C is the number of classes that occur and count the number of samples of the class.
     """
-    by_class = np.ones(max(classes, int(labels.max()) + 1))
+    by_class = np.ones(max(classes, 2))
     if isinstance(class_weight, dict):
         for label, weight in class_weight.items():
             number = checks.whole("a class of class_weight", label)
@@ -97,11 +105,25 @@ def class_weights(labels: np.ndarray, class_weight: Any, classes: int) -> np.nda
     return np.asarray(by_class[labels])
 
 
-def labels_of(y: np.ndarray, classes: bool) -> np.ndarray:
-    """The class number of each sample, from class numbers, one-hot rows, or a column of 0 and 1."""
-    if not classes:
-        y = y.reshape(len(y), -1)
-        y = y.argmax(axis=1) if y.shape[1] > 1 else y[:, 0] > 0.5
-    if y.size != len(y):
-        raise ValueError(f"class_weight needs one class per sample, but the targets have shape {y.shape}")
-    return y.reshape(-1).astype(np.int64)
+def labels_of(y: np.ndarray, classes: bool, output: tuple[int, ...]) -> np.ndarray:
+    """The class number of each sample, from class numbers, one-hot rows, or a column of 0 and 1 (or -1 and 1).
+
+    ``output`` is the shape of one output of the network.
+    """
+    if prod(output[:-1]) != 1:
+        raise ValueError(
+            f"class_weight needs one class per sample, but outputs have shape {output}: give sample_weight"
+        )
+    if classes:
+        return y.reshape(-1).astype(np.int64)
+    rows = y.reshape(len(y), -1)
+    marks = rows == 1
+    other = ~marks & (rows != 0) & (rows != -1)
+    bad = other.any(axis=1) | (marks.sum(axis=1) != 1 if rows.shape[1] > 1 else False)
+    if bad.any():
+        first = int(bad.argmax())
+        raise ValueError(
+            f"class_weight needs one class per sample, but y[{first}] is {rows[first].tolist()!s:.60}: give class "
+            "numbers, one-hot rows or a column of 0 and 1, or write the weights as sample_weight"
+        )
+    return marks.argmax(axis=1) if rows.shape[1] > 1 else marks[:, 0].astype(np.int64)

@@ -1,8 +1,9 @@
 """Sources of samples: whole arrays on the device, rows that are read in chunks, or an iterable of batches."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set, ValuesView
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from portnn.samples import Samples
 
 CHUNK = 1 << 26  # bytes of samples in a chunk, about; at least one batch
 Read = tuple[Any, Any, Any]  # samples, targets, weights or None, as they were read
+MISSING = object()  # what an iterable gives after its last batch
 
 
 class Chunk(NamedTuple):
@@ -48,10 +50,13 @@ class Rows:
     ``prepare`` checks and uploads what was read. The next chunk is read in another thread while this one is used.
     """
 
-    def __init__(self, rows: Read, sizes: list[int], prepare: Callable[[Read], Samples], offset: int = 0):
-        """``rows`` are samples, targets and weights (or None); row number ``offset`` is the first that is used."""
-        self.rows, self.sizes, self.prepare, self.offset = rows, sizes, prepare, offset
-        self.count, self.steps, x = sum(sizes), len(sizes), rows[0]
+    def __init__(self, rows: Read, sizes: list[int], count: int, prepare: Callable[[Read], Samples], offset: int = 0):
+        """``rows`` are samples, targets and weights or None: ``count`` of them, from number ``offset`` on.
+
+        The batches of those ``sizes`` may be fewer than that: an order is one of all.
+        """
+        self.rows, self.sizes, self.count, self.prepare, self.offset = rows, sizes, count, prepare, offset
+        self.steps, x = len(sizes), rows[0]
         row = max(1, int(np.prod(x.shape[1:]))) * np.dtype(x.dtype).itemsize
         self.batches_in_chunk = max(1, CHUNK // max(1, row * sizes[0]))
 
@@ -65,19 +70,28 @@ class Rows:
         first = start * self.sizes[0]
         stop = first + sum(self.sizes[start : start + self.batches_in_chunk])
         some = slice(first + self.offset, stop + self.offset) if order is None else order[first:stop] + self.offset
-        x, y, weights = (None if rows is None else rows_of(rows, some) for rows in self.rows)
-        return x, y, weights
+        return read(self.rows, some)
+
+
+def read(rows: Read, some: Any) -> Read:
+    """Samples, targets and weights, by a slice or by an array of numbers."""
+    x, y, weights = (None if data is None else rows_of(data, some) for data in rows)
+    return x, y, weights
 
 
 def rows_of(data: Any, some: Any) -> np.ndarray:
     """The rows of a slice, or of an array of row numbers, in its order; one by one if ``data`` takes no arrays."""
     if isinstance(some, slice) or isinstance(data, np.ndarray):
-        return np.asarray(data[some])
+        found = np.asarray(data[some])
+        if isinstance(some, slice) and len(found) != some.stop - some.start:
+            raise ValueError(f"rows {some.start} to {some.stop - 1} were read, and {len(found)} came back")
+        return found
     sequence = np.argsort(some, kind="stable")
-    try:
+    ascending = None
+    with suppress(Exception):  # whatever it says of an array of numbers, slices it must take
         ascending = np.asarray(data[some[sequence]])  # HDF5 takes ascending numbers only
-    except (TypeError, ValueError, IndexError, NotImplementedError):
-        return np.stack([np.asarray(data[int(row)]) for row in some])
+    if ascending is None or ascending.shape[:1] != some.shape:
+        return np.concatenate([rows_of(data, slice(int(row), int(row) + 1)) for row in some])
     found = np.empty_like(ascending)
     found[sequence] = ascending
     return found
@@ -95,7 +109,7 @@ class Stream:
     def __init__(self, given: Any, steps: int | None, epochs: int, prepare: Callable[[Read], Samples]):
         self.given, self.steps, self.prepare = given, steps, prepare
         self.running: Iterator[Any] | None = None
-        self.once = not callable(given) and iter(given) is given
+        self.once = is_iterator(given)
         if self.once and steps is None and epochs > 1:
             raise ValueError(
                 f"x is an iterator, which can be read once, but epochs={epochs}: give an iterable that begins anew, a "
@@ -105,8 +119,8 @@ class Stream:
     def first(self) -> Read:
         """The first batch, to learn shapes from; the first epoch still begins with it."""
         batches = self._begin()
-        batch = next(batches, None)
-        if batch is None:
+        batch = next(batches, MISSING)
+        if batch is MISSING:
             raise ValueError("x is an iterable of batches, but it gave none: there is nothing to learn from")
         self.running = itertools.chain([batch], batches)
         return parts_of(batch)
@@ -122,26 +136,44 @@ class Stream:
     def chunks(self, order: np.ndarray | None, position: int) -> Iterator[Chunk]:
         for k in itertools.count() if self.steps is None else range(self.steps):
             batch = self._next(wrap=self.steps is not None)
-            if batch is None:
+            if batch is MISSING and k == 0:
+                raise ValueError(
+                    "x gave no batch for this epoch: an iterator can be read once, also where a function returns the "
+                    "same one again. Give an iterable that begins anew, or fewer epochs"
+                )
+            if batch is MISSING:
                 return
             if k >= position:
                 samples = self.prepare(parts_of(batch))
                 yield Chunk(samples, [len(samples)])
 
     def _begin(self) -> Iterator[Any]:
-        return iter(self.given() if callable(self.given) else self.given)
+        return begun(self.given, "x")
 
     def _next(self, wrap: bool = True) -> Any:
-        """The next batch; None after the last one, or with ``wrap`` the first one again."""
+        """The next batch; MISSING after the last one, unless the iterable begins anew (``wrap``)."""
         if self.running is None:
             self.running = self._begin()
-        batch = next(self.running, None)
-        if batch is None:
+        batch = next(self.running, MISSING)
+        if batch is MISSING:
             self.running = None
             if wrap and not self.once:
                 self.running = self._begin()
-                return next(self.running, None)
+                return next(self.running, MISSING)
         return batch
+
+
+def is_iterator(given: Any) -> bool:
+    """Whether an iterable can be read once only. Not by ``iter``, with which some loaders begin to work."""
+    return not callable(given) and hasattr(given, "__next__")
+
+
+def begun(given: Any, what: str) -> Iterator[Any]:
+    """An iterator over an iterable, or over what a function returns; ``what`` names it in errors."""
+    iterable = given() if callable(given) else given
+    if not hasattr(iterable, "__iter__"):
+        raise TypeError(f"{what} is a function, which must return an iterable of batches, got {iterable!r:.60}")
+    return iter(iterable)
 
 
 def parts_of(batch: Any) -> Read:
@@ -166,19 +198,23 @@ def ahead(calls: Iterable[Callable[[], Any]]) -> Iterator[Any]:
             yield running.result()
 
 
-def is_rows(x: Any, backend: str) -> bool:
-    """Whether ``x`` is to be read in chunks: it has shape, dtype and slices, but is no array in memory.
+def is_rows(x: Any, backend: str, dtype: str) -> bool:
+    """Whether ``x`` is read in chunks: it has shape, dtype and slices, but is no array in memory.
 
-    On the CPU a memory map in C order is used like an array in memory: each step reads only its own rows.
+    On the CPU a memory map in C order is an array like any other: a step reads the rows that it takes. Unless all of it
+    would be cast to the ``dtype`` of the network first.
     """
     if isinstance(x, np.memmap):
-        return backend != "cpu" or not (x.flags.c_contiguous and x.flags.aligned and x.dtype.isnative)
+        as_it_is = x.flags.c_contiguous and x.flags.aligned and x.dtype.isnative
+        return x.ndim > 0 and (backend != "cpu" or not as_it_is or (x.dtype.kind == "f" and x.dtype != np.dtype(dtype)))
     return (
         not isinstance(x, (np.ndarray, np.generic))
         and all(hasattr(x, name) for name in ("shape", "dtype", "__getitem__"))
         and not hasattr(x, "__array_namespace__")
         and not hasattr(x, "__dlpack__")
         and not hasattr(x, "iloc")
+        and not isinstance(x, type)
+        and len(x.shape) > 0
     )
 
 
@@ -187,5 +223,13 @@ def is_stream(x: Any) -> bool:
     if isinstance(x, (str, bytes, dict, np.ndarray, np.generic)) or hasattr(x, "shape"):
         return False
     if isinstance(x, (list, tuple)):
-        return bool(x) and all(isinstance(batch, tuple) and len(batch) in (2, 3) for batch in x)
+        batches = bool(x) and all(isinstance(batch, tuple) and len(batch) in (2, 3) for batch in x)
+        return batches and not any(isinstance(part, (int, float, np.generic)) for part in x[0])  # samples as tuples
     return callable(x) or hasattr(x, "__iter__")
+
+
+def gives_batches(x: Any) -> bool:
+    """Whether ``x`` is a function, an iterator or another iterable that cannot be an array itself, as a list can."""
+    if isinstance(x, (Sequence, Set, Mapping, ValuesView, type)) or hasattr(x, "shape") or hasattr(x, "__array__"):
+        return False
+    return callable(x) or (hasattr(x, "__iter__") and not hasattr(x, "__dlpack__"))

@@ -55,9 +55,25 @@ def answer(Y: Array, X: Array, x: Any, backend: Backend, run: Any) -> Any:
     return Y if run.owns_output else backend.xp.asarray(Y, copy=True)
 
 
-def like(Y: Array, x: Any, backend: Backend) -> Any:
-    """A fresh array Y as ``predict`` would return it for ``x``: NumPy unless ``x`` was an array of the backend."""
-    return Y if backend.owns(x) else backend.to_numpy(Y)
+def joined(parts: list[Array], backend: Backend) -> Any:
+    """The outputs of batches as one array: NumPy unless all of them are arrays of the backend."""
+    if not parts:
+        raise ValueError("x is an iterable of batches, but it gave none: there is nothing to predict")
+    if all(map(backend.owns, parts)):
+        with backend.scope():
+            return backend.xp.concat(parts)
+    return np.concatenate([backend.to_numpy(Y) if backend.owns(Y) else Y for Y in parts])
+
+
+def check_article_layers(network: Any, batch_size: int) -> None:
+    """Raises ValueError for batches of several samples beside a layer that takes one at a time."""
+    for layer in network.walk() if batch_size > 1 else ():
+        if layer.updates_itself and not layer.batched:
+            raise ValueError(
+                f"batch_size={batch_size}, but layer {layer.path} ({type(layer).__name__}) is written as in the "
+                "article: it takes one sample at a time. Use batch_size=1, or set batched = True in its class if it "
+                "takes batches"
+            )
 
 
 def shapes(layers: list[Any], x: Array, given: Any) -> list[Any]:

@@ -2,9 +2,10 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ from portnn.training.progress import Bar, line
 from portnn.training.state import State, sum_of
 from portnn.training.step import TrainStep
 
-# Names of counters in a checkpoint, besides the epoch's sums.
+MOST_CAPTURED = 8  # sizes of batches whose step may be captured: each graph has memory of its own
+# Counters in a checkpoint, beside those of the state.
 EPOCHS, FACTOR, SEEN = "epochs of the run", "learning rate factor of the epoch", "samples of the epoch"
 
 
@@ -43,7 +45,7 @@ class Plan:
 
 @dataclass
 class Data:
-    """The samples of a fit: their source, the first of them (at least one), and the shape of the network's output."""
+    """The samples of a fit: where they come from, the first batch or all, and the shape of an output of the network."""
 
     source: Whole | Rows | Stream
     first: Samples
@@ -112,9 +114,10 @@ class _Fit:
         plan, network = self.plan, self.network
         order = self.begin_epoch()
         kept = self.state.keep() if plan.check_finite else []
+        steps = self.steps_of(order)
         bar = Bar(plan.verbose, self.epoch + 1, plan.epochs, self.source.steps)
         try:
-            for last, size in self.steps_of(order):
+            for last, size in steps:
                 self.step(size)
                 self.position, self.seen = self.position + 1, self.seen + size
                 if self.after_step:
@@ -129,11 +132,14 @@ class _Fit:
                     interrupts.act()
         finally:
             bar.close()
+            steps.close()  # what reads ahead ends before the caller closes a file
         self.finish_epoch(kept, interrupts)
 
-    def steps_of(self, order: np.ndarray | None) -> Iterator[tuple[bool, int]]:
-        """Yields, for each remaining step of the epoch, whether it is the last one, and the size of its batch."""
-        for final, chunk in _with_last(self.source.chunks(order, self.position)):
+    def steps_of(self, order: np.ndarray | None) -> Generator[tuple[bool, int], None, None]:
+        """For each step that is left of the epoch whether it is the last one, and the size of its batch."""
+        chunks = self.source.chunks(order, self.position)
+        whole = isinstance(self.source, Whole)  # one chunk, with nothing to look for behind it
+        for final, chunk in ((True, chunk) for chunk in chunks) if whole else _with_last(chunks):
             self.load(chunk)
             for k, size in enumerate(chunk.sizes, 1):
                 yield final and k == len(chunk.sizes), size
@@ -165,8 +171,9 @@ class _Fit:
         """One step on a batch of that size."""
         state = self.state
         if size not in self.compiled:
-            step = TrainStep(self.network, self.optimizer, state, size)
-            self.compiled[size] = self.network.backend.compile(step, state)
+            step, backend = TrainStep(self.network, self.optimizer, state, size), self.network.backend
+            captures = len(self.compiled) < MOST_CAPTURED
+            self.compiled[size] = (backend.compile if captures else partial(Backend.compile, backend))(step, state)
         before = state.progress["step"]
         self.compiled[size]()
         if state.progress["step"] == before:  # a graph was launched: it counts on the device only
@@ -317,12 +324,21 @@ class _Fit:
 
 
 def _with_last(items: Iterable[Any]) -> Iterator[tuple[bool, Any]]:
-    """Each item, and whether it is the last one."""
+    """Each item, and whether it is the last one. An error in the search for the next one comes after the item."""
+    iterator = iter(items)
     waiting: list[Any] = []
-    for item in items:
+    while True:
+        try:
+            following = [next(iterator)]
+        except StopIteration:
+            break
+        except Exception:
+            if waiting:
+                yield False, waiting.pop()
+            raise
         if waiting:
             yield False, waiting.pop()
-        waiting.append(item)
+        waiting = following
     if waiting:
         yield True, waiting.pop()
 

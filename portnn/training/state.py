@@ -49,7 +49,9 @@ class State:
         for layer in learning:
             layer._count_updates(network.step, not layer._is_frozen)
         self.counters: dict[str, Any] = {"step": network.step, "position": 0}
-        self.metrics = [(name, prepared(metric, batches.y)) for name, metric in network.metrics]
+        # By the first batch, wherever the samples come from: results must not depend on that.
+        targets = batches.y if batches.in_chunks else batches.y[: batches.batch_size, ...]
+        self.metrics = [(name, prepared(metric, targets)) for name, metric in network.metrics]
         self.sums_dtype = self._sums_dtype(network.dtype)
         self.weighted = batches.weights is not None
         self.shapes = {sum_of(name): self._shape_of_sums(name, metric, output) for name, metric in self.metrics}
@@ -136,7 +138,8 @@ class State:
 
     def finish_epoch(self, means: dict[str, float], *histories: dict[str, list[float]]) -> None:
         """Counts the epoch and appends its means to the histories, in one call into C as well."""
-        notes = [partial(history[name].append, value) for history in histories for name, value in means.items()]
+        nan = float("nan")  # of what this epoch did not compute
+        notes = [partial(v.append, means.get(name, nan)) for history in histories for name, v in history.items()]
         deque(map(call, [*notes, partial(setitem, self.progress, "epoch", self.progress["epoch"] + 1)]), 0)
 
     # -- before an epoch ---------------------------------------------------------------------------------------
