@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -225,5 +226,14 @@ def newest(path: Any) -> str | None:
     pattern = os.fspath(path)
     if "{" not in pattern:
         return pattern if os.path.lexists(pattern) else None
-    stars = "".join(glob.escape(before) + "*" * (name is not None) for before, name, *_ in Formatter().parse(pattern))
-    return max(glob.glob(stars), key=lambda file: os.stat(file).st_mtime_ns, default=None)
+    parts = list(Formatter().parse(pattern))
+    stars = "".join(glob.escape(before) + "*" * (name is not None) for before, name, *_ in parts)
+    numbers = re.compile("".join(re.escape(before) + "(.*)" * (name is not None) for before, name, *_ in parts), re.S)
+
+    def age(file: str) -> tuple[int, list[tuple[int, str]]]:
+        """When it was written; clocks are coarse, so that two files may differ in their numbers only."""
+        match = numbers.fullmatch(file)
+        found = match.groups() if match else ()
+        return os.stat(file).st_mtime_ns, [(len(number.lstrip("0")), number.lstrip("0")) for number in found]
+
+    return max(glob.glob(stars), key=age, default=None)

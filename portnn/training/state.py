@@ -135,8 +135,11 @@ class State:
         deque(map(setitem, *zip(*bound, *counts, (self.progress, "step", step), strict=True)), 0)
 
     def finish_epoch(self, means: dict[str, float], *histories: dict[str, list[float]]) -> None:
-        """Counts the epoch and appends its means to the histories, in one call into C as well."""
-        notes = [partial(history[name].append, value) for history in histories for name, value in means.items()]
+        """Counts the epoch and appends its means to the histories, or NaN, in one call into C as well."""
+        nan = float("nan")
+        notes = [
+            partial(values.append, means.get(name, nan)) for history in histories for name, values in history.items()
+        ]
         deque(map(call, [*notes, partial(setitem, self.progress, "epoch", self.progress["epoch"] + 1)]), 0)
 
     # -- before an epoch ---------------------------------------------------------------------------------------
