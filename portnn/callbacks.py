@@ -107,7 +107,7 @@ class _Monitor(WithSettings, Callback):
         """ValueError unless the value is one of those that the fit computes; ``fit`` calls it before it begins."""
         if self.monitor not in names:
             lacks = self.monitor.removeprefix("val_") in names and not any(name.startswith("val_") for name in names)
-            advice = ": give fit validation_data or validation_split" if lacks else meant("metric", self.monitor, names)
+            advice = ": give fit validation_data or validation_split" if lacks else meant("value", self.monitor, names)
             raise ValueError(
                 f"{type(self).__name__} watches {self.monitor!r}, but this fit computes {', '.join(names)}{advice}"
             )

@@ -310,7 +310,7 @@ def test_a_callback_that_stops_as_the_fit_begins_is_obeyed(tmp_path):
     runs.train(runs.network(), [Checkpoint(tmp_path / "run"), EarlyStopping()], epochs=1)
     net = runs.network()
 
-    class EarlyStopping_(Never):  # noqa: N801
+    class EarlyStopping_(Never):
         pass
 
     EarlyStopping_.__name__ = "EarlyStopping"
