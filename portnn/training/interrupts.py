@@ -75,7 +75,8 @@ class Interrupts:
         os.kill(os.getpid(), number)
         if _only_notes(previous):  # the fit around this one has noted it, and must go on to act on it
             raise SystemExit(128 + number)
-        signal.signal(number, handler)  # a user's handler let the training go on
+        if self.frame is not None:  # a user's handler lets the training go on
+            signal.signal(number, handler)
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         for number, handler in self.handlers.items():

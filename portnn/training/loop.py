@@ -3,7 +3,7 @@
 import copy
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -297,9 +297,7 @@ class _Fit:
             for callback in callbacks:
                 getattr(callback, "on_training_done", lambda network: None)(network)
         finally:
-            with ExitStack() as ends:  # each is called, whatever another raises
-                for callback in reversed(callbacks):
-                    ends.callback(callback.on_fit_end, network)
+            _end(callbacks, network)
 
     def write_checkpoints(self) -> None:
         for callback in self.plan.callbacks:
@@ -383,6 +381,15 @@ class _Fit:
                 "written as in the article). Train it with a smaller learning rate, or scale the data; "
                 "check_finite=False trains on regardless"
             )
+
+
+def _end(callbacks: list[Callback], network: Any) -> None:
+    """Calls each, whatever another one raises; no exception is lost, each is the context of the next."""
+    if callbacks:
+        try:
+            callbacks[0].on_fit_end(network)
+        finally:
+            _end(callbacks[1:], network)
 
 
 def _with_last(items: Iterable[Any]) -> Iterator[tuple[bool, Any]]:

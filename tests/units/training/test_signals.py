@@ -139,7 +139,7 @@ SCRIPT = """
 import os, signal, sys, time
 sys.path[:0] = {path!r}
 import numpy as np
-from portnn import Callback, Checkpoint, FCLayer, Network
+from portnn import Callback, Checkpoint, FCLayer, Network, ScaleLayer
 
 class Hangs(ScaleLayer):
     count = 0
@@ -173,7 +173,7 @@ def process(tmp_path, hangs=False, waits=0.0):
 
 def read_until(running, word):
     while (line := running.stdout.readline()).strip() != word:
-        assert line, running.stderr.read()
+        assert line, running.communicate()[1]
 
 
 def test_sigterm_ends_a_process_after_a_checkpoint(tmp_path):
@@ -237,6 +237,19 @@ def test_no_checkpoint_of_what_is_no_step(tmp_path, terminated):
         fit(network(), Fails(), Checkpoint(tmp_path / "run", every=9))
     assert terminated == [signal.SIGTERM] * 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_as_the_fit_ends_leaves_no_handler_behind(terminated):
+    before = handlers()
+
+    class Late(Callback):
+        def on_fit_end(self, network):
+            signal.raise_signal(signal.SIGTERM)
+
+    fit(network(), Late())
+    assert handlers() == before
+    fit(network(), Late())
+    assert terminated == [signal.SIGTERM] * 2
 
 
 def test_sigterm_as_the_last_epoch_ends(tmp_path, terminated):
