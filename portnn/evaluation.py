@@ -20,8 +20,10 @@ def evaluate(network: Any, batches: Iterable[Samples], between: Callable[[], Non
     loss, count, error = network.bound_loss, 0.0, 0.0
     sums: dict[str, Any] = {}
     measures: list[tuple[str, Any]] = []
+    batches_seen = False
     for batch in batches:
         between()
+        batches_seen = True
         measures = measures or [(name, metrics.prepared(metric, batch.y)) for name, metric in network.metrics]
         Y, Y_true, weights = run.forward(batch.x), batch.y, batch.weights
         Y_true = in_order(Y_true if batch.classes else xp.astype(Y_true, Y.dtype, copy=False))
@@ -31,6 +33,8 @@ def evaluate(network: Any, batches: Iterable[Samples], between: Callable[[], Non
         for name, metric in measures:
             of_batch = backend.to_numpy(metric_sums(name, metric, Y_true, Y, weights, backend)).astype(np.float64)
             sums[name] = sums[name] + of_batch if name in sums else of_batch
+    if not batches_seen:
+        raise ValueError("the iterable of batches to evaluate gave none: there is nothing to measure")
     means = {"error": error / count if count else 0.0}
     return means | {name: metric_value(metric, sums[name], count) for name, metric in measures}
 

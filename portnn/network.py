@@ -356,12 +356,18 @@ class Network(WithFiles):
         return self.loss in (losses.binary_cross_entropy, losses.hinge)
 
     def evaluate(self, x: Any, y: Any = None, *, batch_size: int = 1024, sample_weight: Any = None) -> dict[str, float]:
-        """Returns the mean error, and each metric, over samples ``x`` (N, ...) with targets ``y`` (N, ...)."""
+        """Returns the mean error, and each metric, over samples ``x`` (N, ...) with targets ``y`` (N, ...).
+
+        ``x`` may be an iterable of batches (x, y) or (x, y, weights), or a function that returns one, without ``y``.
+        """
         if not self.layers:
             raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
         if self.loss is None:
             raise RuntimeError('the network has no loss: call net.use("mse") before evaluate')
-        arguments.check_complete("evaluate", y)
+        streams = sources.is_stream(x) and y is None
+        arguments.check_complete("evaluate", x if streams else y)
+        if streams and sample_weight is not None:
+            raise ValueError("sample_weight was given beside an iterable of batches: give batches (x, y, weights)")
         batch_size = checks.size("batch_size", batch_size)
         if sample_weight is not None:
             arguments.check_takes_weights(self.loss, self.loss_prime)

@@ -44,9 +44,9 @@ def network(backend="cpu", seed=1, **options):
     return net
 
 
-def callbacks(folder, unit="step", every=1, path="run", keep=None):
+def callbacks(folder, unit="step", every=1, path="run", keep=None, patience=4):
     return [
-        EarlyStopping(patience=4),
+        EarlyStopping(patience=patience),
         ReduceLROnPlateau(patience=1, factor=0.5),
         CSVLogger(folder / "log.csv"),
         Checkpoint(folder / path, unit=unit, every=every, keep=keep),
@@ -75,7 +75,7 @@ def equal(a, b):
 
 def main(folder, unit, epochs):
     net = network()
-    history = train(net, callbacks(folder, unit), int(epochs), resume=folder / "run")
+    history = train(net, callbacks(folder, unit, patience=40), int(epochs), resume=folder / "run")
     arrays, numbers, whole = come_to(net)
     np.savez(folder / "arrays.npz", **arrays)
     (folder / "numbers.json").write_text(json.dumps([numbers, whole, history]))

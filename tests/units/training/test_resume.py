@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 
 import runs
-from portnn import SGD, Callback, Checkpoint, EarlyStopping, FCLayer, JSONLogger, Network, ReduceLROnPlateau, TimeLimit
+from portnn import (
+    SGD,
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    FCLayer,
+    JSONLogger,
+    Network,
+    ReduceLROnPlateau,
+    TimeLimit,
+    sources,
+)
 from portnn.training import loop
 
 
@@ -195,6 +206,70 @@ def test_resume_takes_the_newest(tmp_path, whole):
     runs.train(net, calls(tmp_path, At(None, fail), path=path, keep=3), resume=tmp_path / path)
     assert runs.equal(runs.come_to(net), whole["step"][0])
     assert [name for name in names(tmp_path) if name != "log.csv"] == ["run33", "run34", "run35"]
+
+
+@pytest.mark.parametrize("path", ["{step}", "{epoch:03}-{step:_>4}", "{step:06d}", "{step:x}", "[a] {step}*"])
+def test_other_files_beside_checkpoints(path, tmp_path, whole):
+    with pytest.raises(PlantedError):
+        runs.train(runs.network(), calls(tmp_path, At(19, fail), path=path))
+    found = sorted((tmp_path / "log.csv").parent.iterdir(), key=lambda each: each.stat().st_mtime_ns)
+    assert len(found) == 1 + 18
+    if path != "{step:x}":  # whose numbers have letters
+        (tmp_path / "notes").write_text("newer")
+        (tmp_path / "best").write_text("newer")
+    net = runs.network(seed=7)
+    runs.train(net, calls(tmp_path, At(None, fail), path=path), resume=tmp_path / path)
+    assert runs.equal(runs.come_to(net), whole["step"][0])
+
+
+class Table:
+    """Rows that are read by slices and numbers."""
+
+    def __init__(self, rows):
+        self.rows, self.shape, self.dtype = rows, rows.shape, rows.dtype
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, some):
+        return self.rows[some]
+
+
+def batches():
+    x, y = runs.data()
+    return [(x[k : k + 4], y[k : k + 4]) for k in range(0, 44, 4)]
+
+
+SOURCES = {
+    "rows": lambda: (Table(runs.data()[0]), runs.data()[1], dict(batch_size=6, shuffle=True)),
+    "rows in order": lambda: (Table(runs.data()[0]), runs.data()[1], dict(batch_size=6, validation_split=0.2)),
+    "batches": lambda: (batches(), None, {}),
+    "batches in epochs of seven": lambda: (batches(), None, dict(steps_per_epoch=7)),
+    "a function": lambda: (lambda: iter(batches()), None, {}),
+    "a function, in epochs of four": lambda: (lambda: iter(batches()), None, dict(steps_per_epoch=4)),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES.keys())
+@pytest.mark.parametrize("step", [3, 8, 12, 15, 23])
+def test_every_source_of_samples(source, step, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "CHUNK", 400)  # two batches of rows
+
+    def train(net, *more, **options):
+        x, y, given = source()
+        return net.fit(
+            x, y, epochs=4, verbose=0, callbacks=[Checkpoint(tmp_path / "run", unit="step"), *more], **given | options
+        )
+
+    whole, net = runs.network(), runs.network(seed=7)
+    history = train(whole, At(None, fail))
+    (tmp_path / "run").unlink()
+    if step < whole.step:
+        with pytest.raises(PlantedError):
+            train(runs.network(), At(step, fail))
+    again = train(net if (tmp_path / "run").exists() else runs.network(), At(None, fail), resume=tmp_path / "run")
+    assert again == history
+    assert runs.equal(runs.come_to(net), runs.come_to(whole)) or step >= whole.step
 
 
 def test_a_crash_before_old_files_are_removed_leaves_none_behind(tmp_path, monkeypatch):
