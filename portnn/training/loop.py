@@ -165,7 +165,7 @@ class _Fit:
         plan, network = self.plan, self.network
         order = self.begin_epoch()
         kept = self.state.keep() if plan.check_finite else []
-        bar = Bar(plan.verbose, self.epoch + 1, plan.epochs, self.source.steps)
+        bar = Bar(plan.verbose, self.epoch + 1, plan.epochs, self.source.steps, self.position)
         try:
             for last, size in self.steps_of(order):
                 self.step(size)

@@ -45,7 +45,7 @@ def test_classes(loss, outputs, backend):
 def test_probabilities(loss, outputs, backend):
     net = network(loss, outputs, backend)
     if loss not in ("binary_cross_entropy", "softmax_cross_entropy"):
-        with pytest.raises(RuntimeError, match="does not say what its outputs mean.*predict_proba needs use"):
+        with pytest.raises(RuntimeError, match=r"does not say what its outputs mean.*predict_proba needs use"):
             net.predict_proba(X)
         return
     Y = net.predict(X).astype(np.float64)
