@@ -302,11 +302,12 @@ class _Logger(WithSettings, Callback):
         self.size = 0
 
     def write(self, text: str) -> None:
+        line = text.encode()
         with open(self.path, "ab") as file:
             self.size = min(self.size, file.seek(0, 2))  # less where somebody has emptied the file
-            file.truncate(self.size)
-            file.write(text.encode())
-            self.size = file.tell()
+            file.truncate(self.size)  # which leaves the position, so that tell() would be too much
+            file.write(line)
+        self.size += len(line)
 
     def state_dict(self) -> dict[str, Any]:
         return {"size": self.size}

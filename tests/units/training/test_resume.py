@@ -13,6 +13,7 @@ from portnn import (
     SGD,
     Callback,
     Checkpoint,
+    CSVLogger,
     EarlyStopping,
     FCLayer,
     JSONLogger,
@@ -164,6 +165,32 @@ def test_epochs_before_the_run_stay_in_the_history(tmp_path):
     assert runs.train(net, calls(folders[1], At(None, fail)), epochs=3, resume=folders[1] / "run") == expected
     assert runs.equal(runs.come_to(net), runs.come_to(nets[0]))
     assert len(net.history["val_error"]) == 5
+
+
+class AfterEpoch(At):
+    def on_step_end(self, network, step):
+        pass
+
+    def on_epoch_end(self, network, epoch, logs):
+        super().on_step_end(network, epoch)
+
+
+@pytest.mark.parametrize("logger", [CSVLogger, JSONLogger])
+def test_lines_after_the_checkpoint_are_written_once(logger, tmp_path):
+    """Each run fails when it has written a line and no checkpoint: the next one writes that line again."""
+
+    def calls(folder, at):
+        return [logger(folder / "log"), AfterEpoch(at, fail), Checkpoint(folder / "run")]
+
+    whole, here = tmp_path / "whole", tmp_path / "here"
+    for folder in (whole, here):
+        folder.mkdir()
+    runs.train(runs.network(), calls(whole, None))
+    for epoch in (1, 2, 3, 3, 4, 5):
+        with pytest.raises(PlantedError):
+            runs.train(runs.network(), calls(here, epoch), resume=here / "run")
+    runs.train(runs.network(), calls(here, None), resume=here / "run")
+    assert (here / "log").read_bytes() == (whole / "log").read_bytes()
 
 
 def test_without_a_file_the_run_begins(tmp_path, whole):
