@@ -145,8 +145,9 @@ def check_complete(call: str, y: Any, epochs: Any = ..., *, optimizer: Any = Non
 
 def callback_list(callbacks: Any) -> list[Callback]:
     """The callbacks that a user gave."""
-    if isinstance(callbacks, Callback):
-        raise TypeError(f"callbacks must be a list, got one callback: callbacks=[{type(callbacks).__name__}(...)]")
+    if isinstance(callbacks, Callback) or (isinstance(callbacks, type) and issubclass(callbacks, Callback)):
+        name = (callbacks if isinstance(callbacks, type) else type(callbacks)).__name__
+        raise TypeError(f"callbacks must be a list, got one callback: write callbacks=[{name}(...)]")
     try:
         found = list(callbacks)
     except TypeError:

@@ -102,15 +102,14 @@ class _Monitor(WithSettings, Callback):
 
     def on_fit_begin(self, network: Any) -> None:
         self.best, self.waited = None, 0
-        self.check_monitor(network)
 
-    def check_monitor(self, network: Any) -> None:
-        if self.monitor not in network.history:
-            needs = ": give fit validation_data or validation_split" if self.monitor.startswith("val_") else ""
-            guess = "" if needs else meant("metric", self.monitor, network.history)
+    def check_monitor(self, names: list[str]) -> None:
+        """ValueError unless the value is one of those that the fit computes; ``fit`` calls it before it begins."""
+        if self.monitor not in names:
+            lacks = self.monitor.removeprefix("val_") in names and not any(name.startswith("val_") for name in names)
+            advice = ": give fit validation_data or validation_split" if lacks else meant("value", self.monitor, names)
             raise ValueError(
-                f"{type(self).__name__} watches {self.monitor!r}, but this fit computes {', '.join(network.history)}"
-                f"{needs}{guess}"
+                f"{type(self).__name__} watches {self.monitor!r}, but this fit computes {', '.join(names)}{advice}"
             )
 
     def improves(self, value: float) -> bool:
@@ -242,9 +241,9 @@ class Checkpoint(_Monitor):
             raise ValueError('Checkpoint: a monitored value is known after an epoch only: leave unit="step" out')
         _filled(self.path, 1, 1)
 
-    def check_monitor(self, network: Any) -> None:
+    def check_monitor(self, names: list[str]) -> None:
         if self.monitor is not None:
-            super().check_monitor(network)
+            super().check_monitor(names)
 
     def on_fit_begin(self, network: Any) -> None:
         super().on_fit_begin(network)
@@ -266,18 +265,18 @@ class Checkpoint(_Monitor):
         path = _filled(self.path, epoch, step)
         self.due = False
         self.written = [*(p for p in self.written if p != path), path]
+        save(path)  # which notes the old ones too: a run that is killed here removes them when it goes on
         old = self.written[: -self.keep] if self.keep else []
-        self.written = self.written[len(old) :]
-        save(path)
         for other in old:
             Path(other).unlink(missing_ok=True)
+        self.written = self.written[len(old) :]
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "written": list(self.written)}
+        return {**super().state_dict(), "written": list(self.written), "due": self.due}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.written = list(state["written"])
+        self.written, self.due = list(state["written"]), state["due"]
 
 
 def _filled(path: str, epoch: int, step: int) -> str:
@@ -304,11 +303,12 @@ class _Logger(WithSettings, Callback):
         self.size = 0
 
     def write(self, text: str) -> None:
+        line = text.encode()
         with open(self.path, "ab") as file:
             self.size = min(self.size, file.seek(0, 2))  # less where somebody has emptied the file
-            file.truncate(self.size)
-            file.write(text.encode())
-            self.size = file.tell()
+            file.truncate(self.size)  # which leaves the position, so that tell() would be too much
+            file.write(line)
+        self.size += len(line)
 
     def state_dict(self) -> dict[str, Any]:
         return {"size": self.size}

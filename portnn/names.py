@@ -44,6 +44,16 @@ OTHERS: dict[str, dict[str, str]] = {
         "mape": "",
         "mce": "",
     },
+    "value": {
+        "loss": "error",
+        "valloss": "val_error",
+        "acc": "accuracy",
+        "valacc": "val_accuracy",
+        "f1score": "f1",
+        "valf1score": "val_f1",
+        "valmae": "val_mean_absolute_error",
+        "lr": "learning_rate",
+    },
     "metric": {
         "acc": "accuracy",
         "binaryaccuracy": "accuracy",

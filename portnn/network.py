@@ -272,7 +272,10 @@ class Network(WithFiles):
             data = preparation.training_data(self, x, y, options, plan)
             if validation_data is not None:
                 plan.validation = preparation.validation_data(self, validation_data, plan)
-            saved = None if resume is None else self._restored(resume)
+            saved = None if resume is None else self._saved(resume)
+            loop.check(self, data, optimizer, plan, saved)
+            if saved is not None:
+                self._restore(saved)
             return loop.train(self, data, optimizer, plan, saved)
 
     def predict(self, x: Any, *, batch_size: int = 1024) -> Any:
@@ -354,12 +357,18 @@ class Network(WithFiles):
         return xp.astype((Y[..., 0] if Y.ndim > 1 else Y) > (0.0 if takes_logits else 0.5), xp.int64)
 
     def evaluate(self, x: Any, y: Any = None, *, batch_size: int = 1024, sample_weight: Any = None) -> dict[str, float]:
-        """Returns the mean error, and each metric, over samples ``x`` (N, ...) with targets ``y`` (N, ...)."""
+        """Returns the mean error, and each metric, over samples ``x`` (N, ...) with targets ``y`` (N, ...).
+
+        ``x`` may be an iterable of batches (x, y) or (x, y, weights), or a function that returns one, without ``y``.
+        """
         if not self.layers:
             raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
         if self.loss is None:
             raise RuntimeError('the network has no loss: call net.use("mse") before evaluate')
-        arguments.check_complete("evaluate", x if preparation.streams(x, y) else y)
+        streams = preparation.streams(x, y)
+        arguments.check_complete("evaluate", x if streams else y)
+        if streams and sample_weight is not None:
+            raise ValueError("sample_weight was given beside an iterable of batches: give batches (x, y, weights)")
         batch_size = checks.size("batch_size", batch_size)
         if sample_weight is not None:
             arguments.check_takes_weights(self.loss, self.loss_prime)
@@ -443,7 +452,16 @@ class Network(WithFiles):
 
     @property
     def gradients(self) -> Mapping[str, Array]:
-        """The gradients of the last backward pass, by the path of the parameter."""
+        """The gradients of the last backward pass, by the path of the parameter.
+
+        RuntimeError within a fit whose steps are captured into a graph, unless a callback has ``reads_gradients``.
+        """
+        held = self.turns.held()
+        if held is not None and held.captured:
+            raise RuntimeError(
+                "the gradients of a step that was captured into a graph cannot be read: set reads_gradients = True in "
+                "the callback's class, and steps run without one"
+            )
         layers = named(self.layers)
         return MappingProxyType({f"{path}.{name}": g for path, layer in layers for name, g in layer.gradients.items()})
 
@@ -506,19 +524,20 @@ class Network(WithFiles):
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _restored(self, path: Any) -> Any:
-        """The newest checkpoint at a path, after the network was filled from it; None if there is none."""
-        from portnn.files.filling import restore
+    def _saved(self, path: Any) -> Any:
+        """What the newest checkpoint at a path holds; None if there is none."""
         from portnn.files.reading import newest, read
 
         found = newest(path)
-        if found is None:
-            return None
-        saved = read(found)
+        return None if found is None else read(found)
+
+    def _restore(self, saved: Any) -> None:
+        """Makes the network what it was when a checkpoint was written."""
+        from portnn.files.filling import restore
+
         restore(self, saved)
         for layer in self.layers:
             layer._freeze()
-        return saved
 
     def _check_shapes(self, X: Array, given: Any) -> None:
         """Checks that the layers fit samples of this shape; again only after their shape or the layers changed."""

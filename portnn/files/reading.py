@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -225,5 +226,23 @@ def newest(path: Any) -> str | None:
     pattern = os.fspath(path)
     if "{" not in pattern:
         return pattern if os.path.lexists(pattern) else None
-    stars = "".join(glob.escape(before) + "*" * (name is not None) for before, name, *_ in Formatter().parse(pattern))
-    return max(glob.glob(stars), key=lambda file: os.stat(file).st_mtime_ns, default=None)
+    parts = list(Formatter().parse(pattern))
+    stars = "".join(glob.escape(before) + "*" * (name is not None) for before, name, *_ in parts)
+    numbers = re.compile(
+        "".join(re.escape(before) + _number_as(form) * (name is not None) for before, name, form, _ in parts)
+    )
+
+    def age(file: str) -> tuple[int, list[tuple[int, str]]]:
+        """When it was written; clocks are coarse, so that two files may differ in their numbers only."""
+        bare = [number.lstrip(" _0") for number in numbers.fullmatch(file).groups()]  # type: ignore[union-attr]
+        return os.stat(file).st_mtime_ns, [(len(number), number) for number in bare]
+
+    return max(filter(numbers.fullmatch, glob.glob(stars)), key=age, default=None)
+
+
+def _number_as(form: str | None) -> str:
+    """A pattern of the numbers in a format such as ``03``; of anything, where the format is an unusual one."""
+    kind = form[-1] if form else "d"
+    if kind.isdigit() or kind in "d,_":
+        return "([ _]*[0-9][0-9_,]*)"
+    return "([ _0-9a-fA-FxXo]+)" if kind in "xXob" else "(.+)"

@@ -43,7 +43,8 @@ class Interrupts:
             self.noted = 0  # no step has ended since
             self.pass_on(number)
         elif self.previous[number] is signal.default_int_handler or _only_notes(self.previous[number]):
-            self.noted = 0
+            if self.noted != signal.SIGTERM:  # which takes effect when the fit has been left
+                self.noted = 0
             raise KeyboardInterrupt(f"Ctrl-C was pressed twice within one step, which was aborted. {self.state()}")
         else:  # a user's own handler decides what to do
             self.previous[number](number, frame)
@@ -58,8 +59,10 @@ class Interrupts:
         """Lets the signal that was noted take effect: Python's own handler of Ctrl-C raises KeyboardInterrupt."""
         number, self.noted = self.noted, 0
         if number == signal.SIGTERM:
-            self.last()
-            self.pass_on(number)
+            try:
+                self.last()
+            finally:  # a full disk does not keep the process alive
+                self.pass_on(number)
         elif _only_notes(self.previous.get(number)):  # a fit within the fit of another network
             raise KeyboardInterrupt
         elif number in self.previous:
@@ -72,7 +75,8 @@ class Interrupts:
         os.kill(os.getpid(), number)
         if _only_notes(previous):  # the fit around this one has noted it, and must go on to act on it
             raise SystemExit(128 + number)
-        signal.signal(number, handler)  # a user's handler let the training go on
+        if self.frame is not None:  # a user's handler lets the training go on
+            signal.signal(number, handler)
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         for number, handler in self.handlers.items():

@@ -27,6 +27,7 @@ from portnn.training.step import TrainStep
 MOST_CAPTURED = 8  # sizes of batches whose step may be captured: each graph has memory of its own
 # Counters in a checkpoint, beside those of the state.
 EPOCHS, FACTOR, SEEN = "epochs of the run", "learning rate factor of the epoch", "samples of the epoch"
+RATES, BATCH, STEPS = "learning rates are logged", "samples of a batch", "steps of an epoch"
 
 
 @dataclass
@@ -41,6 +42,7 @@ class Plan:
     callbacks: list[Callback] = field(default_factory=list)
     validation: Callable[[], Iterator[Samples]] | None = None  # returns the batches to validate with
     validation_frequency: int = 1
+    logs_rate: bool = False  # the learning rate changes, and is noted for each epoch
 
 
 @dataclass
@@ -63,7 +65,57 @@ def train(network: Any, data: Data, optimizer: Any, plan: Plan, saved: Any = Non
     with interrupts, _closing(run.state), run.called_back(saved):
         while run.epoch < plan.epochs and not network.stop_training:
             run.run_epoch(interrupts)
+        if interrupts.noted:
+            interrupts.act()
+        run.between = False
     return run.history
+
+
+def check(network: Any, data: Data, optimizer: Any, plan: Plan, saved: Any = None) -> None:
+    """Checks the callbacks, and what a checkpoint holds of them, before the network changes."""
+    changing = [type(c).__name__ for c in plan.callbacks if getattr(c, "changes_learning_rate", False)]
+    if changing and not hasattr(optimizer, "learning_rate"):
+        raise TypeError(f"{changing[0]} changes the learning rate, but {type(optimizer).__name__} has no learning_rate")
+    plan.logs_rate = bool(changing) or callable(getattr(optimizer, "learning_rate", None))
+    plan.logs_rate = plan.logs_rate or network.learning_rate_factor != 1.0
+    if saved is not None:
+        _check_saved(saved, data, plan)
+        plan.logs_rate = bool(saved.counters[RATES])
+        if isinstance(data.source, Stream) and data.source.once:
+            raise ValueError("x is an iterator, which cannot begin anew: a run is resumed with an iterable that can")
+    names = _names(network, plan)
+    for callback in plan.callbacks:
+        getattr(callback, "check_monitor", lambda names: None)(names)
+
+
+def _check_saved(saved: Any, data: Data, plan: Plan) -> None:
+    if EPOCHS not in saved.counters:
+        raise ValueError(
+            f"{saved.path} was written by save, and holds a network but no run to go on with: resume takes the file of "
+            "a Checkpoint; portnn.load(path) returns the network, which fit then trains on"
+        )
+    names = [type(callback).__name__ for callback in plan.callbacks]
+    if names != [name for name, _ in saved.callbacks]:
+        before = ", ".join(name for name, _ in saved.callbacks) or "none"
+        raise ValueError(
+            f"{saved.path} was written by a fit with the callbacks {before}, this one has "
+            f"{', '.join(names) or 'none'}: a run goes on with those that it began with, in the same order"
+        )
+    counters = saved.counters
+    then = int(counters[BATCH]), int(counters[STEPS]), sum_of("weights") in counters
+    now = plan.batch_size, data.source.steps or 0, data.first.weights is not None
+    if saved.position and then != now:
+        raise ValueError(
+            f"{saved.path} was written within an epoch of (batch_size, steps, weighted) = {then}, which cannot go on "
+            f"as one of {now}: give the samples, batch_size and weights that the run began with"
+        )
+
+
+def _names(network: Any, plan: Plan) -> list[str]:
+    """The names of what a fit notes for each epoch."""
+    names = ["error", *(name for name, _ in network.metrics)]
+    names += [f"val_{name}" for name in names if plan.validation is not None]
+    return [*names, *["learning_rate"] * plan.logs_rate]
 
 
 class _Fit:
@@ -88,11 +140,8 @@ class _Fit:
         self.factor = 1.0  # what multiplies the learning rate in this epoch
         self.sums: dict[str, np.ndarray] | None = None  # the sums of an unfinished epoch, from a checkpoint
         self.after_step = [c for c in plan.callbacks if type(c).on_step_end is not Callback.on_step_end]
-        names = ["error", *(name for name, _ in self.state.metrics)]
-        names += [f"val_{name}" for name in names if plan.validation is not None]
-        self.logs_rate = callable(getattr(optimizer, "learning_rate", None)) or network.learning_rate_factor != 1.0
-        self.logs_rate = self.logs_rate or any(getattr(c, "changes_learning_rate", False) for c in plan.callbacks)
-        self.history = History({name: [] for name in [*names, *["learning_rate"] * self.logs_rate]})
+        self.between = False  # between two steps, with all callbacks called: a checkpoint can be written
+        self.history = History({name: [] for name in _names(network, plan)})
         for name in self.history:
             network.history.setdefault(name, [float("nan")] * len(network.history["error"]))
 
@@ -100,6 +149,10 @@ class _Fit:
         """The optimizer, with its learning rate times the factor of this epoch."""
         factor = self.factor
         if factor != 1.0:
+            if not hasattr(optimizer, "learning_rate"):
+                raise TypeError(
+                    f"network.learning_rate_factor is {factor:g}, but {type(optimizer).__name__} has no learning_rate"
+                )
             optimizer, rate = copy.copy(optimizer), optimizer.learning_rate
             optimizer.learning_rate = (lambda k: factor * rate(k)) if callable(rate) else factor * rate
         return optimizer
@@ -115,7 +168,7 @@ class _Fit:
         order = self.begin_epoch()
         kept = self.state.keep() if plan.check_finite else []
         steps = self.steps_of(order)
-        bar = Bar(plan.verbose, self.epoch + 1, plan.epochs, self.source.steps)
+        bar = Bar(plan.verbose, self.epoch + 1, plan.epochs, self.source.steps, self.position)
         try:
             for last, size in steps:
                 self.step(size)
@@ -127,6 +180,8 @@ class _Fit:
                 if last:
                     break
                 if network.stop_training:
+                    if plan.check_finite:
+                        self.check_finite(self.means()["error"], kept)
                     return
                 if interrupts.noted:
                     interrupts.act()
@@ -158,11 +213,12 @@ class _Fit:
         network, state = self.network, self.state
         if self.sums is None:
             self.position, self.seen, self.factor = 0, 0, network.learning_rate_factor
+            self.between = False
             for callback in self.plan.callbacks:
                 callback.on_epoch_begin(network, self.epoch + 1)
         state.optimizer = self._scaled(self.optimizer)
         state.start_epoch(self.position if isinstance(self.source, Whole) else 0, self.sums)
-        self.sums = None
+        self.sums, self.between = None, True
         if not self.plan.shuffle or self.source.count is None:
             return None
         return random.permutation(network.seed, network.epoch, self.source.count)
@@ -178,12 +234,17 @@ class _Fit:
         self.compiled[size]()
         if state.progress["step"] == before:  # a graph was launched: it counts on the device only
             state.count_step()
+            state.turn.captured = True
+        elif state.batches.on_device:
+            state.turn.captured = False
         if state.skipped:
             state.hyper_again()
 
     def call_after_step(self) -> None:
+        self.between = False
         for callback in self.after_step:
             callback.on_step_end(self.network, self.network.step)
+        self.between = True
         self.write_checkpoints()
 
     def finish_epoch(self, kept: Any, interrupts: Interrupts) -> None:
@@ -196,14 +257,16 @@ class _Fit:
             between = lambda: interrupts.act() if interrupts.noted else None  # noqa: E731
             found = evaluation.evaluate(network, plan.validation(), between)
             logs |= {f"val_{name}": value for name, value in found.items()}
-        if self.logs_rate:
-            logs["learning_rate"] = self.rate()
+        if plan.logs_rate:
+            logs["learning_rate"] = self.rate(network.step - 1)
+        self.between = False
         self.epoch, self.position = self.epoch + 1, 0
         self.state.finish_epoch(logs, self.history, network.history)
         if plan.verbose:
             print(line(self.epoch, plan.epochs, logs), flush=True)
         for callback in plan.callbacks:
             callback.on_epoch_end(network, self.epoch, logs)
+        self.between = True
         self.write_checkpoints()
         if interrupts.noted:  # a finished epoch counts
             interrupts.act()
@@ -218,9 +281,12 @@ class _Fit:
             means[name] = evaluation.metric_value(metric, sums[sum_of(name)], weight)
         return means
 
-    def rate(self) -> float:
-        """The learning rate of the last step, with the factor of the epoch."""
-        return rate_at(self.state.optimizer.learning_rate, self.network.step - 1)
+    def rate(self, step: int) -> float:
+        """The learning rate of the update number ``step``, of this epoch."""
+        optimizer = self.state.optimizer
+        if hasattr(optimizer, "learning_rate"):
+            return rate_at(optimizer.learning_rate, step)
+        return float(optimizer.hyper(step)[0])
 
     # -- callbacks -----------------------------------------------------------------------------------------------
 
@@ -233,12 +299,12 @@ class _Fit:
                 callback.on_fit_begin(network)
             if saved is not None:
                 self.go_on(saved)
+                self.write_checkpoints()  # that the run did not come to write
             yield
             for callback in callbacks:
                 getattr(callback, "on_training_done", lambda network: None)(network)
         finally:
-            for callback in callbacks:
-                callback.on_fit_end(network)
+            _end(callbacks, network)
 
     def write_checkpoints(self) -> None:
         for callback in self.plan.callbacks:
@@ -247,7 +313,7 @@ class _Fit:
 
     def last_checkpoint(self) -> None:
         """Saves once more before a signal ends the process; a monitored checkpoint keeps its best epoch."""
-        for callback in self.plan.callbacks:
+        for callback in self.plan.callbacks if self.between else ():
             if isinstance(callback, Checkpoint) and callback.monitor is None:
                 callback.write(self.epoch, self.network.step, self.save)
 
@@ -266,7 +332,10 @@ class _Fit:
                 EPOCHS: np.int64(self.epoch),
                 FACTOR: np.float64(self.factor),
                 SEEN: np.int64(self.seen),
-                **self.state.sums(),
+                RATES: np.int64(self.plan.logs_rate),
+                BATCH: np.int64(self.plan.batch_size),
+                STEPS: np.int64(self.source.steps or 0),
+                **(self.state.sums() if self.sums is None else self.sums),
             },
         )
 
@@ -274,14 +343,7 @@ class _Fit:
         """Restores the state of the run from a checkpoint; the network has been filled from it already."""
         from portnn.files.environment import differences, environment
 
-        names = [type(callback).__name__ for callback in self.plan.callbacks]
-        if names != [name for name, _ in saved.callbacks]:
-            then = ", ".join(name for name, _ in saved.callbacks) or "none"
-            raise ValueError(
-                f"{saved.path} was written by a fit with the callbacks {then}, this one has "
-                f"{', '.join(names) or 'none'}: a run goes on with those that it began with"
-            )
-        counters = dict(saved.counters)
+        counters = {name: value for name, value in saved.counters.items() if name not in (RATES, BATCH, STEPS)}
         self.epoch, self.factor = int(counters.pop(EPOCHS)), float(counters.pop(FACTOR))
         self.position, self.seen = saved.position, int(counters.pop(SEEN))
         self.sums = counters if self.position else None
@@ -291,12 +353,12 @@ class _Fit:
             values[:] = self.network.history[name][len(self.network.history[name]) - self.epoch :]
         for callback, (_, state) in zip(self.plan.callbacks, saved.callbacks, strict=True):
             callback.load_state_dict(state)
-        self.network.stop_training = saved.stop_training
+        self.network.stop_training = saved.stop_training or self.network.stop_training
         if changed := differences(saved.environment, environment(self.network)):
             warnings.warn(
                 f"the run goes on elsewhere, so the last digits may differ: {'; '.join(changed)}",
                 ResumeWarning,
-                stacklevel=2,
+                stacklevel=6,  # the line with fit
             )
 
     # -- divergence ----------------------------------------------------------------------------------------------
@@ -306,21 +368,35 @@ class _Fit:
 
         The error of the last step was computed before its update: the parameters show that update's effect.
         """
-        fault = ""
+        fault, step = "", self.network.step - 1
         if not np.isfinite(error):
             bad = int(self.network.backend.to_numpy(self.state.counters["finite steps"])) + 1
             fault = f"the error became {error} in epoch {self.epoch + 1}, at step {bad}{self.steps()}"
+            step += bad - self.position
         elif self.epoch + 1 == self.plan.epochs or self.network.stop_training:
             name = _not_finite(self.state, self.network.backend)
-            fault = name and f"{name} holds NaN or infinity after the last step of epoch {self.epoch + 1}"
+            fault = name and (
+                f"{name} holds NaN or infinity after the last step of epoch {self.epoch + 1}, step "
+                f"{self.position}{self.steps()}"
+            )
         if fault:
-            rate = f", with a learning rate of {self.rate():g}" if hasattr(self.optimizer, "learning_rate") else ""
+            rate = f", with a learning rate of {self.rate(step):g}"
+            self.between = False
             self.state.bring_back(kept)
             raise DivergedError(
                 f"{fault}{rate}: the weights diverged. The network is as it was when the epoch began (but for layers "
                 "written as in the article). Train it with a smaller learning rate, or scale the data; "
                 "check_finite=False trains on regardless"
             )
+
+
+def _end(callbacks: list[Callback], network: Any) -> None:
+    """Calls each, whatever another one raises; no exception is lost, each is the context of the next."""
+    if callbacks:
+        try:
+            callbacks[0].on_fit_end(network)
+        finally:
+            _end(callbacks[1:], network)
 
 
 def _with_last(items: Iterable[Any]) -> Iterator[tuple[bool, Any]]:

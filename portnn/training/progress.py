@@ -20,11 +20,12 @@ def _shown(name: str, value: float) -> str:
 class Bar:
     """The bar of one epoch, on a terminal or in a notebook; it vanishes when the epoch ends."""
 
-    def __init__(self, verbose: int, epoch: int, epochs: int, steps: int | None):
+    def __init__(self, verbose: int, epoch: int, epochs: int, steps: int | None, done: int = 0):
         self.bar: Any = None
         if verbose == 2 or (verbose == 1 and _is_watched()):
             self.bar = _tqdm()(
                 total=steps,
+                initial=done,  # steps before the run was resumed
                 desc=f"epoch {epoch}/{epochs}",
                 unit="step",
                 delay=DELAY if verbose == 1 else 0.0,

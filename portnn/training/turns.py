@@ -12,6 +12,7 @@ class Turn:
     def __init__(self, what: str):
         self.what, self.thread, self.over = what, threading.get_ident(), False
         self.in_step = False  # a step's results are not committed yet
+        self.captured = False  # the last step was a graph's: its gradients are in memory of its own
         self.frame: Any = sys._getframe(2)  # of the method that takes the turn
 
     def end(self) -> None:
