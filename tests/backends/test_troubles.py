@@ -78,6 +78,7 @@ FULL = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))" 
 
 @needs_numba
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+@pytest.mark.slow
 def test_a_full_disk(tmp_path):
     said, info = run(FULL, NUMBA_CACHE_DIR=str(tmp_path))
     assert len(said) == 1
@@ -86,6 +87,7 @@ def test_a_full_disk(tmp_path):
 
 
 @needs_numba
+@pytest.mark.slow
 def test_info_finds_out_by_itself_that_the_disk_is_full(tmp_path):
     """Also where what it tries out was kept when there was room yet."""
     run(NUMBA_CACHE_DIR=str(tmp_path))
@@ -132,6 +134,7 @@ def test_a_damaged_file_is_replaced(kept, damage):
 
 
 @needs_numba
+@pytest.mark.slow
 def test_the_files_of_another_version_are_no_trouble(kept):
     for path in kept.rglob("*.nbi"):
         path.write_bytes(pickle.dumps("0.50.0") + b"whatever that version wrote")
@@ -139,6 +142,7 @@ def test_the_files_of_another_version_are_no_trouble(kept):
 
 
 @needs_numba
+@pytest.mark.slow
 def test_a_folder_in_the_place_of_a_file(tmp_path):
     run(NUMBA_CACHE_DIR=str(tmp_path))
     for path in tmp_path.rglob("*.nbi"):
@@ -160,6 +164,7 @@ def test_a_cache_folder_that_cannot_be_made(tmp_path):
 
 
 @needs_numba
+@pytest.mark.slow
 def test_no_place_for_a_cache_at_all():
     said, info = run(NUMBA_CACHE_LOCATOR_CLASSES="Nowhere")
     assert len(said) == 1

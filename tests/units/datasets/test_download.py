@@ -188,7 +188,7 @@ def refused():
 QUICK = [name for name in FAULTS if name not in ("silent", *SLOW[1:])]
 
 
-@pytest.fixture(params=FAULTS)
+@pytest.fixture(params=[pytest.param(f, marks=pytest.mark.slow) if f in SLOW[1:] else f for f in FAULTS])
 def fault(request, refused, monkeypatch):
     """A source that fails, and the words of its reason."""
     if request.param in ("silent", "stalled"):

@@ -128,7 +128,7 @@ def killed(path, delay):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
-@pytest.mark.parametrize("times", [4, pytest.param(KILLS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [2, pytest.param(KILLS, marks=pytest.mark.slow)])
 def test_a_process_killed_at_random_moments(times, tmp_path):
     rng = np.random.default_rng(times)
     expected = [Network([FCLayer(400, 300)], seed=seed).parameters["0.weights"] for seed in (1, 2)]

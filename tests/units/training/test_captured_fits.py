@@ -59,7 +59,7 @@ def test_a_whole_run(captured, tmp_path):
 
 
 @pytest.mark.parametrize("unit", ["step", "epoch"])
-@pytest.mark.parametrize("step", [8, 10, 13, 15, 21])
+@pytest.mark.parametrize("step", [8, *(pytest.param(n, marks=pytest.mark.slow) for n in (10, 13, 15, 21))])
 def test_resume(captured, unit, step, tmp_path):
     """Bit-identical to the uninterrupted run on the same backend, in another network."""
     whole, net = network(captured()), network(captured(), seed=7)

@@ -267,6 +267,7 @@ def batches():
     return [(x[k : k + 4], y[k : k + 4]) for k in range(0, 44, 4)]
 
 
+SLOW = pytest.mark.slow
 SOURCES = {
     "rows": lambda: (Table(runs.data()[0]), runs.data()[1], dict(batch_size=6, shuffle=True)),
     "rows in order": lambda: (Table(runs.data()[0]), runs.data()[1], dict(batch_size=6, validation_split=0.2)),
@@ -278,7 +279,9 @@ SOURCES = {
 
 
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES.keys())
-@pytest.mark.parametrize("step", [3, 8, 12, 15, 23])
+@pytest.mark.parametrize(
+    "step", [3, pytest.param(8, marks=SLOW), pytest.param(12, marks=SLOW), 15, pytest.param(23, marks=SLOW)]
+)
 def test_every_source_of_samples(source, step, tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "CHUNK", 400)  # two batches of rows
 

@@ -194,6 +194,7 @@ net.fit(np.ones((8, 3)), np.ones((8, 1)), epochs=1, learning_rate=0.1, callbacks
 
 
 @pytest.mark.skipif(os.name != "posix", reason="this system has no pseudo-terminals")
+@pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.1, 5.0])
 def test_a_terminal_shows_the_bar_of_a_long_epoch(delay):
     pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
