@@ -80,6 +80,7 @@ def table(tmp_path):
     return str(path)
 
 
+@pytest.mark.slow
 def test_own_images():
     pytest.importorskip("PIL", reason="Pillow is not installed")
     done = run(OWN_DATA)

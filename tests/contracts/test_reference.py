@@ -90,7 +90,11 @@ PLACES = {
 }
 
 examples = pytest.mark.parametrize("example", EXAMPLES)
-places = pytest.mark.parametrize("place", PLACES)
+STRICT = list(PLACES)[-1]  # it takes long: one test of each example is enough by default
+places = pytest.mark.parametrize(
+    "place", [pytest.param(place, marks=pytest.mark.slow) if place == STRICT else place for place in PLACES]
+)
+all_places = pytest.mark.parametrize("place", PLACES)
 batch_sizes = pytest.mark.parametrize("batch_size", [1, 3, 7, SAMPLES])
 
 
@@ -145,7 +149,7 @@ def compare(net, expected, x, errors, history, rtol=1e-12):
 # -- training ----------------------------------------------------------------------------------------------------------
 
 
-@places
+@all_places
 @examples
 def test_one_sample_at_a_time_is_the_article(example, place):
     net = network(example, place)

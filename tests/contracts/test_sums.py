@@ -291,6 +291,7 @@ def test_softmax_layer_over_a_long_axis(where, order):
 
 @orders
 @pytest.mark.parametrize("n", [1000, 100_000, 2_000_000])
+@pytest.mark.slow
 def test_losses_of_large_batches(order, n):
     cpu = portnn.get_backend("cpu")
     y, t = laid(np.full((n, 2), 0.1, np.float32), order), np.zeros((n, 2), np.float32)

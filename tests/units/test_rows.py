@@ -285,6 +285,7 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /
 
 
 @linux
+@pytest.mark.slow
 def test_a_memory_map_is_not_copied(tmp_path):
     assert anonymous_memory(tmp_path, 0.15, "f4") < 0.12
 

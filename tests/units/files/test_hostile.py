@@ -40,6 +40,7 @@ def words(tmp_path_factory):
         sys.argv = before
 
 
+@pytest.mark.slow
 def test_every_one_is_refused_with_a_clear_error(reports, words):
     assert len(reports) == len(words) >= 50
     for report in reports:

@@ -122,6 +122,7 @@ def test_a_run_that_was_told_to_stop_has_ended(tmp_path):
     assert (tmp_path / "log.csv").read_bytes() == log
 
 
+@pytest.mark.slow
 def test_after_a_time_limit_that_no_checkpoint_has_noted(tmp_path, whole):
     """By epoch, the last file is from before the limit: the run goes on."""
 

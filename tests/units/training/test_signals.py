@@ -185,6 +185,7 @@ def test_sigterm_ends_a_process_after_a_checkpoint(tmp_path):
     assert (read(tmp_path / "run").step, read(tmp_path / "run").position) == (2, 2)
 
 
+@pytest.mark.slow
 def test_a_second_sigterm_ends_a_step_that_hangs(tmp_path):
     running = process(tmp_path, hangs=True)
     read_until(running, "hangs")
@@ -197,6 +198,7 @@ def test_a_second_sigterm_ends_a_step_that_hangs(tmp_path):
     assert not (tmp_path / "run").exists()  # a step that is not whole is not saved
 
 
+@pytest.mark.slow
 def test_sigterm_and_ctrl_c_in_a_step_that_hangs(tmp_path):
     """Ctrl-C ends the step; then SIGTERM, which came before it, ends the process."""
     running = process(tmp_path, hangs=True)
