@@ -12,6 +12,7 @@ from portnn.layers import Layer
 from portnn.metrics import find as find_metric
 from portnn.metrics import is_object as is_metric_object
 from portnn.metrics import known_names, name_in_table
+from portnn.ops import is_ours
 from portnn.optimizers import SGD, AdaGrad, Adam, AdamW, RMSprop
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -160,9 +161,20 @@ def callback_list(callbacks: Any) -> list[Callback]:
                 f"callbacks holds {callback!r:.60} ({type(callback).__name__}): a callback derives from "
                 "portnn.Callback and defines, say, on_epoch_end(self, network, epoch, logs)"
             )
+    for callback in found:
+        _check_methods(type(callback))
     if len(set(map(id, found))) < len(found):
         raise ValueError("callbacks holds the same object twice")
     return found
+
+
+def _check_methods(cls: type) -> None:
+    """Raises TypeError for a method that looks like one of ``Callback``'s and is not: fit would never call it."""
+    known = [name for name in vars(Callback) if name.startswith("on_")]
+    for name in dir(cls):
+        if name.startswith("on_") and name not in known and not is_ours(getattr(cls, name)):
+            guess = names.meant("callback method", name, known)
+            raise TypeError(f"{cls.__name__} defines {name}, which fit never calls; it calls {', '.join(known)}{guess}")
 
 
 def validation_share(validation_split: Any, validation_data: Any) -> float:

@@ -359,3 +359,15 @@ def test_an_own_layer_that_fails_in_a_step():
         fit(net, calls)
     assert (net.step, calls.noted[-1]) == (2, ("on_fit_end",))
     fit(net, epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("on_train_begin", "on_fit_begin"), ("on_epoch_ends", "on_epoch_end"), ("on_batch_end", "on_step_end")],
+)
+def test_a_method_that_fit_never_calls(name, meant):
+    mine = type("Mine", (Callback,), {name: lambda self, network: None})
+    net = Network([FCLayer(2, 1)], seed=0)
+    net.use("mse")
+    with pytest.raises(TypeError, match=rf"Mine defines {name}, which fit never calls; .*did you mean '{meant}'"):
+        net.fit(np.ones((3, 2)), np.ones((3, 1)), epochs=1, learning_rate=0.1, callbacks=[mine()], verbose=0)

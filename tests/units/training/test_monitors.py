@@ -26,7 +26,7 @@ modes = pytest.mark.parametrize(
     ("mode", "name"), [("min", "m"), ("max", "m"), ("auto", "m"), ("auto", "recall_of_mine")]
 )
 names = pytest.mark.parametrize("name", ["m", "recall_of_mine"])
-frequencies = pytest.mark.parametrize("frequency", [1, 2])
+frequencies = pytest.mark.parametrize("frequency", [1, pytest.param(2, marks=pytest.mark.slow)])
 
 
 class Recorded:
