@@ -13,7 +13,7 @@ from portnn.backend import availability
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 SHORT = {"xor": 20, "conv": 5, "mnist_fc": 1, "mnist_conv": 1, "own_layer": 20, "mnist_lenet": 1, "mnist_resnet": 1}
 SHORT |= {"own_data": 3}
-LONG = {"mnist_lenet", "mnist_resnet"}
+LONG = {"mnist_conv", "mnist_lenet", "mnist_resnet", "own_data"}
 
 
 def test_every_example_has_its_place():

@@ -328,6 +328,7 @@ def test_formulas_say_what_their_letters_are():
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.slow
 def test_a_large_wrong_network_is_told_in_time(size):
     started = process_time()
     report = gradcheck(another_lenet(Passes, size=size))

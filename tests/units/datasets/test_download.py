@@ -312,6 +312,7 @@ def test_without_pooch_the_pip_line_is_given(sources, server, monkeypatch):
 # -- bounds ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_time_is_counted_for_each_source_and_all_are_listed(sources, monkeypatch, tmp_path):
     monkeypatch.setattr(downloading, "START", 0.4)
     monkeypatch.setattr(downloading, "SLOWEST", 1e9)

@@ -40,7 +40,7 @@ def alike(a, b):
     return a == b
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=25)
 @given(VALUES)
 def test_values_come_back_as_they_were(value):
     written = text.written({"value": encoded(value, "it"), "state": state(value, "", {})})

@@ -69,6 +69,7 @@ def killed_runs(tmp_path, kills, seed=0):
 
 
 @needs_signals
+@pytest.mark.slow
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path):
     killed_runs(tmp_path, 1)
 
