@@ -6,8 +6,10 @@ device. So the same code runs eagerly, where the number is a Python int and the 
 captured into a graph, where they are a counter and a table in device memory.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -194,5 +196,6 @@ def _holding_arrays(layer: Any) -> set[str]:
 
 
 def _flat(value: Any) -> list[Any]:
-    values = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else None
+    value = vars(value) if isinstance(value, SimpleNamespace) else value
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple, deque)) else None
     return [value] if values is None else [part for inner in values for part in _flat(inner)]

@@ -3,7 +3,9 @@
 import copy
 import pickle
 import threading
+from collections import deque
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -370,6 +372,24 @@ def test_axes_may_be_numpys_numbers():
     xp = portnn.get_backend("cpu").xp
     for axis in (np.int64(0), np.int32(1), np.uint8(1)):
         assert np.allclose(xp.sum(a, axis=axis), a.sum(axis=int(axis)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("keep", [lambda X: SimpleNamespace(X=X), lambda X: deque([X]), lambda X: {"all": [(X,)]}])
+def test_a_batch_that_a_layer_keeps_in_a_container_is_in_no_pickle(keep):
+    class Keeps(Layer):
+        def forward(self, X, *, training=False):
+            if training:
+                self.kept = keep(X)
+            return X
+
+        def backward(self, output_error):
+            return output_error
+
+    net = trained([Keeps(), FCLayer(8, 3)])
+    state = pickle.dumps([layer.__getstate__() for layer in net.layers[1:]]) + pickle.dumps(
+        net.layers[0].__getstate__()["kept"]
+    )
+    assert X[12:16].tobytes() not in state
 
 
 def test_copies_of_a_network_with_convolutions_hold_no_tables():
