@@ -2,8 +2,7 @@
 
 A loop relies on all its arrays having the size of the first: ``_each`` checks that. Loops that square the gradient
 count the elements that are small enough to square, and return False if some are not: NumPy's version then repeats the
-step. (The count costs nothing: the compiler unrolls a loop with a sum further, and a large parameter takes a third less
-time.)
+step. (The count is cheap: the compiler unrolls a loop with a sum further.)
 """
 
 from collections.abc import Sequence
