@@ -30,6 +30,7 @@ from portnn.files.methods import WithFiles
 from portnn.functions import bound, find_pair, name_of
 from portnn.history import History
 from portnn.inference import Inference
+from portnn.layers.kept import Kept
 from portnn.layers.layer import Layer, move
 from portnn.leaves import Leaves, parameters_of, slots_of
 from portnn.optimizers import SGD
@@ -97,6 +98,7 @@ class Network(WithFiles):
         self._settle(progress={"step": 0, "epoch": 0})  # updates made, and epochs finished, since use()
         self._checked: tuple[int, ...] | None = None  # the sample shape that is known to fit the layers
         self._inference: Inference | None = None
+        self._transient: list[Array] = []  # arrays that passes have left in objects of a user's
         self.stop_training = False  # True: fit ends after the current step
         self.learning_rate_factor = 1.0  # multiplies the learning rate, whatever its schedule, from the next epoch on
         for layer in arguments.layer_list(layers):
@@ -266,6 +268,7 @@ class Network(WithFiles):
             arguments.check_takes_weights(self.loss, self.loss_prime)
         with self.turns.take("fit") as turn, self.backend.scope():
             self._arrange(turn)
+            turn.kept = Kept(list(self.walk()), self)
             validation.check_article_layers(self, plan.batch_size)
             for layer in self.layers:
                 layer._freeze()
@@ -492,6 +495,7 @@ class Network(WithFiles):
     def __getstate__(self) -> dict[str, Any]:
         """A copy of the network's state as it was between two steps, even while another thread trains it."""
         with self.backend.scope():
+            self.note_kept()
             layers = list(self.walk())
             homes: list[Any] = [self.progress, *self.history.values()]
             for layer in layers:
@@ -501,13 +505,22 @@ class Network(WithFiles):
                 for home in then:
                     if isinstance(home, dict):
                         home.update({key: _apart(array, self.backend) for key, array in home.items()})
-            transient = ("_arrangement", "_checked", "_inference")
-            state = {name: value for name, value in self.__dict__.copy().items() if name not in transient}
+            derived = ("_arrangement", "_checked", "_inference")
+            state = {name: value for name, value in self.__dict__.copy().items() if name not in derived}
+            left = [array for part in (self, *layers) for array in part._transient]
+            instead: dict[int, Any] = dict.fromkeys(map(id, left))
+            instead |= {id(home): as_then for home, as_then in zip(homes, then, strict=True)}
             self.turns.copying.add(get_ident())
             try:
-                return copy.deepcopy(state, {id(home): as_then for home, as_then in zip(homes, then, strict=True)})
+                return copy.deepcopy(state | {"_transient": []}, instead)
             finally:
                 self.turns.copying.discard(get_ident())
+
+    def note_kept(self) -> None:
+        """Notes what the passes of a fit that runs have left in users' objects, before these are copied or saved."""
+        turn = self.turns.held()
+        if turn is not None and turn.kept is not None:
+            turn.kept.note()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -35,6 +35,7 @@ def write(
     """
     if network.turns.held_elsewhere() is not None:  # as it was between two steps
         network = copy.deepcopy(network)
+    network.note_kept()
     network._arrange()
     described = describing.network(network)
     building.check_costs(described["layers"])

@@ -1,16 +1,19 @@
 """The base class of every layer, and the two ways to write one."""
 
+import copy
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from inspect import signature
 from operator import setitem
+from threading import get_ident
 from typing import Any
 
 from portnn import article, checks, initializers, ops
 from portnn._typing import Array
 from portnn.backend import Backend, device_dtype, get_backend, in_order
 from portnn.layers.attributes import OfNetwork, Trainable
+from portnn.layers.kept import Kept
 from portnn.ops import is_ours
 from portnn.transfer import backend_of, bring, is_array
 
@@ -22,9 +25,10 @@ class Layer:
     """A layer: it computes Y from X, and dE/dX and the derivatives of its parameters from dE/dY.
 
     An author writes ``forward(self, X)``, which returns Y, and ``backward(self, output_error)``, which sets
-    ``gradients`` and returns dE/dX; in ``backward`` ``self.input`` is X and ``self.output`` is Y. A ``forward`` that
-    differs in training, or keeps more than these two, takes the keyword ``training``, and writes to ``self`` only if
-    that is true; a ``backward`` that can skip dE/dX takes the keyword ``need_input_error``.
+    ``gradients`` and returns dE/dX; in ``backward`` ``self.input`` is X and ``self.output`` is Y (after ``fit`` one of
+    them is None where an activation was computed together with the layer before it). A ``forward`` that differs in
+    training, or keeps more than these two, takes the keyword ``training``, and writes to ``self`` only if that is true;
+    a ``backward`` that can skip dE/dX takes the keyword ``need_input_error``.
 
     Callers use ``layer(X)`` to predict and, to train, ``layer.forward_propagation(X)`` and
     ``layer.backward_propagation(output_error)``: these convert, check, and call what the author wrote. A layer may also
@@ -76,6 +80,7 @@ class Layer:
         layer._learning_rate = None
         layer._slots_by_kind = {}
         layer._update_counts = {}
+        layer._transient = []
         return layer
 
     parameters: dict[str, Array]
@@ -99,6 +104,7 @@ class Layer:
     _network_ref: Any  # a weak reference to the network that the layer is part of
     _slots_by_kind: dict[str, dict[str, Array]]  # the optimizer's state: kind -> parameter's name -> array
     _update_counts: dict[str, tuple[int, int | None]]  # a parameter's updates, and the step from which each adds one
+    _transient: list[Array]  # arrays that passes have left in attributes of a user's: no copy holds them
 
     def __init__(self) -> None:
         pass
@@ -140,10 +146,11 @@ class Layer:
         """Returns Y for a batch X (N, ...), in training: keeps ``layer.input`` and ``layer.output`` for backward."""
         X = self.accept(input)
         self._refuse_beside_fit("training a layer")
+        self._refuse_beside_pass()
         self._check_leaves()
         if self._network_ref is None:
             self._freeze()
-        with self._alone():
+        with self._alone(), self._noting():
             self.fit_to(X)
             return self._copy(self.compute(X, True))  # the caller may write into it; backward needs the layer's own
 
@@ -157,8 +164,9 @@ class Layer:
         """
         D = self.accept_error(output_error)
         self._refuse_beside_fit("training a layer")
+        self._refuse_beside_pass()
         lr = None if learning_rate is None else checks.number("learning_rate", learning_rate)
-        with self._alone():
+        with self._alone(), self._noting():
             input_error = self.compute_backward(D, need_input_error)
             if lr is not None:
                 self._descend(lr)
@@ -203,9 +211,30 @@ class Layer:
         if network is not None:
             network.refuse_beside_fit(what, instead, within_step=within_step)
 
+    def _refuse_beside_pass(self) -> None:
+        """RuntimeError within a step of the network, but for the layer that is running and those in it.
+
+        What this layer keeps for the step's backward pass would be lost.
+        """
+        network = None if self._network_ref is None else self._network_ref()
+        turn = None if network is None else network.turns.held()
+        if turn is None or not turn.in_step:
+            return
+        (running,) = turn.at
+        if isinstance(running, str) or not any(layer is self for layer in getattr(running, "layer", running).walk()):
+            raise RuntimeError(
+                f"layer {self.path} ({self}) was trained within a step of its network, which needs what the layer "
+                "keeps for backward: call layer(X), which keeps nothing, or train a copy, copy.deepcopy(layer)"
+            )
+
     def _alone(self) -> AbstractContextManager[Any]:
         """The backend's scope, for a layer called on its own; a network enters it once for all its layers."""
         return self.backend.scope() if self.backend is not None else nullcontext()
+
+    def _noting(self) -> AbstractContextManager[Any]:
+        """Notes what passes leave in objects of a user's, for a layer called on its own; a fit notes it for all."""
+        alone = self._own and not self.layers and is_ours(getattr(self, "activation", Layer))
+        return nullcontext() if alone else Kept(list(self.walk()))
 
     def fit_to(self, X: Array) -> None:
         """Builds what is still missing for samples such as those of X; ValueError if they do not fit."""
@@ -462,10 +491,15 @@ class Layer:
         """All state except what belongs to a backend or to the last pass, such as its batch."""
         self._refuse_beside_fit("copying a layer", "copy the whole network, copy.deepcopy(network)")
         state = {name: value for name, value in self.__dict__.items() if name not in ("xp", "ops", "device_dtype")}
+        state["_transient"] = []
         passing: dict[str, Any] = dict.fromkeys(name for name in self._for_backward if name in state)
         if not self.updates_itself:
             passing |= {"gradients": {}, "new_buffers": {}}
-        return state | passing | {"_network_ref": None}
+        state |= passing | {"_network_ref": None}
+        network = None if self._network_ref is None else self._network_ref()
+        if not self._transient or (network is not None and get_ident() in network.turns.copying):  # it leaves them out
+            return state
+        return copy.deepcopy(state, dict.fromkeys(map(id, self._transient)))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -37,7 +37,7 @@ class Fused:
         else:
             seen, Y = None, layer.ops.affine(X, layer.parameters["weights"], layer.parameters["bias"], self.f)
         if training:
-            layer.input, layer.output = X, Y
+            layer.input, layer.output = X, None  # what is between the two is never in memory
             self.activation.input, self.activation.output = None, Y
             if self.is_convolution:
                 layer.kept = seen

@@ -6,10 +6,8 @@ device. So the same code runs eagerly, where the number is a Python int and the 
 captured into a graph, where they are a counter and a table in device memory.
 """
 
-from collections import deque
 from collections.abc import Sequence
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,7 @@ import numpy as np
 from portnn import ops
 from portnn._typing import Array
 from portnn.article import adapted
-from portnn.backend import is_array, namespace
+from portnn.backend import namespace
 from portnn.evaluation import metric_sums
 from portnn.layers import sequential
 from portnn.training import fusion
@@ -41,10 +39,9 @@ class TrainStep:
         self.update_counters = ops.implementation(network.backend, network.kernels, update_counters)
         self.state, self.size = state, size
         self.backend = network.backend
-        self.checked = False
         self.known = all(layer._own for layer in network.layers)
         self.lowest = sequential.lowest_that_learns(self.layers)
-        self.at: list[Any] = [""]  # what is running now, for error messages
+        self.at = state.turn.at
         self.offsets = network.backend.asarray(np.arange(size, dtype=np.int64))
 
     def __call__(self) -> list[Array]:
@@ -53,11 +50,7 @@ class TrainStep:
         self.at[0] = ""
         X, Y_true, weights, hyper = state.batches.batch(state.counters["position"], self.offsets)
         self._begin(hyper)
-        first, self.checked = not self.checked, True  # which arrays layers keep is checked once
-        before = _arrays_in(state.layers) if first else {}
         Y, error = self._pass(X, Y_true, weights)
-        if first:
-            _note_kept(state.layers, before)
         leaves = self._new_leaves(hyper, Y_true, Y, weights, error)
         self.at[0] = ""
         state.turn.in_step = False
@@ -73,7 +66,8 @@ class TrainStep:
 
     def _pass(self, X: Array, Y_true: Array, weights: Array | None) -> tuple[Array, Array]:
         """Forward, loss, backward: returns Y and the error; afterwards the layers hold their gradients."""
-        at = self.at if self.state.batches.on_device else None  # only a captured step is asked where it failed
+        # Asked for by a captured step that fails, and by a layer that a user's code calls.
+        at = self.at if self.state.batches.on_device or not self.known else None
         Y = sequential.run(self.layers, X, True, at, known=self.known)
         if Y.shape != Y_true.shape and not self.state.batches.classes:
             raise ValueError(
@@ -175,27 +169,3 @@ def update_counters(
     total = total + error * size
     xp = namespace(total)
     return step + 1, position + 1, total, xp.where(xp.isfinite(total), finite + 1, finite)
-
-
-def _arrays_in(layers: list[Any]) -> dict[int, set[str]]:
-    """For each layer that a user wrote, the attributes that hold arrays."""
-    return {id(layer): _holding_arrays(layer) for layer in layers if not ops.is_ours(type(layer))}
-
-
-def _note_kept(layers: list[Any], before: dict[int, set[str]]) -> None:
-    """Notes the arrays that a layer's first passes left in it: they are for backward, and not copied or saved."""
-    for layer in layers:
-        if id(layer) in before:
-            new = _holding_arrays(layer) - before[id(layer)] - set(layer._for_backward)
-            layer._for_backward = (*layer._for_backward, *sorted(new))
-
-
-def _holding_arrays(layer: Any) -> set[str]:
-    known = {"parameters", "gradients", "buffers", "new_buffers", "_slots_by_kind"}
-    return {name for name, value in vars(layer).items() if name not in known and any(map(is_array, _flat(value)))}
-
-
-def _flat(value: Any) -> list[Any]:
-    value = vars(value) if isinstance(value, SimpleNamespace) else value
-    values = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple, deque)) else None
-    return [value] if values is None else [part for inner in values for part in _flat(inner)]

@@ -12,10 +12,14 @@ class Turn:
     def __init__(self, what: str):
         self.what, self.thread, self.over = what, threading.get_ident(), False
         self.in_step = False  # a step's results are not committed yet
+        self.at: list[Any] = [""]  # what of the step is running: a layer, or words for an error message
         self.captured = False  # the last step was a graph's: its gradients are in memory of its own
+        self.kept: Any = None  # what the passes of a fit leave in users' objects
         self.frame: Any = sys._getframe(2)  # of the method that takes the turn
 
     def end(self) -> None:
+        if self.kept is not None:
+            self.kept.note()
         self.over, self.frame = True, None
 
     def lasts(self) -> bool:
