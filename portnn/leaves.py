@@ -8,6 +8,7 @@ from operator import getitem, setitem
 from typing import Any, NamedTuple, NoReturn
 
 from portnn._typing import Array
+from portnn.layers.attributes import declared
 
 
 class Place(NamedTuple):
@@ -27,8 +28,9 @@ class Leaves(dict[str, Array]):
 
     is_set = False  # by ``net.parameters |= {...}``, which then assigns the view itself
 
-    def __init__(self, kind: str, places: Callable[[], list[Place]]):
-        self._kind, self._places = kind, places
+    def __init__(self, kind: str, places: Callable[[], list[Place]], pending: Callable[[], list[Place]] = list):
+        """``pending`` are the places of arrays that do not exist yet, but can be set."""
+        self._kind, self._places, self._pending = kind, places, pending
         super().__init__(self._now())
 
     def _now(self) -> dict[str, Array]:
@@ -37,13 +39,13 @@ class Leaves(dict[str, Array]):
         return dict(zip(paths, map(getitem, homes, names), strict=True))  # one call into C: no step can come in between
 
     def _find(self, path: Any) -> Place:
-        places = {place.path: place for place in self._places()}
+        places = {place.path: place for place in (*self._pending(), *self._places())}
         if path not in places:
             raise ValueError(self._unknown(path))
         return places[path]
 
     def _unknown(self, path: Any) -> str:
-        known = [place.path for place in self._places()]
+        known = list(dict.fromkeys(place.path for place in (*self._places(), *self._pending())))
         near = get_close_matches(str(path), known, 1)
         meant = f": did you mean {near[0]!r}?" if near else "."
         return f"there is no {self._kind} {path!r}{meant} Known: {', '.join(known) or 'none'}"
@@ -60,12 +62,20 @@ class Leaves(dict[str, Array]):
         super().__setitem__(path, place.home[place.name])
 
     def update(self, *others: Any, **named: Any) -> None:
-        """Sets several arrays; an unknown path is an error before any is set."""
+        """Sets several arrays: all of them or, after an error, none."""
         given = dict(*others, **named)
-        for path in given:
-            self._find(path)
-        for path, value in given.items():
-            self[path] = value
+        places = [self._find(path) for path in given]
+        homes = {id(place.home): place.home for place in places}
+        before = [(home, dict(home)) for home in homes.values()]
+        try:
+            for path, value in given.items():
+                self[path] = value
+        except BaseException:
+            for home, arrays in before:
+                for name in home.keys() - arrays.keys():
+                    del home[name]
+                home.update(arrays)
+            raise
 
     def __ior__(self, other: Any) -> "Leaves":  # type: ignore[override]
         self.update(other)
@@ -142,14 +152,18 @@ def _slot_places(layers: list[tuple[str, Any]], kind: str) -> list[Place]:
 def parameters_of(layers: Iterable[tuple[str, Any]]) -> Leaves:
     """The parameters by path, for layers with their paths."""
     layers = list(layers)
-    return Leaves("parameter", lambda: _parameter_places(layers))
+    existing = lambda layer: layer.parameters  # noqa: E731
+    pending = lambda layer: () if layer.complete else declared(type(layer))  # noqa: E731
+    return Leaves(
+        "parameter", partial(_parameter_places, layers, existing), partial(_parameter_places, layers, pending)
+    )
 
 
-def _parameter_places(layers: list[tuple[str, Any]]) -> list[Place]:
+def _parameter_places(layers: list[tuple[str, Any]], names: Callable[[Any], Iterable[str]]) -> list[Place]:
     return [
         Place(f"{path}.{name}", layer.parameters, name, partial(layer.assign, name))
         for path, layer in layers
-        for name in layer.parameters
+        for name in names(layer)
     ]
 
 

@@ -132,6 +132,16 @@ OTHERS: dict[str, dict[str, str]] = {
     },
     "merge": {"sum": "add", "plus": "add", "concatenate": "concat", "cat": "concat", "stack": "concat"},
     "padding": {"none": "valid", "zeros": "", "causal": "", "full": ""},
+    "setting of a layer": {
+        "requiresgrad": "trainable",
+        "frozen": "trainable",
+        "freeze": "trainable",
+        "eps": "epsilon",
+        "p": "rate",
+        "gamma": "weights",
+        "beta": "bias",
+        "kernel": "weights",
+    },
     "kernels": {"fast": "auto", "plain": "portable"},
     "data set": {"fashion": "fashion_mnist", "digits": "mnist", "kuzushiji": "kmnist", "kuzushijimnist": "kmnist"},
 }
@@ -143,7 +153,7 @@ def squeezed(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
-def meant(kind: str, given: Any, known: Iterable[str]) -> str:
+def meant(kind: str, given: Any, known: Iterable[str], near: float = NEAR) -> str:
     """``"; did you mean 'relu'?"``, or an empty string where no known name of that ``kind`` is similar."""
     if not isinstance(given, str):
         return ""
@@ -160,8 +170,8 @@ def meant(kind: str, given: Any, known: Iterable[str]) -> str:
     if answer is None:
         from difflib import get_close_matches  # here: it is slow to import, and rarely needed
 
-        near = get_close_matches(bare, by_letters, 1, NEAR)
-        answer = by_letters[near[0]] if near else ""
+        close = get_close_matches(bare, by_letters, 1, near)
+        answer = by_letters[close[0]] if close else ""
     if not answer:
         return ""
     words = answer if answer.endswith(")") else " or ".join(map(repr, answer.split(" or ")))

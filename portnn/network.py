@@ -30,6 +30,7 @@ from portnn.files.methods import WithFiles
 from portnn.functions import bound, find_pair, name_of
 from portnn.history import History
 from portnn.inference import Inference
+from portnn.layers.attributes import check_names
 from portnn.layers.kept import Kept
 from portnn.layers.layer import Layer, move
 from portnn.leaves import Leaves, parameters_of, slots_of
@@ -270,6 +271,8 @@ class Network(WithFiles):
             self._arrange(turn)
             turn.kept = Kept(list(self.walk()), self)
             validation.check_article_layers(self, plan.batch_size)
+            for layer in self.walk():
+                check_names(layer)
             for layer in self.layers:
                 layer._freeze()
             data = preparation.training_data(self, x, y, options, plan)
@@ -507,7 +510,7 @@ class Network(WithFiles):
                         home.update({key: _apart(array, self.backend) for key, array in home.items()})
             derived = ("_arrangement", "_checked", "_inference")
             state = {name: value for name, value in self.__dict__.copy().items() if name not in derived}
-            left = [array for part in (self, *layers) for array in part._transient]
+            left = [*self._transient, *(array for layer in layers for array in layer._transient)]
             instead: dict[int, Any] = dict.fromkeys(map(id, left))
             instead |= {id(home): as_then for home, as_then in zip(homes, then, strict=True)}
             self.turns.copying.add(get_ident())

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from portnn import checks
+from portnn import checks, names
+from portnn.settings import Setting
 
 
 class Parameter:
@@ -48,3 +49,27 @@ class OfNetwork:
                 f"Network(copy.deepcopy(net.layers), {self.name}=...)"
             )
         vars(layer)[self.name] = value
+
+
+def check_names(layer: Any) -> None:
+    """ValueError for an attribute that is nearly a setting's name: ``layer.trainble = False`` would do nothing."""
+    cls = type(layer)
+    for name in vars(layer):
+        if name[0] == "_" or hasattr(cls, name) or any(name in getattr(c, "__annotations__", ()) for c in cls.__mro__):
+            continue
+        # A user's layer may have any attributes, but hardly one that differs in a letter from what all layers have.
+        own = layer._own
+        guess = names.meant("setting of a layer" if own else "", name, settings(cls) if own else ["trainable"], 0.85)
+        if guess:
+            raise ValueError(f"layer {layer.path} ({layer}) has no setting {name!r}{guess}")
+
+
+def settings(cls: type) -> list[str]:
+    """What may be set on a layer of this class."""
+    kinds = (Setting, Parameter, Trainable)
+    return [name for c in cls.__mro__ for name, value in vars(c).items() if isinstance(value, kinds)]
+
+
+def declared(cls: type) -> list[str]:
+    """The names of the parameters that a class has attributes for."""
+    return [name for c in cls.__mro__ for name, value in vars(c).items() if isinstance(value, Parameter)]

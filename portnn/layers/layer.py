@@ -12,7 +12,7 @@ from typing import Any
 from portnn import article, checks, initializers, ops
 from portnn._typing import Array
 from portnn.backend import Backend, device_dtype, get_backend, in_order
-from portnn.layers.attributes import OfNetwork, Trainable
+from portnn.layers.attributes import OfNetwork, Trainable, declared
 from portnn.layers.kept import Kept
 from portnn.ops import is_ours
 from portnn.transfer import backend_of, bring, is_array
@@ -354,11 +354,10 @@ class Layer:
             if is_array(value)
             else tuple(bring(value, get_backend("cpu"), None, name).shape)
         )
-        if self.shapes and name not in self.shapes:
-            without = (
-                f": create it without {name}=False" if name in vars(type(self)) or hasattr(type(self), name) else ""
-            )
-            raise ValueError(f"{self} has no {name}, it has {', '.join(self.shapes)}{without}")
+        names: Any = self.shapes or (() if self.complete else declared(type(self)))
+        if names and name not in names:
+            without = f": create it without {name}=False" if hasattr(type(self), name) else ""
+            raise ValueError(f"{self} has no {name}, it has {', '.join(names)}{without}")
         expected = self.shapes.get(name, shape)
         if shape != expected:
             raise ValueError(f"{self.label(name)} has shape {expected}, got an array of shape {shape}")

@@ -41,7 +41,8 @@ class TrainStep:
         self.backend = network.backend
         self.known = all(layer._own for layer in network.layers)
         self.lowest = sequential.lowest_that_learns(self.layers)
-        self.at = state.turn.at
+        self.at = state.turn.at  # a captured step that fails asks for it, and a layer that a user's code calls
+        self.notes_layers = not all(layer._own for layer in state.layers)
         self.offsets = network.backend.asarray(np.arange(size, dtype=np.int64))
 
     def __call__(self) -> list[Array]:
@@ -66,8 +67,7 @@ class TrainStep:
 
     def _pass(self, X: Array, Y_true: Array, weights: Array | None) -> tuple[Array, Array]:
         """Forward, loss, backward: returns Y and the error; afterwards the layers hold their gradients."""
-        # Asked for by a captured step that fails, and by a layer that a user's code calls.
-        at = self.at if self.state.batches.on_device or not self.known else None
+        at = self.at if self.notes_layers or self.state.batches.on_device else None
         Y = sequential.run(self.layers, X, True, at, known=self.known)
         if Y.shape != Y_true.shape and not self.state.batches.classes:
             raise ValueError(
