@@ -54,6 +54,7 @@ SETTLED = {
     "gradients": "are those of the last backward pass",
     "progress": "counts what fit has done",
 }
+FRESH = {"step": 0, "epoch": 0, "position": 0}  # the updates and epochs since use(), and the steps of the current epoch
 FOREIGN = {
     "learning_rate": "it belongs to the optimizer, net.optimizer.learning_rate, or to fit(..., learning_rate=...)",
     "lr": "it belongs to the optimizer, net.optimizer.learning_rate, or to fit(..., learning_rate=...)",
@@ -96,7 +97,7 @@ class Network(WithFiles):
         self.layers: list[Layer] = []
         self._arrangement = Arrangement([])  # of the layers, when their paths were last assigned
         self._settle(loss=None, loss_prime=None, optimizer=None, metrics=(), history=History())
-        self._settle(progress={"step": 0, "epoch": 0})  # updates made, and epochs finished, since use()
+        self._settle(progress=dict(FRESH))
         self._checked: tuple[int, ...] | None = None  # the sample shape that is known to fit the layers
         self._inference: Inference | None = None
         self._transient: list[Array] = []  # arrays that passes have left in objects of a user's
@@ -185,7 +186,7 @@ class Network(WithFiles):
             self._settle(loss=pair[0], loss_prime=pair[1], optimizer=made, metrics=tuple(found))
             names = ["error", *(name for name, _ in found)]
             self.stop_training, self.learning_rate_factor = False, 1.0
-            self._settle(progress={"step": 0, "epoch": 0}, history=History({name: [] for name in names}))
+            self._settle(progress=dict(FRESH), history=History({name: [] for name in names}))
 
     def to(self, backend: Any) -> "Network":
         """Moves the network, with its optimizer slots and counters, to another backend; returns the network."""
@@ -433,14 +434,17 @@ class Network(WithFiles):
 
     @property
     def epoch(self) -> int:
-        """The number of epochs finished since ``use()``; shuffling depends on it."""
+        """The number of epochs since ``use()``; shuffling depends on it.
+
+        They are those that were finished and, once a further one has begun, those that a fit left in their middle.
+        """
         return self.progress["epoch"]
 
     @epoch.setter
     def epoch(self, value: int) -> None:
         value = checks.size("epoch", value, least=0)
         with self.turns.take("setting net.epoch"):
-            self.progress["epoch"] = value
+            self.progress.update(epoch=value, position=0)
 
     @property
     def parameters(self) -> Leaves:

@@ -188,6 +188,7 @@ def _numbers(network: Any, contents: Contents) -> list[Binding]:
     return [
         (network.progress, "step", contents.step),
         (network.progress, "epoch", contents.epoch),
+        (network.progress, "position", contents.position),
         (vars(network), "history", History(contents.history)),
         (vars(network), "learning_rate_factor", contents.learning_rate_factor),
         (vars(network), "seed", about["seed"]),

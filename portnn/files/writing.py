@@ -22,16 +22,15 @@ def write(
     network: Any,
     path: Any,
     *,
-    position: int = 0,
     stop_training: bool = False,
     callbacks: Iterable[tuple[str, Any]] = (),
     counters: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a network to the file at ``path``: all of it, or, after an error, nothing.
 
-    ``position`` is the number of batches that the current epoch has had, ``counters`` the arrays that sum it up so far,
-    ``callbacks`` pairs of class name and state (JSON values and arrays), ``stop_training`` whether the run was told to
-    stop. TypeError for what no file can hold, OSError where writing fails: the old file is then as it was.
+    ``counters`` are the arrays that sum up the current epoch so far, ``callbacks`` pairs of class name and state (JSON
+    values and arrays), ``stop_training`` whether the run was told to stop. TypeError for what no file can hold, OSError
+    where writing fails: the old file is then as it was.
     """
     if network.turns.held_elsewhere() is not None:  # as it was between two steps
         network = copy.deepcopy(network)
@@ -46,7 +45,7 @@ def write(
         states = [_callback(i, each, tensors) for i, each in enumerate(callbacks)]
         about = {
             **_numbers(network, described),
-            "position": position,
+            "position": network.progress["position"],
             "stop_training": stop_training,
             "callbacks": states,
             "environment": environment(network),

@@ -136,7 +136,7 @@ class _Fit:
             self.state.eager_reason = self.state.eager_reason or "a callback reads the gradients of each step"
         self.compiled: dict[int, Callable[[], None]] = {}
         self.epoch = 0  # epochs finished by this fit, including those before a resume
-        self.position, self.seen = 0, 0  # steps made, and samples seen, in the current epoch
+        self.seen = 0  # samples of the current epoch so far
         self.factor = 1.0  # what multiplies the learning rate in this epoch
         self.sums: dict[str, np.ndarray] | None = None  # the sums of an unfinished epoch, from a checkpoint
         self.after_step = [c for c in plan.callbacks if type(c).on_step_end is not Callback.on_step_end]
@@ -144,6 +144,15 @@ class _Fit:
         self.history = History({name: [] for name in _names(network, plan)})
         for name in self.history:
             network.history.setdefault(name, [float("nan")] * len(network.history["error"]))
+
+    @property
+    def position(self) -> int:
+        """The steps made in the current epoch."""
+        return self.network.progress["position"]
+
+    @position.setter
+    def position(self, value: int) -> None:
+        self.network.progress["position"] = value
 
     def _scaled(self, optimizer: Any) -> Any:
         """The optimizer, with its learning rate times the factor of this epoch."""
@@ -212,7 +221,9 @@ class _Fit:
         """Calls the callbacks and resets the sums, unless the epoch is resumed; returns the order of the samples."""
         network, state = self.network, self.state
         if self.sums is None:
-            self.position, self.seen, self.factor = 0, 0, network.learning_rate_factor
+            if self.position:  # an earlier fit left its epoch there: this is the next one
+                network.progress.update(epoch=network.epoch + 1, position=0)
+            self.seen, self.factor = 0, network.learning_rate_factor
             self.between = False
             for callback in self.plan.callbacks:
                 callback.on_epoch_begin(network, self.epoch + 1)
@@ -260,7 +271,7 @@ class _Fit:
         if plan.logs_rate:
             logs["learning_rate"] = self.rate(network.step - 1)
         self.between = False
-        self.epoch, self.position = self.epoch + 1, 0
+        self.epoch += 1
         self.state.finish_epoch(logs, self.history, network.history)
         if plan.verbose:
             print(line(self.epoch, plan.epochs, logs), flush=True)
@@ -325,7 +336,6 @@ class _Fit:
         write(
             network,
             path,
-            position=self.position,
             stop_training=network.stop_training,
             callbacks=[(type(callback).__name__, callback.state_dict()) for callback in self.plan.callbacks],
             counters={

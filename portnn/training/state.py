@@ -139,7 +139,8 @@ class State:
         """Counts the epoch and appends its means to the histories, in one call into C as well."""
         nan = float("nan")  # of what this epoch did not compute
         notes = [partial(v.append, means.get(name, nan)) for history in histories for name, v in history.items()]
-        deque(map(call, [*notes, partial(setitem, self.progress, "epoch", self.progress["epoch"] + 1)]), 0)
+        counts = {"epoch": self.progress["epoch"] + 1, "position": 0}
+        deque(map(call, [*notes, partial(self.progress.update, counts)]), 0)
 
     # -- before an epoch ---------------------------------------------------------------------------------------
 

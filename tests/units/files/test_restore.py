@@ -62,7 +62,9 @@ def test_what_a_run_adds(tmp_path):
         ("Mine", {}),
     ]
     counters = {"sum of error": np.array(2.5), "sum of r2": np.arange(3.0)}
-    write(network(), tmp_path / "net", position=7, stop_training=True, callbacks=states, counters=counters)
+    net = network()
+    net.progress["position"] = 7
+    write(net, tmp_path / "net", stop_training=True, callbacks=states, counters=counters)
     found = read(tmp_path / "net")
     assert (found.position, found.stop_training, found.step, found.epoch) == (7, True, 0, 0)
     assert [name for name, _ in found.callbacks] == ["EarlyStopping", "EarlyStopping", "Mine"]
