@@ -215,6 +215,11 @@ def takes_classes(loss: Any) -> bool:
     return loss is softmax_cross_entropy or isinstance(loss, SoftmaxCrossEntropy)
 
 
+def takes_logits(loss: Any) -> bool:
+    """Whether a loss takes outputs each of which is a logit of its own: above 0 it predicts class 1."""
+    return loss is binary_cross_entropy or loss is hinge
+
+
 def are_class_numbers(y_true: Array, y_pred: Array) -> bool:
     """Whether targets are integers, one for each row of logits, rather than rows themselves."""
     shape, rows = tuple(y_true.shape), tuple(y_pred.shape[:-1])

@@ -2,14 +2,13 @@
 
 A metric is a function of (y_true, y_pred) that returns one value per sample (N,), whose mean is reported, or an object
 for what is no mean over samples: a ``name``, ``sums(y_true, y_pred, weights)`` of one batch, an array of fixed shape
-that is added up on the device, and ``value(sums)``, a float, on the host. ``as_object`` makes an object of a function.
+that is added up on the device, and ``value(sums)``, a float, on the host.
 
 Weights (N,) count each sample so many times; one of weight 0 counts nothing, whatever it holds. Sums are float64 where
 the device has it, since an epoch has many terms.
 """
 
 import re
-from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 
 from portnn import checks, losses, names, ops
 from portnn._typing import Array
-from portnn.backend import Backend, is_array, namespace
+from portnn.backend import Backend, namespace
 from portnn.confusion import confusion_matrix as confusion_matrix
 from portnn.ops import portable
 from portnn.settings import Fixed, WithSettings
@@ -102,43 +101,7 @@ class Metric:
         raise NotImplementedError
 
 
-class _Mean(Metric):
-    """The base of metrics that are a mean over samples: their sums are (sum of w v, sum of w)."""
-
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        """One value v per sample, (N,)."""
-        raise NotImplementedError
-
-    def sums(self, y_true: Array, y_pred: Array, weights: Array | None = None) -> Array:
-        xp = namespace(y_pred)
-        total = _sum(xp.reshape(self.values(y_true, y_pred), (y_pred.shape[0], 1)), weights, _float64(y_pred))  # (1,)
-        return xp.reshape(_as_rows(total, _count(y_pred, weights, total)), (2,))
-
-    def value(self, sums: np.ndarray) -> float:
-        return float(_ratio(sums[0], sums[1]))
-
-
-class Averaged(_Mean):
-    """A function of (y_true, y_pred) -> (N,) as an object: the mean of its values, weighted if there are weights."""
-
-    def __init__(self, function: Callable[..., Any], name: str):
-        self.function, self.name = function, name
-
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        values, n = self.function(y_true, y_pred), y_pred.shape[0]
-        if not is_array(values) or namespace(values) is not namespace(y_pred) or tuple(values.shape) != (n,):
-            given = f"shape {tuple(values.shape)}" if hasattr(values, "shape") else f"{values!r:.40}"
-            raise ValueError(
-                f"metric {self.name} returned {given} for {n} samples: it must return an array with one value per "
-                f"sample, shape ({n},); fit averages them"
-            )
-        return values
-
-    def __repr__(self) -> str:
-        return f"Averaged({self.name})"
-
-
-class TopK(_Mean, WithSettings):
+class TopK(Metric, WithSettings):
     """The fraction of rows whose right class is among the k largest outputs; TopK(2) is called ``"top_2"``.
 
     Targets and outputs are those of ``accuracy``, which is k = 1, with a column per class. Of equal outputs, those of
@@ -158,6 +121,7 @@ class TopK(_Mean, WithSettings):
         self.name = f"top_{self.k}"
 
     def values(self, y_true: Array, y_pred: Array) -> Array:
+        """1.0 or 0.0 for each sample, or the fraction of its rows: (N,)."""
         xp, shape = namespace(y_pred), _shape(y_pred)
         if shape[2] == 1:
             raise ValueError(f"{self.name} needs an output for each class, but y_pred has shape {tuple(y_pred.shape)}")
@@ -170,6 +134,15 @@ class TopK(_Mean, WithSettings):
         near = xp.sum(xp.astype(ahead, xp.int64), axis=2) < self.k
         right = xp.logical_and(xp.logical_and(near, known), xp.any(at_truth, axis=2))
         return xp.mean(xp.astype(right, y_pred.dtype), axis=1)
+
+    def sums(self, y_true: Array, y_pred: Array, weights: Array | None = None) -> Array:
+        """(2,): the sum of w v over the samples' values v, and the sum of w."""
+        xp = namespace(y_pred)
+        total = _sum(xp.reshape(self.values(y_true, y_pred), (y_pred.shape[0], 1)), weights, _float64(y_pred))  # (1,)
+        return xp.reshape(_as_rows(total, _count(y_pred, weights, total)), (2,))
+
+    def value(self, sums: np.ndarray) -> float:
+        return float(_ratio(sums[0], sums[1]))
 
     def __repr__(self) -> str:
         return f"TopK({self.k})"
@@ -332,13 +305,13 @@ def _in_shape(y_true: Array, y_pred: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _sum(x: Array, weights: Array | None, dtype: Any) -> Array:
-    """The sum of w x, for an array (N, ..., K), over all axes but the last: (K,)."""
+    """The sum of w x, for an array (N, ..., K), over all axes but the last, (K,); of (N,) over all, 0-d."""
     xp = namespace(x)
     x = xp.astype(x, dtype)
     if weights is not None:
         w = losses.by_sample(weights, x)
         x = w * xp.where(w == 0.0, xp.zeros_like(x), x)  # not 0 * NaN
-    return portable.total(x, tuple(range(x.ndim - 1)), xp=xp)
+    return portable.total(x, tuple(range(x.ndim - 1)) or 0, xp=xp)
 
 
 def _count(y_pred: Array, weights: Array | None, like: Array) -> Array:
@@ -385,19 +358,17 @@ METRICS = {
     "mean_absolute_error": mean_absolute_error,
     "r2": r2,
 }
-# Beside these losses each output is a logit of its own.
 _OF_LOGITS = {
     "accuracy": logit_accuracy,
     "precision": Precision(logits=True),
     "recall": Recall(logits=True),
     "f1": F1(logits=True),
 }
-BESIDE: dict[Any, dict[str, Any]] = {losses.binary_cross_entropy: _OF_LOGITS, losses.hinge: _OF_LOGITS}
 
 
 def find(name: str, loss: Any) -> Any:
     """The metric of that name for use with ``loss``; None if there is none. Every k has its ``"top_k"``."""
-    own = BESIDE[loss] if loss in (losses.binary_cross_entropy, losses.hinge) else {}
+    own = _OF_LOGITS if losses.takes_logits(loss) else {}
     if (k := re.fullmatch(r"top_([1-9][0-9]{0,8})", name)) and name not in METRICS:
         return TopK(int(k[1]))
     return own.get(name) or METRICS.get(name)
@@ -420,30 +391,48 @@ def is_object(metric: Any) -> bool:
     return isinstance(getattr(metric, "name", None), str) and all(map(callable, methods))
 
 
-def as_object(metric: Any, name: str) -> Any:
-    """A metric as an object: itself, or the mean of a function's values."""
-    return metric if is_object(metric) else Averaged(metric, name)
-
-
 def prepared(metric: Any, targets: Array) -> Any:
     """A metric object for one epoch with these targets, or targets like these; see ``Metric.prepared``."""
     return metric.prepared(targets) if hasattr(metric, "prepared") else metric
 
 
-def batch_sums(metric: Any, y_true: Array, y_pred: Array, weights: Array | None, backend: Backend) -> Array:
-    """The sums of a batch by a metric object. What a user wrote is given copies, and its answer is checked and cast."""
-    if ops.is_ours(metric) and ops.is_ours(getattr(metric, "function", metric)):
-        return metric.sums(y_true, y_pred, weights)
-    copies = (None if a is None else backend.xp.asarray(a, copy=True) for a in (y_true, y_pred, weights))
-    sums = metric.sums(*copies)
-    if not backend.owns(sums):
-        raise TypeError(
-            f"metric {metric.name}: sums returned {type(sums).__module__}.{type(sums).__name__}, but must return an "
-            f"array of backend {backend.name!r}: write it with portnn.backend.namespace(y_pred)"
+def batch_sums(name: str, metric: Any, y_true: Array, y_pred: Array, weights: Array | None, backend: Backend) -> Array:
+    """What a batch adds to a metric's sums: those of an object, or the (weighted) sum of a function's values, 0-d.
+
+    What a user wrote is given copies, and its answer is checked.
+    """
+    given = [y_true, y_pred, weights]
+    if not ops.is_ours(metric):  # it may write into what it is given
+        given = [None if a is None else backend.xp.asarray(a, copy=True) for a in given]
+    if is_object(metric):
+        sums = metric.sums(*given)
+        if ops.is_ours(metric):
+            return sums
+        if not backend.owns(sums):
+            raise TypeError(
+                f"metric {name}: sums returned {type(sums).__module__}.{type(sums).__name__}, but must return an "
+                f"array of backend {backend.name!r}: write it with portnn.backend.namespace(y_pred)"
+            )
+        return backend.xp.astype(sums, _float64(y_pred))
+    values, n = metric(*given[:2]), y_pred.shape[0]
+    if not backend.owns(values) or tuple(values.shape) != (n,):
+        shown = f"shape {tuple(values.shape)}" if hasattr(values, "shape") else f"{values!r:.40}"
+        raise ValueError(
+            f"metric {name} returned {shown} for {n} samples: it must return an array with one value per sample, shape "
+            f"({n},); fit averages them"
         )
-    return backend.xp.astype(sums, _float64(y_pred))
+    return _sum(values, weights, _float64(y_pred))
 
 
-def zero_sums(metric: Any, y_true: Array, y_pred: Array, backend: Backend) -> Array:
+def zero_sums(name: str, metric: Any, y_true: Array, y_pred: Array, backend: Backend) -> Array:
     """The sums of no batch at all: zeros, in the shape that they have for samples like these."""
-    return backend.xp.zeros_like(batch_sums(metric, y_true[:1, ...], y_pred[:1, ...], None, backend))
+    if not is_object(metric):
+        return _sum(backend.xp.reshape(y_pred[:0, ...], (0,)), None, _float64(y_pred))
+    return backend.xp.zeros_like(batch_sums(name, metric, y_true[:1, ...], y_pred[:1, ...], None, backend))
+
+
+def value(metric: Any, sums: Any, weight: float) -> float:
+    """A metric's value from its sums, on the host; ``weight`` is the number of samples, or their total weight."""
+    if is_object(metric):
+        return float(metric.value(np.asarray(sums)))
+    return float(sums) / weight if weight else 0.0

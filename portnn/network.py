@@ -360,8 +360,7 @@ class Network(WithFiles):
         xp = self.backend.xp
         if Y.ndim > 1 and Y.shape[-1] > 1:
             return xp.astype(xp.argmax(Y, axis=-1), xp.int64, copy=False)
-        takes_logits = any(self.loss is loss for loss in (losses.binary_cross_entropy, losses.hinge))
-        return xp.astype((Y[..., 0] if Y.ndim > 1 else Y) > (0.0 if takes_logits else 0.5), xp.int64)
+        return xp.astype((Y[..., 0] if Y.ndim > 1 else Y) > (0.0 if losses.takes_logits(self.loss) else 0.5), xp.int64)
 
     def evaluate(self, x: Any, y: Any = None, *, batch_size: int = 1024, sample_weight: Any = None) -> dict[str, float]:
         """Returns the mean error, and each metric, over samples ``x`` (N, ...) with targets ``y`` (N, ...).

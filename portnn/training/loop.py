@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from portnn import evaluation, ops, random
+from portnn import evaluation, metrics, ops, random
 from portnn._typing import Shape
 from portnn.backend import Backend
 from portnn.callbacks import Callback, Checkpoint
@@ -289,7 +289,7 @@ class _Fit:
         weight = float(sums[sum_of("weights")]) if state.weighted else float(self.seen)
         means = {"error": float(sums[sum_of("error")]) / weight if weight else 0.0}
         for name, metric in state.metrics:
-            means[name] = evaluation.metric_value(metric, sums[sum_of(name)], weight)
+            means[name] = metrics.value(metric, sums[sum_of(name)], weight)
         return means
 
     def rate(self, step: int) -> float:

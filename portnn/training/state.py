@@ -11,7 +11,7 @@ import numpy as np
 
 from portnn._typing import Array, Shape
 from portnn.backend import Backend, in_order, is_array
-from portnn.metrics import is_object, prepared, zero_sums
+from portnn.metrics import prepared, zero_sums
 from portnn.ops import is_ours
 from portnn.training.batches import Batches
 from portnn.training.turns import Turn
@@ -53,7 +53,7 @@ class State:
         self.metrics = [(name, prepared(metric, targets)) for name, metric in network.metrics]
         self.sums_dtype = self._sums_dtype(network.dtype)
         self.weighted = batches.weights is not None
-        self.shapes = {sum_of(name): self._shape_of_sums(metric, output) for name, metric in self.metrics}
+        self.shapes = {sum_of(name): self._shape_of_sums(name, metric, output) for name, metric in self.metrics}
         self.start_epoch()
         # Every leaf, in the order in which a step returns the new ones.
         self.places: list[Place] = [
@@ -238,14 +238,12 @@ class State:
     def _zeros(self, shape: Shape) -> Array:
         return self.backend.asarray(np.zeros(shape, self.sums_dtype))
 
-    def _shape_of_sums(self, metric: Any, output: Shape) -> Shape:
+    def _shape_of_sums(self, name: str, metric: Any, output: Shape) -> Shape:
         """The shape of a metric's sums, found with one sample: a captured step's arrays have fixed shapes."""
-        if not is_object(metric):
-            return ()
         xp, y = self.backend.xp, self.batches.y[:1, ...]
         Y = self.backend.asarray(np.zeros((1, *output)), self.batches.dtype)
         Y_true = y if self.batches.classes else xp.astype(xp.reshape(y, Y.shape), Y.dtype)
-        return tuple(zero_sums(metric, Y_true, Y, self.backend).shape)
+        return tuple(zero_sums(name, metric, Y_true, Y, self.backend).shape)
 
     def _whole(self, value: int) -> Array:
         return self.backend.asarray(np.asarray(value, np.int64))

@@ -16,8 +16,8 @@ from portnn import ops
 from portnn._typing import Array
 from portnn.article import adapted
 from portnn.backend import namespace
-from portnn.evaluation import metric_sums
 from portnn.layers import sequential
+from portnn.metrics import batch_sums
 from portnn.training import fusion
 from portnn.training.state import State, sum_of
 
@@ -98,7 +98,7 @@ class TrainStep:
         leaves += [*slots, step, position, total]
         for name, metric in state.metrics:
             self.at[0] = f"metric {name}"
-            leaves.append(counters[sum_of(name)] + metric_sums(name, metric, Y_true, Y, weights, self.backend))
+            leaves.append(counters[sum_of(name)] + batch_sums(name, metric, Y_true, Y, weights, self.backend))
         leaves.append(finite)
         if weights is not None:
             leaves.append(counters[sum_of("weights")] + weight)

@@ -8,7 +8,7 @@ import portnn
 import stand_in_cupy
 from portnn import losses, metrics
 from portnn.backend import namespace
-from portnn.metrics import TopK, as_object, batch_sums, find, prepared, zero_sums
+from portnn.metrics import TopK, batch_sums, find, prepared, zero_sums
 from replay import ReplayBackend
 
 N, ROWS, CLASSES = 23, 3, 4
@@ -133,18 +133,20 @@ def drawn(draw, seed=7):
 
 def value(name, loss, y_true, y_pred, weights=None, *, size=N, backend=CPU):
     """The metric as fit and evaluate compute it: prepared, summed over batches on the device, the value on the host."""
-    metric = as_object(find(name, loss), name) if isinstance(name, str) else name
+    metric = find(name, loss) if isinstance(name, str) else name
     y_true, y_pred, weights = (None if a is None else backend.asarray(a) for a in (y_true, y_pred, weights))
     metric = prepared(metric, y_true)
-    total = zero_sums(metric, y_true, y_pred, backend)
+    total = zero_sums("metric", metric, y_true, y_pred, backend)
     for start in range(0, y_pred.shape[0], size):
         part = slice(start, min(start + size, y_pred.shape[0]))
         w = None if weights is None else weights[part]
-        sums = batch_sums(metric, y_true[part, ...], y_pred[part, ...], w, backend)
+        sums = batch_sums("metric", metric, y_true[part, ...], y_pred[part, ...], w, backend)
         assert tuple(sums.shape) == tuple(total.shape)
         assert backend.to_numpy(sums).dtype == np.float64
         total = total + sums
-    found = metric.value(backend.to_numpy(total))
+    found = metrics.value(
+        metric, backend.to_numpy(total), y_pred.shape[0] if weights is None else float(sum(backend.to_numpy(weights)))
+    )
     assert type(found) is float
     return found
 
@@ -193,8 +195,8 @@ def test_float32_outputs_have_float64_sums(name, loss, draw, plain, library):
 def test_no_samples_and_no_weight(name, loss, draw, plain, library):
     y_true, y_pred = drawn(draw)
     assert value(name, loss, y_true, y_pred, np.zeros(N), backend=library.backend) == 0.0
-    metric = as_object(find(name, loss), name)
-    sums = metric.sums(library.array(y_true[:0]), library.array(y_pred[:0]))
+    metric, backend = find(name, loss), library.backend
+    sums = batch_sums(name, metric, backend.asarray(y_true[:0]), backend.asarray(y_pred[:0]), None, backend)
     assert not library.numpy(sums).any()
 
 
@@ -202,7 +204,7 @@ def test_no_samples_and_no_weight(name, loss, draw, plain, library):
 def test_weights_of_a_wrong_shape(name, loss, draw, plain):
     for wrong in (np.ones(N - 1), np.ones((N, 1))):
         with pytest.raises(ValueError, match=r"weights have shape .*: they must be \(N,\), one number for each sample"):
-            as_object(find(name, loss), name).sums(*drawn(draw), wrong)
+            batch_sums(name, find(name, loss), *drawn(draw), wrong, CPU)
 
 
 # -- captured ----------------------------------------------------------------------------------------------------------
@@ -217,13 +219,13 @@ class Summing:
         y_true, y_pred = drawn(draw)
         self.backend, self.y_true = backend, backend.asarray(y_true)
         home = {"Y": backend.asarray(y_pred), "weights": backend.asarray(2.0 * (np.arange(N) % 2))}
-        self.metric = prepared(as_object(find(name, loss), name), self.y_true)
-        self.home = home | {"sums": zero_sums(self.metric, self.y_true, home["Y"], backend)}
+        self.metric = prepared(find(name, loss), self.y_true)
+        self.home = home | {"sums": zero_sums(name, self.metric, self.y_true, home["Y"], backend)}
         self.places = [(self.home, key) for key in self.home]
 
     def __call__(self):
         Y, weights, sums = self.home.values()
-        total = sums + batch_sums(self.metric, self.y_true, Y, weights, self.backend)
+        total = sums + batch_sums("metric", self.metric, self.y_true, Y, weights, self.backend)
         return [0.9 * Y * Y - 0.5, 2.0 - weights, total]
 
     def use_device_counters(self):
@@ -372,7 +374,6 @@ def test_names():
     net = portnn.Network()
     net.use("mse", metrics=[*known, "top_1", TopK(12), portnn.TopK(7)])
     assert [name for name, _ in net.metrics] == [*known, "top_1", "top_12", "top_7"]
-    assert all(as_object(metric, name).name == name for name, metric in net.metrics)
     assert list(metrics.METRICS) == known
     for unknown in ("top_0", "top_", "top_05", "top_-1", "top_2.0", "top_" + "9" * 50, "TOP_2", ""):
         assert find(unknown, losses.mse) is None
@@ -421,9 +422,8 @@ def test_a_users_function(library):
 
     y_true, y_pred = drawn(numbers(N, 3))
     each = np.abs(y_true - y_pred).max(axis=1)
-    metric = as_object(worst, "worst")
-    assert value(metric, None, y_true, y_pred, backend=library.backend) == pytest.approx(each.mean())
-    weighted = value(metric, None, y_true, y_pred, WEIGHTS, size=3, backend=library.backend)
+    assert value(worst, None, y_true, y_pred, backend=library.backend) == pytest.approx(each.mean())
+    weighted = value(worst, None, y_true, y_pred, WEIGHTS, size=3, backend=library.backend)
     assert weighted == pytest.approx(np.average(each, weights=WEIGHTS))
 
 
@@ -431,10 +431,10 @@ def test_what_users_return_is_checked():
     y = np.zeros((3, 2))
     for wrong in (lambda a, b: b, lambda a, b: 1.0, lambda a, b: [1.0] * 3):
         with pytest.raises(ValueError, match=r"metric mine returned .*one value per sample, shape \(3,\)"):
-            batch_sums(as_object(wrong, "mine"), y, y, None, CPU)
+            batch_sums("mine", wrong, y, y, None, CPU)
     metric = Largest()
     metric.sums = lambda *given: [1.0, 2.0]
     with pytest.raises(TypeError, match=r"metric largest: sums returned builtins\.list, but must return an array of"):
-        batch_sums(metric, y, y, None, CPU)
+        batch_sums("largest", metric, y, y, None, CPU)
     with pytest.raises(TypeError, match=r"got the class TopK: write TopK\(...\)"):
         portnn.Network().use("mse", metrics=[TopK])

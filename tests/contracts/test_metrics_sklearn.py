@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 import portnn
-from portnn import losses
-from portnn.metrics import TopK, as_object, find
+from portnn import losses, metrics
+from portnn.backend import get_backend
+from portnn.metrics import TopK, batch_sums, find
+from portnn.samples import class_weights
 
 sklearn = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
+compute_sample_weight = pytest.importorskip("sklearn.utils.class_weight").compute_sample_weight
 SEEDS = range(8)
 seeds = pytest.mark.parametrize("seed", SEEDS)
 SCORES = {"precision": sklearn.precision_score, "recall": sklearn.recall_score, "f1": sklearn.f1_score}
@@ -25,8 +28,9 @@ def drawn(seed, classes=None):
     return rng, y_true, y_pred, weights
 
 
-def value(metric, *given):
-    return metric.value(metric.sums(*given))
+def value(metric, y_true, y_pred, weights):
+    sums = batch_sums("metric", metric, y_true, y_pred, weights, get_backend("cpu"))
+    return metrics.value(metric, sums, len(y_pred) if weights is None else weights.sum())
 
 
 def close(found, expected):
@@ -74,7 +78,7 @@ def test_scores_of_several_labels(name, seed):
 def test_accuracy_and_top_k(seed):
     _, y_true, y_pred, weights = drawn(seed)
     theirs = sklearn.accuracy_score(y_true, y_pred.argmax(axis=1), sample_weight=weights)
-    close(value(as_object(portnn.accuracy, "accuracy"), y_true, y_pred, weights), theirs)
+    close(value(portnn.accuracy, y_true, y_pred, weights), theirs)
     if y_pred.shape[1] == 2:
         return  # scikit-learn takes scores of one column then
     for k in range(1, y_pred.shape[1]):
@@ -96,7 +100,7 @@ def test_r2_and_mean_absolute_error(seed, outputs):
     metric = portnn.r2.prepared(y_true)
     assert value(metric, y_true, y_pred, weights) == pytest.approx(theirs, rel=1e-10)
     theirs = sklearn.mean_absolute_error(y_true, y_pred, sample_weight=weights)
-    close(value(as_object(portnn.mean_absolute_error, "mae"), y_true, y_pred, weights), theirs)
+    close(value(portnn.mean_absolute_error, y_true, y_pred, weights), theirs)
 
 
 @seeds
@@ -104,3 +108,14 @@ def test_confusion_matrix(seed):
     _, y_true, y_pred, _ = drawn(seed)
     theirs = sklearn.confusion_matrix(y_true, y_pred.argmax(axis=1), labels=np.arange(y_pred.shape[1]))
     assert np.array_equal(portnn.confusion_matrix(y_true, y_pred), theirs)
+
+
+@seeds
+@pytest.mark.parametrize(
+    "make", [lambda n, rng: rng.integers(0, n, 40), lambda n, rng: rng.integers(0, n, 40) // 2 * 2]
+)
+def test_balanced_class_weights(seed, make):
+    rng = np.random.default_rng(seed)
+    labels = make(int(rng.integers(1, 9)), rng)  # in the second case every other class occurs nowhere
+    theirs = compute_sample_weight("balanced", labels)
+    assert class_weights(labels, "balanced", 10) == pytest.approx(theirs, rel=1e-12)
