@@ -24,22 +24,18 @@ class BatchNormLayer(NormLayer):
     def forward(self, X: Array, *, training: bool = False) -> Array:
         W, B = self.parameters["weights"], self.parameters["bias"]
         if not training or self._is_frozen:
-            slope = W / self.xp.sqrt(self.buffers["running_var"] + self.epsilon)
-            if training:
-                self.slope = slope
+            slope = self.slope()
             return X * slope + (B - self.buffers["running_mean"] * slope)
-        Z, S, mean, variance = self.ops.normalize(X, tuple(range(X.ndim - 1)), self.epsilon)
-        self.Z, self.S = Z, S
+        self.Z, self.S, mean, variance = self.ops.normalize(X, tuple(range(X.ndim - 1)), self.epsilon)
         self.update_running(X, mean, variance)
-        return Z * W + B
+        return self.Z * W + B
 
     def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array | None:
-        D, Z, S = output_error, self.Z, self.S
+        D, Z, S, W = output_error, self.Z, self.S, self.parameters["weights"]
         if self._is_frozen:  # the mean and variance are constants, so Y is linear in X
-            return D * self.slope if need_input_error else None
+            return D * self.slope() if need_input_error else None
         self.set_gradients(D, Z)
-        W, axes = self.parameters["weights"], tuple(range(D.ndim - 1))
-        return self.ops.normalize_backward(D * W, Z, S, axes) if need_input_error else None
+        return self.ops.normalize_backward(D * W, Z, S, tuple(range(D.ndim - 1))) if need_input_error else None
 
     @staticmethod
     def _weight(what: str, value: Any) -> float:
@@ -49,8 +45,6 @@ class BatchNormLayer(NormLayer):
         return found
 
     momentum: Any = Setting(_weight)
-    _for_backward = (*NormLayer._for_backward, "slope")
-    slope: Any = None  # dY/dX with a constant mean and variance
 
     def __init__(self, *, momentum: float = 0.1, epsilon: float = 1e-5):
         """Each step updates the buffers ``running_mean`` and ``running_var`` (C,): running = (1 - momentum) * running +
@@ -65,6 +59,10 @@ class BatchNormLayer(NormLayer):
         """
         super().__init__(epsilon=epsilon)
         self.momentum = momentum
+
+    def slope(self) -> Array:
+        """dY/dX (C,) with the running averages, which are constants."""
+        return self.parameters["weights"] / self.xp.sqrt(self.buffers["running_var"] + self.epsilon)
 
     def update_running(self, X: Array, mean: Array, variance: Array) -> None:
         """Sets ``new_buffers`` to the running mean and variance after the batch X."""

@@ -15,8 +15,20 @@ class PoolLayer(Layer):
 
     ``window`` is a number of pixels, or one per axis; so is ``stride`` s, by default the window, so that windows do
     not overlap; ``padding`` is as in ConvLayer. Raises ValueError if the padding is as wide as the window.
+
+    >>> import numpy as np
+    >>> from portnn import AvgPoolLayer, MaxPoolLayer
+    >>> X = np.arange(16.0).reshape(1, 4, 4, 1)
+    >>> MaxPoolLayer(2)(X)[0, :, :, 0]
+    array([[ 5.,  7.],
+           [13., 15.]])
+    >>> AvgPoolLayer(2)(X)[0, :, :, 0]
+    array([[ 2.5,  4.5],
+           [10.5, 12.5]])
     """
 
+    _for_backward = (*Layer._for_backward, "Y")
+    Y: Any = None  # the maxima, for backward; not ``output``, which a derived class may have changed
     window: Any = Fixed()
     stride: Any = Fixed()
     padding: Any = Fixed()

@@ -1,7 +1,5 @@
 """Pooling over windows: maximum and mean."""
 
-from typing import Any
-
 from portnn._typing import Array
 from portnn.layers.pool_windows import PoolLayer
 
@@ -14,11 +12,6 @@ class MaxPoolLayer(PoolLayer):
 
     X is (N, H, W, C) or (N, L, C), Y is (N, H', W', C). Arguments and errors are those of ``PoolLayer``; padding is
     minus infinity. NaN counts as the largest: Y is NaN, and dE/dY goes to the first NaN of the window.
-
-    >>> import numpy as np
-    >>> MaxPoolLayer(2)(np.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0]
-    array([[ 5.,  7.],
-           [13., 15.]])
     """
 
     def forward(self, X: Array, *, training: bool = False) -> Array:
@@ -30,9 +23,6 @@ class MaxPoolLayer(PoolLayer):
     def backward(self, output_error: Array) -> Array:
         return self.ops.max_pool_backward(self.input, self.Y, output_error, self.plan(self.input))
 
-    _for_backward = (*PoolLayer._for_backward, "Y")
-    Y: Any = None  # not ``output``, which a derived class may have changed
-
 
 class AvgPoolLayer(PoolLayer):
     """The mean of each window of the image.
@@ -40,13 +30,7 @@ class AvgPoolLayer(PoolLayer):
         Y[n, i, j, c] = mean over u, v of X[n, s i + u, s j + v, c]
         dE/dX: dE/dY[n, i, j, c] is divided equally among the window's pixels
 
-    Shapes, arguments and errors are those of MaxPoolLayer. Padding is not counted: a window at the edge is the mean of
-    the pixels that it covers.
-
-    >>> import numpy as np
-    >>> AvgPoolLayer(2)(np.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0]
-    array([[ 2.5,  4.5],
-           [10.5, 12.5]])
+    All else is as in MaxPoolLayer, but padding is not counted: the mean is that of the pixels that a window covers.
     """
 
     def forward(self, X: Array) -> Array:
