@@ -65,6 +65,20 @@ def test_numpy_stays_on_the_hosts_side(path):
     assert not numpys, "it runs on every array library: use self.xp, or portnn.backend.namespace(x)"
 
 
+PAGES = ["fc", "conv", "pooling", "batch_norm", "layer_norm", "dropout", "activation", "softmax", "flatten", "residual"]
+FIRST_SCREEN = 40  # lines
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_layers_page_begins_with_formula_forward_and_backward(page):
+    layers = [node for node in tree(ROOT / "portnn" / "layers" / f"{page}.py").body if isinstance(node, ast.ClassDef)]
+    for layer in layers:
+        docstring, forward, backward = layer.body[:3]
+        assert " = " in ast.unparse(docstring) or "dE/dX" in ast.unparse(docstring), "the formula"
+        assert (forward.name, backward.name) == ("forward", "backward"), "nothing stands before them"
+        assert backward.end_lineno <= FIRST_SCREEN
+
+
 @pytest.mark.parametrize("path", [p for p in FILES if p.parent.name in ("layers", "ops")], ids=name)
 def test_products_are_written_matmul(path):
     for node in ast.walk(tree(path)):
