@@ -35,6 +35,11 @@ def test_a_checkout_is_as_fast_as_itself():
     assert "| predict, 128 |" in found
 
 
+def test_watching_changes_no_bit():
+    found = output("benchmarks/watching.py", "a128", "--pairs", "2")
+    assert "| a128 |" in found
+
+
 def test_frameworks_are_compared():
     found = output("benchmarks/compare.py", "a128", "--only", "portnn", "--rounds", "1")
     assert "portnn" in found
