@@ -358,7 +358,7 @@ class _Fit:
             warnings.warn(
                 f"the run goes on elsewhere, so the last digits may differ: {'; '.join(changed)}",
                 ResumeWarning,
-                stacklevel=6,  # the line with fit
+                stacklevel=7,  # the line with fit
             )
 
     # -- divergence ----------------------------------------------------------------------------------------------
