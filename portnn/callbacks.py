@@ -18,7 +18,7 @@ from typing import Any
 
 from portnn import checks
 from portnn.leaves import copied, put_back
-from portnn.names import meant
+from portnn.names import meant, no_value
 from portnn.settings import Setting, WithSettings
 
 MODES = ("auto", "min", "max")
@@ -106,10 +106,9 @@ class _Monitor(WithSettings, Callback):
     def check_monitor(self, names: list[str]) -> None:
         """ValueError unless the value is one of those that the fit computes; ``fit`` calls it before it begins."""
         if self.monitor not in names:
-            lacks = self.monitor.removeprefix("val_") in names and not any(name.startswith("val_") for name in names)
-            advice = ": give fit validation_data or validation_split" if lacks else meant("value", self.monitor, names)
             raise ValueError(
-                f"{type(self).__name__} watches {self.monitor!r}, but this fit computes {', '.join(names)}{advice}"
+                f"{type(self).__name__} watches {self.monitor!r}, but this fit computes "
+                f"{', '.join(names)}{no_value(self.monitor, names)}"
             )
 
     def improves(self, value: float) -> bool:

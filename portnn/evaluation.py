@@ -8,6 +8,7 @@ import numpy as np
 from portnn import metrics, ops
 from portnn._typing import Array
 from portnn.backend import Backend, in_order
+from portnn.history import Values
 from portnn.samples import Samples
 
 
@@ -35,8 +36,8 @@ def evaluate(network: Any, batches: Iterable[Samples], between: Callable[[], Non
             sums[name] = sums[name] + of_batch if name in sums else of_batch
     if not measured:
         raise ValueError("an iterable of batches gave none: there is nothing to evaluate")
-    means = {"error": error / count if count else 0.0}
-    return means | {name: metric_value(metric, sums[name], count) for name, metric in measures}
+    found = {name: metric_value(metric, sums[name], count) for name, metric in measures}
+    return Values({"error": error / count if count else 0.0, **found})
 
 
 def metric_sums(name: str, metric: Any, Y_true: Array, Y: Array, weights: Array | None, backend: Backend) -> Array:

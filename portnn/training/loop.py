@@ -14,7 +14,7 @@ from portnn import evaluation, ops, random
 from portnn._typing import Shape
 from portnn.backend import Backend
 from portnn.callbacks import Callback, Checkpoint
-from portnn.history import History
+from portnn.history import History, Values
 from portnn.optimizers import rate_at
 from portnn.samples import Samples
 from portnn.sources import Chunk, Rows, Stream, Whole
@@ -250,7 +250,7 @@ class _Fit:
     def finish_epoch(self, kept: Any, interrupts: Interrupts) -> None:
         """Validation, history, the line of the epoch, callbacks, checkpoints."""
         plan, network = self.plan, self.network
-        logs = self.means()
+        logs = Values(self.means())
         if plan.check_finite:
             self.check_finite(logs["error"], kept)
         if plan.validation is not None and (self.epoch + 1) % plan.validation_frequency == 0:
