@@ -1,5 +1,7 @@
 """portnn: the neural network library of the article "Neural Network from scratch in Python", for NumPy and CUDA."""
 
+from typing import TYPE_CHECKING, Any
+
 from portnn.activations import (
     elu,
     elu_prime,
@@ -39,6 +41,7 @@ from portnn.callbacks import (
     TimeLimit,
 )
 from portnn.datasets import load_mnist, to_categorical
+from portnn.habits import no_name as _no_name
 from portnn.history import History
 from portnn.layers import (
     ActivationLayer,
@@ -185,3 +188,8 @@ __all__ = [
     "to_device",
     "to_numpy",
 ]
+
+if not TYPE_CHECKING:  # for which there would be no unknown name any more
+
+    def __getattr__(name: str) -> Any:
+        raise _no_name(__name__, name, __all__)

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from portnn import checks, names
 from portnn.backend import BUILT_IN
-from portnn.callbacks import Callback
+from portnn.callbacks import METHODS, SHAPE, Callback, method_of
 from portnn.functions import name_of, takes
 from portnn.layers import Layer
 from portnn.metrics import find as find_metric
@@ -159,22 +159,26 @@ def callback_list(callbacks: Any) -> list[Callback]:
         if not isinstance(callback, Callback):
             raise TypeError(
                 f"callbacks holds {callback!r:.60} ({type(callback).__name__}): a callback derives from "
-                "portnn.Callback and defines, say, on_epoch_end(self, network, epoch, logs)"
+                f"portnn.Callback and defines, say, {SHAPE}"
             )
     for callback in found:
-        _check_methods(type(callback))
+        _check_methods(callback)
     if len(set(map(id, found))) < len(found):
         raise ValueError("callbacks holds the same object twice")
     return found
 
 
-def _check_methods(cls: type) -> None:
-    """Raises TypeError for a method that looks like one of ``Callback``'s and is not: fit would never call it."""
-    known = [name for name in vars(Callback) if name.startswith("on_")]
+def _check_methods(callback: Callback) -> None:
+    """Raises TypeError for a method that looks like one of ``Callback``'s and is not, or takes other arguments."""
+    cls = type(callback)
+    for name in METHODS:
+        method_of(callback, name)
     for name in dir(cls):
-        if name.startswith("on_") and name not in known and not is_ours(getattr(cls, name)):
-            guess = names.meant("callback method", name, known)
-            raise TypeError(f"{cls.__name__} defines {name}, which fit never calls; it calls {', '.join(known)}{guess}")
+        if name.startswith("on_") and name not in METHODS and not is_ours(getattr(cls, name)):
+            guess = names.meant("callback method", name, METHODS)
+            raise TypeError(
+                f"{cls.__name__} defines {name}, which fit never calls; it calls {', '.join(METHODS)}{guess}"
+            )
 
 
 def validation_share(validation_split: Any, validation_data: Any) -> float:

@@ -13,16 +13,19 @@ import json
 import math
 import time
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from portnn import checks
 from portnn.leaves import copied, put_back
-from portnn.names import meant
+from portnn.names import meant, no_value
 from portnn.settings import Setting, WithSettings
 
 MODES = ("auto", "min", "max")
 UNITS = ("epoch", "step")
+SHAPE = "on_epoch_end(self, network, epoch, logs)"
+WITHOUT_NETWORK = ("epoch", "step", "batch", "logs")  # first parameters of methods that do not take the network
 LARGER_IS_BETTER = ("accuracy", "top_", "precision", "recall", "f1", "r2")  # what the names of metrics begin with
 
 
@@ -33,7 +36,8 @@ class Callback:
     call ``predict`` and ``evaluate``; ``fit``, ``use``, ``add`` and ``to`` raise RuntimeError. ``epoch`` counts from 1,
     within this ``fit`` (within the first run of one that is resumed); ``step`` is the number of updates since ``use``.
     ``logs`` maps ``"error"``, the metrics, and with validation ``"val_error"`` and so on, to the values of the epoch.
-    ``network.stop_training = True`` ends ``fit`` after the current step.
+    ``network.stop_training = True`` ends ``fit`` after the current step. A method may leave the network out:
+    ``on_epoch_end(self, epoch, logs)``.
     """
 
     reads_gradients = False  # True if a method reads network.gradients: steps then run without a captured graph
@@ -59,6 +63,39 @@ class Callback:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what ``state_dict`` returned; called by a fit that resumes, after ``on_fit_begin``."""
+
+    if not TYPE_CHECKING:  # for which a callback would have every attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """Called for an attribute that there is not."""
+            if name in ("model", "trainer"):
+                raise AttributeError(f"a callback has no {name}: its methods are given the network, {SHAPE}")
+            return super().__getattribute__(name)  # raises Python's error, or once more that of a property
+
+
+METHODS = tuple(name for name in vars(Callback) if name.startswith("on_"))
+
+
+def method_of(callback: Callback, name: str) -> Callable[..., None]:
+    """A method as ``fit`` calls it, with the network first, whether it takes that or not.
+
+    TypeError if it does not take what it is called with.
+    """
+    method: Callable[..., None] = getattr(callback, name)
+    known = getattr(Callback, name)
+    if getattr(type(callback), name) is known:
+        return method
+    given = list(signature(known).parameters)[1:]
+    takes = signature(method)
+    alone = next(iter(takes.parameters), "") in WITHOUT_NETWORK
+    try:
+        takes.bind(*given[alone:])
+    except TypeError:
+        raise TypeError(
+            f"{type(callback).__name__}.{name} takes ({', '.join(['self', *takes.parameters])}), but fit gives it "
+            f"({', '.join(given)}): write def {name}(self, {', '.join(given)})"
+        ) from None
+    return (lambda network, *others: method(*others)) if alone else method
 
 
 def _choice(*choices: str) -> Callable[[str, Any], str]:
@@ -106,10 +143,9 @@ class _Monitor(WithSettings, Callback):
     def check_monitor(self, names: list[str]) -> None:
         """ValueError unless the value is one of those that the fit computes; ``fit`` calls it before it begins."""
         if self.monitor not in names:
-            lacks = self.monitor.removeprefix("val_") in names and not any(name.startswith("val_") for name in names)
-            advice = ": give fit validation_data or validation_split" if lacks else meant("value", self.monitor, names)
             raise ValueError(
-                f"{type(self).__name__} watches {self.monitor!r}, but this fit computes {', '.join(names)}{advice}"
+                f"{type(self).__name__} watches {self.monitor!r}, but this fit computes "
+                f"{', '.join(names)}{no_value(self.monitor, names)}"
             )
 
     def improves(self, value: float) -> bool:

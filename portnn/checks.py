@@ -1,6 +1,7 @@
 """Checks of arguments, and of what layers' methods return; each returns the value that it accepts."""
 
 import operator
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -133,6 +134,14 @@ def branch(what: str, layers: Any) -> list[Any]:
     return list(layers)
 
 
+def path(what: str, value: Any) -> str:
+    """A file's path, as text or as an object such as ``pathlib.Path``."""
+    try:
+        return os.fspath(value)
+    except TypeError:
+        raise TypeError(f"{what} must be a file's path, got {value!r:.60}") from None
+
+
 def flag(what: str, value: Any) -> bool:
     """True or False of Python or NumPy, or 1 or 0; a string such as "no" is refused, since it would count as true."""
     if value is True or value is False:
@@ -150,6 +159,8 @@ def flag(what: str, value: Any) -> bool:
 
 def level(what: str, value: Any, most: int) -> int:
     """True or False, or a whole number from 0 to ``most``."""
+    if isinstance(value, str):  # such as "auto"
+        raise TypeError(f"{what} must be True, False or a number from 0 to {most}, got {value!r:.60}")
     try:
         number = int(flag(what, value))
     except TypeError:

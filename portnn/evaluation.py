@@ -7,6 +7,7 @@ import numpy as np
 
 from portnn import metrics
 from portnn.backend import in_order
+from portnn.history import Values
 from portnn.samples import Samples
 
 
@@ -36,4 +37,4 @@ def evaluate(network: Any, batches: Iterable[Samples], between: Callable[[], Non
     if not measured:
         raise ValueError("an iterable of batches gave none: there is nothing to evaluate")
     means = {"error": error / count if count else 0.0}
-    return means | {name: metrics.value(metric, sums[name], count) for name, metric in measures}
+    return Values(means | {name: metrics.value(metric, sums[name], count) for name, metric in measures})

@@ -54,7 +54,8 @@ def _derivative(kind: str, function: Function, prime: Any) -> Function:
             "arguments"
         )
     if not callable(found):
-        raise TypeError(f"{kind}_prime must be a function, got {found!r:.60}")
+        advice = ": name what is no loss, use(loss, optimizer=..., metrics=[...])" if kind == "loss" else ""
+        raise TypeError(f"{kind}_prime must be a function, got {found!r:.60}{advice}")
     derivative: Function = found
     return derivative
 

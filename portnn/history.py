@@ -1,11 +1,33 @@
 """The record of training."""
 
+from typing import NoReturn, TypeVar
 
-class History(dict[str, list[float]]):
+from portnn import names
+
+Value = TypeVar("Value")
+
+
+class Values(dict[str, Value]):
+    """Error and metrics by name: a dict, whose error for a name that it does not have says which ones it has."""
+
+    def __missing__(self, name: object) -> NoReturn:
+        raise KeyError(
+            f"there is no value {name!r:.60}, but {', '.join(self) or 'none yet'}{names.no_value(name, self)}"
+        )
+
+
+class History(Values[list[float]]):
     """What ``fit`` returns: ``history["error"]`` and one list per metric, each with one value per epoch.
 
     ``network.history`` is another, of all fits since ``use``. An epoch without validation has NaN for its values.
     """
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_"):  # asked for by copy and pickle, and not by people
+            raise AttributeError(f"'History' object has no attribute {name!r}")
+        raise AttributeError(
+            f"a history is a dict and has no attribute {name}: write history['error'], or list(history)"
+        )
 
     def __repr__(self) -> str:
         """The number of epochs, and the values of the last one."""

@@ -82,6 +82,12 @@ class Leaves(dict[str, Array]):
         self.is_set = True
         return self
 
+    def __call__(self, *given: Any) -> NoReturn:
+        raise TypeError(
+            f"a mapping is not called: {self._kind}s go by their paths, {self._kind}s[path], without (); an optimizer "
+            "is given none of them"
+        )
+
     def get(self, path: str, default: Any = None) -> Any:
         return self[path] if path in self else default  # noqa: SIM401 - not dict's own get: the current array
 

@@ -28,6 +28,7 @@ OTHERS: dict[str, dict[str, str]] = {
         "meanabsoluteerror": "mae",
         "l1": "mae",
         "crossentropy": "softmax_cross_entropy",
+        "logloss": "softmax_cross_entropy",
         "categoricalcrossentropy": "softmax_cross_entropy",
         "sparsecategoricalcrossentropy": "softmax_cross_entropy",
         "negativeloglikelihood": "softmax_cross_entropy",
@@ -37,6 +38,7 @@ OTHERS: dict[str, dict[str, str]] = {
         "bce": "binary_cross_entropy",
         "bcewithlogits": "binary_cross_entropy",
         "huber": "Huber()",
+        **{each: f'use(loss, optimizer="{each}")' for each in ("sgd", "adagrad", "rmsprop", "adam", "adamw")},
         "smoothl1": "Huber()",
         "squaredhinge": "",
         "msle": "",
@@ -51,7 +53,12 @@ OTHERS: dict[str, dict[str, str]] = {
         "valacc": "val_accuracy",
         "f1score": "f1",
         "valf1score": "val_f1",
+        "mae": "mean_absolute_error",
         "valmae": "val_mean_absolute_error",
+        "r2score": "r2",
+        "valr2score": "val_r2",
+        "trainloss": "error",
+        "validationloss": "val_error",
         "lr": "learning_rate",
     },
     "metric": {
@@ -68,6 +75,7 @@ OTHERS: dict[str, dict[str, str]] = {
         "topkcategoricalaccuracy": "TopK(5)",
         "positivepredictivevalue": "precision",
         "sensitivity": "recall",
+        "recallscore": "recall",
         "truepositiverate": "recall",
         "balancedaccuracy": "recall",
         "f1score": "f1",
@@ -90,6 +98,7 @@ OTHERS: dict[str, dict[str, str]] = {
         "nadam": "",
         "adamax": "",
         "adadelta": "",
+        "rprop": "",
     },
     "initializer": {
         "glorot": "glorot_uniform or glorot_normal",
@@ -130,6 +139,7 @@ OTHERS: dict[str, dict[str, str]] = {
         "onbatchbegin": "",
         "ontrainbatchbegin": "",
     },
+    "mode": {"maximum": "max", "maximize": "max", "minimum": "min", "minimize": "min"},
     "merge": {"sum": "add", "plus": "add", "concatenate": "concat", "cat": "concat", "stack": "concat"},
     "padding": {"none": "valid", "zeros": "", "causal": "", "full": ""},
     "setting of a layer": {
@@ -192,3 +202,15 @@ def unknown(kind: str, given: Any, known: Iterable[str], then: str = "", *, quot
 def sentences(first: str, then: str) -> str:
     """Two sentences, the second of which may be empty; the first may end with a question mark."""
     return first + (" " if first.endswith("?") else ". ") * bool(then) + then
+
+
+def no_value(name: Any, known: Iterable[str]) -> str:
+    """What to say of the name of a value that is not among the ``known`` ones: the right name, or how to have it."""
+    known = list(known)
+    later = [] if any(each.startswith("val_") for each in known) else [f"val_{each}" for each in known]
+    if name in later:
+        return ": give fit validation_data or validation_split"
+    guess = meant("value", name, [*known, *later])
+    if any(repr(each) in guess for each in later):
+        return sentences(guess, "Give fit validation_data or validation_split")
+    return guess or '; net.use(loss, metrics=["accuracy"]) sets the metrics'

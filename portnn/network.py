@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from operator import is_, methodcaller
 from threading import get_ident
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from portnn import (
     arguments,
     checks,
     evaluation,
+    habits,
     losses,
     preparation,
     random,
@@ -81,6 +82,7 @@ class Network(WithFiles):
     """
 
     @arguments.takes_one("Network takes one list of layers", "write Network([a, b])")
+    @habits.answered
     def __init__(
         self,
         layers: Iterable[Layer] = (),
@@ -128,6 +130,18 @@ class Network(WithFiles):
                 raise ValueError(f"a network has no {name!r}: did you mean {near[0]!r}?")
         super().__setattr__(name, value)
 
+    if not TYPE_CHECKING:  # for which a network would have every attribute, and could be called
+
+        def __getattr__(self, name: str) -> Any:
+            """Called for an attribute that there is not."""
+            advice = FOREIGN.get(name) or habits.NETWORK.get(name)
+            if advice is None:
+                return super().__getattribute__(name)  # raises Python's error, or once more that of a property
+            raise AttributeError(f"a network has no {name}: {advice}")
+
+        def __call__(self, *given: Any, **options: Any) -> Any:
+            raise TypeError("a network is not called: write net.predict(x)")
+
     def _settle(self, **settings: Any) -> None:
         self.__dict__.update(settings)
 
@@ -160,6 +174,7 @@ class Network(WithFiles):
         self._arrangement = Arrangement(self.layers)
         self._checked = self._inference = None
 
+    @habits.answered
     def use(
         self,
         loss: Any,
@@ -188,6 +203,7 @@ class Network(WithFiles):
             self.stop_training, self.learning_rate_factor = False, 1.0
             self._settle(progress=dict(FRESH), history=History({name: [] for name in names}))
 
+    @habits.answered
     def to(self, backend: Any) -> "Network":
         """Moves the network, with its optimizer slots and counters, to another backend; returns the network."""
         target = get_backend(backend)
@@ -199,6 +215,7 @@ class Network(WithFiles):
 
     # -- training and predicting ---------------------------------------------------------------------------------
 
+    @habits.answered
     def fit(
         self,
         x: Any,
@@ -285,6 +302,7 @@ class Network(WithFiles):
                 self._restore(saved)
             return loop.train(self, data, optimizer, plan, saved)
 
+    @habits.answered
     def predict(self, x: Any, *, batch_size: int = 1024) -> Any:
         """Returns the outputs (N, ...) for samples ``x`` (N, ...): NumPy for NumPy and lists, else like ``x``.
 
@@ -324,6 +342,7 @@ class Network(WithFiles):
             return copy.deepcopy(self).predict(x, batch_size=batch_size)
         return Y
 
+    @habits.answered
     def predict_classes(self, x: Any, *, batch_size: int = 1024) -> Any:
         """The class number of each sample, (N, ...): the largest output of the last axis.
 
@@ -331,6 +350,7 @@ class Network(WithFiles):
         """
         return self._of_outputs(self._classes, x, batch_size)
 
+    @habits.answered
     def predict_proba(self, x: Any, *, batch_size: int = 1024) -> Any:
         """Probabilities (N, ...) for samples ``x`` (N, ...): softmax or sigmoid of the outputs, as the loss says.
 
@@ -362,6 +382,7 @@ class Network(WithFiles):
             return xp.astype(xp.argmax(Y, axis=-1), xp.int64, copy=False)
         return xp.astype((Y[..., 0] if Y.ndim > 1 else Y) > (0.0 if losses.takes_logits(self.loss) else 0.5), xp.int64)
 
+    @habits.answered
     def evaluate(self, x: Any, y: Any = None, *, batch_size: int = 1024, sample_weight: Any = None) -> dict[str, float]:
         """Returns the mean error, and each metric, over samples ``x`` (N, ...) with targets ``y`` (N, ...).
 
@@ -393,6 +414,7 @@ class Network(WithFiles):
             return copy.deepcopy(self).evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight)
         return found
 
+    @habits.answered
     def summary(self, input_shape: tuple[int, ...] | None = None) -> Summary:
         """Returns a table of the layers as text: output shapes, parameters, bytes, multiply-adds for one sample.
 

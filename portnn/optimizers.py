@@ -27,6 +27,8 @@ def check_learning_rate(what: str, learning_rate: Any) -> LearningRate:
     if isinstance(learning_rate, type):
         name = learning_rate.__name__
         raise TypeError(f"{what} must be a number or a schedule, got the class {name}: write {name}(...)")
+    if isinstance(learning_rate, dict):
+        raise TypeError(f"{what} must be a number or a schedule, got a dict: an optimizer is given no parameters")
     if callable(learning_rate):
         return learning_rate
     try:

@@ -87,6 +87,11 @@ def training_data(network: Any, x: Any, y: Any, options: Options, plan: Plan) ->
 
 def streams(x: Any, y: Any) -> bool:
     """Whether ``x`` is an iterable of batches, which hold the targets too."""
+    if y is None and sources.is_list_of_pairs(x):
+        raise TypeError(
+            "x is a list of lists, with no y beside it. Batches in a list are tuples, [(x, y), ...]: write "
+            "[tuple(batch) for batch in batches]. Samples with their targets are given apart: x, y = zip(*pairs)"
+        )
     if y is not None and sources.gives_batches(x):
         raise TypeError(
             f"x is a {type(x).__name__}, an iterable of batches (x, y), and y was given beside it: leave y out, or "

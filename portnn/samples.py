@@ -73,7 +73,8 @@ def check_weights(weights: Any, n: int, backend: Backend, dtype: str) -> Array:
     """``sample_weight`` as an array (N,) of the backend; ValueError where one is negative or not finite."""
     host = backend.to_numpy(bring(weights, backend, None, "sample_weight"))
     if host.shape != (n,):
-        raise ValueError(f"sample_weight must have shape ({n},), a weight per sample, got {host.shape}")
+        advice = ": give sample_weight.reshape(-1)" if host.size == n else ""
+        raise ValueError(f"sample_weight must have shape ({n},), a weight per sample, got {host.shape}{advice}")
     given = host
     with np.errstate(over="ignore"):
         host = np.asarray(host, dtype)
@@ -101,7 +102,8 @@ def class_weights(labels: np.ndarray, class_weight: Any, classes: int) -> np.nda
         occur = counts > 0
         by_class[occur] = len(labels) / (occur.sum() * counts[occur])
     else:
-        raise ValueError(f'class_weight must be a dict or "balanced", got {class_weight!r:.60}')
+        advice = ": dict(enumerate(class_weight))" if isinstance(class_weight, (list, tuple, np.ndarray)) else ""
+        raise ValueError(f'class_weight must be a dict or "balanced", got {class_weight!r:.60}{advice}')
     return np.asarray(by_class[labels])
 
 

@@ -11,6 +11,8 @@ pickles contain it.
 from collections.abc import Callable
 from typing import Any
 
+from portnn import habits, names
+
 
 class Setting:
     """An attribute that is set to what ``check(name, value)`` returns; the check raises for a bad value.
@@ -63,6 +65,10 @@ class WithSettings:
     A user's class that derives from one of them may have any attributes.
     """
 
+    def __new__(cls, /, *given: Any, **options: Any) -> Any:
+        habits.check_making(cls, given, options)
+        return super().__new__(cls)
+
     def __setattr__(self, name: str, value: Any) -> None:
         made = type(self)
         if not hasattr(made, name) and made.__module__.startswith("portnn."):
@@ -82,5 +88,7 @@ def unknown_setting(made: type, name: str) -> str:
 
     known = [key for base in reversed(made.__mro__) for key, value in vars(base).items() if isinstance(value, Setting)]
     close = get_close_matches(name, known, 1)
-    guess = f": did you mean {close[0]!r}?" if close else "."
-    return f"{made.__name__} has no setting {name!r}{guess} Its settings are: {', '.join(dict.fromkeys(known))}"
+    guess = f": did you mean {close[0]!r}?" if close else habits.told(habits.of_class(made), name, known)
+    return names.sentences(
+        f"{made.__name__} has no setting {name!r}{guess}", f"Its settings are: {', '.join(dict.fromkeys(known))}"
+    )

@@ -228,6 +228,14 @@ def is_stream(x: Any) -> bool:
     return callable(x) or hasattr(x, "__iter__")
 
 
+def is_list_of_pairs(x: Any) -> bool:
+    """Whether ``x`` is a list of batches that are lists, or of single samples with their targets."""
+    if not isinstance(x, (list, tuple)) or is_stream(x):
+        return False
+    pairs = bool(x) and all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in x)
+    return pairs and bool(getattr(x[0][0], "shape", ()))
+
+
 def gives_batches(x: Any) -> bool:
     """Whether ``x`` is a function, an iterator or another iterable that cannot be an array itself, as a list can."""
     if isinstance(x, (Sequence, Set, Mapping, ValuesView, type)) or hasattr(x, "shape") or hasattr(x, "__array__"):

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 
 from portnn.backend import is_array
+from portnn.habits import answered
 from portnn.transfer import host_array
 
 
+@answered
 def to_categorical(labels: Any, classes: int | None = None) -> np.ndarray:
     """Returns class numbers as one-hot rows: 1 at the place of the class, 0 elsewhere.
 

@@ -12,6 +12,7 @@ from portnn.backend import Backend, get_backend
 from portnn.datasets.download import download
 from portnn.datasets.idx import read_idx
 from portnn.datasets.sources import SOURCES, TEST, TRAIN
+from portnn.habits import answered
 from portnn.transfer import to_device
 
 SAMPLE = Path(__file__).with_name("sample")
@@ -21,6 +22,7 @@ CLASSES = 10
 Pair = tuple[Array, Array]
 
 
+@answered
 def load_mnist(
     *,
     full: bool = False,

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from portnn import checks
+
 try:
     import fcntl
 except ImportError:  # Windows, which has neither these locks nor renames open files
@@ -27,7 +29,7 @@ def replace(path: Any, parts: Iterable[bytes | memoryview]) -> None:
     A symbolic link stays, and the file that it leads to is replaced; permissions are kept. OSError where that fails:
     the old file is as it was then (or, if only the last flush of the folder failed, the new one is in its place).
     """
-    target = os.path.realpath(os.fspath(path))
+    target = os.path.realpath(checks.path("path", path))
     folder = os.path.dirname(target)
     old = _old(target)
     if not os.path.isdir(folder):

@@ -2,12 +2,15 @@
 
 from typing import Any, TypeVar
 
+from portnn.habits import answered
+
 Net = TypeVar("Net", bound="WithFiles")
 
 
 class WithFiles:
     """What a network does with files: ``save``, ``load`` and ``load_weights``."""
 
+    @answered
     def save(self, path: Any) -> None:
         """Writes the network, with all that its training depends on, to a file, such as ``net.portnn.safetensors``.
 
@@ -20,6 +23,7 @@ class WithFiles:
         write(self, path)
 
     @classmethod
+    @answered
     def load(cls: type[Net], path: Any, *, layers: Any = (), backend: Any = "cpu") -> Net:
         """Returns the network that ``save`` wrote to a file; it predicts and trains on to the same bits.
 
@@ -32,6 +36,7 @@ class WithFiles:
         network: Net = load(cls, path, layers, backend)
         return network
 
+    @answered
     def load_weights(self, path: Any) -> None:
         """Takes the parameters and buffers of a file, by path; optimizer and counters stay as they are.
 

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from portnn import checks
 from portnn._typing import Shape
 from portnn.files import digest, header, text
 from portnn.files.errors import FileError
@@ -143,7 +144,7 @@ class Source:
 @contextmanager
 def opened(path: Any) -> Iterator[Source]:
     """The file at ``path``, checked; errors within name the file. OSError where there is no such file."""
-    path = os.fspath(path)
+    path = checks.path("path", path)
     about = os.stat(path)
     with naming(path):
         if not stat.S_ISREG(about.st_mode):
@@ -223,7 +224,7 @@ def _callbacks(entries: list[Any], arrays: dict[str, np.ndarray]) -> list[tuple[
 
 def newest(path: Any) -> str | None:
     """The file of a checkpoint: of those that ``path`` stands for with {epoch} and {step}, the last written."""
-    pattern = os.fspath(path)
+    pattern = checks.path("resume", path)
     if "{" not in pattern:
         return pattern if os.path.lexists(pattern) else None
     parts = list(Formatter().parse(pattern))

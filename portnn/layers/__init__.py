@@ -1,5 +1,8 @@
 """The layers, one per file: the formula, then forward and backward."""
 
+from typing import TYPE_CHECKING, Any
+
+from portnn.habits import no_name as _no_name
 from portnn.layers.activation import ActivationLayer
 from portnn.layers.batch_norm import BatchNormLayer
 from portnn.layers.conv import ConvLayer
@@ -41,3 +44,8 @@ __all__ = [
     "SoftmaxLayer",
     "UpsampleLayer",
 ]
+
+if not TYPE_CHECKING:  # for which there would be no unknown name any more
+
+    def __getattr__(name: str) -> Any:
+        raise _no_name(__name__, name, __all__)

@@ -9,7 +9,7 @@ from operator import setitem
 from threading import get_ident
 from typing import Any
 
-from portnn import article, checks, initializers, ops
+from portnn import article, checks, habits, initializers, ops
 from portnn._typing import Array
 from portnn.backend import Backend, device_dtype, get_backend, in_order
 from portnn.layers.attributes import OfNetwork, Trainable, declared
@@ -54,6 +54,7 @@ class Layer:
     kernels: Any = OfNetwork()
 
     def __new__(cls, /, *args: Any, **kwargs: Any) -> "Layer":
+        habits.check_making(cls, args, kwargs)
         # Not in __init__: the article's layers do not call it. Plain attributes: a layer may set any of them.
         layer = super().__new__(cls)
         layer._network_ref = None

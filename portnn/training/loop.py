@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ import numpy as np
 from portnn import evaluation, metrics, ops, random
 from portnn._typing import Shape
 from portnn.backend import Backend
-from portnn.callbacks import Callback, Checkpoint
-from portnn.history import History
+from portnn.callbacks import METHODS, Callback, Checkpoint, method_of
+from portnn.history import History, Values
 from portnn.optimizers import rate_at
 from portnn.samples import Samples
 from portnn.sources import Chunk, Rows, Stream, Whole
@@ -139,7 +140,9 @@ class _Fit:
         self.seen = 0  # samples of the current epoch so far
         self.factor = 1.0  # what multiplies the learning rate in this epoch
         self.sums: dict[str, np.ndarray] | None = None  # the sums of an unfinished epoch, from a checkpoint
-        self.after_step = [c for c in plan.callbacks if type(c).on_step_end is not Callback.on_step_end]
+        self.calls = {name: [method_of(callback, name) for callback in plan.callbacks] for name in METHODS}
+        used = [type(callback).on_step_end is not Callback.on_step_end for callback in plan.callbacks]
+        self.after_step = list(compress(self.calls["on_step_end"], used))
         self.between = False  # between two steps, with all callbacks called: a checkpoint can be written
         self.history = History({name: [] for name in _names(network, plan)})
         for name in self.history:
@@ -225,8 +228,8 @@ class _Fit:
                 network.progress.update(epoch=network.epoch + 1, position=0)
             self.seen, self.factor = 0, network.learning_rate_factor
             self.between = False
-            for callback in self.plan.callbacks:
-                callback.on_epoch_begin(network, self.epoch + 1)
+            for call in self.calls["on_epoch_begin"]:
+                call(network, self.epoch + 1)
         state.optimizer = self._scaled(self.optimizer)
         state.start_epoch(self.position if isinstance(self.source, Whole) else 0, self.sums)
         self.sums, self.between = None, True
@@ -253,15 +256,15 @@ class _Fit:
 
     def call_after_step(self) -> None:
         self.between = False
-        for callback in self.after_step:
-            callback.on_step_end(self.network, self.network.step)
+        for call in self.after_step:
+            call(self.network, self.network.step)
         self.between = True
         self.write_checkpoints()
 
     def finish_epoch(self, kept: Any, interrupts: Interrupts) -> None:
         """Validation, history, the line of the epoch, callbacks, checkpoints."""
         plan, network = self.plan, self.network
-        logs = self.means()
+        logs = Values(self.means())
         if plan.check_finite:
             self.check_finite(logs["error"], kept)
         if plan.validation is not None and (self.epoch + 1) % plan.validation_frequency == 0:
@@ -275,8 +278,8 @@ class _Fit:
         self.state.finish_epoch(logs, self.history, network.history)
         if plan.verbose:
             print(line(self.epoch, plan.epochs, logs), flush=True)
-        for callback in plan.callbacks:
-            callback.on_epoch_end(network, self.epoch, logs)
+        for call in self.calls["on_epoch_end"]:
+            call(network, self.epoch, logs)
         self.between = True
         self.write_checkpoints()
         if interrupts.noted:  # a finished epoch counts
@@ -306,8 +309,8 @@ class _Fit:
         """A context that calls the callbacks when the fit begins and when it ends, also by an exception."""
         network, callbacks = self.network, self.plan.callbacks
         try:
-            for callback in callbacks:
-                callback.on_fit_begin(network)
+            for call in self.calls["on_fit_begin"]:
+                call(network)
             if saved is not None:
                 self.go_on(saved)
                 self.write_checkpoints()  # that the run did not come to write
@@ -315,7 +318,7 @@ class _Fit:
             for callback in callbacks:
                 getattr(callback, "on_training_done", lambda network: None)(network)
         finally:
-            _end(callbacks, network)
+            _end(self.calls["on_fit_end"], network)
 
     def write_checkpoints(self) -> None:
         for callback in self.plan.callbacks:
@@ -368,7 +371,7 @@ class _Fit:
             warnings.warn(
                 f"the run goes on elsewhere, so the last digits may differ: {'; '.join(changed)}",
                 ResumeWarning,
-                stacklevel=6,  # the line with fit
+                stacklevel=7,  # the line with fit
             )
 
     # -- divergence ----------------------------------------------------------------------------------------------
@@ -400,13 +403,13 @@ class _Fit:
             )
 
 
-def _end(callbacks: list[Callback], network: Any) -> None:
+def _end(calls: list[Callable[..., None]], network: Any) -> None:
     """Calls each, whatever another one raises; no exception is lost, each is the context of the next."""
-    if callbacks:
+    if calls:
         try:
-            callbacks[0].on_fit_end(network)
+            calls[0](network)
         finally:
-            _end(callbacks[1:], network)
+            _end(calls[1:], network)
 
 
 def _with_last(items: Iterable[Any]) -> Iterator[tuple[bool, Any]]:

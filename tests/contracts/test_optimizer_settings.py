@@ -17,7 +17,12 @@ from portnn.settings import Fixed, Setting, WithSettings
 # -- settings ----------------------------------------------------------------------------------------------------------
 
 UNKNOWN = [
-    (SGD, {"lr": 0.1}, "SGD has no setting 'lr'. Its settings are: learning_rate, weight_decay"),
+    (
+        SGD,
+        {"lr": 0.1},
+        "SGD has no setting 'lr': it is called learning_rate here. Its settings are: learning_rate, weight_decay",
+    ),
+    (SGD, {"speed": 0.1}, "SGD has no setting 'speed'. Its settings are: learning_rate, weight_decay"),
     (SGD, {"momentm": 0.9}, "SGD has no setting 'momentm': did you mean 'momentum'"),
     (AdamW, {"beta_2": 0.9}, "AdamW has no setting 'beta_2': did you mean 'beta2'"),
     (portnn.AdaGrad, {"clipnorm": 1.0}, "AdaGrad has no setting 'clipnorm': did you mean 'clip_norm'"),
@@ -111,7 +116,11 @@ def test_nesterov_and_momentum_go_together():
             r"SGD has no setting 'momentom': did you mean 'momentum'\? Its settings are: learning_rate, ",
         ),
         (AdamW(), "beta_1", r"AdamW has no setting 'beta_1': did you mean 'beta1'"),
-        (Adam(), "lr", r"Adam has no setting 'lr'\. Its settings are: learning_rate, .*beta1, beta2, epsilon"),
+        (
+            Adam(),
+            "lr",
+            r"Adam has no setting 'lr': it is called learning_rate here\. Its settings are: .*beta1, beta2, epsilon",
+        ),
         (OneCycle(0.1, 5), "step", r"OneCycle has no setting 'step': did you mean 'steps'"),
         (portnn.Huber(), "detla", r"did you mean 'delta'"),
         (portnn.SoftmaxCrossEntropy(), "smoothing", r"SoftmaxCrossEntropy has no setting 'smoothing'.*label_smoothing"),
