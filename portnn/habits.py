@@ -265,6 +265,16 @@ NETWORK: Answers = {
     **dict.fromkeys(("to_json", "get_config", "export"), "net.save(path) writes layers and weights to a file"),
 }
 
+# What somebody sets on a network, and where it belongs.
+SETTINGS: Answers = {
+    "learning_rate": "it belongs to the optimizer, net.optimizer.learning_rate, or to fit(..., learning_rate=...)",
+    "lr": "it belongs to the optimizer, net.optimizer.learning_rate, or to fit(..., learning_rate=...)",
+    "batch_size": "it is an argument of fit, predict and evaluate",
+    "epochs": "it is an argument of fit",
+    "verbose": "it is an argument of fit",
+    "trainable": "freeze its layers, layer.trainable = False",
+}
+
 # -- names to import ---------------------------------------------------------------------------------------------------
 
 _SCALING = (

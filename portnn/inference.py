@@ -1,10 +1,13 @@
-"""The forward pass of ``predict`` and ``evaluate``."""
+"""The forward pass of ``predict`` and ``evaluate``, and what its outputs mean."""
 
+from collections.abc import Callable
 from typing import Any
 
+from portnn import activations, losses
 from portnn._typing import Array
 from portnn.article import adapted
-from portnn.backend import device_dtype, in_order
+from portnn.backend import device_dtype, in_order, namespace
+from portnn.functions import name_of
 from portnn.layers import sequential
 from portnn.training import fusion
 
@@ -58,3 +61,28 @@ class Inference:
 
 def _strides_in_order(array: Any) -> Any:
     return array.strides if getattr(getattr(array, "flags", None), "c_contiguous", False) else None
+
+
+def classes(loss: Any) -> Callable[[Array], Array]:
+    """The function from outputs (N, ..., K) to class numbers (N, ...)."""
+
+    def of(Y: Array) -> Array:
+        xp = namespace(Y)
+        if Y.ndim > 1 and Y.shape[-1] > 1:
+            return xp.astype(xp.argmax(Y, axis=-1), xp.int64, copy=False)
+        return xp.astype((Y[..., 0] if Y.ndim > 1 else Y) > (0.0 if losses.takes_logits(loss) else 0.5), xp.int64)
+
+    return of
+
+
+def probabilities(loss: Any) -> Callable[[Array], Array]:
+    """The function from outputs to probabilities; RuntimeError for a loss that does not say which one it is."""
+    if losses.takes_classes(loss):
+        return activations.softmax
+    if loss is losses.binary_cross_entropy:
+        return activations.sigmoid
+    given = "no loss" if loss is None else f"the loss {name_of(loss)}"
+    raise RuntimeError(
+        f"the network has {given}, which does not say what its outputs mean: predict_proba needs "
+        'use("softmax_cross_entropy") or use("binary_cross_entropy"); predict(x) returns the outputs'
+    )

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from portnn import (
-    activations,
     arguments,
     checks,
     evaluation,
     habits,
+    inference,
     losses,
     preparation,
     random,
@@ -28,9 +28,8 @@ from portnn._typing import Array, OptimizerLike
 from portnn.arrangement import Arrangement, arrange, named, take_in
 from portnn.backend import Backend, get_backend
 from portnn.files.methods import WithFiles
-from portnn.functions import bound, find_pair, name_of
+from portnn.functions import bound, find_pair
 from portnn.history import History
-from portnn.inference import Inference
 from portnn.layers.attributes import check_names
 from portnn.layers.kept import Kept
 from portnn.layers.layer import Layer, move
@@ -56,14 +55,6 @@ SETTLED = {
     "progress": "counts what fit has done",
 }
 FRESH = {"step": 0, "epoch": 0, "position": 0}  # the updates and epochs since use(), and the steps of the current epoch
-FOREIGN = {
-    "learning_rate": "it belongs to the optimizer, net.optimizer.learning_rate, or to fit(..., learning_rate=...)",
-    "lr": "it belongs to the optimizer, net.optimizer.learning_rate, or to fit(..., learning_rate=...)",
-    "batch_size": "it is an argument of fit, predict and evaluate",
-    "epochs": "it is an argument of fit",
-    "verbose": "it is an argument of fit",
-    "trainable": "freeze its layers, layer.trainable = False",
-}
 
 
 class Network(WithFiles):
@@ -101,7 +92,7 @@ class Network(WithFiles):
         self._settle(loss=None, loss_prime=None, optimizer=None, metrics=(), history=History())
         self._settle(progress=dict(FRESH))
         self._checked: tuple[int, ...] | None = None  # the sample shape that is known to fit the layers
-        self._inference: Inference | None = None
+        self._inference: inference.Inference | None = None
         self._transient: list[Array] = []  # arrays that passes have left in objects of a user's
         self.stop_training = False  # True: fit ends after the current step
         self.learning_rate_factor = 1.0  # multiplies the learning rate, whatever its schedule, from the next epoch on
@@ -123,8 +114,8 @@ class Network(WithFiles):
         if name in SETTLED and not (name == "parameters" and isinstance(value, Leaves) and value.is_set):
             raise ValueError(f"net.{name} {SETTLED[name].format(name)}")
         if name not in ("layers", "turns", *self.__dict__) and name[0] != "_" and not hasattr(type(self), name):
-            if name in FOREIGN:
-                raise ValueError(f"a network has no {name}: {FOREIGN[name]}")
+            if name in habits.SETTINGS:
+                raise ValueError(f"a network has no {name}: {habits.SETTINGS[name]}")
             near = get_close_matches(name, [*SETTLED, "layers", "step", "epoch"], 1, 0.8)
             if near:
                 raise ValueError(f"a network has no {name!r}: did you mean {near[0]!r}?")
@@ -134,7 +125,7 @@ class Network(WithFiles):
 
         def __getattr__(self, name: str) -> Any:
             """Called for an attribute that there is not."""
-            advice = FOREIGN.get(name) or habits.NETWORK.get(name)
+            advice = habits.SETTINGS.get(name) or habits.NETWORK.get(name)
             if advice is None:
                 return super().__getattribute__(name)  # raises Python's error, or once more that of a property
             raise AttributeError(f"a network has no {name}: {advice}")
@@ -348,7 +339,7 @@ class Network(WithFiles):
 
         With one output it is 1 where that is more than 0.5, or more than 0 where the loss takes logits.
         """
-        return self._of_outputs(self._classes, x, batch_size)
+        return self._of_outputs(inference.classes(self.loss), x, batch_size)
 
     @habits.answered
     def predict_proba(self, x: Any, *, batch_size: int = 1024) -> Any:
@@ -356,17 +347,7 @@ class Network(WithFiles):
 
         RuntimeError for a loss that says neither: then ``predict`` returns all there is.
         """
-        if losses.takes_classes(self.loss):
-            function = activations.softmax
-        elif self.loss is losses.binary_cross_entropy:
-            function = activations.sigmoid
-        else:
-            loss = "no loss" if self.loss is None else f"the loss {name_of(self.loss)}"
-            raise RuntimeError(
-                f"the network has {loss}, which does not say what its outputs mean: predict_proba needs "
-                'use("softmax_cross_entropy") or use("binary_cross_entropy"); predict(x) returns the outputs'
-            )
-        return self._of_outputs(function, x, batch_size)
+        return self._of_outputs(inference.probabilities(self.loss), x, batch_size)
 
     def _of_outputs(self, function: Callable[[Array], Array], x: Any, batch_size: int) -> Any:
         """A function of what ``predict`` returns, computed on the network's device."""
@@ -375,12 +356,6 @@ class Network(WithFiles):
             if self.backend.owns(Y):
                 return function(Y)
             return self.backend.to_numpy(function(self.backend.asarray(Y)))
-
-    def _classes(self, Y: Array) -> Array:
-        xp = self.backend.xp
-        if Y.ndim > 1 and Y.shape[-1] > 1:
-            return xp.astype(xp.argmax(Y, axis=-1), xp.int64, copy=False)
-        return xp.astype((Y[..., 0] if Y.ndim > 1 else Y) > (0.0 if losses.takes_logits(self.loss) else 0.5), xp.int64)
 
     @habits.answered
     def evaluate(self, x: Any, y: Any = None, *, batch_size: int = 1024, sample_weight: Any = None) -> dict[str, float]:
@@ -587,14 +562,14 @@ class Network(WithFiles):
             validation.shapes(self.layers, X, given)
             self._checked = sample
 
-    def inference(self) -> Inference:
+    def inference(self) -> inference.Inference:
         """The layers as they run now."""
         if self._inference is not None:
             return self._inference
-        inference = Inference(self)
-        if all(layer.complete for layer in inference.all):  # otherwise only for this call
-            self._inference = inference
-        return inference
+        made = inference.Inference(self)
+        if all(layer.complete for layer in made.all):  # otherwise only for this call
+            self._inference = made
+        return made
 
     def _optimizer(self, learning_rate: Any) -> Any:
         if self.optimizer is None and learning_rate is None:
