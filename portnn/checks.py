@@ -2,7 +2,7 @@
 
 import operator
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 
@@ -203,3 +203,21 @@ def gradients(layer: Any) -> None:
             known = ", ".join(layer.parameters) or "none"
             raise ValueError(f"{type(layer).__name__} set gradients[{name!r}], but its parameters are: {known}")
         answer(layer, f"gradients[{name!r}]", gradient, shape=layer.parameters[name].shape)
+
+
+class BadValueError(ValueError):
+    """A wrong value in an array: the message has its place between ``before`` and ``after``."""
+
+    def __init__(self, before: str, place: Iterable[int], after: str):
+        self.before, self.place, self.after = before, tuple(int(i) for i in place), after
+        super().__init__(before, self.place, after)
+
+    def __str__(self) -> str:
+        return f"{self.before}[{', '.join(map(str, self.place))}]{self.after}"
+
+    def of_row(self, row: int) -> "BadValueError":
+        """The same, where the rows were taken from other data, of which the one at this place has that number."""
+        return BadValueError(self.before, (row, *self.place[1:]), self.after)
+
+    def in_batch(self, number: int) -> "BadValueError":
+        return BadValueError(f"in batch {number} of the iterable, {self.before}", self.place, self.after)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from portnn import arguments, sources, validation
+from portnn import arguments, checks, sources, validation
 from portnn._typing import Array
 from portnn.article import adapted
 from portnn.backend import in_order
@@ -238,8 +238,11 @@ def batches(network: Any, x: Any, y: Any, weights: Any, size: int) -> Iterator[S
 
 
 def _batches_of(network: Any, given: Iterator[Any], check_finite: bool) -> Iterator[Samples]:
-    for batch in given:
-        yield _prepared(network, check_finite, sources.parts_of(batch))
+    for k, batch in enumerate(given, 1):
+        try:
+            yield _prepared(network, check_finite, sources.parts_of(batch))
+        except checks.BadValueError as error:
+            raise error.in_batch(k) from None
 
 
 def _anew(network: Any, given: Any, check_finite: bool) -> Callable[[], Iterator[Samples]]:

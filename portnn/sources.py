@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from portnn.checks import BadValueError
 from portnn.samples import Samples
 
 CHUNK = 1 << 26  # bytes of samples in a chunk, about; at least one batch
@@ -63,8 +64,12 @@ class Rows:
     def chunks(self, order: np.ndarray | None, position: int) -> Iterator[Chunk]:
         starts = range(position, self.steps, self.batches_in_chunk)
         for start, read in zip(starts, ahead(partial(self._read, order, start) for start in starts), strict=True):
-            sizes = self.sizes[start : start + self.batches_in_chunk]
-            yield Chunk(self.prepare(read), sizes)
+            try:
+                samples = self.prepare(read)
+            except BadValueError as error:
+                first = start * self.sizes[0] + error.place[0]
+                raise error.of_row(self.offset + int(first if order is None else order[first])) from None
+            yield Chunk(samples, self.sizes[start : start + self.batches_in_chunk])
 
     def _read(self, order: np.ndarray | None, start: int) -> Read:
         first = start * self.sizes[0]
@@ -144,7 +149,10 @@ class Stream:
             if batch is MISSING:
                 return
             if k >= position:
-                samples = self.prepare(parts_of(batch))
+                try:
+                    samples = self.prepare(parts_of(batch))
+                except BadValueError as error:
+                    raise error.in_batch(k + 1) from None
                 yield Chunk(samples, [len(samples)])
 
     def _begin(self) -> Iterator[Any]:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from portnn import activations, losses, names, ops
+from portnn import activations, checks, losses, names, ops
 from portnn._typing import Array, Shape
 from portnn.backend import Backend
 from portnn.functions import name_of
@@ -213,10 +213,11 @@ def check_finite(x: Array, backend: Backend, what: str) -> None:
         host = backend.to_numpy(chunk)
         place = np.argwhere(~np.isfinite(host))[0]
         value = host[tuple(place)]
-        index = ", ".join(str(int(i)) for i in (place[0] + part.start, *place[1:]))
-        raise ValueError(
-            f"{what}[{index}] is {value} in {host.dtype}: training needs finite data. Remove or replace it "
-            "(numpy.nan_to_num), scale the data, or pass check_finite=False"
+        raise checks.BadValueError(
+            what,
+            (place[0] + part.start, *place[1:]),
+            f" is {value} in {host.dtype}: training needs finite data. Remove or replace it (numpy.nan_to_num), scale "
+            "the data, or pass check_finite=False",
         )
 
 
@@ -329,9 +330,10 @@ def _check_range(y: Array, backend: Backend, low: int, high: int, rule: str, bet
             continue
         place = np.argwhere(backend.to_numpy(bad))[0]
         value = backend.to_numpy(chunk)[tuple(place)]
-        index = ", ".join(str(int(i)) for i in (place[0] + part.start, *place[1:]))
-        raise ValueError(
-            f"y[{index}] is {value:g}, but {rule} {high}: correct the targets, or choose another last layer or loss"
+        raise checks.BadValueError(
+            "y",
+            (place[0] + part.start, *place[1:]),
+            f" is {value:g}, but {rule} {high}: correct the targets, or choose another last layer or loss",
         )
 
 
@@ -343,10 +345,11 @@ def _check_sums(y: Array, backend: Backend) -> None:
         wrong = np.argwhere(np.abs(sums - 1.0) > 1e-3)
         if len(wrong):
             place = wrong[0]
-            index = ", ".join(str(int(i)) for i in (place[0] + part.start, *place[1:]))
-            raise ValueError(
-                f"the row y[{index}] sums to {sums[tuple(place)]:g}, but probabilities sum to 1: give one-hot rows, "
-                "to_categorical(labels), or class numbers; for several labels per sample use binary_cross_entropy"
+            raise checks.BadValueError(
+                "the row y",
+                (place[0] + part.start, *place[1:]),
+                f" sums to {sums[tuple(place)]:g}, but probabilities sum to 1: give one-hot rows, "
+                "to_categorical(labels), or class numbers; for several labels per sample use binary_cross_entropy",
             )
 
 

@@ -1,5 +1,6 @@
 """Data that is read in chunks, memory maps, and arrays of unusual kinds: the same bits as from an array."""
 
+import pickle
 import subprocess
 import sys
 import threading
@@ -173,13 +174,30 @@ def test_a_file_may_be_closed_when_fit_has_ended():
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("portnn")]
 
 
-def test_bad_values_in_the_middle():
+@pytest.mark.parametrize("options", [{}, {"shuffle": True}, {"validation_split": 0.3}, {"validation_split": 0.8}])
+def test_bad_values_in_the_middle(options):
+    """They are told by their place in all of the data, wherever a chunk begins and in whatever order it is read."""
     x, y = data()
-    x[30] = np.nan
+    x[30, 1, 2] = np.nan
     net = network()
-    with pytest.raises(ValueError, match=r"x\[.*\] is nan .*training needs finite data"):
-        net.fit(Rows(x), y, 1, batch_size=8, verbose=0)
-    assert net.step == 2
+    with pytest.raises(ValueError, match=r"^x\[30, 1, 2\] is nan .*training needs finite data"):
+        net.fit(Rows(x), y, 1, batch_size=8, verbose=0, **options)
+    classes = np.arange(N) % 3
+    classes[41] = 3
+    with pytest.raises(ValueError, match=r"^y\[41\] is 3, but the network has 3 outputs"):
+        network("softmax_cross_entropy", metrics=()).fit(Rows(data()[0]), classes, 1, batch_size=8, verbose=0, **options)
+
+
+def test_bad_values_in_a_batch_of_an_iterable():
+    x, y = data()
+    x[30, 1, 2] = np.inf
+    batches = [(x[i : i + 8], y[i : i + 8]) for i in range(0, N, 8)]
+    net = network()
+    with pytest.raises(ValueError, match=r"^in batch 4 of the iterable, x\[6, 1, 2\] is inf") as caught:
+        net.fit(batches, epochs=1, verbose=0)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+    with pytest.raises(ValueError, match=r"^in batch 4 of the iterable, x\[6, 1, 2\] is inf"):
+        net.fit(data()[0], y, 1, batch_size=8, verbose=0, validation_data=batches)
 
 
 class Zero(Rows):
