@@ -87,7 +87,7 @@ def _check_alike(layer: Any, entry: dict[str, Any], path: str) -> None:
 def difference(made: Any, entry: dict[str, Any], path: str) -> str | None:
     """How a layer's description differs from that in a file, whether frozen or not; None if it does not."""
     made, entry = _as_entry(made), _as_entry(entry)
-    if not covers([made["class"], made["arguments"]], [entry["class"], entry["arguments"]]):
+    if made["class"] != entry["class"] or unlike(made["arguments"], entry["arguments"], ""):
         return f"layer {path} is {_shown(entry)} in the file, but {_shown(made)}"
     if len(made["children"]) != len(entry["children"]):
         return f"layer {path} has {len(entry['children'])} layers in it in the file, but {len(made['children'])}"
@@ -95,13 +95,26 @@ def difference(made: Any, entry: dict[str, Any], path: str) -> str | None:
     return next((fault for i, pair in enumerate(both) if (fault := difference(*pair, f"{path}.{i}"))), None)
 
 
-def covers(made: Any, entry: Any) -> bool:
-    """Whether a description agrees with one in a file, which lacks arguments that are newer than the file."""
-    if isinstance(made, dict) and isinstance(entry, dict):
-        return all(key in made and covers(made[key], value) for key, value in entry.items())
-    if isinstance(made, list) and isinstance(entry, list):
-        return len(made) == len(entry) and all(map(covers, made, entry))
-    return type(made) is type(entry) and bool(made == entry)
+def unlike(made: Any, entry: Any, place: str) -> str:
+    """Where a description differs from one in a file; empty if it does not, but for arguments newer than the file."""
+    if isinstance(made, dict) and isinstance(entry, dict) and entry.keys() <= made.keys():
+        if made.get("class") == entry.get("class"):
+            inside = ((made[key], value, _below(place, key)) for key, value in entry.items())
+            return next((fault for parts in inside if (fault := unlike(*parts))), "")
+    elif isinstance(made, list) and isinstance(entry, list) and len(made) == len(entry):
+        inside = ((new, old, f"{place}[{i}]") for i, (new, old) in enumerate(zip(made, entry, strict=True)))
+        return next((fault for parts in inside if (fault := unlike(*parts))), "")
+    elif type(made) is type(entry) and bool(made == entry):
+        return ""
+    return f"{place} is {_brief(entry)} in the file, but {_brief(made)}"
+
+
+def _below(place: str, key: str) -> str:
+    return place if key == "arguments" else f"{place}.{key}"
+
+
+def _brief(value: Any) -> str:
+    return f"{value['class']}(...)" if isinstance(value, dict) and "class" in value else f"{value!r:.60}"
 
 
 def _as_entry(described: Any) -> dict[str, Any]:

@@ -113,14 +113,15 @@ def _unlike(network: Any, about: dict[str, Any]) -> list[str]:
     """In what a network differs from the one in the file, but for its numbers."""
     now = describing.network(network)
     found = [
-        f"{name} {about[name]!r:.80} in the file, but {now[name]!r:.80}"
+        fault
         for name in ("dtype", "loss", "optimizer", "metrics")
-        if not building.covers(now[name], about[name])
+        if (fault := building.unlike(now[name], about[name], name))
     ]
     if len(now["layers"]) != len(about["layers"]):
         return [*found, f"{len(about['layers'])} layers in the file, but {len(now['layers'])}"]
     pairs = enumerate(zip(now["layers"], about["layers"], strict=True))
-    return found + [fault for i, pair in pairs if (fault := building.difference(*pair, str(i)))]
+    differences = (building.difference(*pair, str(i)) for i, pair in pairs)
+    return found + [fault for fault in differences if fault]
 
 
 # -- arrays and numbers ------------------------------------------------------------------------------------------------

@@ -185,7 +185,9 @@ def test_bad_values_in_the_middle(options):
     classes = np.arange(N) % 3
     classes[41] = 3
     with pytest.raises(ValueError, match=r"^y\[41\] is 3, but the network has 3 outputs"):
-        network("softmax_cross_entropy", metrics=()).fit(Rows(data()[0]), classes, 1, batch_size=8, verbose=0, **options)
+        network("softmax_cross_entropy", metrics=()).fit(
+            Rows(data()[0]), classes, 1, batch_size=8, verbose=0, **options
+        )
 
 
 def test_bad_values_in_a_batch_of_an_iterable():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import portnn
-from portnn import SGD, ActivationLayer, Adam, BatchNormLayer, DropoutLayer, FCLayer, Network
+from portnn import SGD, ActivationLayer, Adam, BatchNormLayer, CosineDecay, DropoutLayer, FCLayer, Network
 from portnn.files import FileError
 from portnn.files.environment import differences, environment
 from portnn.files.filling import restore
@@ -100,17 +100,23 @@ def others():
     yield "an argument", net, r"layer 2 is DropoutLayer\(rate=0.5\) in the file, but DropoutLayer\(rate=0.4\)"
     net = Network([BatchNormLayer(), FCLayer(4, 5), ActivationLayer("tanh"), FCLayer(5, 2)], seed=1)
     yield "a class", net, r"layer 2 is DropoutLayer\(rate=0.5\) in the file, but ActivationLayer"
-    yield "a dtype", network(dtype="float64"), "dtype 'float32' in the file, but 'float64'"
+    yield "a dtype", network(dtype="float64"), "dtype is 'float32' in the file, but 'float64'"
     net = network()
     net.use("mae", optimizer=Adam(1e-2))
-    yield "a loss", net, "loss 'mse' in the file, but 'mae'"
+    yield "a loss", net, "loss is 'mse' in the file, but 'mae'"
     net = network()
     net.use("mse", optimizer=SGD(1e-2))
-    yield "an optimizer", net, "optimizer .*'Adam'.* in the file, but .*'SGD'"
+    yield "an optimizer", net, r"optimizer is Adam\(...\) in the file, but SGD\(...\)"
+    net = network()
+    net.use("mse", optimizer=Adam(CosineDecay(1e-2, 50)))
+    yield "a schedule", net, r"optimizer.learning_rate is 0.01 in the file, but CosineDecay\(...\)"
+    net = network()
+    net.use("mse", optimizer=Adam(1e-2, weight_decay=0.1))
+    yield "a setting of the optimizer", net, "optimizer.weight_decay is 0.0 in the file, but 0.1"
     net = network()
     net.use("mse", optimizer=Adam(1e-2), metrics=["accuracy"])
-    yield "metrics", net, r"metrics \[\] in the file, but \['accuracy'\]"
-    yield "no use", Network(copy.deepcopy(network().layers), seed=1), "loss 'mse' in the file, but None"
+    yield "metrics", net, r"metrics is \[\] in the file, but \['accuracy'\]"
+    yield "no use", Network(copy.deepcopy(network().layers), seed=1), "loss is 'mse' in the file, but None"
 
 
 @pytest.mark.parametrize(("other", "match"), [pytest.param(*each[1:], id=each[0]) for each in others()])
