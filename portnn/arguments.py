@@ -17,6 +17,7 @@ from portnn.optimizers import SGD, AdaGrad, Adam, AdamW, RMSprop
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 KERNELS = ("auto", "portable")
+RESERVED = ("error", "weights", "learning_rate")  # names of other sums and values of an epoch
 OPTIMIZERS = {"sgd": SGD, "adagrad": AdaGrad, "rmsprop": RMSprop, "adam": Adam, "adamw": AdamW}
 ONE_BY_ONE = "add them one by one: for layer in layers: net.add(layer)"
 
@@ -97,7 +98,7 @@ def optimizer(given: Any) -> Any:
 
 
 def metric_list(metrics: Any, loss: Any) -> list[tuple[str, Any]]:
-    """The metrics that a user gave, each with its name; all names are distinct, and none is "error"."""
+    """The metrics that a user gave, each with its name; all names are distinct."""
     if isinstance(metrics, (str, bytes, dict, type)) or not isinstance(metrics, Iterable):
         given = name_of(metrics) if callable(metrics) else f"{metrics!r:.60}"
         meant = given if callable(metrics) or isinstance(metrics, str) else "" if metrics is None else '"accuracy"'
@@ -108,11 +109,12 @@ def metric_list(metrics: Any, loss: Any) -> list[tuple[str, Any]]:
         if getattr(metrics, "ndim", 1):
             raise
         raise TypeError(f"metrics must be a list, got {metrics!r:.60}: {error}") from None
-    taken = ["error", *(name for name, _ in found)]
+    taken = [name for name, _ in found]
+    for name in taken:
+        if name in RESERVED or name.startswith("val_"):
+            raise ValueError(f"a metric cannot be called {name!r}, which means something else in a history: rename it")
     if len(set(taken)) < len(taken):
-        raise ValueError(
-            f"metrics need distinct names other than 'error', got {', '.join(taken)}: rename your functions"
-        )
+        raise ValueError(f"metrics need distinct names, got {', '.join(taken)}: rename your functions")
     return found
 
 

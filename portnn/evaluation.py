@@ -24,7 +24,9 @@ def evaluate(network: Any, batches: Iterable[Samples], between: Callable[[], Non
     for batch in batches:
         between()
         measured = True
-        measures = measures or [(name, metrics.prepared(metric, batch.y)) for name, metric in network.metrics]
+        if not measures:
+            prepared = (metrics.prepared(metric, batch.y, batch.weights) for _, metric in network.metrics)
+            measures = list(zip((name for name, _ in network.metrics), prepared, strict=True))
         Y, Y_true, weights = run.forward(batch.x), batch.y, batch.weights
         Y_true = in_order(Y_true if batch.classes else xp.astype(Y_true, Y.dtype, copy=False))
         weight = float(Y.shape[0]) if weights is None else float(backend.to_numpy(xp.sum(weights)))

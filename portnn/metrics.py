@@ -391,9 +391,18 @@ def is_object(metric: Any) -> bool:
     return isinstance(getattr(metric, "name", None), str) and all(map(callable, methods))
 
 
-def prepared(metric: Any, targets: Array) -> Any:
-    """A metric object for one epoch with these targets, or targets like these; see ``Metric.prepared``."""
-    return metric.prepared(targets) if hasattr(metric, "prepared") else metric
+def prepared(metric: Any, targets: Array, weights: Array | None = None) -> Any:
+    """A metric object for one epoch with these targets, or targets like these; see ``Metric.prepared``.
+
+    Targets of weight 0 are NaN for it.
+    """
+    if not hasattr(metric, "prepared"):
+        return metric
+    xp = namespace(targets)
+    if weights is not None and xp.isdtype(targets.dtype, "real floating"):
+        w = losses.by_sample(weights, targets)
+        targets = xp.where(w == 0.0, xp.full_like(targets, float("nan")), targets)
+    return metric.prepared(targets)
 
 
 def batch_sums(name: str, metric: Any, y_true: Array, y_pred: Array, weights: Array | None, backend: Backend) -> Array:

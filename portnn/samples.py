@@ -39,7 +39,7 @@ class Samples:
         backend, old = network.backend, self.weights
         if old is not None:
             factors = factors * np.asarray(backend.to_numpy(old), np.float64)
-        return replace(self, weights=backend.asarray(factors, network.dtype))
+        return replace(self, weights=backend.asarray(_checked(factors, "sample_weight * class_weight", network.dtype)))
 
     def apart(self, xp: Any) -> "Samples":
         """Copies in C order, of data whose memory somebody else may use again."""
@@ -70,18 +70,24 @@ def split_at(n: int, share: float) -> int:
 
 
 def check_weights(weights: Any, n: int, backend: Backend, dtype: str) -> Array:
-    """``sample_weight`` as an array (N,) of the backend; ValueError where one is negative or not finite."""
+    """``sample_weight`` as an array (N,) of the backend; ValueError where one is negative or out of range."""
     host = backend.to_numpy(bring(weights, backend, None, "sample_weight"))
     if host.shape != (n,):
-        advice = ": give sample_weight.reshape(-1)" if host.size == n else ""
+        advice = ": give numpy.ravel(sample_weight)" if host.size == n else ""
         raise ValueError(f"sample_weight must have shape ({n},), a weight per sample, got {host.shape}{advice}")
-    given = host
-    with np.errstate(over="ignore"):
-        host = np.asarray(host, dtype)
-    bad = np.flatnonzero(~(np.isfinite(host) & (host >= 0.0)))
+    return backend.asarray(_checked(host, "sample_weight", dtype), dtype)
+
+
+def _checked(weights: np.ndarray, what: str, dtype: str) -> np.ndarray:
+    """Weights in the network's dtype: 0, or neither so small nor so large that their products and sums leave it."""
+    most = float(np.finfo(dtype).max) ** 0.75
+    bad = np.flatnonzero(~((weights == 0.0) | ((weights >= 1.0 / most) & (weights <= most))))
     if bad.size:
-        raise ValueError(f"sample_weight[{bad[0]}] is {given[bad[0]]}: weights are not negative, and finite in {dtype}")
-    return backend.asarray(host, dtype)
+        raise ValueError(
+            f"{what}[{bad[0]}] is {weights[bad[0]]}: in {dtype} a weight is 0 or from {1.0 / most:.0e} to {most:.0e}. "
+            "Only their ratios count: divide all by the largest"
+        )
+    return weights.astype(dtype)
 
 
 def class_weights(labels: np.ndarray, class_weight: Any, classes: int) -> np.ndarray:

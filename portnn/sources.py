@@ -179,6 +179,8 @@ def is_iterator(given: Any) -> bool:
 def begun(given: Any, what: str) -> Iterator[Any]:
     """An iterator over an iterable, or over what a function returns; ``what`` names it in errors."""
     iterable = given() if callable(given) else given
+    if not hasattr(iterable, "__iter__") and _is_numbered(iterable):
+        return map(iterable.__getitem__, range(len(iterable)))
     if not hasattr(iterable, "__iter__"):
         raise TypeError(f"{what} is a function, which must return an iterable of batches, got {iterable!r:.60}")
     return iter(iterable)
@@ -233,7 +235,7 @@ def is_stream(x: Any) -> bool:
     if isinstance(x, (list, tuple)):
         batches = bool(x) and all(isinstance(batch, tuple) and len(batch) in (2, 3) for batch in x)
         return batches and not any(isinstance(part, (int, float, np.generic)) for part in x[0])  # samples as tuples
-    return callable(x) or hasattr(x, "__iter__")
+    return callable(x) or hasattr(x, "__iter__") or _is_numbered(x)
 
 
 def is_list_of_pairs(x: Any) -> bool:
@@ -248,4 +250,9 @@ def gives_batches(x: Any) -> bool:
     """Whether ``x`` is a function, an iterator or another iterable that cannot be an array itself, as a list can."""
     if isinstance(x, (Sequence, Set, Mapping, ValuesView, type)) or hasattr(x, "shape") or hasattr(x, "__array__"):
         return False
-    return callable(x) or (hasattr(x, "__iter__") and not hasattr(x, "__dlpack__"))
+    return callable(x) or ((hasattr(x, "__iter__") or _is_numbered(x)) and not hasattr(x, "__dlpack__"))
+
+
+def _is_numbered(x: Any) -> bool:
+    """Whether batches are read from ``x`` by their numbers, ``x[0]`` to ``x[len(x) - 1]``."""
+    return hasattr(x, "__len__") and hasattr(x, "__getitem__")

@@ -296,7 +296,7 @@ def _are_class_numbers(y: Array, output_shape: tuple[int, ...], backend: Backend
     if prod(shape) == prod(rows) and whole and classes > 1:
         raise ValueError(
             f"class numbers must have shape (N,{' ...' if prod(rows) > 1 else ''}), got {tuple(y.shape)}: give "
-            f"{'y.reshape(-1)' if prod(rows) == 1 else f'y of shape (N, {str(rows)[1:-1]})'}"
+            f"{'numpy.ravel(y)' if prod(rows) == 1 else f'y of shape (N, {str(rows)[1:-1]})'}"
         )
     return False
 

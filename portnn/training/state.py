@@ -49,8 +49,9 @@ class State:
             layer._count_updates(network.step, not layer._is_frozen)
         self.counters: dict[str, Any] = {"step": network.step, "position": 0}
         # By the first batch, wherever the samples come from: results must not depend on that.
-        targets = batches.y if batches.in_chunks else batches.y[: batches.batch_size, ...]
-        self.metrics = [(name, prepared(metric, targets)) for name, metric in network.metrics]
+        some = slice(None) if batches.in_chunks else slice(batches.batch_size)
+        weights = None if batches.weights is None else batches.weights[some]
+        self.metrics = [(name, prepared(metric, batches.y[some, ...], weights)) for name, metric in network.metrics]
         self.sums_dtype = self._sums_dtype(network.dtype)
         self.weighted = batches.weights is not None
         self.shapes = {sum_of(name): self._shape_of_sums(name, metric, output) for name, metric in self.metrics}

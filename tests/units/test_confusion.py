@@ -70,7 +70,7 @@ def test_what_a_network_predicts():
         ([], [], "hold no samples: nothing says how many classes"),
         (3, [3], r"y_true has shape \(\): give class numbers \(N,\), or rows with a column for each class"),
         ([[0, 1]], np.zeros((1, 2, 3)), r"y_pred has shape \(1, 2, 3\): .*y_pred.reshape\(-1, C\)"),
-        ([0, 1], [0, -1], r"y_pred\[1\] is -1, but class numbers are whole numbers from 0 to 16383$"),
+        ([0, 1], [0, -1], r"y_pred\[1\] is -1, but class numbers are whole numbers from 0 to 4095$"),
         ([0, 3], rows([0, 1]), r"y_true\[1\] is 3, but class numbers are whole numbers from 0 to 2, the number of col"),
         ([0, 10**9], [0, 1], r"y_true\[1\] is 1e\+09, but"),
         ([0, 1], [0.5, 2.5], r"y_pred\[0\] is 0.5, but .*or fractions from 0 to 1.*of logits give y > 0"),

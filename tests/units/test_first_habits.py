@@ -180,7 +180,7 @@ def test_a_call_that_is_told_what_to_write(call, words):
     [
         (lambda: fit(class_weight=[1.0, 2.0]), "dict(enumerate(class_weight))"),
         (lambda: fit(class_weight=np.ones(2)), "dict(enumerate(class_weight))"),
-        (lambda: fit(sample_weight=np.ones((20, 1))), "give sample_weight.reshape(-1)"),
+        (lambda: fit(sample_weight=np.ones((20, 1))), "give numpy.ravel(sample_weight)"),
         (lambda: fit(callbacks=[EarlyStopping("val_loss")]), "did you mean 'val_error'? Give fit validation_data"),
         (lambda: fit(callbacks=[EarlyStopping("loss")]), "did you mean 'error'?"),
         (lambda: fit(callbacks=[EarlyStopping("f1")]), "metrics=["),

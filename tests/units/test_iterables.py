@@ -52,6 +52,19 @@ class Loader:
         return iter(self.items)
 
 
+class Numbered:
+    """Batches by their numbers; it does not end by itself."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, i):
+        return self.items[i % len(self.items)]
+
+
 def refilled(items):
     """A generator that gives the same two arrays again and again, with other values in them."""
     x, y = (np.zeros_like(a) for a in items[0][:2])
@@ -65,6 +78,8 @@ FORMS = {
     "a list of tuples": lambda items: items,
     "a tuple of tuples": tuple,
     "an iterable": Loader,
+    "batches by number": Numbered,
+    "a function returning batches by number": lambda items: lambda: Numbered(items),
     "a function returning a list": lambda items: lambda: items,
     "a generator function": lambda items: lambda: (batch for batch in items),
     "lists as batches": lambda items: Loader([list(batch) for batch in items]),

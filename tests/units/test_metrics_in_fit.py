@@ -259,6 +259,14 @@ def test_wrong_metrics(metrics, error, words):
         ),
         ([TopK], TypeError, r"the class TopK: write TopK\(...\)"),
         (["accuracy", "accuracy"], ValueError, "metrics need distinct names"),
+        *(
+            (
+                [type("Mine", (Squares,), {"name": name})()],
+                ValueError,
+                f"a metric cannot be called '{name}', which means",
+            )
+            for name in ("error", "weights", "learning_rate", "val_error", "val_squares")
+        ),
         ([None], TypeError, "a metric must be a name or a function"),
     ],
 )

@@ -155,7 +155,7 @@ WORDS = np.array(["cat", "dog", "cow"])[LABELS]
 HABITS = {
     "y as strings": (dict(y=WORDS), TypeError, r"y must be real numbers.*np.unique\(y, return_inverse=True\)\[1\]"),
     "y as a list of strings": (dict(y=list(WORDS)), TypeError, r"y must be real numbers.*np.unique\(y"),
-    "y as a column": (dict(y=LABELS[:, None]), ValueError, r"class numbers must have shape \(N,\).* y.reshape\(-1\)"),
+    "y as a column": (dict(y=LABELS[:, None]), ValueError, r"class numbers must have shape \(N,\).* numpy\.ravel\(y\)"),
     "y as floats": (dict(y=LABELS / 1.0), ValueError, r"give y.astype\(int\), or one-hot rows"),
     "y left out": (dict(y=None), TypeError, r"fit needs the targets y: write net.fit\(x, y, epochs=10"),
     "epochs left out": (dict(epochs=None), TypeError, "fit needs the number of epochs"),

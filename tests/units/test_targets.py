@@ -108,7 +108,7 @@ BAD_TARGETS = [
     (np.where(np.arange(20) == 3, 4, LABELS), r"y\[3\] is 4, but the network has 4 outputs, for classes 0 to 3"),
     (np.where(np.arange(20) == 7, -1, LABELS), r"y\[7\] is -1, but the network has 4 outputs, for classes 0 to 3"),
     (LABELS.astype(float), r"y holds float\d\d, such as \d, but class numbers must be whole numbers.*y\.astype\(int\)"),
-    (LABELS[:, None], r"class numbers must have shape \(N,\), got \(20, 1\): give y\.reshape\(-1\)"),
+    (LABELS[:, None], r"class numbers must have shape \(N,\), got \(20, 1\): give numpy\.ravel\(y\)"),
     (
         np.eye(5)[LABELS],
         r"target has shape \(5,\) but the network's output for a sample has shape \(4,\).*one-hot rows have 4 values, one per class, not 5",

@@ -233,7 +233,7 @@ def test_class_weights_beside_rows_of_classes():
 # -- wrong weights -----------------------------------------------------------------------------------------------------
 
 BAD_WEIGHTS = [
-    (-WEIGHTS, ValueError, r"sample_weight\[0\] is -1\.0: weights are not negative, and finite"),
+    (-WEIGHTS, ValueError, r"sample_weight\[0\] is -1\.0: in float64 a weight is 0 or from"),
     (np.where(WEIGHTS == 2, np.nan, 1.0), ValueError, r"sample_weight\[2\] is nan"),
     (np.where(WEIGHTS == 2, np.inf, 1.0), ValueError, r"sample_weight\[2\] is inf"),
     (np.ones(N - 1), ValueError, r"sample_weight must have shape \(8,\).* got \(7,\)"),
@@ -257,10 +257,31 @@ def test_wrong_weights(weights, error, words):
         network().evaluate(x, y, sample_weight=weights)
 
 
-def test_weights_too_large_for_float32():
+@pytest.mark.parametrize("weight", [1e300, 3e38, 1e-50, 1e-40])
+def test_weights_out_of_the_range_of_float32(weight):
+    """Their sums, or their products with errors, would be infinite or 0: nothing would be trained, without a word."""
     x, y = data()
-    net = network(dtype="float32")
-    refused(net, ValueError, r"sample_weight\[0\] is 1e\+300: .* finite in float32", x, y, sample_weight=[1e300] * N)
+    words = (
+        r"\[1\] is .*: in float32 a weight is 0 or from 1e-29 to 8e\+28\. Only their ratios count: divide all by the"
+    )
+    weights = [0.0, *[weight] * (N - 1)]
+    refused(network(dtype="float32"), ValueError, "sample_weight" + words, x, y, sample_weight=weights)
+    net = network("softmax_cross_entropy", dtype="float32")
+    given = {0: weight, 1: weight, 2: weight}
+    refused(net, ValueError, r"sample_weight \* class_weight", x, LABELS, class_weight=given)
+    with pytest.raises(ValueError, match="sample_weight" + words):
+        network(dtype="float32").evaluate(x, y, sample_weight=weights)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_only_the_ratios_of_weights_count(scale):
+    x, y = data()
+    nets = [network(dtype="float32") for _ in range(2)]
+    errors = [
+        net.fit(x, y, 2, batch_size=4, verbose=0, sample_weight=factor * WEIGHTS)["error"]
+        for net, factor in zip(nets, (1.0, scale), strict=True)
+    ]
+    assert errors[0] == pytest.approx(errors[1], rel=1e-5)
 
 
 # -- users' losses -----------------------------------------------------------------------------------------------------
