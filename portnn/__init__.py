@@ -86,8 +86,7 @@ from portnn.schedules import CosineDecay, ExponentialDecay, OneCycle, StepDecay,
 from portnn.testing.compare_backends import compare_backends
 from portnn.testing.gradcheck import gradcheck
 from portnn.transfer import backend_of, to_device, to_numpy
-
-__version__ = "0.1.0"
+from portnn.version import __version__ as __version__
 
 load = Network.load
 

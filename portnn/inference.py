@@ -5,18 +5,17 @@ from typing import Any
 
 from portnn import activations, losses
 from portnn._typing import Array
-from portnn.article import adapted
 from portnn.backend import device_dtype, in_order, namespace
 from portnn.functions import name_of
 from portnn.layers import sequential
-from portnn.training import fusion
 
 
 class Inference:
-    """A network's layers as ``predict`` and ``evaluate`` run them, fused and adapted; kept until the layers change."""
+    """A network's layers as ``predict`` and ``evaluate`` run them; kept until the layers change."""
 
-    def __init__(self, network: Any):
-        self.layers = fusion.fuse(adapted(network.layers), network.backend, network.kernels)
+    def __init__(self, network: Any, layers: list[Any]):
+        """``layers`` are those to run: the network's, fused and adapted."""
+        self.layers = layers
         self.xp, self.dtype = network.backend.xp, device_dtype(network.backend, network.dtype)
         self.all = list(network.walk())
         self.own = all(layer._own for layer in self.all)  # no user's class among them

@@ -26,6 +26,7 @@ from portnn import (
 )
 from portnn._typing import Array, OptimizerLike
 from portnn.arrangement import Arrangement, arrange, named, take_in
+from portnn.article import adapted
 from portnn.backend import Backend, get_backend
 from portnn.files.methods import WithFiles
 from portnn.functions import bound, find_pair
@@ -36,7 +37,7 @@ from portnn.layers.layer import Layer, move
 from portnn.leaves import Leaves, parameters_of, slots_of
 from portnn.optimizers import SGD
 from portnn.summary import Summary
-from portnn.training import loop
+from portnn.training import fusion, loop
 from portnn.training.turns import Turn, Turns
 
 # Attributes that are set elsewhere: assigning them would leave the network inconsistent.
@@ -566,7 +567,7 @@ class Network(WithFiles):
         """The layers as they run now."""
         if self._inference is not None:
             return self._inference
-        made = inference.Inference(self)
+        made = inference.Inference(self, fusion.fuse(adapted(self.layers), self.backend, self.kernels))
         if all(layer.complete for layer in made.all):  # otherwise only for this call
             self._inference = made
         return made

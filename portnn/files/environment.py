@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from portnn.version import __version__
+
 
 def environment(network: Any) -> dict[str, str]:
     """What the last digits of results depend on where this network runs, as texts by name."""
-    import portnn
-
     return {
-        "portnn": portnn.__version__,
+        "portnn": __version__,
         "python": f"{platform.python_implementation()} {'.'.join(map(str, sys.version_info[:3]))}",
         "system": f"{platform.system()} {platform.machine()}",
         "numpy": np.__version__,

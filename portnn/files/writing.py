@@ -14,6 +14,7 @@ from portnn.files.leaves import leaves, slots
 from portnn.files.reading import FORMAT
 from portnn.files.values import encoded, state
 from portnn.transfer import to_numpy
+from portnn.version import __version__
 
 KINDS = {name for name, _ in DTYPES.values()}
 
@@ -55,15 +56,13 @@ def write(
 
 def _numbers(network: Any, described: dict[str, Any]) -> dict[str, Any]:
     """The metadata that the network itself tells."""
-    import portnn
-
     history = {
         name: [encoded(float(value), "a value of net.history") for value in values]
         for name, values in network.history.items()
     }
     return {
         "format": FORMAT,
-        "version": portnn.__version__,
+        "version": __version__,
         **described,
         "step": network.step,
         "epoch": network.epoch,

@@ -142,6 +142,27 @@ def test_no_import_circle(root):
         visit(module, [])
 
 
+def test_no_circle_of_rooms():
+    """A room is a folder or a file of ``portnn/``; imports within functions count too, those for types do not."""
+    graph = {}
+    for path in FILES:
+        room = path.relative_to(ROOT / "portnn").parts[0].removesuffix(".py")
+        typing = [node for node in tree(path).body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node)]
+        for_types = {id(part) for node in typing for part in ast.walk(node)}
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Import) and room != "__main__":
+                assert "portnn" not in [alias.name for alias in node.names], "an import names the room that it needs"
+            if isinstance(node, ast.ImportFrom) and id(node) not in for_types:
+                first, *rest = (node.module or "").split(".")
+                if first == "portnn":
+                    graph.setdefault(room, set()).update(rest[:1] or (alias.name for alias in node.names))
+    graph = {room: others - {room} for room, others in graph.items()}
+    while free := [room for room, others in graph.items() if not others & graph.keys()]:
+        for room in free:
+            del graph[room]
+    assert not graph, "rooms that import each other, or stand above such"
+
+
 def test_the_walls_are_seen_to_stand(tmp_path):
     """The tests above would see a breach."""
     breach = tmp_path / "breach.py"
