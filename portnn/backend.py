@@ -110,6 +110,15 @@ class Backend:
         array = np.array(host, dtype=dtype, order="C")
         return self.xp.asarray(array.astype(array.dtype.newbyteorder("="), copy=False), device=self.device)
 
+    def upload(self, host: Sequence[np.ndarray | None]) -> Callable[[], list[Array | None]]:
+        """Begins to copy host arrays to the device; the function that it returns gives them, for work to come.
+
+        Where the device has a stream for copies, work given to it before that call does not wait for them. The caller
+        may write into the host arrays again at once, but on the host's own backend, where nothing is copied.
+        """
+        arrays = [None if array is None else self.asarray(array) for array in host]
+        return lambda: arrays
+
     def to_numpy(self, x: Array) -> np.ndarray:
         """Copies an array of this backend to the host."""
         from array_api_compat import to_device

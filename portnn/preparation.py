@@ -2,19 +2,19 @@
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from portnn import arguments, checks, sources, validation
-from portnn._typing import Array
+from portnn._typing import Array, Shape
 from portnn.article import adapted
-from portnn.backend import in_order
+from portnn.backend import Backend, get_backend, in_order
 from portnn.layers.layer import Layer
 from portnn.samples import Samples, check_weights, class_weights, labels_of, split, split_at
-from portnn.sources import Read, Rows, Stream, Whole
+from portnn.sources import Read, Rows, Stream, Way, Whole
 from portnn.training.loop import Data, Plan
 
 VALIDATION_BATCH = 1024  # samples
@@ -33,25 +33,63 @@ class Options:
 
 def samples(network: Any, x: Any, y: Any, weights: Any, check_finite: bool) -> tuple[Samples, list[Any]]:
     """The samples, checked and on the device, and the shape of one sample before each layer and after the last."""
-    layers, backend, dtype = network.layers, network.backend, network.dtype
-    validation.check_ending(layers, network.loss)
-    X = validation.batch(x, backend, dtype, "x")
-    Y = validation.batch(y, backend, dtype, "y")
-    validation.check_lengths(X, Y, layers, x)
-    shapes = validation.shapes(layers, X, x)
-    if check_finite:
-        validation.check_finite(X, backend, "x")
-        validation.check_finite(Y, backend, "y")
+    validation.check_ending(network.layers, network.loss)
+    X, Y, shapes = _arrays(network, x, y, check_finite, network.backend)
     need_shapes = any(type(layer).smallest_batch is not Layer.smallest_batch for layer in network.walk())
     if shapes[-1] is None or (need_shapes and None in shapes):  # some layer does not declare it: run a sample
         shapes = [tuple(seen.shape[1:]) for seen in _passes(network, X[:1, ...])]
-    Y, classes = validation.targets(Y, shapes[-1], network.loss, backend)
-    if weights is not None:
-        arguments.check_takes_weights(network.loss, network.loss_prime)
-        weights = check_weights(weights, X.shape[0], backend, dtype)
+    found = _with_targets(network, X, Y, weights, shapes[-1], network.backend)
     if not all(layer.complete for layer in network.walk()):  # parameters whose shapes depend on the data
         network.inference().forward(X[:1, ...])
-    return Samples(X, Y, classes, weights), shapes
+    return found, shapes
+
+
+def _arrays(network: Any, x: Any, y: Any, check_finite: bool, backend: Backend) -> tuple[Array, Array, list[Any]]:
+    """x and y as arrays of a backend, and the shapes between the layers; what does not fit is an error."""
+    X = validation.batch(x, backend, network.dtype, "x")
+    Y = validation.batch(y, backend, network.dtype, "y")
+    validation.check_lengths(X, Y, network.layers, x)
+    shapes = validation.shapes(network.layers, X, x)
+    if check_finite:
+        validation.check_finite(X, backend, "x")
+        validation.check_finite(Y, backend, "y")
+    return X, Y, shapes
+
+
+def _with_targets(network: Any, X: Array, Y: Array, weights: Any, output: Shape, backend: Backend) -> Samples:
+    """Samples of arrays of a backend, whose targets and weights are checked; ``output`` is the shape of an output."""
+    Y, classes = validation.targets(Y, output, network.loss, backend)
+    if weights is not None:
+        arguments.check_takes_weights(network.loss, network.loss_prime)
+        weights = check_weights(weights, X.shape[0], backend, network.dtype)
+    return Samples(X, Y, classes, weights)
+
+
+def _way(network: Any, output: Shape, check_finite: bool) -> Way:
+    """The way of later chunks to the device.
+
+    They are checked on the host, whatever the backend: a check on the device would wait until it has done all its work.
+    Arrays that are on the device already are checked there.
+    """
+
+    def check(read: Read) -> Samples:
+        x, y, weights = read
+        backend = network.backend if network.backend.owns(x) or network.backend.owns(y) else get_backend("cpu")
+        X, Y, _ = _arrays(network, x, y, check_finite, backend)
+        return _with_targets(network, X, Y, weights, output, backend)
+
+    def upload(found: Samples) -> Callable[[], Samples]:
+        if network.backend.owns(found.x):
+            return lambda: found
+        arrive = network.backend.upload([found.x, found.y, found.weights])
+
+        def arrived() -> Samples:
+            x, y, weights = arrive()
+            return replace(found, x=x, y=y, weights=weights)
+
+        return arrived
+
+    return Way(check, upload)
 
 
 def _passes(network: Any, X: Array) -> Iterator[Array]:
@@ -126,18 +164,19 @@ def _stream(network: Any, x: Any, options: Options, plan: Plan) -> Data:
             f"{wrong[0]} was given beside an iterable of batches, which decides on that itself: leave it out"
             + (", and give batches (x, y, weights)" if wrong[0].endswith("weight") else "")
         )
-    source = Stream(x, options.steps, plan.epochs, partial(_prepared, network, plan.check_finite))
+    source = Stream(x, options.steps, plan.epochs)
     first, shapes = samples(network, *source.first(), plan.check_finite)
-    check = partial(_check_batch, network, first)
-    check(first, shapes)
+    _check_batch(network, first, first, shapes)
+    way = _way(network, shapes[-1], plan.check_finite)
 
-    def prepare(read: Read) -> Samples:
-        found, shapes = samples(network, *read, plan.check_finite)
-        check(found, shapes)
-        return found.apart(network.backend.xp)  # the iterable may fill the same arrays again
+    def check(read: Read) -> Samples:
+        found = way.check(read)
+        alike = found.x.shape[1:] == first.x.shape[1:]
+        _check_batch(network, first, found, shapes if alike else validation.shapes(network.layers, found.x, read[0]))
+        return found.apart()  # the iterable may fill the same arrays again
 
-    source.prepare = prepare
-    return Data(source, first.apart(network.backend.xp), shapes[-1])
+    source.way = Way(check, way.upload)
+    return Data(source, first.apart(), shapes[-1])
 
 
 def _check_batch(network: Any, first: Samples, found: Samples, shapes: list[Any]) -> None:
@@ -168,10 +207,10 @@ def _rows(network: Any, x: Any, y: Any, options: Options, plan: Plan) -> Data:
         by_class = class_weights(labels, options.class_weight, shapes[-1][-1])
         first = first.weighted(by_class[some], network)
         trained = by_class if weights is None else by_class * weights[:stop].astype(np.float64)
-    prepare = partial(_prepared, network, plan.check_finite)
     if options.split:
         plan.validation = partial(_in_chunks, network, (x, y, weights), stop, n, plan.check_finite)
-    source = Rows((x, y, trained), _sizes(network, shapes, stop, options, plan), stop, prepare)
+    way = _way(network, shapes[-1], plan.check_finite)
+    source = Rows((x, y, trained), _sizes(network, shapes, stop, options, plan), stop, way)
     return Data(source, first, shapes[-1])
 
 
@@ -273,11 +312,11 @@ def _in_chunks(
     network: Any, rows: Any, start: int, stop: int, check_finite: bool, size: int = VALIDATION_BATCH
 ) -> Iterator[Samples]:
     """Yields the rows from ``start`` to ``stop`` in batches of ``size``, read in chunks."""
-    prepare = partial(_prepared, network, check_finite)
     n = stop - start
-    source = Rows(rows, sources.batch_sizes(n, min(size, n)), n, prepare, start)
+    _, shapes = samples(network, *sources.read(rows, slice(start, start + 1)), False)
+    source = Rows(rows, sources.batch_sizes(n, min(size, n)), n, _way(network, shapes[-1], check_finite), start)
     for chunk in source.chunks(None, 0):
-        yield from chunk.samples.batches(size)
+        yield from chunk.arrived().batches(size)
 
 
 # -- for predict -------------------------------------------------------------------------------------------------------

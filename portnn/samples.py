@@ -9,7 +9,7 @@ import numpy as np
 
 from portnn import checks
 from portnn._typing import Array
-from portnn.backend import Backend, in_order
+from portnn.backend import Backend, in_order, namespace
 from portnn.transfer import bring
 
 
@@ -41,9 +41,9 @@ class Samples:
             factors = factors * np.asarray(backend.to_numpy(old), np.float64)
         return replace(self, weights=backend.asarray(_checked(factors, "sample_weight * class_weight", network.dtype)))
 
-    def apart(self, xp: Any) -> "Samples":
+    def apart(self) -> "Samples":
         """Copies in C order, of data whose memory somebody else may use again."""
-        copied = lambda a: xp.asarray(in_order(a), copy=True)  # noqa: E731
+        copied = lambda a: namespace(a).asarray(in_order(a), copy=True)  # noqa: E731
         weights = None if self.weights is None else copied(self.weights)
         return Samples(copied(self.x), copied(self.y), self.classes, weights)
 

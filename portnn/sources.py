@@ -18,12 +18,13 @@ MISSING = object()  # what an iterable gives after its last batch
 
 
 class Chunk(NamedTuple):
-    """Samples on the device, and the sizes of the batches to take from them, beginning with batch number ``first``.
+    """Samples, and the sizes of the batches to take from them, beginning with batch number ``first``.
 
-    ``order`` is a permutation of all samples; None if they are in the order in which they are to be taken.
+    ``arrived`` returns them, on the device. ``order`` is a permutation of all samples; None if they are in the order in
+    which they are to be taken.
     """
 
-    samples: Samples
+    arrived: Callable[[], Samples]
     sizes: list[int]
     order: np.ndarray | None = None
     first: int = 0
@@ -35,6 +36,13 @@ def batch_sizes(samples: int, size: int, drop_last: bool = False, steps: int | N
     return sizes if steps is None else sizes[:steps]
 
 
+class Way(NamedTuple):
+    """The way of samples to the device: ``check`` takes what was read, on the host, ``upload`` what that returns."""
+
+    check: Callable[[Read], Samples]
+    upload: Callable[[Samples], Callable[[], Samples]]
+
+
 class Whole:
     """Samples that stay on the device for all epochs: each epoch is one chunk."""
 
@@ -42,40 +50,39 @@ class Whole:
         self.samples, self.sizes, self.count, self.steps = samples, sizes, len(samples), len(sizes)
 
     def chunks(self, order: np.ndarray | None, position: int) -> Iterator[Chunk]:
-        yield Chunk(self.samples, self.sizes[position:], order, position)
+        yield Chunk(lambda: self.samples, self.sizes[position:], order, position)
 
 
 class Rows:
     """Samples read in chunks from objects with a shape, a dtype and slices, such as HDF5 or Zarr arrays.
 
-    ``prepare`` checks and uploads what was read. The next chunk is read in another thread while this one is used.
+    The next chunk is read and checked in another thread while this one is used, and uploaded before this one is done.
     """
 
-    def __init__(self, rows: Read, sizes: list[int], count: int, prepare: Callable[[Read], Samples], offset: int = 0):
+    def __init__(self, rows: Read, sizes: list[int], count: int, way: Way, offset: int = 0):
         """``rows`` are samples, targets and weights or None: ``count`` of them, from number ``offset`` on.
 
         The batches of those ``sizes`` may be fewer than that: an order is one of all.
         """
-        self.rows, self.sizes, self.count, self.prepare, self.offset = rows, sizes, count, prepare, offset
+        self.rows, self.sizes, self.count, self.way, self.offset = rows, sizes, count, way, offset
         self.steps, x = len(sizes), rows[0]
         row = max(1, int(np.prod(x.shape[1:]))) * np.dtype(x.dtype).itemsize
         self.batches_in_chunk = max(1, CHUNK // max(1, row * sizes[0]))
 
     def chunks(self, order: np.ndarray | None, position: int) -> Iterator[Chunk]:
         starts = range(position, self.steps, self.batches_in_chunk)
-        for start, read in zip(starts, ahead(partial(self._read, order, start) for start in starts), strict=True):
-            try:
-                samples = self.prepare(read)
-            except BadValueError as error:
-                first = start * self.sizes[0] + error.place[0]
-                raise error.of_row(self.offset + int(first if order is None else order[first])) from None
-            yield Chunk(samples, self.sizes[start : start + self.batches_in_chunk])
+        for start, samples in zip(starts, ahead(partial(self._read, order, start) for start in starts), strict=True):
+            yield Chunk(self.way.upload(samples), self.sizes[start : start + self.batches_in_chunk])
 
-    def _read(self, order: np.ndarray | None, start: int) -> Read:
+    def _read(self, order: np.ndarray | None, start: int) -> Samples:
         first = start * self.sizes[0]
         stop = first + sum(self.sizes[start : start + self.batches_in_chunk])
         some = slice(first + self.offset, stop + self.offset) if order is None else order[first:stop] + self.offset
-        return read(self.rows, some)
+        try:
+            return self.way.check(read(self.rows, some))
+        except BadValueError as error:
+            place = first + error.place[0]
+            raise error.of_row(self.offset + int(place if order is None else order[place])) from None
 
 
 def read(rows: Read, some: Any) -> Read:
@@ -111,8 +118,9 @@ class Stream:
 
     count = None
 
-    def __init__(self, given: Any, steps: int | None, epochs: int, prepare: Callable[[Read], Samples]):
-        self.given, self.steps, self.prepare = given, steps, prepare
+    def __init__(self, given: Any, steps: int | None, epochs: int):
+        self.given, self.steps = given, steps
+        self.way: Way | None = None  # known once the first batch has been looked at
         self.running: Iterator[Any] | None = None
         self.once = is_iterator(given)
         if self.once and steps is None and epochs > 1:
@@ -149,11 +157,12 @@ class Stream:
             if batch is MISSING:
                 return
             if k >= position:
+                assert self.way is not None
                 try:
-                    samples = self.prepare(parts_of(batch))
+                    samples = self.way.check(parts_of(batch))
                 except BadValueError as error:
                     raise error.in_batch(k + 1) from None
-                yield Chunk(samples, [len(samples)])
+                yield Chunk(self.way.upload(samples), [len(samples)])
 
     def _begin(self) -> Iterator[Any]:
         return begun(self.given, "x")

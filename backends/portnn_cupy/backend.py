@@ -2,7 +2,7 @@
 
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,6 +33,7 @@ class CupyBackend(Backend):
         self.name = "gpu"
         self.device = cupy.cuda.Device()
         self.stream = cupy.cuda.Stream(non_blocking=True)  # the default stream cannot be captured
+        self.copies = cupy.cuda.Stream(non_blocking=True)  # uploads, while the other stream works
         self.lock = threading.RLock()
         self.blas = blas.shared()
         self.driver = CupyDriver(self.device, self.stream)
@@ -40,6 +41,8 @@ class CupyBackend(Backend):
         self.xp = thin_namespace(compat, clip=clip, matmul=self.blas.matmul)
         self.xp.__name__, self.xp.__version__ = "cupy", cupy.__version__
         with self.scope():
+            self.uploaded_last = _now(self.stream)  # after all that the device had been given at the last upload
+            self.held: list[Array | None] = []  # the arrays of the last upload
             self.blas.handle()  # it cannot be created within a capture
 
     # -- arrays ------------------------------------------------------------------------------------------------
@@ -51,6 +54,23 @@ class CupyBackend(Backend):
             # A private copy: CuPy may share the memory it is given. CuPy copies it to the device through pinned memory
             # of its own, so that the device's stream waits for the copy, not the host.
             return cupy.array(np.array(host, dtype=dtype, order="C"))
+
+    def upload(self, host: Sequence[np.ndarray | None]) -> Callable[[], list[Array | None]]:
+        # The arrays' memory belongs to the stream of copies, which takes it again as soon as an array is freed, while
+        # the device may still be at work on it. So an array is held until the next call, and a copy waits for all that
+        # the device had been given at the call before: no work on what was freed by then can come later than that.
+        with self.scope():
+            self.copies.wait_event(self.uploaded_last)
+            with self.copies:
+                arrays = [None if array is None else self.asarray(array) for array in host]
+                done = _now(self.copies)
+            self.uploaded_last, self.held = _now(self.stream), arrays
+
+        def arrived() -> list[Array | None]:
+            self.stream.wait_event(done)
+            return arrays
+
+        return arrived
 
     def to_numpy(self, x: Any) -> np.ndarray:
         return np.asarray(cupy.asnumpy(x))

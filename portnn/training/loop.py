@@ -214,7 +214,8 @@ class _Fit:
     def load(self, chunk: Chunk) -> None:
         """Makes a chunk's samples, and the hyperparameters of its steps, the current ones on the device."""
         if not isinstance(self.source, Whole):
-            samples = _as_matrices(chunk.samples, self.network.backend.xp) if self.as_matrices else chunk.samples
+            samples = chunk.arrived()
+            samples = _as_matrices(samples, self.network.backend.xp) if self.as_matrices else samples
             self.batches.put(samples.in_order())
             self.state.set_position(chunk.first)
         hyper = self.state.hyper(len(chunk.sizes))

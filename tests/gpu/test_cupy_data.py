@@ -142,3 +142,69 @@ def test_batches_on_the_device(backend):
     answer = gpu.predict(x for x, _ in refilled())
     assert backend.owns(answer)
     assert np.allclose(backend.to_numpy(answer), cpu.predict(X), rtol=1e-11)
+
+
+# -- uploads ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["rows", "an iterable"])
+def test_the_host_reads_nothing_from_the_device_between_chunks(backend, monkeypatch, form):
+    """What it reads in an epoch does not depend on the number of chunks, though all of them are checked."""
+    read, to_numpy = [], type(backend).to_numpy
+    monkeypatch.setattr(type(backend), "to_numpy", lambda self, x: read.append(self.owns(x)) or to_numpy(self, x))
+    counts = []
+    for n in (16, 48):
+        net = network(backend)
+        batches = [(X[i : i + 8], Y[i : i + 8], WEIGHTS[i : i + 8]) for i in range(0, n, 8)]
+        data = (batches,) if form == "an iterable" else (Rows(X[:n]), Rows(Y[:n]))
+        options = {} if form == "an iterable" else {"batch_size": 8, "sample_weight": WEIGHTS[:n]}
+        net.fit(*data, epochs=1, verbose=0, **options)
+        read.clear()
+        net.fit(*data, epochs=1, verbose=0, **options)
+        counts.append(sum(read))
+    assert counts[0] == counts[1]
+
+
+def test_work_waits_for_an_upload_only_when_it_has_arrived(backend):
+    """Several under way at once, each of which reuses the memory of an earlier one."""
+    sums, under_way = [], []
+    with backend.scope():
+        for k in range(12):
+            under_way.append(backend.upload([np.full(1000, float(k)), None]))
+            if len(under_way) == 3:
+                array, nothing = under_way.pop(0)()
+                assert nothing is None
+                sums.append(backend.xp.sum(array))
+                del array
+    assert [float(backend.to_numpy(total)) for total in sums] == [1000.0 * k for k in range(10)]
+
+
+def test_what_is_uploaded_may_be_overwritten_at_once(backend):
+    host = np.ones(1000)
+    with backend.scope():
+        arrive = backend.upload([host])
+        host[:] = 7.0
+        assert backend.to_numpy(arrive()[0]).max() == 1.0
+
+
+def test_the_stream_of_the_device_does_not_wait_for_an_upload_under_way(stand_in):
+    backend = stand_in.backend.CupyBackend()
+    with backend.scope():
+        del stand_in.log[:]
+        arrive = backend.upload([np.ones(3)])
+        stream, copies = backend.stream.ptr, backend.copies.ptr
+        assert (copies, "waits for", stream) in stand_in.log
+        assert (stream, "waits for", copies) not in stand_in.log
+        arrive()
+        assert (stream, "waits for", copies) in stand_in.log
+
+
+@pytest.mark.gpu
+def test_rows_and_uploads_on_a_gpu(backend, captures):
+    options = {"batch_size": 8, "shuffle": True, "sample_weight": WEIGHTS, "drop_last": True, "validation_split": 0.1}
+    agree(backend, (Rows(X), Rows(Y)), (X, Y), **options)
+    assert captures == [8]
+    items = cut(0, 10, 20, 30, 40, weights=True)
+    agree(backend, (items,), (items,), validation_data=items)
+    test_work_waits_for_an_upload_only_when_it_has_arrived(backend)
+    test_what_is_uploaded_may_be_overwritten_at_once(backend)
