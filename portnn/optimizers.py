@@ -6,7 +6,7 @@ without branching on the hyperparameters, since a captured step reads them from 
 
 The square of a finite gradient can overflow its dtype. So where an optimizer squares gradients, finite ones are bounded
 by ``Optimizer.largest``, whose square is finite; infinity and NaN are kept, so that training notices them. Squares of
-values below 1e-22 (float32) underflow to zero, as everywhere.
+values below 2.6e-23 (float32) underflow to zero, as everywhere.
 """
 
 from collections.abc import Callable, Sequence

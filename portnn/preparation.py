@@ -222,13 +222,8 @@ def validation_data(network: Any, given: Any, plan: Plan) -> Callable[[], Iterat
 
 
 def batches(network: Any, x: Any, y: Any, weights: Any, size: int) -> Iterator[Samples]:
-    """The batches that ``evaluate`` runs over."""
+    """The batches that ``evaluate`` runs over; an iterable of batches holds its own targets and weights."""
     if streams(x, y):
-        if weights is not None:
-            raise ValueError(
-                "sample_weight was given beside an iterable of batches, which decides on that itself: leave it out, "
-                "and give batches (x, y, weights)"
-            )
         return _batches_of(network, sources.begun(x, "x"), False)
     if _is_rows(network, x):
         rows = _checked_rows(network, x, y, weights, False)

@@ -46,7 +46,7 @@ def answer(Y: Array, X: Array, x: Any, backend: Backend, run: Any) -> Any:
 
     The caller gets an array of its own. Layers that change nothing but the shape may return a view of X, which may be
     the caller's array or a memory map, and a user's layer may return an array that it keeps: these are copied. ``run``
-    is the network's ``Ready``.
+    is the network's ``Inference``.
     """
     if type(Y) is np.ndarray:
         return Y if run.owns_output or (run.own and not np.may_share_memory(Y, X)) else np.array(Y)

@@ -74,7 +74,7 @@ def max_pool(x: Array, plan: Any) -> Array:
 def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Array:
     """Each window's error goes to its largest pixel, to the first where several are equal; NaN counts as the largest.
 
-    Where windows do not overlap, each pixel is written once. Masks are multiplied: ``numpy.where`` is far slower. The
+    Where windows do not overlap, each pixel is written once. Masks are multiplied, since ``numpy.where`` is slower. The
     padding is NaN here, which equals nothing, so that it never receives an error.
     """
     source, y, error = padded(channels_first(x), plan, np.nan), channels_first(y), channels_first(output_error)

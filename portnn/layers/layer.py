@@ -307,7 +307,7 @@ class Layer:
         return 0
 
     def move(self, backend: Backend) -> None:
-        """Moves parameters and buffers to ``backend`` and computes there from now on; an error moves nothing."""
+        """Moves parameters and buffers, but not the layers inside, to ``backend``; an error moves nothing."""
         move([self], backend)
 
     def _moved(self, backend: Backend) -> Iterator[tuple[dict[str, Any], str, Array]]:
