@@ -1,10 +1,10 @@
 """One-hot encoding of class numbers."""
 
-import operator
 from typing import Any
 
 import numpy as np
 
+from portnn import checks
 from portnn.backend import is_array
 from portnn.habits import answered
 from portnn.transfer import host_array
@@ -31,7 +31,7 @@ def to_categorical(labels: Any, classes: int | None = None) -> np.ndarray:
     numbers = _host(labels)
     if classes is None and numbers.size == 0:
         raise ValueError("no labels to count the classes of: give their number, to_categorical(labels, classes=10)")
-    _check(numbers, None if classes is None else _count(classes))
+    _check(numbers, None if classes is None else checks.size("classes", classes))
     if classes is None:
         classes = int(numbers.max()) + 1
     try:
@@ -56,16 +56,6 @@ def _host(labels: Any) -> np.ndarray:
         return numbers.reshape(-1)  # (N, 1) -> (N,)
     hint = ": one-hot rows need no conversion, give them to the network as they are" if numbers.ndim == 2 else ""
     raise ValueError(f"labels have shape {numbers.shape}, expected (N,) or (N, 1){hint}")
-
-
-def _count(classes: Any) -> int:
-    try:
-        count = operator.index(classes)
-    except TypeError:
-        raise TypeError(f"classes must be a whole number, got {classes!r} ({type(classes).__name__})") from None
-    if count < 1:
-        raise ValueError(f"classes is {count}, expected 1 or more")
-    return count
 
 
 def _check(numbers: np.ndarray, classes: int | None) -> None:

@@ -28,9 +28,9 @@ class Batches:
         self.dtype = dtype
         self.device_dtype = device_dtype(backend, dtype)
         self.rows = ops.implementation(backend, kernels, rows)
-        self.on_device = False
+        self.on_device = False  # True: position and hyperparameters are arrays, which a graph reads
         self.most_steps = 0
-        self.in_chunks = False  # the samples change within an epoch
+        self.in_chunks = False  # True: the samples change within an epoch
         self.hyper: list[tuple[float, ...]] = []
         self.inputs: dict[str, Any] = {}  # "order": the permutation, "hyper": the table (steps, k), on the device
 

@@ -20,7 +20,7 @@ Place = tuple[dict[str, Any], str]  # where a leaf is stored: places[i] = (home,
 
 
 class State:
-    """All leaves that a step changes, as a flat list of ``places``; the host replaces ``inputs`` once per epoch.
+    """All leaves that a step changes, as a flat list of ``places``; the host replaces ``inputs`` between steps.
 
     Created when ``fit`` begins, it makes every leaf C-contiguous and raises for one that does not fit its layer.
     """
