@@ -4,8 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from portnn.backend import is_array
-from portnn.transfer import host_array
+from portnn.transfer import host_array, is_foreign
 
 MOST = 1 << 12  # classes; the matrix has as many rows and columns, 134 MB
 
@@ -43,7 +42,7 @@ def confusion_matrix(y_true: Any, y_pred: Any) -> np.ndarray:
 
 def _on_host(y: Any, name: str) -> np.ndarray:
     """Class numbers (N,), or rows (N, C), as a NumPy array; axes of length 1 are dropped, as in (N, 1, C)."""
-    if is_array(y) and not isinstance(y, (np.ndarray, np.generic)):
+    if is_foreign(y):
         raise TypeError(
             f"confusion_matrix takes NumPy arrays and lists, but {name} is {type(y).__module__}.{type(y).__name__}: "
             f"give portnn.to_numpy({name})"

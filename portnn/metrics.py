@@ -153,7 +153,7 @@ class ClassScore(Metric):
 
     ``y_true`` and ``y_pred`` are those of ``accuracy``; of (N, rows, classes) each row counts by itself. A row that
     holds NaN predicts no class. With one output, the score is that of the positive class, which an output of more than
-    0.5 predicts. With ``logits``, as beside the losses binary_cross_entropy and hinge, each output is a prediction of
+    0.5 predicts. With ``logits``, as with the losses binary_cross_entropy and hinge, each output is a prediction of
     its own, by a value of more than 0. A score of 0/0 is 0.
 
     The sums (3, classes) are, for each class, the weights of the rows that are rightly predicted to be of it, of those

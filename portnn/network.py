@@ -377,7 +377,9 @@ class Network(WithFiles):
         streams = preparation.streams(x, y)
         arguments.check_complete("evaluate", x if streams else y)
         if streams and sample_weight is not None:
-            raise ValueError("sample_weight was given beside an iterable of batches: give batches (x, y, weights)")
+            raise ValueError(
+                "sample_weight was given together with an iterable of batches: give batches (x, y, weights)"
+            )
         batch_size = checks.size("batch_size", batch_size)
         if sample_weight is not None:
             arguments.check_takes_weights(self.loss, self.loss_prime)

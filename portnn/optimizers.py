@@ -259,7 +259,7 @@ def _zeros(parameters: list[Array]) -> list[Array]:
 
 def _momentum_beside(sgd: Any, momentum: float) -> None:
     if momentum == 0.0 and vars(sgd).get("nesterov"):
-        raise ValueError("momentum must be more than 0 beside nesterov=True: set nesterov to False first")
+        raise ValueError("momentum must be more than 0 with nesterov=True: set nesterov to False first")
 
 
 def _nesterov_beside(sgd: Any, nesterov: bool) -> None:

@@ -66,7 +66,7 @@ def joined(parts: list[Array], backend: Backend) -> Any:
 
 
 def check_article_layers(network: Any, batch_size: int) -> None:
-    """Raises ValueError for batches of several samples beside a layer that takes one at a time."""
+    """Raises ValueError for batches of several samples in a network with a layer that takes one at a time."""
     for layer in network.walk() if batch_size > 1 else ():
         if layer.updates_itself and not layer.batched:
             raise ValueError(

@@ -5,9 +5,8 @@ from typing import Any
 import numpy as np
 
 from portnn import checks
-from portnn.backend import is_array
 from portnn.habits import answered
-from portnn.transfer import host_array
+from portnn.transfer import host_array, is_foreign
 
 
 @answered
@@ -46,7 +45,7 @@ def to_categorical(labels: Any, classes: int | None = None) -> np.ndarray:
 
 def _host(labels: Any) -> np.ndarray:
     """The labels as a NumPy array of shape (N,)."""
-    if is_array(labels) and not isinstance(labels, (np.ndarray, np.generic)):
+    if is_foreign(labels):
         raise TypeError(
             f"to_categorical takes NumPy arrays and lists, got {type(labels).__module__}.{type(labels).__name__}: "
             "call portnn.to_device(to_categorical(portnn.to_numpy(labels)), backend)"

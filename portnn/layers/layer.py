@@ -376,11 +376,12 @@ class Layer:
         Values that were assigned or trained are kept; those only drawn, for another seed or path, are drawn again.
         """
         for name, shape in self.shapes.items():
-            rule, place = self.initializer if name == "weights" else "zeros", (seed, f"{path}.{name}" if path else name)
-            if name in self.parameters and (self.drawn.get(name) in (None, place) or self._changed(name, rule, fans)):
+            rule = self.initializer if name == "weights" else "zeros"
+            stream = seed, f"{path}.{name}" if path else name
+            if name in self.parameters and (self.drawn.get(name) in (None, stream) or self._changed(name, rule, fans)):
                 continue
-            self.parameters[name] = initializers.draw(rule, shape, fans, *place)
-            self.drawn[name] = place
+            self.parameters[name] = initializers.draw(rule, shape, fans, *stream)
+            self.drawn[name] = stream
         if list(self.parameters) != list(self.shapes):  # sums over parameters are in one order, however they were set
             self.parameters.update({name: self.parameters.pop(name) for name in self.shapes})
 
