@@ -121,7 +121,7 @@ def _adam_step(adam: Any, parameters: list[Array], gradients: list[Array], slots
 class AdaGrad:
     @staticmethod
     def update(adagrad: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
-        """``AdaGrad.update`` in eight passes."""
+        """``AdaGrad.update`` in seven passes."""
         return _stepped(_adagrad_step, adagrad, parameters, gradients, slots, hyper, ("squares",)) or NotImplemented
 
 

@@ -113,7 +113,7 @@ class Layer:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._own = is_ours(cls)
-        # Of the two pairs, the one defined nearest to the class counts; if one class defines both, the second.
+        # Of the two pairs, the one defined nearest to the class counts; where one class defines both, WRITTEN does.
         cls.updates_itself = _steps_up(cls, CALLED) < _steps_up(cls, WRITTEN)
         if not cls.updates_itself:
             for name in CALLED:  # one may be inherited from a layer that overrides them
