@@ -2,7 +2,8 @@
 
 A metric is a function of (y_true, y_pred) that returns one value per sample (N,), whose mean is reported, or an object
 for what is no mean over samples: a ``name``, ``sums(y_true, y_pred, weights)`` of one batch, an array of fixed shape
-that is added up on the device, and ``value(sums)``, a float, on the host.
+that is added up on the device, and ``value(sums)``, a float, on the host. Targets whose number fits neither the rows
+nor the elements of the outputs raise ValueError.
 
 Weights (N,) count each sample so many times; one of weight 0 counts nothing, whatever it holds. Sums are float64 where
 the device has it, since an epoch has many terms.
