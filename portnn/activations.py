@@ -1,9 +1,10 @@
 """Activation functions, each with its derivative beside it.
 
 Every function takes a floating array of any shape and any array library and returns one of the same shape, library and
-dtype; anything but an array is a TypeError. Each returns its limit at infinity, and NaN only for NaN: ``exp`` is only
-taken of values that are not positive, so nothing overflows, and where x is multiplied by a factor that goes to zero, x
-is clipped (``_within``) at a value where the product is already 0, or 1, to the last bit.
+dtype; a list is a TypeError, and so is a plain number where a dtype is needed. Each returns its limit at infinity, and
+NaN only for NaN: ``exp`` is only taken of values that are not positive, so nothing overflows, and where x is multiplied
+by a factor that goes to zero, x is clipped (``_within``) at a value where the product is already 0, or 1, to the last
+bit.
 """
 
 from math import pi, sqrt
@@ -56,7 +57,7 @@ def _sigmoid_prime(x: Array) -> Array:
 
 
 def relu(x: Array) -> Array:
-    """Rectified linear unit, f(x) = max(x, 0)."""
+    """Rectified linear unit, f(x) = max(x, 0). Source: V. Nair, G. Hinton, 2010."""
     xp = namespace(x)
     return xp.maximum(x, xp.zeros_like(x))
 
@@ -182,7 +183,7 @@ def silu_prime(x: Array) -> Array:
 
 @quiet
 def softplus(x: Array) -> Array:
-    """Smooth relu, f(x) = log(1 + exp x) = max(x, 0) + log(1 + exp(-|x|))."""
+    """Smooth relu, f(x) = log(1 + exp x) = max(x, 0) + log(1 + exp(-|x|)). Source: C. Dugas et al., 2000."""
     xp = namespace(x)
     return xp.maximum(x, xp.zeros_like(x)) + xp.log1p(xp.exp(-xp.abs(x)))
 
@@ -195,7 +196,7 @@ def softplus_prime(x: Array) -> Array:
 
 @quiet
 def softsign(x: Array) -> Array:
-    """Softsign function, f(x) = x / (1 + |x|), in (-1, 1)."""
+    """Softsign function, f(x) = x / (1 + |x|), in (-1, 1). Source: J. Bergstra et al., 2009."""
     x = _within(x, -1e30, 1e30)
     return x / (1.0 + namespace(x).abs(x))
 
@@ -209,7 +210,7 @@ def softsign_prime(x: Array) -> Array:
 
 @quiet
 def hard_sigmoid(x: Array) -> Array:
-    """Piecewise linear sigmoid, f(x) = x / 6 + 1/2, clipped to [0, 1]."""
+    """Piecewise linear sigmoid, f(x) = x / 6 + 1/2, clipped to [0, 1]. Source: A. Howard et al., 2019."""
     xp = namespace(x)
     zero = xp.zeros_like(x)
     return xp.minimum(xp.maximum(x * (1.0 / 6.0) + 0.5, zero), zero + 1.0)

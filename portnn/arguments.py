@@ -184,7 +184,7 @@ def _check_methods(callback: Callback) -> None:
 
 
 def validation_share(validation_split: Any, validation_data: Any) -> float:
-    """``validation_split``, at least 0 and less than 1; ValueError beside ``validation_data``."""
+    """``validation_split``, at least 0 and less than 1; ValueError together with ``validation_data``."""
     share = checks.in_range(0.0, 1.0)("validation_split", validation_split)
     if share and validation_data is not None:
         raise ValueError("fit was given validation_data and validation_split: give one of the two")

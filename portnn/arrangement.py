@@ -120,10 +120,10 @@ def owner(layer: Any) -> Any:
     return network if network is not None and any(layer is part for part in network.walk()) else None
 
 
-def named(layers: Sequence[Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def named(layers: Sequence[Any]) -> Iterator[tuple[str, Any]]:
     """All layers with the path of their current place, each followed by its children."""
     for i, layer in enumerate(layers):
-        yield from _named(layer, f"{above}{i}")
+        yield from _named(layer, str(i))
 
 
 def _named(layer: Any, path: str) -> Iterator[tuple[str, Any]]:

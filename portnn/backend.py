@@ -362,8 +362,8 @@ def _leaves_cases(version: Any) -> bool:
 def _in_turn(versions: Sequence[Callable[..., Any]], own: Callable[..., Any]) -> Callable[..., Any]:
     """One callable that tries each version until one does not return ``NotImplemented``.
 
-    It is written out for two to five parameters, which covers the routines called in each step: packing arguments takes
-    as long as summing a small array.
+    It is written out for two to five parameters, which covers the routines called in each step: packing and unpacking
+    arguments costs time in every call.
     """
     if len(versions) > 3:
         versions = [*versions[:2], _in_turn(versions[2:], own)]
@@ -409,7 +409,7 @@ def _in_turn(versions: Sequence[Callable[..., Any]], own: Callable[..., Any]) ->
 # -- telling arrays apart --------------------------------------------------------------------------------------------
 
 OVERRIDES = ("__array_ufunc__", "__array_function__")
-_NUMPY_KINDS = (np.ndarray, np.generic, int, float, list, tuple)
+_NUMPY_KINDS = (np.ndarray, np.generic, int, float, list, tuple)  # decided without importing array_api_compat
 
 
 def namespace(x: Any) -> Any:

@@ -4,8 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from portnn.backend import is_array
-from portnn.transfer import host_array
+from portnn.transfer import host_array, is_foreign
 
 MOST = 1 << 12  # classes; the matrix has as many rows and columns, 134 MB
 
@@ -29,20 +28,21 @@ def confusion_matrix(y_true: Any, y_pred: Any) -> np.ndarray:
     true, predicted = given.values()
     if len(true) != len(predicted):
         raise ValueError(f"y_true holds {len(true)} targets, y_pred {len(predicted)} predictions: give as many of each")
-    columns = {y.shape[1] for y in given.values() if y.ndim == 2}
-    if len(columns) > 1:
+    widths = {y.shape[1] for y in given.values() if y.ndim == 2}
+    if len(widths) > 1:
         raise ValueError(
             f"y_true has {true.shape[1]} columns, y_pred {predicted.shape[1]}: both need one for each class"
         )
     _check_targets(true)
-    rows, guesses = (_class_numbers(y, name, *columns) for name, y in given.items())
-    classes = columns.pop() if columns else _most(rows, guesses)
+    columns = widths.pop() if widths else None
+    rows, guesses = (_class_numbers(y, name, columns) for name, y in given.items())
+    classes = _most(rows, guesses) if columns is None else columns
     return np.bincount(rows * classes + guesses, minlength=classes**2).reshape(classes, classes)
 
 
 def _on_host(y: Any, name: str) -> np.ndarray:
     """Class numbers (N,), or rows (N, C), as a NumPy array; axes of length 1 are dropped, as in (N, 1, C)."""
-    if is_array(y) and not isinstance(y, (np.ndarray, np.generic)):
+    if is_foreign(y):
         raise TypeError(
             f"confusion_matrix takes NumPy arrays and lists, but {name} is {type(y).__module__}.{type(y).__name__}: "
             f"give portnn.to_numpy({name})"
@@ -69,7 +69,7 @@ def _check_targets(true: np.ndarray) -> None:
         )
 
 
-def _class_numbers(y: np.ndarray, name: str, columns: int | None = None) -> np.ndarray:
+def _class_numbers(y: np.ndarray, name: str, columns: int | None) -> np.ndarray:
     """The class of each sample, (N,), which must be one of the columns if there are any."""
     if y.ndim == 2:
         return y.argmax(axis=1)

@@ -23,10 +23,10 @@ def evaluate(network: Any, batches: Iterable[Samples], between: Callable[[], Non
     measured = False
     for batch in batches:
         between()
-        measured = True
-        if not measures:
+        if not measured:
             prepared = (metrics.prepared(metric, batch.y, batch.weights) for _, metric in network.metrics)
             measures = list(zip((name for name, _ in network.metrics), prepared, strict=True))
+            measured = True
         Y, Y_true, weights = run.forward(batch.x), batch.y, batch.weights
         Y_true = in_order(Y_true if batch.classes else xp.astype(Y_true, Y.dtype, copy=False))
         weight = float(Y.shape[0]) if weights is None else float(backend.to_numpy(xp.sum(weights)))

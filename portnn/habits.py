@@ -1,4 +1,4 @@
-"""First habits: what somebody writes who comes from Keras, PyTorch or scikit-learn, and what to write here instead.
+"""What those who come from Keras, PyTorch or scikit-learn write out of habit, and what to write here instead.
 
 Nothing here is an alias: each table leads from a name that others use to ours, which an error then tells, or to a piece
 of advice where no single name corresponds. Names of losses, metrics and so on are in ``names.py``.

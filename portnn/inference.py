@@ -43,8 +43,8 @@ class Inference:
     def check_leaves(self) -> None:
         """Checks every parameter and buffer: quickly, and in full only where the quick check fails."""
         dtype = self.dtype
-        for layer, kind, known in self.leaves:
-            arrays = layer[kind]
+        for attributes, kind, known in self.leaves:
+            arrays = attributes[kind]
             for name, kind_of_array, shape, strides in known:
                 array: Any = arrays.get(name)
                 try:

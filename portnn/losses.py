@@ -172,7 +172,7 @@ class SoftmaxCrossEntropy(WithSettings):
 
         E = 1/N * sum of -(T log softmax(Y)),  T = (1 - s) Y* + s / C         dE/dY = (softmax(Y) - T) / N
 
-    ``label_smoothing`` s is in [0, 1).
+    ``label_smoothing`` s is in [0, 1), ValueError otherwise.
 
     Source: C. Szegedy et al., "Rethinking the inception architecture", CVPR 2016.
     """

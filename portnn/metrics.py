@@ -2,7 +2,8 @@
 
 A metric is a function of (y_true, y_pred) that returns one value per sample (N,), whose mean is reported, or an object
 for what is no mean over samples: a ``name``, ``sums(y_true, y_pred, weights)`` of one batch, an array of fixed shape
-that is added up on the device, and ``value(sums)``, a float, on the host.
+that is added up on the device, and ``value(sums)``, a float, on the host. Targets whose number fits neither the rows
+nor the elements of the outputs raise ValueError.
 
 Weights (N,) count each sample so many times; one of weight 0 counts nothing, whatever it holds. Sums are float64 where
 the device has it, since an epoch has many terms.
@@ -153,7 +154,7 @@ class ClassScore(Metric):
 
     ``y_true`` and ``y_pred`` are those of ``accuracy``; of (N, rows, classes) each row counts by itself. A row that
     holds NaN predicts no class. With one output, the score is that of the positive class, which an output of more than
-    0.5 predicts. With ``logits``, as beside the losses binary_cross_entropy and hinge, each output is a prediction of
+    0.5 predicts. With ``logits``, as with the losses binary_cross_entropy and hinge, each output is a prediction of
     its own, by a value of more than 0. A score of 0/0 is 0.
 
     The sums (3, classes) are, for each class, the weights of the rows that are rightly predicted to be of it, of those

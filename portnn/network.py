@@ -197,7 +197,10 @@ class Network(WithFiles):
 
     @habits.answered
     def to(self, backend: Any) -> "Network":
-        """Moves the network, with its optimizer slots and counters, to another backend; returns the network."""
+        """Moves the network, with its optimizer slots and counters, to another backend; returns the network.
+
+        Raises what ``get_backend`` raises, before anything is moved.
+        """
         target = get_backend(backend)
         with self.turns.take("to"):
             self._arrange()
@@ -298,7 +301,8 @@ class Network(WithFiles):
     def predict(self, x: Any, *, batch_size: int = 1024) -> Any:
         """Returns the outputs (N, ...) for samples ``x`` (N, ...): NumPy for NumPy and lists, else like ``x``.
 
-        ``x`` may also be an object that is read by slices, as for ``fit``, or an iterable of batches of x.
+        ``x`` may also be an object that is read by slices, as for ``fit``, or an iterable of batches of x. Raises
+        RuntimeError for a network without layers, ValueError or TypeError for data that does not fit.
         """
         batch_size = checks.size("batch_size", batch_size)
         if not self.layers:
@@ -308,7 +312,7 @@ class Network(WithFiles):
         if type(x) is not np.ndarray and (inputs := preparation.inputs(self, x, batch_size)) is not None:
             return validation.joined([self.predict(part, batch_size=batch_size) for part in inputs], self.backend)
         arrangement = self._arrangement
-        if (
+        if (  # ``_arrange`` checks the same: in the usual case its call is spared
             len(self.layers) != len(arrangement.known)
             or arrangement.composites
             or not all(map(is_, self.layers, arrangement.known))
@@ -319,7 +323,8 @@ class Network(WithFiles):
         with self.backend.scope():
             X = validation.batch(x, self.backend, self.dtype, "x")
             if self._checked != X.shape[1:]:
-                self._check_shapes(X, x)
+                validation.shapes(self.layers, X, x)
+                self._checked = tuple(X.shape[1:])
             run = self._inference or self.inference()
             if X.shape[0] <= batch_size:
                 Y = run.forward(X)
@@ -363,6 +368,7 @@ class Network(WithFiles):
         """Returns the mean error, and each metric, over samples ``x`` (N, ...) with targets ``y`` (N, ...).
 
         ``x`` may be an iterable of batches (x, y) or (x, y, weights), or a function that returns one, without ``y``.
+        Raises RuntimeError for a network without layers or loss, ValueError or TypeError for data that does not fit.
         """
         if not self.layers:
             raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
@@ -371,7 +377,9 @@ class Network(WithFiles):
         streams = preparation.streams(x, y)
         arguments.check_complete("evaluate", x if streams else y)
         if streams and sample_weight is not None:
-            raise ValueError("sample_weight was given beside an iterable of batches: give batches (x, y, weights)")
+            raise ValueError(
+                "sample_weight was given together with an iterable of batches: give batches (x, y, weights)"
+            )
         batch_size = checks.size("batch_size", batch_size)
         if sample_weight is not None:
             arguments.check_takes_weights(self.loss, self.loss_prime)
@@ -555,13 +563,6 @@ class Network(WithFiles):
         restore(self, saved)
         for layer in self.layers:
             layer._freeze()
-
-    def _check_shapes(self, X: Array, given: Any) -> None:
-        """Checks that the layers fit samples of this shape; again only after their shape or the layers changed."""
-        sample = tuple(X.shape[1:])
-        if self._checked != sample:
-            validation.shapes(self.layers, X, given)
-            self._checked = sample
 
     def inference(self) -> inference.Inference:
         """The layers as they run now."""

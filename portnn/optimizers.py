@@ -6,7 +6,7 @@ without branching on the hyperparameters, since a captured step reads them from 
 
 The square of a finite gradient can overflow its dtype. So where an optimizer squares gradients, finite ones are bounded
 by ``Optimizer.largest``, whose square is finite; infinity and NaN are kept, so that training notices them. Squares of
-values below 1e-22 (float32) underflow to zero, as everywhere.
+values below 2.6e-23 (float32) underflow to zero, as everywhere.
 """
 
 from collections.abc import Callable, Sequence
@@ -259,7 +259,7 @@ def _zeros(parameters: list[Array]) -> list[Array]:
 
 def _momentum_beside(sgd: Any, momentum: float) -> None:
     if momentum == 0.0 and vars(sgd).get("nesterov"):
-        raise ValueError("momentum must be more than 0 beside nesterov=True: set nesterov to False first")
+        raise ValueError("momentum must be more than 0 with nesterov=True: set nesterov to False first")
 
 
 def _nesterov_beside(sgd: Any, nesterov: bool) -> None:

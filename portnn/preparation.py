@@ -127,12 +127,12 @@ def streams(x: Any, y: Any) -> bool:
     """Whether ``x`` is an iterable of batches, which hold the targets too."""
     if y is None and sources.is_list_of_pairs(x):
         raise TypeError(
-            "x is a list of lists, with no y beside it. Batches in a list are tuples, [(x, y), ...]: write "
-            "[tuple(batch) for batch in batches]. Samples with their targets are given apart: x, y = zip(*pairs)"
+            "x is a list of lists, without y. Batches in a list are tuples, [(x, y), ...]: write "
+            "[tuple(batch) for batch in batches]. Samples and their targets are given separately: x, y = zip(*pairs)"
         )
     if y is not None and sources.gives_batches(x):
         raise TypeError(
-            f"x is a {type(x).__name__}, an iterable of batches (x, y), and y was given beside it: leave y out, or "
+            f"x is a {type(x).__name__}, an iterable of batches (x, y), and y was given too: leave y out, or "
             "make x one array"
         )
     return y is None and sources.is_stream(x)
@@ -161,7 +161,7 @@ def _stream(network: Any, x: Any, options: Options, plan: Plan) -> Data:
     }
     if wrong := [name for name, value in given.items() if value]:
         raise ValueError(
-            f"{wrong[0]} was given beside an iterable of batches, which decides on that itself: leave it out"
+            f"{wrong[0]} was given together with an iterable of batches, which decides on that itself: leave it out"
             + (", and give batches (x, y, weights)" if wrong[0].endswith("weight") else "")
         )
     source = Stream(x, options.steps, plan.epochs)
@@ -215,7 +215,7 @@ def _rows(network: Any, x: Any, y: Any, options: Options, plan: Plan) -> Data:
 
 
 def _targets(network: Any, y: Any) -> Any:
-    """Targets beside rows: rows too, or an array of the host."""
+    """The targets of rows: rows too, or an array of the host."""
     if y is None or _is_rows(network, y):
         return y
     return network.backend.to_numpy(validation.batch(y, network.backend, network.dtype, "y"))
@@ -261,13 +261,8 @@ def validation_data(network: Any, given: Any, plan: Plan) -> Callable[[], Iterat
 
 
 def batches(network: Any, x: Any, y: Any, weights: Any, size: int) -> Iterator[Samples]:
-    """The batches that ``evaluate`` runs over."""
+    """The batches that ``evaluate`` runs over; an iterable of batches holds its own targets and weights."""
     if streams(x, y):
-        if weights is not None:
-            raise ValueError(
-                "sample_weight was given beside an iterable of batches, which decides on that itself: leave it out, "
-                "and give batches (x, y, weights)"
-            )
         return _batches_of(network, sources.begun(x, "x"), False)
     if _is_rows(network, x):
         rows = _checked_rows(network, x, y, weights, False)

@@ -87,6 +87,8 @@ class WarmUp(WithSettings):
 
     lr(k) = schedule(0) * (k + 1) / steps for k < steps, then schedule(k - steps). ``schedule`` may be a number.
 
+    Source: P. Goyal et al., "Accurate, large minibatch SGD: training ImageNet in 1 hour", 2017.
+
     >>> [WarmUp(0.8, 4)(k) for k in range(5)]
     [0.2, 0.4, 0.6000000000000001, 0.8, 0.8]
     """

@@ -70,7 +70,7 @@ def _row(
         "multiply-adds": 0 if layer.updates_itself else layer.multiply_adds(before),
     }
     below = [row["own"] for row in rows[place + 1 :]]
-    counts = {head: own[head] + sum(numbers[head] for numbers in below) for head in own}
+    counts = {head: own[head] + sum(part[head] for part in below) for head in own}
     rows[place] = {"path": path, "layer": type(layer).__name__, "output shape": after, **counts, "own": own}
 
 

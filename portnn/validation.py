@@ -1,5 +1,6 @@
 """Validation of users' data: checked and converted here, once, before the network changes."""
 
+from collections.abc import Iterator
 from math import prod
 from typing import Any, NamedTuple
 
@@ -46,7 +47,7 @@ def answer(Y: Array, X: Array, x: Any, backend: Backend, run: Any) -> Any:
 
     The caller gets an array of its own. Layers that change nothing but the shape may return a view of X, which may be
     the caller's array or a memory map, and a user's layer may return an array that it keeps: these are copied. ``run``
-    is the network's ``Ready``.
+    is the network's ``Inference``.
     """
     if type(Y) is np.ndarray:
         return Y if run.owns_output or (run.own and not np.may_share_memory(Y, X)) else np.array(Y)
@@ -66,7 +67,7 @@ def joined(parts: list[Array], backend: Backend) -> Any:
 
 
 def check_article_layers(network: Any, batch_size: int) -> None:
-    """Raises ValueError for batches of several samples beside a layer that takes one at a time."""
+    """Raises ValueError for batches of several samples in a network with a layer that takes one at a time."""
     for layer in network.walk() if batch_size > 1 else ():
         if layer.updates_itself and not layer.batched:
             raise ValueError(
@@ -205,9 +206,7 @@ def check_finite(x: Array, backend: Backend, what: str) -> None:
     xp = backend.xp
     if not xp.isdtype(x.dtype, "real floating"):
         return
-    rows = max(1, CHUNK // max(1, prod(x.shape[1:])))
-    for part in slices(x.shape[0], rows):
-        chunk = x[part, ...]
+    for start, chunk in _chunks(x):
         if backend.to_numpy(xp.all(xp.isfinite(chunk))):
             continue
         host = backend.to_numpy(chunk)
@@ -215,10 +214,16 @@ def check_finite(x: Array, backend: Backend, what: str) -> None:
         value = host[tuple(place)]
         raise checks.BadValueError(
             what,
-            (place[0] + part.start, *place[1:]),
+            (place[0] + start, *place[1:]),
             f" is {value} in {host.dtype}: training needs finite data. Remove or replace it (numpy.nan_to_num), scale "
             "the data, or pass check_finite=False",
         )
+
+
+def _chunks(x: Array) -> Iterator[tuple[int, Array]]:
+    """The samples in chunks of at most ``CHUNK`` elements, or one sample each, with the index of the first one."""
+    for part in slices(x.shape[0], max(1, CHUNK // max(1, prod(x.shape[1:])))):
+        yield part.start, x[part, ...]
 
 
 def slices(n: int, size: int) -> list[slice]:
@@ -323,8 +328,8 @@ def _in_output_shape(y: Array, output_shape: tuple[int, ...], backend: Backend, 
 def _check_range(y: Array, backend: Backend, low: int, high: int, rule: str, between: bool = True) -> None:
     """Raises ValueError for targets outside [low, high] (if not ``between``: not one of the two); names the first."""
     xp = backend.xp
-    for part in slices(y.shape[0], max(1, CHUNK // max(1, prod(y.shape[1:])))):
-        chunk = xp.astype(y[part, ...], xp.int64) if xp.isdtype(y.dtype, "bool") else y[part, ...]
+    for start, part in _chunks(y):
+        chunk = xp.astype(part, xp.int64) if xp.isdtype(y.dtype, "bool") else part
         bad = (chunk < low) | (chunk > high) if between else (chunk != low) & (chunk != high)
         if not backend.to_numpy(xp.any(bad)):
             continue
@@ -332,7 +337,7 @@ def _check_range(y: Array, backend: Backend, low: int, high: int, rule: str, bet
         value = backend.to_numpy(chunk)[tuple(place)]
         raise checks.BadValueError(
             "y",
-            (place[0] + part.start, *place[1:]),
+            (place[0] + start, *place[1:]),
             f" is {value:g}, but {rule} {high}: correct the targets, or choose another last layer or loss",
         )
 
@@ -340,14 +345,14 @@ def _check_range(y: Array, backend: Backend, low: int, high: int, rule: str, bet
 def _check_sums(y: Array, backend: Backend) -> None:
     """Raises ValueError for rows of probabilities that do not sum to one."""
     xp = backend.xp
-    for part in slices(y.shape[0], max(1, CHUNK // max(1, prod(y.shape[1:])))):
-        sums = backend.to_numpy(xp.sum(xp.astype(y[part, ...], xp.float32), axis=-1))
+    for start, chunk in _chunks(y):
+        sums = backend.to_numpy(xp.sum(xp.astype(chunk, xp.float32), axis=-1))
         wrong = np.argwhere(np.abs(sums - 1.0) > 1e-3)
         if len(wrong):
             place = wrong[0]
             raise checks.BadValueError(
                 "the row y",
-                (place[0] + part.start, *place[1:]),
+                (place[0] + start, *place[1:]),
                 f" sums to {sums[tuple(place)]:g}, but probabilities sum to 1: give one-hot rows, "
                 "to_categorical(labels), or class numbers; for several labels per sample use binary_cross_entropy",
             )

@@ -1,3 +1,3 @@
-"""The version of the library; it is apart so that no room has to import the whole house for it."""
+"""The version of the library, in a module of its own: others can import it without importing the whole package."""
 
 __version__ = "0.1.0"

@@ -28,7 +28,7 @@ class NumpyBackend(Backend):
 
     @cached_property
     def _packages(self) -> tuple[str, ...]:
-        """The packages with fast versions; found at first use, since importing Numba takes half a second."""
+        """The packages with fast versions; found at first use, since importing Numba is slow."""
         numpys = "portnn_numpy"
         if self.compiles is False or not compiled.is_usable(asked=self.compiles is True):
             return (numpys,)

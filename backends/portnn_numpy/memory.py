@@ -1,8 +1,8 @@
 """Keeps freed memory for later arrays instead of returning it to the operating system.
 
 By default, arrays of more than 128 KiB get fresh, zeroed pages each time, and the page faults of a functional train
-step cost more than its arithmetic. Two settings of glibc's allocator avoid that. They affect the whole process, so they
-are made at the first training, never at import. With other C libraries nothing is done.
+step can cost more than its arithmetic. Two settings of glibc's allocator avoid that. They affect the whole process, so
+they are made at the first training, never at import. With other C libraries nothing is done.
 """
 
 import ctypes

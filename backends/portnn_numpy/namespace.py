@@ -78,7 +78,7 @@ def total(x: Array, axes: Any = None, keepdims: bool = False) -> Array:
 
 
 def _rows_added(x: Array) -> Array:
-    """The sum of the rows of a C-contiguous matrix, (1, K): as a BLAS product, several times faster than NumPy's."""
+    """The sum of the rows of a C-contiguous matrix, (1, K): as a BLAS product, which is faster than NumPy's sum."""
     if x.shape[0] > FEW and x.shape[0] % PARTS == 0:
         x = np.dot(_ones(PARTS, x.dtype), x.reshape(PARTS, -1)).reshape(-1, x.shape[1])
     return np.dot(_ones(x.shape[0], x.dtype), x)

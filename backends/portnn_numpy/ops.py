@@ -18,16 +18,6 @@ ZERO = np.zeros((), np.float32)  # NumPy converts it faster than a Python float
 # -- convolution and pooling -------------------------------------------------------------------------------------------
 
 
-def rows(x: Array) -> Array:
-    """``rows`` by the array's own method, which takes less time than ``xp.reshape``."""
-    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
-
-
-def column_sums(x: Array) -> Array:
-    """``column_sums`` with ``total`` called directly, not through the table of ops."""
-    return x if x.shape[0] == 1 else total(x, 0, True)
-
-
 def patches(x: Array, plan: Any, groups: int = 1) -> list[Array]:
     """Images (N, H, W, C) -> for each group of channels its patches (K, M), M in the order (H', W', N)."""
     source, n, size = padded(channels_first(x), plan, 0.0), x.shape[0], x.shape[-1] // groups
@@ -74,7 +64,7 @@ def max_pool(x: Array, plan: Any) -> Array:
 def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Array:
     """Each window's error goes to its largest pixel, to the first where several are equal; NaN counts as the largest.
 
-    Where windows do not overlap, each pixel is written once. Masks are multiplied: ``numpy.where`` is far slower. The
+    Where windows do not overlap, each pixel is written once. Masks are multiplied, since ``numpy.where`` is slower. The
     padding is NaN here, which equals nothing, so that it never receives an error.
     """
     source, y, error = padded(channels_first(x), plan, np.nan), channels_first(y), channels_first(output_error)
@@ -134,7 +124,17 @@ def avg_pool_backward(output_error: Array, plan: Any) -> Array:
     return channels_last(cropped(input_error, plan))
 
 
-# -- bias and normalization --------------------------------------------------------------------------------------------
+# -- rows, bias and normalization --------------------------------------------------------------------------------------
+
+
+def rows(x: Array) -> Array:
+    """``rows`` by the array's own method, which takes less time than ``xp.reshape``."""
+    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+
+
+def column_sums(x: Array) -> Array:
+    """``column_sums`` with ``total`` called directly, not through the table of ops."""
+    return x if x.shape[0] == 1 else total(x, 0, True)
 
 
 def biased(product: Array, bias: Array, activation: Any = None) -> Array:

@@ -3,8 +3,8 @@
 Results are C-contiguous, whatever the memory order of the arguments. Gradients are not bounded here: where a square
 overflows, NumPy reports it, and the step is left to the portable update, which bounds them.
 
-Hyperparameters are first converted to arrays of the parameters' dtype: converting a Python float takes NumPy as long
-as an operation on a small array.
+Hyperparameters are first converted to arrays of the parameters' dtype: NumPy would convert a Python float anew in each
+operation.
 """
 
 from collections.abc import Callable
@@ -121,7 +121,7 @@ def _adam_step(adam: Any, parameters: list[Array], gradients: list[Array], slots
 class AdaGrad:
     @staticmethod
     def update(adagrad: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
-        """``AdaGrad.update`` in eight passes."""
+        """``AdaGrad.update`` in seven passes."""
         return _stepped(_adagrad_step, adagrad, parameters, gradients, slots, hyper, ("squares",)) or NotImplemented
 
 

@@ -1,13 +1,12 @@
 """One-hot encoding of class numbers."""
 
-import operator
 from typing import Any
 
 import numpy as np
 
-from portnn.backend import is_array
+from portnn import checks
 from portnn.habits import answered
-from portnn.transfer import host_array
+from portnn.transfer import host_array, is_foreign
 
 
 @answered
@@ -31,7 +30,7 @@ def to_categorical(labels: Any, classes: int | None = None) -> np.ndarray:
     numbers = _host(labels)
     if classes is None and numbers.size == 0:
         raise ValueError("no labels to count the classes of: give their number, to_categorical(labels, classes=10)")
-    _check(numbers, None if classes is None else _count(classes))
+    _check(numbers, None if classes is None else checks.size("classes", classes))
     if classes is None:
         classes = int(numbers.max()) + 1
     try:
@@ -46,7 +45,7 @@ def to_categorical(labels: Any, classes: int | None = None) -> np.ndarray:
 
 def _host(labels: Any) -> np.ndarray:
     """The labels as a NumPy array of shape (N,)."""
-    if is_array(labels) and not isinstance(labels, (np.ndarray, np.generic)):
+    if is_foreign(labels):
         raise TypeError(
             f"to_categorical takes NumPy arrays and lists, got {type(labels).__module__}.{type(labels).__name__}: "
             "call portnn.to_device(to_categorical(portnn.to_numpy(labels)), backend)"
@@ -56,16 +55,6 @@ def _host(labels: Any) -> np.ndarray:
         return numbers.reshape(-1)  # (N, 1) -> (N,)
     hint = ": one-hot rows need no conversion, give them to the network as they are" if numbers.ndim == 2 else ""
     raise ValueError(f"labels have shape {numbers.shape}, expected (N,) or (N, 1){hint}")
-
-
-def _count(classes: Any) -> int:
-    try:
-        count = operator.index(classes)
-    except TypeError:
-        raise TypeError(f"classes must be a whole number, got {classes!r} ({type(classes).__name__})") from None
-    if count < 1:
-        raise ValueError(f"classes is {count}, expected 1 or more")
-    return count
 
 
 def _check(numbers: np.ndarray, classes: int | None) -> None:

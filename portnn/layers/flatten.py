@@ -24,7 +24,7 @@ class FlattenLayer(Layer):
     def backward(self, output_error: Array) -> Array:
         return self.xp.reshape(output_error, self.input.shape)
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # or its signature would be that of ``Layer.__new__``
         super().__init__()
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:

@@ -10,7 +10,7 @@ from portnn.layers.layer import Layer
 class GlobalPoolLayer(Layer):
     """Base class: images (N, H, W, C), or sequences (N, L, C), become (N, C)."""
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # or its signature would be that of ``Layer.__new__``
         super().__init__()
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:

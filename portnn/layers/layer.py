@@ -113,7 +113,7 @@ class Layer:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._own = is_ours(cls)
-        # Of the two pairs, the one defined nearest to the class counts; if one class defines both, the second.
+        # Of the two pairs, the one defined nearest to the class counts; where one class defines both, WRITTEN does.
         cls.updates_itself = _steps_up(cls, CALLED) < _steps_up(cls, WRITTEN)
         if not cls.updates_itself:
             for name in CALLED:  # one may be inherited from a layer that overrides them
@@ -307,7 +307,7 @@ class Layer:
         return 0
 
     def move(self, backend: Backend) -> None:
-        """Moves parameters and buffers to ``backend`` and computes there from now on; an error moves nothing."""
+        """Moves parameters and buffers, but not the layers inside, to ``backend``; an error moves nothing."""
         move([self], backend)
 
     def _moved(self, backend: Backend) -> Iterator[tuple[dict[str, Any], str, Array]]:
@@ -376,11 +376,12 @@ class Layer:
         Values that were assigned or trained are kept; those only drawn, for another seed or path, are drawn again.
         """
         for name, shape in self.shapes.items():
-            rule, place = self.initializer if name == "weights" else "zeros", (seed, f"{path}.{name}" if path else name)
-            if name in self.parameters and (self.drawn.get(name) in (None, place) or self._changed(name, rule, fans)):
+            rule = self.initializer if name == "weights" else "zeros"
+            stream = seed, f"{path}.{name}" if path else name
+            if name in self.parameters and (self.drawn.get(name) in (None, stream) or self._changed(name, rule, fans)):
                 continue
-            self.parameters[name] = initializers.draw(rule, shape, fans, *place)
-            self.drawn[name] = place
+            self.parameters[name] = initializers.draw(rule, shape, fans, *stream)
+            self.drawn[name] = stream
         if list(self.parameters) != list(self.shapes):  # sums over parameters are in one order, however they were set
             self.parameters.update({name: self.parameters.pop(name) for name in self.shapes})
 

@@ -100,7 +100,7 @@ def lowest_that_learns(layers: Sequence[Any]) -> int:
 
 def shapes(layers: Sequence[Any], input_shape: Shape | None) -> list[Shape | None]:
     """The shape of one sample before each layer and after the last; None where it is not known."""
-    found, shape, whole = [input_shape], input_shape, True
+    found, shape, whole = [input_shape], input_shape, True  # whole: no axis of the shape is missing
     for i, layer in enumerate(layers):
         # After FCLayer(2, 3) with an unknown input a sample is (3,), or (1, 3), or (5, 5, 3).
         known = shape if whole or layer.last_axis_only else None

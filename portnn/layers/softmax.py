@@ -36,7 +36,7 @@ class SoftmaxLayer(Layer):
     _for_backward = (*Layer._for_backward, "Y")
     Y: Any = None  # not ``output``, which a derived class may have changed
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # or its signature would be that of ``Layer.__new__``
         super().__init__()
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:

@@ -68,12 +68,12 @@ def window_plan(image: Sizes, kernel: Sizes, stride: Any = 1, padding: Any = "va
     return WindowPlan(image, kernel, output, strides, pads, windows, inside, starts, room, room != image)
 
 
-def per_axis(what: str, value: Any, axes: int, least: int = 1) -> Sizes:
-    """A whole number for every axis, given as one number or as one per axis."""
+def per_axis(what: str, value: Any, axes: int) -> Sizes:
+    """A whole number, 1 or more, for every axis, given as one number or as one per axis."""
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * axes
     if len(values) != axes:
         raise ValueError(f"{what} must be a number, or one for each of {axes} axes, got {value!r:.60}")
-    return tuple(checks.size(what, v, least, BITS) for v in values)
+    return tuple(checks.size(what, v, 1, BITS) for v in values)
 
 
 def pads_of(padding: Any, image: Sizes, reach: Sizes, strides: Sizes) -> tuple[tuple[int, int], ...]:

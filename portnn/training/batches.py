@@ -28,9 +28,9 @@ class Batches:
         self.dtype = dtype
         self.device_dtype = device_dtype(backend, dtype)
         self.rows = ops.implementation(backend, kernels, rows)
-        self.on_device = False
+        self.on_device = False  # True: position and hyperparameters are arrays, which a graph reads
         self.most_steps = 0
-        self.in_chunks = False  # the samples change within an epoch
+        self.in_chunks = False  # True: the samples change within an epoch
         self.hyper: list[tuple[float, ...]] = []
         self.inputs: dict[str, Any] = {}  # "order": the permutation, "hyper": the table (steps, k), on the device
 
@@ -75,12 +75,12 @@ class Batches:
         if self.on_device:
             xp = self.backend.xp
             X, Y, W = (self.inputs.get(name, getattr(self, name)) for name in ("x", "y", "weights"))
-            place = order, position, offsets, self.batch_size
+            which = order, position, offsets, self.batch_size
             row = xp.take(self.inputs["hyper"], xp.reshape(position, (1,)), axis=0)
             hyper: Sequence[Any] = [row[0, k] for k in range(row.shape[1])]
             y_dtype = xp.int64 if self.classes else self.device_dtype
-            x, y = self.rows(X, *place, self.device_dtype), self.rows(Y, *place, y_dtype)
-            return x, y, None if W is None else self.rows(W, *place, self.device_dtype), hyper
+            x, y = self.rows(X, *which, self.device_dtype), self.rows(Y, *which, y_dtype)
+            return x, y, None if W is None else self.rows(W, *which, self.device_dtype), hyper
         some = slice(position * self.batch_size, position * self.batch_size + offsets.shape[0])
         if order is None:
             x, y, w = self.x[some, ...], self.y[some, ...], None if self.weights is None else self.weights[some]

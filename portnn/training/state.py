@@ -20,7 +20,7 @@ Place = tuple[dict[str, Any], str]  # where a leaf is stored: places[i] = (home,
 
 
 class State:
-    """All leaves that a step changes, as a flat list of ``places``; the host replaces ``inputs`` once per epoch.
+    """All leaves that a step changes, as a flat list of ``places``; the host replaces ``inputs`` between steps.
 
     Created when ``fit`` begins, it makes every leaf C-contiguous and raises for one that does not fit its layer.
     """
@@ -179,7 +179,7 @@ class State:
             self.counters[name] = self.backend.asarray(np.array(values, str(self.counters[name].dtype)))
 
     def weighed(self, error: Array, weights: Array) -> tuple[Array, Array, int]:
-        """A batch's error times its sum of weights, that sum, and the number of such errors that they stand for."""
+        """The batch's weighted sum of errors, its sum of weights, and 1 as its size: the error is a sum already."""
         xp = self.backend.xp
         weight = xp.astype(xp.sum(xp.astype(weights, self._sums())), self._sums())
         return xp.astype(error, self._sums()) * weight, weight, 1

@@ -100,7 +100,7 @@ def test_nesterov_and_momentum_go_together():
         sgd.nesterov = True
     sgd.momentum = 0.9
     sgd.nesterov = True
-    with pytest.raises(ValueError, match="momentum must be more than 0 beside nesterov=True: set nesterov to False"):
+    with pytest.raises(ValueError, match="momentum must be more than 0 with nesterov=True: set nesterov to False"):
         sgd.momentum = 0.0
     assert (sgd.momentum, sgd.nesterov) == (0.9, True)
     sgd.nesterov = False

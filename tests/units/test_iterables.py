@@ -209,7 +209,7 @@ BESIDE = {
 @pytest.mark.parametrize("name", BESIDE)
 def test_what_an_iterable_decides_itself(name):
     net = network()
-    with pytest.raises(ValueError, match=f"{name} was given beside an iterable of batches, which decides on that"):
+    with pytest.raises(ValueError, match=f"{name} was given together with an iterable of batches, which decides"):
         fit(net, batches(X, Y), **{name: BESIDE[name]})
     assert net.step == 0
 
@@ -328,7 +328,7 @@ def test_evaluate_over_wrong_iterables():
     for given in (Loader([]), iter(()), no_batches):
         with pytest.raises(ValueError, match="an iterable of batches gave none: there is nothing to evaluate"):
             net.evaluate(given)
-    with pytest.raises(ValueError, match="sample_weight was given beside an iterable of batches"):
+    with pytest.raises(ValueError, match="sample_weight was given together with an iterable of batches"):
         net.evaluate(batches(X, Y), sample_weight=WEIGHTS)
     with pytest.raises(TypeError, match="evaluate needs the targets y"):
         net.evaluate(X)

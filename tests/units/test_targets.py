@@ -27,6 +27,7 @@ from portnn import (
     load_mnist,
     softmax,
     to_categorical,
+    validation,
 )
 from replay import ReplayBackend
 
@@ -149,6 +150,19 @@ def test_bad_class_targets_are_refused_before_the_first_step(y, message):
 def test_targets_out_of_range(loss, y, message):
     with pytest.raises(ValueError, match=message):
         classifier(loss=loss).fit(X10, y, epochs=1, verbose=0)
+
+
+@pytest.mark.parametrize(("value", "message"), [(np.nan, r"y\[17, 2\] is nan"), (3.0, r"y\[17, 2\] is 3")])
+def test_a_bad_value_in_a_later_chunk_is_named_by_its_index_in_all_of_the_data(value, message, monkeypatch):
+    monkeypatch.setattr(validation, "CHUNK", 8)  # two samples
+    y = np.zeros((20, 4))
+    y[17, 2] = value
+    with pytest.raises(ValueError, match=message):
+        classifier(loss="binary_cross_entropy").fit(X10, y, epochs=1, verbose=0)
+    rows = to_categorical(LABELS, 4)
+    rows[17] *= 0.5
+    with pytest.raises(ValueError, match=r"the row y\[17\] sums to 0\.5"):
+        classifier().fit(X10, rows, epochs=1, verbose=0)
 
 
 @pytest.mark.parametrize("loss", ["mae", Huber(0.5), "hinge", "binary_cross_entropy"])

@@ -4,8 +4,8 @@ NumPy passes over an array once per operation; a compiled loop applies all opera
 register. That pays where arrays are large: small ones are left to the functions of ``portnn_numpy``, and the first fit
 of a small network compiles nothing. Compiled code is cached on disk for the next process.
 
-All loops run on one thread: OpenBLAS's second thread spins between two products, and another thread would only compete
-with it.
+All loops run on one thread: OpenBLAS's threads spin between two products, and further threads would only compete with
+them.
 
 Numba itself can fail: it may not support this NumPy or compile a loop, and its cache may be full or damaged. No failure
 ends training, and none is silent: ``CompiledLoopsWarning`` reports each once.

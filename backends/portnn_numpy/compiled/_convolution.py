@@ -146,14 +146,14 @@ def shape_of(plan: Any) -> Shape:
     return Shape(plan.image, plan.output, plan.stride, tuple(before for before, _ in plan.padding), plan.starts)
 
 
-@lru_cache(maxsize=8)  # up to 9 MB each
+@lru_cache(maxsize=8)  # up to 19 MB each
 def forward_table(shape: Shape, channels: int, n: int) -> Table:
     """Output pixels gather input pixels of every channel."""
     outputs, inputs, taps = _pairs(shape)
     return _table(outputs, prod(shape.output), inputs, prod(shape.image), taps, len(shape.taps), channels, n)
 
 
-@lru_cache(maxsize=8)  # up to 9 MB each
+@lru_cache(maxsize=8)  # up to 17 MB each
 def backward_table(shape: Shape, filters: int, n: int) -> Table:
     """Input pixels gather the output pixels, of every filter, that they contributed to."""
     outputs, inputs, taps = _pairs(shape)

@@ -194,7 +194,6 @@ def _inputs(parts: list[Layer], among: list[Any], X: Array) -> Iterator[tuple[st
     seen: dict[int, Array] = {}
     for _, layer in among:
         name = "forward_propagation" if layer.updates_itself else "forward"
-
         method = getattr(layer, name)
 
         def recorded(X: Any, layer: Layer = layer, method: Any = method, **options: Any) -> Any:

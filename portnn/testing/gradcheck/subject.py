@@ -17,15 +17,7 @@ Trail = tuple[tuple[bool, Any], ...]  # the way to a value: (True, key) of a lis
 MOST_ARRAYS = 200  # of one layer
 PARAMETER_NAMES = ("weight", "bias", "kernel", "filter", "gamma", "beta", "w", "b")
 OF_THE_BASE = {"backend", "xp", "ops", "device_dtype", "gradients", "new_buffers", "buffers", "drawn"}
-OF_THE_BASE |= {
-    "input",
-    "output",
-    "_learning_rate",
-    "_shapes",
-    "_slots_by_kind",
-    "_update_counts",
-    "_network_ref",
-}
+OF_THE_BASE |= {"input", "output", "_learning_rate", "_shapes", "_slots_by_kind", "_update_counts", "_network_ref"}
 NOT_LOOKED_INTO = ("builtins", "numpy", "portnn", "portnn_numpy", "portnn_cupy", "array_api_compat")
 
 

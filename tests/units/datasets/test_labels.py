@@ -57,7 +57,7 @@ def test_classes_make_the_row_longer():
         (np.zeros((2, 1, 1), int), None, r"shape \(2, 1, 1\), expected"),
         (3, None, r"shape \(\), expected"),
         ([], None, r"no labels to count the classes of.*classes=10"),
-        ([0], 0, "classes is 0, expected 1 or more"),
+        ([0], 0, "classes must be 1 or more, got 0"),
         ([[0], [1, 2]], None, "labels cannot be made an array"),
     ],
 )
@@ -74,6 +74,7 @@ def test_wrong_labels_are_value_errors(labels, classes, words):
         ([1j], None, "labels must be real numbers"),
         ([0], 2.5, r"classes must be a whole number, got 2\.5 \(float\)"),
         ([0], "ten", "classes must be a whole number, got 'ten'"),
+        ([0], True, "classes must be a whole number, got True"),
         (array_api_strict.asarray([0, 1]), None, r"got array_api_strict.*portnn\.to_numpy\(labels\)"),
     ],
 )

@@ -86,7 +86,7 @@ def test_bad_calls_of_evaluate():
     y = np.arange(11) % 3
     with pytest.raises(ValueError, match="gave none"):
         net.evaluate(iter([]))
-    with pytest.raises(ValueError, match="beside an iterable"):
+    with pytest.raises(ValueError, match="together with an iterable"):
         net.evaluate([(X, y)], sample_weight=np.ones(11))
     with pytest.raises(TypeError, match="evaluate needs the targets y"):
         net.evaluate(X)
