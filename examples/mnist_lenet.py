@@ -1,7 +1,7 @@
 """LeNet-5 with relu and max pooling, trained on class numbers by Adam with a one-cycle learning rate.
 
 A tenth of the training digits is held out for validation: training stops early, and the best epoch's weights are kept.
-With ``--checkpoint FILE`` a run that was interrupted goes on when the same command is given again.
+With ``--checkpoint FILE`` an interrupted run resumes when the same command is given again.
 """
 
 import argparse
@@ -28,7 +28,7 @@ parser.add_argument("--epochs", type=int, default=3)
 parser.add_argument("--seed", type=int, default=1)
 parser.add_argument("--folder", help="folder with the four MNIST files (default: the bundled 5,000 digits)")
 parser.add_argument("--validation-split", type=float, default=0.1, help="0: train on all digits, for all epochs")
-parser.add_argument("--checkpoint", help="file to save after each epoch, and to go on from, such as lenet.safetensors")
+parser.add_argument("--checkpoint", help="file to save to and resume from, such as lenet.portnn.safetensors")
 options = parser.parse_args()
 
 (x_train, y_train), (x_test, y_test) = load_mnist(folder=options.folder)

@@ -69,7 +69,7 @@ updates = options.epochs * -(-len(x_train) // batch_size)
 net.use("softmax_cross_entropy", optimizer=Adam(OneCycle(1e-2, updates)), metrics=["accuracy"])
 net.fit(x_train, y_train, epochs=options.epochs, batch_size=batch_size, shuffle=True)
 
-digits = net.predict(x_test).argmax(axis=1)
+digits = net.predict_classes(x_test)
 print(f"test accuracy: {(digits == y_test).mean():.2%} of {len(y_test)} digits")
 print("predicted:", *digits[:10])
 print("true:     ", *y_test[:10])
