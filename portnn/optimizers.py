@@ -11,6 +11,7 @@ values below 2.6e-23 (float32) underflow to zero, as everywhere.
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from inspect import signature
 from math import prod, sqrt
 from typing import Any, TypedDict, Unpack
 
@@ -205,9 +206,13 @@ class Optimizer(WithSettings):
                     )
 
     def __repr__(self) -> str:
-        usual = {"weight_decay": 0.01 if self.decoupled else 0.0}
-        extras = {name: value for name, value in vars(self).items() if name != "learning_rate"}
-        shown = "".join(f", {name}={value}" for name, value in extras.items() if value and value != usual.get(name))
+        inits = [vars(base)["__init__"] for base in reversed(type(self).__mro__[:-1]) if "__init__" in vars(base)]
+        usual = {name: argument.default for init in inits for name, argument in signature(init).parameters.items()}
+        shown = ""
+        for name, value in vars(self).items():
+            differs = value != usual.get(name, value)
+            if name != "learning_rate" and (differs or (value and name != "weight_decay")):
+                shown += f", {name}={value}"
         return f"{type(self).__name__}({self.learning_rate}{shown})"
 
 

@@ -95,6 +95,9 @@ def test_the_guide_names_files_and_tests_that_exist():
     files = set(re.findall(rf"`((?:{folders})/[\w./]+)`", text)) - {"portnn/layers/yours.py"}
     assert len(files) > 20
     assert sorted(file for file in files if not (ROOT / file).exists()) == []
+    there = re.findall(rf"`(\w+)`(?: in| of)?\s+\(?`((?:{folders})/[\w./]+\.py)`", text)
+    assert len(there) > 12
+    assert [pair for pair in there if not re.search(rf"\b{pair[0]}\b", (ROOT / pair[1]).read_text())] == []
     rows = re.findall(r"^\| (?:`(test_\w+\.py)`: )(.*?) \|", text, re.MULTILINE)
     assert len(rows) > 12
     for file, named in rows:

@@ -107,7 +107,7 @@ def fast_versions(path, tree):
                 yield f"{key} is imported from where it is not"
                 continue
         if portable is None:
-            yield f"portnn.{name} has no {key}"
+            yield f"portnn.{name} has no {key}, so nobody calls it: misspelt? A helper's name begins with _"
         elif isinstance(given, ast.Attribute):  # one of the array library's own, np.tanh
             if not hasattr({"np": np}[given.value.id], given.attr):
                 yield f"{key}: {ast.unparse(given)} does not exist"
@@ -352,7 +352,8 @@ def short(path):
 
 @pytest.mark.parametrize("path", FILES, ids=short)
 def test_every_name_names_something(path):
-    assert faults(path, path.read_text()) == []
+    found = faults(path, path.read_text())
+    assert not found, "\n".join(found)
 
 
 def test_every_backend_is_a_package_here():
@@ -411,6 +412,15 @@ def test_every_fast_version_is_compared(package):
     new, gone = sorted(found.difference(names.split())), sorted(set(names.split()) - found)
     assert not new, f"compare {', '.join(new)} with the library's function in {file}, then name it in COMPARED"
     assert not gone, f"{', '.join(gone)} in COMPARED is no fast version any more"
+
+
+def test_every_compiled_module_is_tried():
+    """What cannot be imported is found there; later it would end a training."""
+    tree = ast.parse((BACKENDS / "portnn_numpy/compiled/__init__.py").read_text())
+    imported = [node for node in ast.walk(functions_of(tree)["trouble"]) if isinstance(node, ast.ImportFrom)]
+    mirrors = {path.stem for path in FILES if path.parent.name == "compiled" and namesakes_of(path)}
+    lacking = mirrors - {alias.name for node in imported for alias in node.names}
+    assert not lacking, f"trouble() in compiled/__init__.py does not import {', '.join(lacking)}"
 
 
 @pytest.mark.parametrize(("file", "right", "wrong", "words"), MISSPELT, ids=[f"{m[0]}: {m[2]}" for m in MISSPELT])

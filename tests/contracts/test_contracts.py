@@ -336,6 +336,7 @@ def test_optimizer_on_every_library(make, kernels, library):
     slots_a, slots_b = optimizer.slots(a), plain.slots(b)
     for k in range(4):
         g = [draw(3, 2, seed=k + 2).astype(np.float32), draw(4, seed=k + 9).astype(np.float32)]
+        slots_a = {kind: [library.array(library.numpy(x)) for x in arrays] for kind, arrays in slots_a.items()}
         assert all(type(number) is float for number in optimizer.hyper(k))
         a, slots_a = update(optimizer, a, [library.array(x) for x in g], slots_a, optimizer.hyper(k))
         b, slots_b = plain.update(b, g, slots_b, plain.hyper(k))

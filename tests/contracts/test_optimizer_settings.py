@@ -10,6 +10,7 @@ import pytest
 import portnn
 from cases import SCHEDULES
 from portnn import SGD, Adam, AdamW, CosineDecay, ExponentialDecay, OneCycle, RMSprop, StepDecay, WarmUp
+from portnn.arguments import OPTIMIZERS
 from portnn.checks import flag, number
 from portnn.optimizers import rate_at
 from portnn.settings import Fixed, Setting, WithSettings
@@ -41,6 +42,12 @@ def test_every_optimizer_takes_the_common_arguments():
         made = optimizer(0.5, weight_decay=0.25, clip_norm=2.0, clip_value=3.0)
         assert (made.learning_rate, made.weight_decay, made.clip_norm, made.clip_value) == (0.5, 0.25, 2.0, 3.0)
     assert (AdamW().weight_decay, Adam().weight_decay, AdamW(beta1=0.5).beta1) == (0.01, 0.0, 0.5)
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS.values())
+def test_an_optimizer_shows_the_call_that_makes_it(kind):
+    for optimizer in (kind(), kind(weight_decay=0.0), kind(weight_decay=0.01), kind(0.5, clip_norm=2.0)):
+        assert vars(eval(repr(optimizer), dict(vars(portnn)))) == vars(optimizer), repr(optimizer)
 
 
 BAD_SETTINGS = [

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import parity
 import portnn
-from cases import ACTIVATIONS, FUNCTIONS_ONLY, LOSSES, SCHEDULES
+from cases import ACTIVATIONS, FUNCTIONS_ONLY, LOSSES, OPTIMIZERS, SCHEDULES
 from portnn import (
     ActivationLayer,
     AvgPoolLayer,
@@ -181,6 +181,14 @@ def test_loss(name, n, classes, dtype, seed, scale):
         assert apart <= TOLERANCE[dtype] * max(floor, np.abs(array).max()), what
 
 
+DRAWN = ["SGD", "AdaGrad", "RMSprop", "Adam", "AdamW"]
+
+
+def test_every_optimizer_is_drawn():
+    lacking = {name.split(",")[0] for name in OPTIMIZERS} - set(DRAWN)
+    assert not lacking, f"name {sorted(lacking)} in DRAWN, and give the settings in descents()"
+
+
 @st.composite
 def descents(draw):
     small = st.floats(0.0, 0.5)
@@ -190,7 +198,7 @@ def descents(draw):
         clip_value=draw(st.one_of(st.none(), st.floats(0.05, 2.0))),
     )
     share = st.floats(0.1, 0.99)
-    name = draw(st.sampled_from(["SGD", "AdaGrad", "RMSprop", "Adam", "AdamW"]))
+    name = draw(st.sampled_from(DRAWN))
     if name == "SGD":
         momentum = draw(st.one_of(st.just(0.0), share))
         options |= dict(momentum=momentum, nesterov=momentum > 0.0 and draw(st.booleans()))

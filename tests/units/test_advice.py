@@ -251,7 +251,7 @@ def test_a_name_that_is_meant(make, given, right):
         (with_activation("prelu"), "unknown activation 'prelu'; known: tanh, sigmoid"),
         (with_loss("nonsense"), "unknown loss 'nonsense'; known: mse"),
         (with_metric("nonsense"), "unknown metric 'nonsense'; known: accuracy"),
-        (with_optimizer("nadam"), "unknown optimizer 'nadam'; known: sgd, adagrad, rmsprop, adam, adamw. Or give"),
+        (with_optimizer("nadam"), f"unknown optimizer 'nadam'; known: {', '.join(OPTIMIZERS)}. Or give"),
         (with_weights("ones"), "unknown initializer 'ones'; known: glorot_uniform"),
         (lambda: Network(backend="tpu"), "unknown backend 'tpu'; known: 'cpu', 'gpu'. Another array library"),
         (lambda: Network(dtype="float16"), r"dtype must be one of \('float32', 'float64'\), got 'float16'$"),
