@@ -132,7 +132,12 @@ def _metric(metric: Any, loss: Any) -> tuple[str, Any]:
     if is_metric_object(metric):
         return metric.name, metric
     if not callable(metric):
-        raise TypeError(f"a metric must be a name or a function of (y_true, y_pred), got {metric!r:.60}")
+        lacks = [part for part in ("name", "sums", "value") if not hasattr(metric, part)]
+        its = f", which lacks {', '.join(lacks)}" if 0 < len(lacks) < 3 else ""
+        raise TypeError(
+            "a metric must be a name, a function of (y_true, y_pred), or an object with name, sums and value, got "
+            f"{metric!r:.60}{its}"
+        )
     return name_of(metric), metric
 
 

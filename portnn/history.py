@@ -11,9 +11,7 @@ class Values(dict[str, Value]):
     """Error and metrics by name: a dict, whose error for a name that it does not have says which ones it has."""
 
     def __missing__(self, name: object) -> NoReturn:
-        raise KeyError(
-            f"there is no value {name!r:.60}, but {', '.join(self) or 'none yet'}{names.no_value(name, self)}"
-        )
+        raise KeyError(f"there is no value {name!r:.60}; there {_are(list(self))}{names.no_value(name, self)}")
 
 
 class History(Values[list[float]]):
@@ -30,7 +28,14 @@ class History(Values[list[float]]):
         )
 
     def __repr__(self) -> str:
-        """The number of epochs, and the values of the last one."""
+        """The number of epochs, and the values of the last one; of validation, those of its last."""
         epochs = max(map(len, self.values()), default=0)
-        last = "".join(f", {name}={values[-1]:.6g}" for name, values in self.items() if values)
+        found = {
+            name: [v for v in values if v == v] if name.startswith("val_") else values for name, values in self.items()
+        }
+        last = "".join(f", {name}={values[-1]:.6g}" for name, values in found.items() if values)
         return f"History({epochs} epoch{'s' * (epochs != 1)}{last})"
+
+
+def _are(known: list[str]) -> str:
+    return f"{'is' if len(known) == 1 else 'are'} {', '.join(known)}" if known else "are none yet"

@@ -215,7 +215,7 @@ def test_a_layer_that_does_not_fit_is_not_added():
         (lambda: Network().use("mse", metrics="accuracy"), TypeError, r"metrics must be a list.*metrics=\['accuracy'\]"),
         (lambda: Network().use("mse", metrics=["auc"]), ValueError, "unknown metric 'auc'; known: accuracy"),
         (lambda: Network().use("mse", metrics=[lambda a, b: a, lambda a, b: b]), ValueError, "need distinct names, got <lambda>"),
-        (lambda: Network().use("mse", metrics=[1]), TypeError, "a metric must be a name or a function"),
+        (lambda: Network().use("mse", metrics=[1]), TypeError, "a metric must be a name, a function"),
     ],
 )  # fmt: skip
 def test_parts_refuse_to_be_made_of(make, error, words):

@@ -280,7 +280,7 @@ def test_other_attributes_are_as_without_the_answers():
 def test_values_of_the_history():
     history = fit()
     said = refused(lambda: history["loss"], KeyError, "did you mean 'error'?")
-    assert said.startswith("there is no value 'loss', but error, accuracy")
+    assert said.startswith("there is no value 'loss'; there are error, accuracy")
     refused(lambda: history["acc"], KeyError, "did you mean 'accuracy'?")
     refused(
         lambda: history["val_loss"], KeyError, "did you mean 'val_error'? Give fit validation_data or validation_split"
@@ -304,7 +304,7 @@ def test_values_of_evaluate():
     assert list(found) == ["error", "accuracy"]
     assert repr(found) == repr(dict(found))
     refused(lambda: found["loss"], KeyError, "did you mean 'error'?")
-    refused(lambda: found[0], KeyError, "there is no value 0, but error, accuracy")
+    refused(lambda: found[0], KeyError, "there is no value 0; there are error, accuracy")
 
 
 # -- callbacks ---------------------------------------------------------------------------------------------------------

@@ -267,7 +267,7 @@ def test_wrong_metrics(metrics, error, words):
             )
             for name in ("error", "weights", "learning_rate", "val_error", "val_squares")
         ),
-        ([None], TypeError, "a metric must be a name or a function"),
+        ([None], TypeError, "a metric must be a name, a function"),
     ],
 )
 def test_metrics_that_are_none(metrics, error, words):
