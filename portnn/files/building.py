@@ -76,7 +76,7 @@ def _layer(entry: Any, known: Known, path: str) -> Any:
 def _check_alike(layer: Any, entry: dict[str, Any], path: str) -> None:
     """Checks that a layer is as described, for it may have been changed after its constructor had made it."""
     layer._place(path)
-    now = describing.layer(layer)
+    now = describing.layer(layer, {})
     if fault := difference(now, entry, path):
         raise FileError(
             f"{fault}, as its constructor makes it: a layer whose children are changed later must take them as "

@@ -85,7 +85,7 @@ def _check_names(source: Source, known: Known) -> None:
         names = ", ".join(f"{name:.60}" for name in missing[:20])
         call = ", ".join(name for name in missing[:20] if name.isidentifier() and len(name) < 60) or "..."
         raise FileError(
-            f"the file names {names!r}, which portnn does not have: give the class or function that you wrote, "
+            f"the file names {names!r}, which portnn does not have: give the class, function or object that you wrote, "
             f"portnn.load({source.path!r}, layers=[{call}])"
         )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from portnn import activations, layers, losses, metrics, optimizers, schedules
 from portnn.files.errors import FileError
-from portnn.functions import name_of
+from portnn.functions import is_same, name_of
 from portnn.layers import Layer
 from portnn.ops import is_ours
 
@@ -44,7 +44,7 @@ class Known:
         self.layers, self.classes, self.given = dict(LAYERS), dict(CLASSES), dict[str, Any]()
         for thing in _flat(given):
             name = name_of(thing)
-            if name in self.given and self.given[name] is not thing:
+            if name in self.given and not is_same(self.given[name], thing):
                 raise ValueError(f"layers= holds two different things called {name}: rename one of them")
             self.given[name] = thing
             if isinstance(thing, type):
@@ -86,7 +86,8 @@ def _flat(given: Any) -> list[Any]:
     """The things that a caller gave; a loss and its derivative may be a tuple."""
     if isinstance(given, (str, bytes, dict, type)) or not isinstance(given, Iterable):
         raise TypeError(f"layers must be a list of your own classes and functions, layers=[Gain], got {given!r:.60}")
-    found = [part for thing in given for part in (thing if isinstance(thing, (tuple, list)) else [thing])]
+    several = lambda thing: isinstance(thing, (tuple, list)) and not callable(thing)  # noqa: E731
+    found = [part for thing in given for part in (thing if several(thing) else [thing])]
     for thing in found:
         if isinstance(thing, (str, bytes, Layer)):
             kind = type(thing).__name__

@@ -58,7 +58,7 @@ def _numbers(network: Any, described: dict[str, Any]) -> dict[str, Any]:
     import portnn
 
     history = {
-        name: [encoded(float(value), "a value of net.history") for value in values]
+        name: [encoded(float(value), "a value of net.history", {}) for value in values]
         for name, values in network.history.items()
     }
     return {
