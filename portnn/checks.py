@@ -5,6 +5,8 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
+MOST_AXES = 32  # of an array, in every version of NumPy
+
 
 def misfit(fault: str, advice: str = "") -> ValueError:
     """The error for a sample that does not fit a layer: ``fault``, and how to change the layer.
@@ -62,6 +64,8 @@ def shape(what: str, value: Any) -> tuple[int, ...]:
     """The shape of one sample: whole numbers, 1 or more, without the axis of samples."""
     if not isinstance(value, (tuple, list)):
         raise TypeError(f"{what} must be the shape of one sample, such as (28, 28, 1), got {value!r:.60}")
+    if len(value) > MOST_AXES:
+        raise ValueError(f"{what} must have at most {MOST_AXES} axes, as arrays have, got {len(value):,}")
     return tuple(size(f"{what}: axis {i}", n) for i, n in enumerate(value))
 
 

@@ -15,13 +15,13 @@ from portnn.ops import is_ours
 
 
 def _classes(*modules: ModuleType) -> dict[str, type]:
-    """The public classes that these modules define, but for types of dicts."""
+    """The public classes that these modules define, but for base classes and types of dicts."""
     return {
         name: thing
         for module in modules
         for name, thing in vars(module).items()
         if isinstance(thing, type) and thing.__module__.startswith(module.__name__)
-        if name[0] != "_" and not issubclass(thing, dict)
+        if name[0] != "_" and not issubclass(thing, dict) and thing not in BASES
     }
 
 
@@ -32,6 +32,7 @@ def _functions() -> dict[str, Any]:
     return found | {name: f for name, f in own.items() if name[0] != "_"}
 
 
+BASES = (optimizers.Optimizer, metrics.Metric, metrics.ClassScore)  # which other classes derive from, and no more
 LAYERS: dict[str, type] = {name: getattr(layers, name) for name in layers.__all__ if name != "Layer"}
 CLASSES = _classes(optimizers, schedules, losses, metrics)
 FUNCTIONS = _functions()

@@ -4,6 +4,7 @@ The limits bound the time and the memory that reading takes, whatever the file c
 written, too, so that every file that is written can be read.
 """
 
+from collections import Counter
 from math import isfinite
 from typing import Any, NoReturn
 
@@ -78,8 +79,8 @@ def _too_deep(value: Any) -> str | None:
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in found if names.count(name) > 1)
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
         raise FileError(f"{twice!r:.60} occurs twice")
     return found
 
