@@ -138,6 +138,25 @@ def branch(what: str, layers: Any) -> list[Any]:
     return list(layers)
 
 
+def remembered(state: Any, **kinds: tuple[type, ...]) -> None:
+    """Checks what a callback is to remember: a dict with at least these keys, of these types; no number below 0."""
+    if not isinstance(state, dict):
+        raise TypeError(f"the state must be a dict, got {state!r:.60}")
+    for name, types in kinds.items():
+        if name not in state:
+            raise ValueError(f"the state lacks {name}: it holds {', '.join(state) or 'nothing'!s:.80}")
+        value, known = state[name], " or ".join(kind.__name__ for kind in types)
+        if type(value) not in types or (type(value) is int and value < 0):
+            raise TypeError(f"{name} must be {known}{', 0 or more' * (int in types)}, got {value!r:.60}")
+
+
+def texts(what: str, value: Any) -> list[str]:
+    """A list of texts."""
+    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
+        raise TypeError(f"{what} must be a list of texts, got {value!r:.60}")
+    return list(value)
+
+
 def path(what: str, value: Any) -> str:
     """A file's path, as text or as an object such as ``pathlib.Path``."""
     try:

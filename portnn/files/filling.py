@@ -56,6 +56,11 @@ def restore(network: Any, contents: Contents) -> None:
     called before the first step of a fit, which looks up arrays and numbers when it begins.
     """
     with reading.naming(contents.path):
+        pairs = building.pairs(network.layers, contents.about["layers"])
+        if not _unlike(network, contents.about):
+            frozen = [layer.path for layer, entry in pairs if entry["trainable"] and not layer.trainable]
+            faults = [f"layer {path} is trainable in the file, but frozen: set trainable = True" for path in frozen]
+            refuse(faults, "the file is that of another network:")
         _restore(network, contents)
 
 

@@ -12,7 +12,7 @@ from portnn.files.environment import environment
 from portnn.files.header import DTYPES
 from portnn.files.leaves import leaves, slots
 from portnn.files.reading import FORMAT
-from portnn.files.values import encoded, state
+from portnn.files.values import encoded, state, thing
 from portnn.transfer import to_numpy
 
 KINDS = {name for name, _ in DTYPES.values()}
@@ -25,11 +25,13 @@ def write(
     stop_training: bool = False,
     callbacks: Iterable[tuple[str, Any]] = (),
     counters: Mapping[str, Any] | None = None,
+    optimizer: Any = None,
 ) -> None:
     """Writes a network to the file at ``path``: all of it, or, after an error, nothing.
 
     ``counters`` are the arrays that sum up the current epoch so far, ``callbacks`` pairs of class name and state (JSON
-    values and arrays), ``stop_training`` whether the run was told to stop. TypeError for what no file can hold, OSError
+    values and arrays), ``stop_training`` whether the run was told to stop, ``optimizer`` the
+    one of a fit that was given a learning rate. TypeError for what no file can hold, OSError
     where writing fails: the old file is then as it was.
     """
     if network.turns.held_elsewhere() is not None:  # as it was between two steps
@@ -50,6 +52,8 @@ def write(
             "callbacks": states,
             "environment": environment(network),
         }
+    if optimizer is not None and network.optimizer is None:
+        about["fit_optimizer"] = thing(optimizer, "the optimizer", {})
     durable.replace(path, _parts({name: _plain(name, array) for name, array in tensors.items()}, text.written(about)))
 
 
