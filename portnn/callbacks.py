@@ -338,10 +338,8 @@ class Checkpoint(_Monitor):
 
 def _filled(path: str, epoch: int, step: int) -> str:
     """The path with its ``{epoch}`` and ``{step}`` filled in, which may have a format: ``{epoch:03}``."""
-    try:
-        return path.format(epoch=epoch, step=step)
-    except (KeyError, IndexError, ValueError, AttributeError) as error:
-        raise ValueError(f"a path may contain {{epoch}} and {{step}} only, got {path!r:.120}: {error!r}") from None
+    checks.template("a path", path)
+    return path.format(epoch=epoch, step=step)
 
 
 class _Logger(WithSettings, Callback):

@@ -3,6 +3,7 @@
 import operator
 import os
 from collections.abc import Callable, Iterable
+from string import Formatter
 from typing import Any
 
 MOST_AXES = 32  # of an array, in every version of NumPy
@@ -160,9 +161,28 @@ def texts(what: str, value: Any) -> list[str]:
 def path(what: str, value: Any) -> str:
     """A file's path, as text or as an object such as ``pathlib.Path``."""
     try:
-        return os.fspath(value)
+        return os.fsdecode(value)
     except TypeError:
         raise TypeError(f"{what} must be a file's path, got {value!r:.60}") from None
+
+
+def template(what: str, path: str) -> list[tuple[str, str | None, str]]:
+    """The parts of a path that may contain {epoch} and {step}: what stands before each, its name, and its format.
+
+    The last part may have no name. ValueError for any other braces.
+    """
+    try:
+        parts = list(Formatter().parse(path))
+        path.format(epoch=1, step=1)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise ValueError(f"{what} may contain {{epoch}} and {{step}} only, got {path!r:.120}: {error!r}") from None
+    for before, name, form, conversion in parts:
+        if set("{}") & set(before + (form or "")) or conversion or name not in (None, "epoch", "step"):
+            raise ValueError(
+                f"{what} may contain {{epoch}} and {{step}} only, such as run-{{epoch:03}}, and no other braces, got "
+                f"{path!r:.120}"
+            )
+    return [(before, name, form or "") for before, name, form, _ in parts]
 
 
 def flag(what: str, value: Any) -> bool:

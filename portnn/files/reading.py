@@ -7,7 +7,6 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from string import Formatter
 from typing import Any
 
 import numpy as np
@@ -245,12 +244,12 @@ def _callbacks(entries: list[Any], arrays: dict[str, np.ndarray]) -> list[tuple[
 def newest(path: Any) -> str | None:
     """The file of a checkpoint: of those that ``path`` stands for with {epoch} and {step}, the last written."""
     pattern = checks.path("resume", path)
+    parts = checks.template("resume", pattern)
     if "{" not in pattern:
-        return pattern if os.path.lexists(pattern) else None
-    parts = list(Formatter().parse(pattern))
-    stars = "".join(glob.escape(before) + "*" * (name is not None) for before, name, *_ in parts)
+        return pattern if os.path.exists(pattern) else None  # a link that leads nowhere yet is to be written through
+    stars = "".join(glob.escape(before) + "*" * (name is not None) for before, name, _ in parts)
     numbers = re.compile(
-        "".join(re.escape(before) + _number_as(form) * (name is not None) for before, name, form, _ in parts)
+        "".join(re.escape(before) + _number_as(form) * (name is not None) for before, name, form in parts)
     )
 
     def age(file: str) -> tuple[int, list[tuple[int, str]]]:
@@ -258,10 +257,12 @@ def newest(path: Any) -> str | None:
         bare = [number.lstrip(" _0") for number in numbers.fullmatch(file).groups()]  # type: ignore[union-attr]
         return os.stat(file).st_mtime_ns, [(len(number), number) for number in bare]
 
-    return max(filter(numbers.fullmatch, glob.glob(stars)), key=age, default=None)
+    return max(
+        (file for file in glob.glob(stars) if numbers.fullmatch(file) and os.path.exists(file)), key=age, default=None
+    )
 
 
-def _number_as(form: str | None) -> str:
+def _number_as(form: str) -> str:
     """A pattern of the numbers in a format such as ``03``; of anything, where the format is an unusual one."""
     kind = form[-1] if form else "d"
     if kind.isdigit() or kind in "d,_":

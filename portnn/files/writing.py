@@ -93,7 +93,10 @@ def _tensors(network: Any) -> Iterator[tuple[str, Any]]:
 def _callback(i: int, each: tuple[str, Any], tensors: dict[str, Any]) -> dict[str, Any]:
     name, remembered = each
     arrays: dict[str, Any] = {}
-    described = state(remembered, "", arrays)
+    try:
+        described = state(remembered, "", arrays)
+    except RecursionError:
+        raise TypeError(f"the state of callback {i} ({name}) holds itself, or too many levels of values") from None
     tensors.update({f"callbacks/{i}/{place}": array for place, array in arrays.items()})
     return {"class": name, "state": described}
 
@@ -112,6 +115,8 @@ def _parts(tensors: dict[str, np.ndarray], about: str) -> list[bytes | memoryvie
 
     data = save(tensors, metadata={"portnn": about, "sha256": digest.ZEROS})
     head, rest = data[: 8 + int.from_bytes(data[:8], "little")], memoryview(data)
+    if fault := text.too_much(bytes(head[8:])):
+        raise ValueError(f"a file cannot hold this: with its {len(tensors):,} arrays, the header {fault}")
     at = digest.place(head)
     assert at is not None, "the header holds the digest's place once"
     found = digest.of(head, at, [rest[len(head) :]])
