@@ -9,7 +9,7 @@ from portnn.checks import MOST_AXES
 from portnn.files import describing
 from portnn.files.arguments import takes_layers
 from portnn.files.errors import FileError
-from portnn.files.registry import Known
+from portnn.files.registry import Known, check_role
 from portnn.files.values import decoded
 from portnn.losses import PAIRS
 from portnn.ops.windows import POSITIONS
@@ -44,6 +44,13 @@ def use(network: Any, about: dict[str, Any], known: Known) -> None:
         raise FileError(f"the file names the loss {loss!r:.60}; known: {', '.join(PAIRS)}")
     metrics = [name if isinstance(name, str) else decoded(name, known) for name in about["metrics"]]
     optimizer = None if about["optimizer"] is None else decoded(about["optimizer"], known)
+    for what, things, module in (
+        ("the loss", [loss, prime], "losses"),
+        ("a metric", metrics, "metrics"),
+        ("the optimizer", [optimizer], "optimizers"),
+    ):
+        for thing in things:
+            check_role(what, thing, module)
     _said_of_the_file(lambda: network.use(loss, prime, optimizer=optimizer, metrics=metrics))
 
 

@@ -38,6 +38,22 @@ CLASSES = _classes(optimizers, schedules, losses, metrics)
 FUNCTIONS = _functions()
 
 
+# The module of portnn from which a class or function comes that is given as one of these arguments.
+ROLES = {
+    "activation": "activations",
+    "activation_prime": "activations",
+    "learning_rate": "schedules",
+    "schedule": "schedules",
+}
+
+
+def check_role(what: str, thing: Any, module: str) -> None:
+    """FileError for one of portnn's own classes and functions in the place of another kind: a schedule as a metric."""
+    made = thing if isinstance(thing, FunctionType) else type(thing)
+    if is_ours(made) and made.__module__ != f"portnn.{module}":
+        raise FileError(f"the file has {name_of(thing)} as {what}, which is none of portnn's {module}")
+
+
 class Known:
     """What the names in a file stand for; ``given`` are the caller's own classes, functions and objects."""
 
@@ -74,6 +90,8 @@ class Known:
 
     def make(self, made: type, arguments: dict[str, Any], inside: Iterable[Any] = ()) -> Any:
         """A new object; FileError where the constructor refuses what the file holds."""
+        for name in ROLES.keys() & arguments.keys() if is_ours(made) else ():
+            check_role(f"{name} of {made.__name__}", arguments[name], ROLES[name])
         try:
             return made(*inside, **arguments)
         except Exception as error:  # a user's constructor may raise anything
