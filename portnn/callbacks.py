@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from portnn import checks
-from portnn.leaves import copied, put_back
+from portnn.leaves import check_copied, copied, put_back
 from portnn.names import meant, no_value
 from portnn.settings import Setting, WithSettings
 
@@ -154,14 +154,27 @@ class _Monitor(WithSettings, Callback):
             return False
         if self.best is None:
             return True
-        name = self.monitor.removeprefix("val_")
-        larger = name.startswith(LARGER_IS_BETTER) if self.mode == "auto" else self.mode == "max"
+        larger = self._larger_is_better()
         return value > self.best + self.min_delta if larger else value < self.best - self.min_delta
 
+    def _larger_is_better(self) -> bool:
+        name = (self.monitor or "").removeprefix("val_")
+        return name.startswith(LARGER_IS_BETTER) if self.mode == "auto" else bool(self.mode == "max")
+
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "waited": self.waited}
+        of = {"monitor": self.monitor, "larger_is_better": self._larger_is_better()}  # what the best value means
+        return {"best": self.best, "waited": self.waited, **of}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        checks.remembered(state, best=(float, int, type(None)), waited=(int,))
+        monitor, larger = self.monitor, self._larger_is_better()
+        then = state.get("monitor", monitor), state.get("larger_is_better", larger)
+        if then != (monitor, larger):
+            best = {True: "the largest is best", False: "the smallest is best"}
+            raise ValueError(
+                f"it remembers values of {then[0]!r} of which {best.get(then[1], then[1])}, but this one watches "
+                f"{monitor!r} of which {best[larger]}"
+            )
         self.best, self.waited = state["best"], state["waited"]
 
 
@@ -216,8 +229,14 @@ class EarlyStopping(_Monitor):
         return {**super().state_dict(), "best_arrays": self.best_arrays}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        checks.remembered(state, best_arrays=(dict, type(None)))
         super().load_state_dict(state)
         self.best_arrays = state["best_arrays"]
+
+    def check_loaded(self, network: Any) -> None:
+        """ValueError unless what ``load_state_dict`` was given fits the network; ``fit`` calls it after that."""
+        if self.best_arrays is not None:
+            check_copied(network, self.best_arrays)
 
 
 class ReduceLROnPlateau(_Monitor):
@@ -311,16 +330,16 @@ class Checkpoint(_Monitor):
         return {**super().state_dict(), "written": list(self.written), "due": self.due}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        checks.remembered(state, written=(list,), due=(bool,))
+        written = checks.texts("written", state["written"])
         super().load_state_dict(state)
-        self.written, self.due = list(state["written"]), state["due"]
+        self.written, self.due = written, state["due"]
 
 
 def _filled(path: str, epoch: int, step: int) -> str:
     """The path with its ``{epoch}`` and ``{step}`` filled in, which may have a format: ``{epoch:03}``."""
-    try:
-        return path.format(epoch=epoch, step=step)
-    except (KeyError, IndexError, ValueError, AttributeError) as error:
-        raise ValueError(f"a path may contain {{epoch}} and {{step}} only, got {path!r:.120}: {error!r}") from None
+    checks.template("a path", path)
+    return path.format(epoch=epoch, step=step)
 
 
 class _Logger(WithSettings, Callback):
@@ -350,6 +369,7 @@ class _Logger(WithSettings, Callback):
         return {"size": self.size}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        checks.remembered(state, size=(int,))
         self.size = state["size"]
 
 
@@ -372,8 +392,10 @@ class CSVLogger(_Logger):
         return {**super().state_dict(), "columns": list(self.columns)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        checks.remembered(state, columns=(list,))
+        columns = checks.texts("columns", state["columns"])
         super().load_state_dict(state)
-        self.columns = list(state["columns"])
+        self.columns = columns
 
 
 def _csv(row: list[Any]) -> str:

@@ -3,7 +3,10 @@
 import operator
 import os
 from collections.abc import Callable, Iterable
+from string import Formatter
 from typing import Any
+
+MOST_AXES = 32  # of an array, in every version of NumPy
 
 
 def misfit(fault: str, advice: str = "") -> ValueError:
@@ -62,6 +65,8 @@ def shape(what: str, value: Any) -> tuple[int, ...]:
     """The shape of one sample: whole numbers, 1 or more, without the axis of samples."""
     if not isinstance(value, (tuple, list)):
         raise TypeError(f"{what} must be the shape of one sample, such as (28, 28, 1), got {value!r:.60}")
+    if len(value) > MOST_AXES:
+        raise ValueError(f"{what} must have at most {MOST_AXES} axes, as arrays have, got {len(value):,}")
     return tuple(size(f"{what}: axis {i}", n) for i, n in enumerate(value))
 
 
@@ -134,12 +139,50 @@ def branch(what: str, layers: Any) -> list[Any]:
     return list(layers)
 
 
+def remembered(state: Any, **kinds: tuple[type, ...]) -> None:
+    """Checks what a callback is to remember: a dict with at least these keys, of these types; no number below 0."""
+    if not isinstance(state, dict):
+        raise TypeError(f"the state must be a dict, got {state!r:.60}")
+    for name, types in kinds.items():
+        if name not in state:
+            raise ValueError(f"the state lacks {name}: it holds {', '.join(state) or 'nothing'!s:.80}")
+        value, known = state[name], " or ".join(kind.__name__ for kind in types)
+        if type(value) not in types or (type(value) is int and value < 0):
+            raise TypeError(f"{name} must be {known}{', 0 or more' * (int in types)}, got {value!r:.60}")
+
+
+def texts(what: str, value: Any) -> list[str]:
+    """A list of texts."""
+    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
+        raise TypeError(f"{what} must be a list of texts, got {value!r:.60}")
+    return list(value)
+
+
 def path(what: str, value: Any) -> str:
     """A file's path, as text or as an object such as ``pathlib.Path``."""
     try:
-        return os.fspath(value)
+        return os.fsdecode(value)
     except TypeError:
         raise TypeError(f"{what} must be a file's path, got {value!r:.60}") from None
+
+
+def template(what: str, path: str) -> list[tuple[str, str | None, str]]:
+    """The parts of a path that may contain {epoch} and {step}: what stands before each, its name, and its format.
+
+    The last part may have no name. ValueError for any other braces.
+    """
+    try:
+        parts = list(Formatter().parse(path))
+        path.format(epoch=1, step=1)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise ValueError(f"{what} may contain {{epoch}} and {{step}} only, got {path!r:.120}: {error!r}") from None
+    for before, name, form, conversion in parts:
+        if set("{}") & set(before + (form or "")) or conversion or name not in (None, "epoch", "step"):
+            raise ValueError(
+                f"{what} may contain {{epoch}} and {{step}} only, such as run-{{epoch:03}}, and no other braces, got "
+                f"{path!r:.120}"
+            )
+    return [(before, name, form or "") for before, name, form, _ in parts]
 
 
 def flag(what: str, value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 from portnn import names, ops
@@ -110,6 +111,11 @@ def takes(function: Any, name: str, place: int) -> bool:
 def name_of(function: Any) -> str:
     """A function's name in error messages."""
     return str(getattr(function, "__name__", type(function).__name__))
+
+
+def is_same(a: Any, b: Any) -> bool:
+    """Whether two names stand for one thing; a bound method is another object each time that it is looked up."""
+    return a is b or (isinstance(a, MethodType) and isinstance(b, MethodType) and a == b)
 
 
 def _refuse_no_activation(name: str) -> None:

@@ -8,6 +8,7 @@ from operator import getitem, setitem
 from typing import Any, NamedTuple, NoReturn
 
 from portnn._typing import Array
+from portnn.backend import is_array
 from portnn.layers.attributes import declared
 
 
@@ -194,6 +195,16 @@ def put_back(network: Any, arrays: dict[str, Any]) -> None:
         for array, home, name in ((arrays[path], home, name) for path, home, name in places)
     ]
     deque(map(setitem, [home for _, home, _ in places], [name for _, _, name in places], made), 0)
+
+
+def check_copied(network: Any, arrays: dict[str, Any]) -> None:
+    """ValueError unless ``arrays`` are what ``copied`` may have returned for a network."""
+    for path, home, name in _parameters_and_buffers(network):
+        found: Any = arrays.get(path)
+        shape = tuple(home[name].shape)
+        if not is_array(found) or tuple(found.shape) != shape or not str(found.dtype).startswith("float"):
+            kind = f"{found.dtype} of shape {tuple(found.shape)}" if is_array(found) else f"{found!r:.40}"
+            raise ValueError(f"the copy of {path} must be floating-point numbers of shape {shape}, got {kind}")
 
 
 def _parameters_and_buffers(network: Any) -> Iterator[tuple[str, dict[str, Array], str]]:

@@ -38,6 +38,7 @@ from portnn.leaves import Leaves, parameters_of, slots_of
 from portnn.optimizers import SGD
 from portnn.summary import Summary
 from portnn.training import fusion, loop
+from portnn.training.resume import Before, at_its_beginning
 from portnn.training.turns import Turn, Turns
 
 # Attributes that are set elsewhere: assigning them would leave the network inconsistent.
@@ -288,14 +289,14 @@ class Network(WithFiles):
                 check_names(layer)
             for layer in self.layers:
                 layer._freeze()
-            data = preparation.training_data(self, x, y, options, plan)
+            saved = None if resume is None else self._saved(resume)
+            with at_its_beginning(self, saved):
+                data = preparation.training_data(self, x, y, options, plan)
             if validation_data is not None:
                 plan.validation = preparation.validation_data(self, validation_data, plan)
-            saved = None if resume is None else self._saved(resume)
             loop.check(self, data, optimizer, plan, saved)
-            if saved is not None:
-                self._restore(saved)
-            return loop.train(self, data, optimizer, plan, saved)
+            before = None if saved is None else self._restore(saved)
+            return loop.train(self, data, optimizer, plan, saved, before)
 
     @habits.answered
     def predict(self, x: Any, *, batch_size: int = 1024) -> Any:
@@ -556,13 +557,15 @@ class Network(WithFiles):
         found = newest(path)
         return None if found is None else read(found)
 
-    def _restore(self, saved: Any) -> None:
-        """Makes the network what it was when a checkpoint was written."""
+    def _restore(self, saved: Any) -> Before:
+        """Makes the network what it was when a checkpoint was written; returns what it was before."""
         from portnn.files.filling import restore
 
+        before = Before(self)
         restore(self, saved)
         for layer in self.layers:
             layer._freeze()
+        return before
 
     def inference(self) -> inference.Inference:
         """The layers as they run now."""

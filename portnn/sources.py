@@ -138,12 +138,13 @@ class Stream:
         self.running = itertools.chain([batch], batches)
         return parts_of(batch)
 
-    def skip(self, epochs: int) -> None:
-        """Skips the batches of so many epochs, which were trained on before a resume."""
-        if self.once:
-            raise ValueError("x is an iterator, which cannot begin anew: a run is resumed with an iterable that can")
-        self.running = None  # a function may depend on the network's epoch, which was another one when it was called
-        for _ in range(epochs * (self.steps or 0)):
+    def begin_anew(self) -> None:
+        """Forgets the first batch: a function may depend on the network's epoch, which was another one then."""
+        self.running = None
+
+    def skip_epoch(self) -> None:
+        """Skips the batches of an epoch that was trained on before a resume."""
+        for _ in range(self.steps or 0):
             self._next()
 
     def chunks(self, order: np.ndarray | None, position: int) -> Iterator[Chunk]:
@@ -153,6 +154,11 @@ class Stream:
                 raise ValueError(
                     "x gave no batch for this epoch: an iterator can be read once, also where a function returns the "
                     "same one again. Give an iterable that begins anew, or fewer epochs"
+                )
+            if batch is MISSING and k < position:
+                raise ValueError(
+                    f"x gave {k} batches, but the run was interrupted after {position} batches of the epoch: give the "
+                    "batches that it began with"
                 )
             if batch is MISSING:
                 return

@@ -65,12 +65,22 @@ def _kept(thing: Any, name: str) -> Any:
 
 
 def _own_parameters(made: type) -> list[Argument]:
-    return list(signature(made.__init__).parameters.values())[1:]  # type: ignore[misc]
+    try:
+        return list(signature(_constructor(made)).parameters.values())[1:]
+    except ValueError:  # some classes in C do not say
+        return [Argument("arguments", Argument.POSITIONAL_OR_KEYWORD)]
+
+
+def _constructor(made: type) -> Any:
+    """The method that takes the arguments: ``__init__``, or ``__new__`` of a user's class that has only that one."""
+    new: Any = made.__new__
+    init: Any = made.__init__  # type: ignore[misc]
+    return new if init is object.__init__ and new is not object.__new__ and not is_ours(new) else init
 
 
 def _needed(thing: Any) -> list[str]:
     """The arguments that a user's class takes, besides the layers in it."""
-    if type(thing).__init__ is object.__init__:
+    if _constructor(type(thing)) is object.__init__:
         return []
     has_layers = isinstance(thing, Layer) and bool(thing.layers)
     return [

@@ -5,10 +5,11 @@ from functools import partial
 from math import prod
 from typing import Any
 
+from portnn.checks import MOST_AXES
 from portnn.files import describing
 from portnn.files.arguments import takes_layers
 from portnn.files.errors import FileError
-from portnn.files.registry import Known
+from portnn.files.registry import Known, check_role
 from portnn.files.values import decoded
 from portnn.losses import PAIRS
 from portnn.ops.windows import POSITIONS
@@ -17,8 +18,10 @@ LAYERS = 2_000  # in one file, those in other layers included
 
 
 def layers(entries: Any, known: Known) -> list[Any]:
-    """The layers that ``entries`` describe, without their values; FileError where they cannot be made as described."""
-    check_costs(entries)
+    """The layers that ``entries`` describe, without their values; FileError where they cannot be made as described.
+
+    ``check_costs`` has accepted the entries.
+    """
     made = [_layer(entry, known, str(i)) for i, entry in enumerate(entries)]
     for i, (each, entry) in enumerate(zip(made, entries, strict=True)):
         _check_alike(each, entry, str(i))
@@ -41,6 +44,13 @@ def use(network: Any, about: dict[str, Any], known: Known) -> None:
         raise FileError(f"the file names the loss {loss!r:.60}; known: {', '.join(PAIRS)}")
     metrics = [name if isinstance(name, str) else decoded(name, known) for name in about["metrics"]]
     optimizer = None if about["optimizer"] is None else decoded(about["optimizer"], known)
+    for what, things, module in (
+        ("the loss", [loss, prime], "losses"),
+        ("a metric", metrics, "metrics"),
+        ("the optimizer", [optimizer], "optimizers"),
+    ):
+        for thing in things:
+            check_role(what, thing, module)
     _said_of_the_file(lambda: network.use(loss, prime, optimizer=optimizer, metrics=metrics))
 
 
@@ -76,7 +86,7 @@ def _layer(entry: Any, known: Known, path: str) -> Any:
 def _check_alike(layer: Any, entry: dict[str, Any], path: str) -> None:
     """Checks that a layer is as described, for it may have been changed after its constructor had made it."""
     layer._place(path)
-    now = describing.layer(layer)
+    now = describing.layer(layer, {})
     if fault := difference(now, entry, path):
         raise FileError(
             f"{fault}, as its constructor makes it: a layer whose children are changed later must take them as "
@@ -139,17 +149,20 @@ def pairs(layers: Any, entries: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
             yield from pairs(layer.layers, entry["children"])
 
 
-def _each(entries: Any) -> Iterator[dict[str, Any]]:
-    """All entries of layers, those of the layers in others included; FileError for what is no entry."""
+def _each(entries: Any, inside: bool = False) -> Iterator[dict[str, Any]]:
+    """All entries of layers, those of the layers in others included; FileError for what is no entry.
+
+    A list of layers may stand for one layer ``inside`` another one only.
+    """
     for entry in entries:
-        if isinstance(entry, list):
+        if inside and isinstance(entry, list):
             yield from _each(entry)
             continue
         keys = {"class": str, "arguments": dict, "children": list, "trainable": bool}
         if not isinstance(entry, dict) or {key: type(value) for key, value in entry.items()} != keys:
             raise FileError(f"the file describes a layer by {entry!r:.80}, expected the keys {', '.join(keys)}")
         yield entry
-        yield from _each(entry["children"])
+        yield from _each(entry["children"], inside=True)
 
 
 def check_costs(entries: Any) -> None:
@@ -171,4 +184,4 @@ def _positions(arguments: dict[str, Any]) -> int:
     sizes = [n for n in (given if isinstance(given, list) else [given]) if isinstance(n, int) and n > 0]
     if isinstance(given, int) and prod(sizes) ** 2 <= POSITIONS:  # a larger one has one axis, or is refused
         sizes *= 2
-    return prod(sizes)
+    return prod(sizes[:MOST_AXES])  # more axes are refused, and a product of many numbers takes long

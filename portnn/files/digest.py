@@ -15,7 +15,7 @@ def place(head: bytes) -> int | None:
     return found[0].start(1) if len(found) == 1 else None
 
 
-def of(head: bytes, at: int, rest: Iterable[bytes | memoryview]) -> str:
+def of(head: bytes, at: int, rest: Iterable[bytes | bytearray | memoryview]) -> str:
     """The digest of a file that begins with ``head``, whose digits are at ``at``, and goes on with ``rest``."""
     from hashlib import sha256
 

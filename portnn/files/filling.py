@@ -10,7 +10,17 @@ from portnn.arrangement import named
 from portnn.backend import get_backend
 from portnn.files import building, describing, reading
 from portnn.files.errors import FileError
-from portnn.files.leaves import complete, faults, homes, own_arrays, refuse, training_faults, unbuilt
+from portnn.files.leaves import (
+    LEARNED,
+    complete,
+    faults,
+    homes,
+    kind_faults,
+    own_arrays,
+    refuse,
+    training_faults,
+    unbuilt,
+)
 from portnn.files.reading import Contents, Source
 from portnn.files.registry import Known
 from portnn.history import History
@@ -46,6 +56,11 @@ def restore(network: Any, contents: Contents) -> None:
     called before the first step of a fit, which looks up arrays and numbers when it begins.
     """
     with reading.naming(contents.path):
+        pairs = building.pairs(network.layers, contents.about["layers"])
+        if not _unlike(network, contents.about):
+            frozen = [layer.path for layer, entry in pairs if entry["trainable"] and not layer.trainable]
+            faults = [f"layer {path} is trainable in the file, but frozen: set trainable = True" for path in frozen]
+            refuse(faults, "the file is that of another network:")
         _restore(network, contents)
 
 
@@ -53,7 +68,8 @@ def _restore(network: Any, contents: Contents) -> None:
     about, arrays, layers = contents.about, contents.arrays, list(named(network.layers))
     shapes = {name: tuple(array.shape) for name, array in arrays.items()}
     refuse(_unlike(network, about), "the file is that of another network:")
-    refuse(faults(layers, shapes) + training_faults(arrays), "its arrays are not those of the network:")
+    found = faults(layers, shapes) + kind_faults(layers, contents.dtypes) + training_faults(arrays)
+    refuse(found, "its arrays are not those of the network:")
     with network.backend.scope():
         new = _brought(network, layers, arrays)
         complete(layers, shapes)
@@ -68,7 +84,8 @@ def load_weights(network: Any, path: Any) -> None:
     with network.turns.take("load_weights"), network.backend.scope(), reading.opened(path) as source:
         network._arrange()
         layers, shapes = list(named(network.layers)), source.shapes
-        refuse(faults(layers, shapes), "its weights do not fit the network, which was left as it is:")
+        found = faults(layers, shapes) + kind_faults(layers, source.dtypes)
+        refuse(found, "its weights do not fit the network, which was left as it is:")
         new = _brought(network, layers, source.contents().arrays)
         complete(layers, shapes)
         _bind(_values(layers, new))
@@ -85,7 +102,7 @@ def _check_names(source: Source, known: Known) -> None:
         names = ", ".join(f"{name:.60}" for name in missing[:20])
         call = ", ".join(name for name in missing[:20] if name.isidentifier() and len(name) < 60) or "..."
         raise FileError(
-            f"the file names {names!r}, which portnn does not have: give the class or function that you wrote, "
+            f"the file names {names!r}, which portnn does not have: give the class, function or object that you wrote, "
             f"portnn.load({source.path!r}, layers=[{call}])"
         )
 
@@ -138,14 +155,13 @@ def _brought(network: Any, layers: Paths, arrays: dict[str, np.ndarray]) -> dict
 
     The attributes of layers written as in the article keep their dtype, unless it is a floating one.
     """
-    kinds = ("parameters/", "buffers/", "slots/")
     attributes = {
         f"parameters/{path}.{key}" for path, layer in layers if layer.updates_itself for key in own_arrays(layer)
     }
     return {
         name: bring(array, network.backend, network.dtype, name, copy=name not in attributes or array.dtype.kind == "f")
         for name, array in arrays.items()
-        if name.startswith(kinds)
+        if name.startswith(LEARNED)
     }
 
 

@@ -9,6 +9,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 from portnn._typing import Shape
+from portnn.checks import MOST_AXES
 from portnn.files import text
 from portnn.files.errors import FileError
 
@@ -27,7 +28,6 @@ DTYPES = {
     "U8": ("uint8", 1),
     "BOOL": ("bool", 1),
 }
-MOST_AXES = 32  # of an array in every version of NumPy
 MOST = 1 << 60  # bytes, and numbers along an axis
 
 

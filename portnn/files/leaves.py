@@ -10,6 +10,7 @@ from portnn.files.errors import FileError
 from portnn.layers import sequential
 from portnn.layers.normalization import NormLayer
 
+LEARNED = ("parameters/", "buffers/", "slots/")
 SHOWN = 20  # faults listed in one error
 
 
@@ -89,6 +90,21 @@ def faults(layers: list[tuple[str, Any]], given: dict[str, Shape]) -> list[str]:
     return missing + wrong + extra
 
 
+def kind_faults(layers: list[tuple[str, Any]], dtypes: dict[str, str]) -> list[str]:
+    """Parameters, buffers and slots in a file that are no floating-point numbers.
+
+    The attributes of a layer written as in the article may be any numbers.
+    """
+    attributes = {
+        f"parameters/{path}.{key}" for path, layer in layers if layer.updates_itself for key in own_arrays(layer)
+    }
+    return [
+        f"{name} holds {dtype}, expected floating-point numbers"
+        for name, dtype in dtypes.items()
+        if name.startswith(LEARNED) and name not in attributes and not dtype.startswith("float")
+    ]
+
+
 def training_faults(arrays: dict[str, Any]) -> list[str]:
     """Slots and counts in a file that belong to none of its parameters, or have another shape."""
     found = []
@@ -138,8 +154,13 @@ def _channels(path: str, layer: Any, given: dict[str, Shape]) -> int | None:
 
 
 def completed(layer: Any, channels: int) -> Any:
-    """A normalization layer, built for that many channels."""
-    layer.build((channels,), layer.backend or get_backend("cpu"), layer.dtype, layer.seed, layer.path)
+    """A normalization layer, built for that many channels; FileError if it cannot have so many."""
+    try:
+        layer.build((channels,), layer.backend or get_backend("cpu"), layer.dtype, layer.seed, layer.path)
+    except ValueError as error:
+        raise FileError(
+            f"layer {layer.path} has {channels} channels in the file, which it cannot have: {error}"
+        ) from error
     return layer
 
 

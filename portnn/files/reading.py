@@ -7,14 +7,13 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from string import Formatter
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from portnn import checks
 from portnn._typing import Shape
-from portnn.files import digest, header, text
+from portnn.files import building, digest, header, text
 from portnn.files.errors import FileError
 from portnn.files.registry import Known
 from portnn.files.values import NOT_FINITE, decoded
@@ -87,6 +86,11 @@ class Contents:
         return dict(self.about["environment"])
 
     @property
+    def dtypes(self) -> dict[str, str]:
+        """The dtype of each tensor."""
+        return {name: array.dtype.name for name, array in self.arrays.items()}
+
+    @property
     def counters(self) -> dict[str, np.ndarray]:
         start = "counters/"
         return {name.removeprefix(start): array for name, array in self.arrays.items() if name.startswith(start)}
@@ -95,7 +99,9 @@ class Contents:
 class Source:
     """An open file whose header and digest have been checked, and whose tensors are yet to be read."""
 
-    def __init__(self, path: str, file: BinaryIO, size: int):
+    digits_at: int  # where the digits of the digest begin
+
+    def __init__(self, path: str, file: Any, size: int):
         self.path, self.file = path, file
         start = file.read(8)
         raw = file.read(header.length(start, size))
@@ -111,10 +117,16 @@ class Source:
         """The shape of each tensor."""
         return {name: tensor.shape for name, tensor in self.header.tensors.items()}
 
+    @property
+    def dtypes(self) -> dict[str, str]:
+        """The dtype of each tensor."""
+        return {name: tensor.dtype for name, tensor in self.header.tensors.items()}
+
     def _check_digest(self) -> None:
         at, said = digest.place(self.head), self.header.metadata["sha256"]
         if at is None or self.head[at : at + digest.DIGITS] != said.encode("ascii", "replace"):
             raise FileError(f"the file's sha256 is {said!r:.80}, expected {digest.DIGITS} digits: the file is damaged")
+        self.digits_at = at
         found = digest.of(self.head, at, iter(lambda: self.file.read(CHUNK), b""))
         if found != said:
             raise FileError(
@@ -128,17 +140,21 @@ class Source:
         return Contents(self.path, self.about, arrays, history, _callbacks(self.about["callbacks"], arrays))
 
     def _arrays(self) -> dict[str, np.ndarray]:
-        from safetensors import SafetensorError
-        from safetensors.numpy import load
-
-        self.file.seek(0)
-        data = self.file.read()
-        if data[: len(self.head)] != self.head:
+        """The tensors by name. The digest is computed again, of the very bytes that are used: the file may change."""
+        arrays: dict[str, np.ndarray] = {}
+        if digest.of(self.head, self.digits_at, self._read(arrays)) != self.header.metadata["sha256"]:
             raise FileError("the file was changed while it was read: read it again")
-        try:
-            return dict(sorted(load(data).items()))
-        except (SafetensorError, ValueError, KeyError) as error:
-            raise FileError(f"the tensors of the file cannot be read: {error}") from error
+        return dict(sorted(arrays.items()))
+
+    def _read(self, arrays: dict[str, np.ndarray]) -> Iterator[bytearray]:
+        """Reads the tensors into ``arrays``, in the order of the file; yields the bytes of each."""
+        self.file.seek(len(self.head))
+        for name, tensor in sorted(self.header.tensors.items(), key=lambda item: item[1][2:]):
+            data = bytearray(tensor.end - tensor.begin)
+            if self.file.readinto(data) == len(data):  # else the digest is another one
+                stored = np.dtype(tensor.dtype).newbyteorder("<")
+                arrays[name] = np.ndarray(tensor.shape, stored, data).astype(tensor.dtype, copy=False)
+            yield data
 
 
 @contextmanager
@@ -193,6 +209,9 @@ def _check_metadata(about: dict[str, Any]) -> None:
     for name, values in about["history"].items():
         if not isinstance(values, list):
             raise FileError(f"history {name!r:.60} of the file is {values!r:.60}, expected a list of numbers")
+    if about["loss"] is not None and "error" not in about["history"]:
+        raise FileError(f"history of the file holds {', '.join(about['history'])[:80] or 'nothing'}, but no error")
+    building.check_costs(about["layers"])
     if not all(isinstance(value, str) for value in about["environment"].values()):
         raise FileError(f"environment of the file is {about['environment']!r:.80}, expected texts by name")
     for each in about["callbacks"]:
@@ -225,12 +244,12 @@ def _callbacks(entries: list[Any], arrays: dict[str, np.ndarray]) -> list[tuple[
 def newest(path: Any) -> str | None:
     """The file of a checkpoint: of those that ``path`` stands for with {epoch} and {step}, the last written."""
     pattern = checks.path("resume", path)
+    parts = checks.template("resume", pattern)
     if "{" not in pattern:
-        return pattern if os.path.lexists(pattern) else None
-    parts = list(Formatter().parse(pattern))
-    stars = "".join(glob.escape(before) + "*" * (name is not None) for before, name, *_ in parts)
+        return pattern if os.path.exists(pattern) else None  # a link that leads nowhere yet is to be written through
+    stars = "".join(glob.escape(before) + "*" * (name is not None) for before, name, _ in parts)
     numbers = re.compile(
-        "".join(re.escape(before) + _number_as(form) * (name is not None) for before, name, form, _ in parts)
+        "".join(re.escape(before) + _number_as(form) * (name is not None) for before, name, form in parts)
     )
 
     def age(file: str) -> tuple[int, list[tuple[int, str]]]:
@@ -238,10 +257,12 @@ def newest(path: Any) -> str | None:
         bare = [number.lstrip(" _0") for number in numbers.fullmatch(file).groups()]  # type: ignore[union-attr]
         return os.stat(file).st_mtime_ns, [(len(number), number) for number in bare]
 
-    return max(filter(numbers.fullmatch, glob.glob(stars)), key=age, default=None)
+    return max(
+        (file for file in glob.glob(stars) if numbers.fullmatch(file) and os.path.exists(file)), key=age, default=None
+    )
 
 
-def _number_as(form: str | None) -> str:
+def _number_as(form: str) -> str:
     """A pattern of the numbers in a format such as ``03``; of anything, where the format is an unusual one."""
     kind = form[-1] if form else "d"
     if kind.isdigit() or kind in "d,_":

@@ -9,19 +9,19 @@ from typing import Any
 
 from portnn import activations, layers, losses, metrics, optimizers, schedules
 from portnn.files.errors import FileError
-from portnn.functions import name_of
+from portnn.functions import is_same, name_of
 from portnn.layers import Layer
 from portnn.ops import is_ours
 
 
 def _classes(*modules: ModuleType) -> dict[str, type]:
-    """The public classes that these modules define, but for types of dicts."""
+    """The public classes that these modules define, but for base classes and types of dicts."""
     return {
         name: thing
         for module in modules
         for name, thing in vars(module).items()
         if isinstance(thing, type) and thing.__module__.startswith(module.__name__)
-        if name[0] != "_" and not issubclass(thing, dict)
+        if name[0] != "_" and not issubclass(thing, dict) and thing not in BASES
     }
 
 
@@ -32,9 +32,26 @@ def _functions() -> dict[str, Any]:
     return found | {name: f for name, f in own.items() if name[0] != "_"}
 
 
+BASES = (optimizers.Optimizer, metrics.Metric, metrics.ClassScore)  # which other classes derive from, and no more
 LAYERS: dict[str, type] = {name: getattr(layers, name) for name in layers.__all__ if name != "Layer"}
 CLASSES = _classes(optimizers, schedules, losses, metrics)
 FUNCTIONS = _functions()
+
+
+# The module of portnn from which a class or function comes that is given as one of these arguments.
+ROLES = {
+    "activation": "activations",
+    "activation_prime": "activations",
+    "learning_rate": "schedules",
+    "schedule": "schedules",
+}
+
+
+def check_role(what: str, thing: Any, module: str) -> None:
+    """FileError for one of portnn's own classes and functions in the place of another kind: a schedule as a metric."""
+    made = thing if isinstance(thing, FunctionType) else type(thing)
+    if is_ours(made) and made.__module__ != f"portnn.{module}":
+        raise FileError(f"the file has {name_of(thing)} as {what}, which is none of portnn's {module}")
 
 
 class Known:
@@ -44,7 +61,7 @@ class Known:
         self.layers, self.classes, self.given = dict(LAYERS), dict(CLASSES), dict[str, Any]()
         for thing in _flat(given):
             name = name_of(thing)
-            if name in self.given and self.given[name] is not thing:
+            if name in self.given and not is_same(self.given[name], thing):
                 raise ValueError(f"layers= holds two different things called {name}: rename one of them")
             self.given[name] = thing
             if isinstance(thing, type):
@@ -73,6 +90,8 @@ class Known:
 
     def make(self, made: type, arguments: dict[str, Any], inside: Iterable[Any] = ()) -> Any:
         """A new object; FileError where the constructor refuses what the file holds."""
+        for name in ROLES.keys() & arguments.keys() if is_ours(made) else ():
+            check_role(f"{name} of {made.__name__}", arguments[name], ROLES[name])
         try:
             return made(*inside, **arguments)
         except Exception as error:  # a user's constructor may raise anything
@@ -86,7 +105,8 @@ def _flat(given: Any) -> list[Any]:
     """The things that a caller gave; a loss and its derivative may be a tuple."""
     if isinstance(given, (str, bytes, dict, type)) or not isinstance(given, Iterable):
         raise TypeError(f"layers must be a list of your own classes and functions, layers=[Gain], got {given!r:.60}")
-    found = [part for thing in given for part in (thing if isinstance(thing, (tuple, list)) else [thing])]
+    several = lambda thing: isinstance(thing, (tuple, list)) and not callable(thing)  # noqa: E731
+    found = [part for thing in given for part in (thing if several(thing) else [thing])]
     for thing in found:
         if isinstance(thing, (str, bytes, Layer)):
             kind = type(thing).__name__

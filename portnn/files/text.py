@@ -4,6 +4,9 @@ The limits bound the time and the memory that reading takes, whatever the file c
 written, too, so that every file that is written can be read.
 """
 
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
 from math import isfinite
 from typing import Any, NoReturn
 
@@ -21,10 +24,13 @@ def written(value: Any) -> str:
     import json
 
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    if fault := _too_much(text.encode()) or _too_deep(value):
-        raise ValueError(
-            f"a file cannot hold this: {fault}. net.history has one value per epoch, and net.use(...) starts it afresh"
-        )
+    if fault := too_much(text.encode()):
+        what, advice, part = max(_parts(value), key=lambda part: len(json.dumps(part[2])))
+        alone = too_much(json.dumps(part, separators=(",", ":")).encode())
+        raise ValueError(f"a file cannot hold this: {what} {alone or f'is the largest part of what {fault}'}. {advice}")
+    if fault := _too_deep(value):
+        what, advice, _ = max(_parts(value), key=lambda part: len(list(_levels(part[2]))))
+        raise ValueError(f"a file cannot hold this: {what} {fault}. {advice}")
     return text
 
 
@@ -32,7 +38,7 @@ def parsed(text: bytes, what: str) -> dict[str, Any]:
     """The JSON object in ``text``; FileError for anything else. ``what`` names it in errors."""
     import json
 
-    if fault := _too_much(text):
+    if fault := too_much(text):
         raise FileError(f"{what} {fault}")
     try:
         value = json.loads(
@@ -53,7 +59,23 @@ def parsed(text: bytes, what: str) -> dict[str, Any]:
     return value
 
 
-def _too_much(text: bytes) -> str | None:
+def _parts(about: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """The parts of what is to be written, each with its name and with what to do if it is too large."""
+    for key, value in about.items():
+        if key == "layers":
+            for i, entry in enumerate(value):
+                yield f"layer {i} ({entry['class']})", "Put fewer layers into one another", entry
+        elif key == "callbacks":
+            for i, each in enumerate(value):
+                advice = "state_dict must return less: many numbers belong in an array, and few levels are enough"
+                yield f"the state of callback {i} ({each['class']})", advice, each["state"]
+        elif key == "history":
+            yield "net.history", "net.history has one value per epoch, and net.use(...) starts it afresh", value
+        else:
+            yield key, "It is made of the arguments of what the network consists of: give fewer", value
+
+
+def too_much(text: bytes) -> str | None:
     """What there is too much of, in JSON; None if nothing."""
     if len(text) > BYTES:
         return f"has {len(text):,} bytes, more than {BYTES:,}"
@@ -66,20 +88,24 @@ def _too_much(text: bytes) -> str | None:
 
 def _too_deep(value: Any) -> str | None:
     """Whether lists and objects are nested too deeply; level by level, so that no depth is too much for this check."""
-    level = [value]
-    for _ in range(DEPTH):
+    depth = sum(1 for _ in islice(_levels(value), DEPTH + 1))
+    return f"is nested more than {DEPTH} levels deep" if depth > DEPTH else None
+
+
+def _levels(value: Any) -> Iterator[list[Any]]:
+    """The lists and objects of each level, from the outermost to the innermost."""
+    level = [value] if isinstance(value, (dict, list)) else []
+    while level:
+        yield level
         parts = [part.values() if isinstance(part, dict) else part for part in level]
         level = [inner for part in parts for inner in part if isinstance(inner, (dict, list))]
-        if not level:
-            return None
-    return f"is nested more than {DEPTH} levels deep"
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in found if names.count(name) > 1)
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
         raise FileError(f"{twice!r:.60} occurs twice")
     return found
 

@@ -12,7 +12,7 @@ from portnn.files.environment import environment
 from portnn.files.header import DTYPES
 from portnn.files.leaves import leaves, slots
 from portnn.files.reading import FORMAT
-from portnn.files.values import encoded, state
+from portnn.files.values import encoded, state, thing
 from portnn.transfer import to_numpy
 from portnn.version import __version__
 
@@ -26,11 +26,13 @@ def write(
     stop_training: bool = False,
     callbacks: Iterable[tuple[str, Any]] = (),
     counters: Mapping[str, Any] | None = None,
+    optimizer: Any = None,
 ) -> None:
     """Writes a network to the file at ``path``: all of it, or, after an error, nothing.
 
     ``counters`` are the arrays that sum up the current epoch so far, ``callbacks`` pairs of class name and state (JSON
-    values and arrays), ``stop_training`` whether the run was told to stop. TypeError for what no file can hold, OSError
+    values and arrays), ``stop_training`` whether the run was told to stop, ``optimizer`` the
+    one of a fit that was given a learning rate. TypeError for what no file can hold, OSError
     where writing fails: the old file is then as it was.
     """
     if network.turns.held_elsewhere() is not None:  # as it was between two steps
@@ -51,13 +53,15 @@ def write(
             "callbacks": states,
             "environment": environment(network),
         }
+    if optimizer is not None and network.optimizer is None:
+        about["fit_optimizer"] = thing(optimizer, "the optimizer", {})
     durable.replace(path, _parts({name: _plain(name, array) for name, array in tensors.items()}, text.written(about)))
 
 
 def _numbers(network: Any, described: dict[str, Any]) -> dict[str, Any]:
     """The metadata that the network itself tells."""
     history = {
-        name: [encoded(float(value), "a value of net.history") for value in values]
+        name: [encoded(float(value), "a value of net.history", {}) for value in values]
         for name, values in network.history.items()
     }
     return {
@@ -88,7 +92,10 @@ def _tensors(network: Any) -> Iterator[tuple[str, Any]]:
 def _callback(i: int, each: tuple[str, Any], tensors: dict[str, Any]) -> dict[str, Any]:
     name, remembered = each
     arrays: dict[str, Any] = {}
-    described = state(remembered, "", arrays)
+    try:
+        described = state(remembered, "", arrays)
+    except RecursionError:
+        raise TypeError(f"the state of callback {i} ({name}) holds itself, or too many levels of values") from None
     tensors.update({f"callbacks/{i}/{place}": array for place, array in arrays.items()})
     return {"class": name, "state": described}
 
@@ -107,6 +114,8 @@ def _parts(tensors: dict[str, np.ndarray], about: str) -> list[bytes | memoryvie
 
     data = save(tensors, metadata={"portnn": about, "sha256": digest.ZEROS})
     head, rest = data[: 8 + int.from_bytes(data[:8], "little")], memoryview(data)
+    if fault := text.too_much(bytes(head[8:])):
+        raise ValueError(f"a file cannot hold this: with its {len(tensors):,} arrays, the header {fault}")
     at = digest.place(head)
     assert at is not None, "the header holds the digest's place once"
     found = digest.of(head, at, [rest[len(head) :]])

@@ -19,16 +19,15 @@ from portnn.history import History, Values
 from portnn.optimizers import rate_at
 from portnn.samples import Samples
 from portnn.sources import Chunk, Rows, Stream, Whole
+from portnn.training import resume
 from portnn.training.batches import Batches
 from portnn.training.interrupts import Interrupts
 from portnn.training.progress import Bar, line
+from portnn.training.resume import BATCH, EPOCHS, FACTOR, RATES, SEEN, STEPS
 from portnn.training.state import State, sum_of
 from portnn.training.step import TrainStep
 
 MOST_CAPTURED = 8  # sizes of batches whose step may be captured: each graph has memory of its own
-# Counters in a checkpoint, beside those of the state.
-EPOCHS, FACTOR, SEEN = "epochs of the run", "learning rate factor of the epoch", "samples of the epoch"
-RATES, BATCH, STEPS = "learning rates are logged", "samples of a batch", "steps of an epoch"
 
 
 @dataclass
@@ -55,15 +54,19 @@ class Data:
     output: Shape
 
 
-def train(network: Any, data: Data, optimizer: Any, plan: Plan, saved: Any = None) -> History:
+def train(
+    network: Any, data: Data, optimizer: Any, plan: Plan, saved: Any = None, before: resume.Before | None = None
+) -> History:
     """Runs the epochs of one ``fit``.
 
-    ``saved`` is what a checkpoint holds: the network is as it was then, and the run goes on from there.
+    ``saved`` is what a checkpoint holds: the network is as it was then, and the run goes on from there. If it cannot,
+    the network becomes what it was ``before``.
     """
-    run = _Fit(network, data, optimizer, plan)
+    with resume.undone_by_errors(before):
+        run = _Fit(network, data, optimizer, plan)
     network.stop_training = False
     interrupts = Interrupts(lambda: _after_step(network.step), run.last_checkpoint)
-    with interrupts, _closing(run.state), run.called_back(saved):
+    with interrupts, _closing(run.state), run.called_back(saved, before):
         while run.epoch < plan.epochs and not network.stop_training:
             run.run_epoch(interrupts)
         if interrupts.noted:
@@ -80,36 +83,11 @@ def check(network: Any, data: Data, optimizer: Any, plan: Plan, saved: Any = Non
     plan.logs_rate = bool(changing) or callable(getattr(optimizer, "learning_rate", None))
     plan.logs_rate = plan.logs_rate or network.learning_rate_factor != 1.0
     if saved is not None:
-        _check_saved(saved, data, plan)
+        resume.check(saved, network, data.source, data.first.weights is not None, optimizer, plan)
         plan.logs_rate = bool(saved.counters[RATES])
-        if isinstance(data.source, Stream) and data.source.once:
-            raise ValueError("x is an iterator, which cannot begin anew: a run is resumed with an iterable that can")
     names = _names(network, plan)
     for callback in plan.callbacks:
         getattr(callback, "check_monitor", lambda names: None)(names)
-
-
-def _check_saved(saved: Any, data: Data, plan: Plan) -> None:
-    if EPOCHS not in saved.counters:
-        raise ValueError(
-            f"{saved.path} was written by save, and holds a network but no run to go on with: resume takes the file of "
-            "a Checkpoint; portnn.load(path) returns the network, which fit then trains on"
-        )
-    names = [type(callback).__name__ for callback in plan.callbacks]
-    if names != [name for name, _ in saved.callbacks]:
-        before = ", ".join(name for name, _ in saved.callbacks) or "none"
-        raise ValueError(
-            f"{saved.path} was written by a fit with the callbacks {before}, this one has "
-            f"{', '.join(names) or 'none'}: a run goes on with those that it began with, in the same order"
-        )
-    counters = saved.counters
-    then = int(counters[BATCH]), int(counters[STEPS]), sum_of("weights") in counters
-    now = plan.batch_size, data.source.steps or 0, data.first.weights is not None
-    if saved.position and then != now:
-        raise ValueError(
-            f"{saved.path} was written within an epoch of (batch_size, steps, weighted) = {then}, which cannot go on "
-            f"as one of {now}: give the samples, batch_size and weights that the run began with"
-        )
 
 
 def _names(network: Any, plan: Plan) -> list[str]:
@@ -306,14 +284,15 @@ class _Fit:
     # -- callbacks -----------------------------------------------------------------------------------------------
 
     @contextmanager
-    def called_back(self, saved: Any) -> Iterator[None]:
+    def called_back(self, saved: Any, before: resume.Before | None) -> Iterator[None]:
         """A context that calls the callbacks when the fit begins and when it ends, also by an exception."""
         network, callbacks = self.network, self.plan.callbacks
         try:
             for call in self.calls["on_fit_begin"]:
                 call(network)
             if saved is not None:
-                self.go_on(saved)
+                with resume.undone_by_errors(before):
+                    self.go_on(saved)
                 self.write_checkpoints()  # that the run did not come to write
             yield
             for callback in callbacks:
@@ -342,6 +321,7 @@ class _Fit:
             path,
             stop_training=network.stop_training,
             callbacks=[(type(callback).__name__, callback.state_dict()) for callback in self.plan.callbacks],
+            optimizer=self.optimizer,
             counters={
                 EPOCHS: np.int64(self.epoch),
                 FACTOR: np.float64(self.factor),
@@ -357,16 +337,15 @@ class _Fit:
         """Restores the state of the run from a checkpoint; the network has been filled from it already."""
         from portnn.files.environment import differences, environment
 
-        counters = {name: value for name, value in saved.counters.items() if name not in (RATES, BATCH, STEPS)}
-        self.epoch, self.factor = int(counters.pop(EPOCHS)), float(counters.pop(FACTOR))
-        self.position, self.seen = saved.position, int(counters.pop(SEEN))
-        self.sums = counters if self.position else None
+        sums = resume.sums(saved, self.state.sums())
+        resume.load_states(self.network, self.plan.callbacks, saved)
+        self.epoch, self.seen = resume.number(saved, EPOCHS), resume.number(saved, SEEN)
+        self.factor = resume.number(saved, FACTOR, 1e300)
+        self.position, self.sums = saved.position, sums if saved.position else None
         if isinstance(self.source, Stream):
-            self.source.skip(self.epoch)
+            self.skip_epochs(self.source)
         for name, values in self.history.items():
             values[:] = self.network.history[name][len(self.network.history[name]) - self.epoch :]
-        for callback, (_, state) in zip(self.plan.callbacks, saved.callbacks, strict=True):
-            callback.load_state_dict(state)
         self.network.stop_training = saved.stop_training or self.network.stop_training
         if changed := differences(saved.environment, environment(self.network)):
             warnings.warn(
@@ -374,6 +353,17 @@ class _Fit:
                 ResumeWarning,
                 stacklevel=7,  # the line with fit
             )
+
+    def skip_epochs(self, source: Stream) -> None:
+        """Skips the batches of the epochs before the resume. A function that gives them may ask for network.epoch."""
+        progress, now = self.network.progress, self.network.epoch
+        source.begin_anew()
+        try:
+            for epoch in range(now - self.epoch, now):
+                progress["epoch"] = epoch
+                source.skip_epoch()
+        finally:
+            progress["epoch"] = now
 
     # -- divergence ----------------------------------------------------------------------------------------------
 

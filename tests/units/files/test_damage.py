@@ -70,18 +70,55 @@ def test_a_file_error_is_a_value_error(data, tmp_path):
         portnn.load(tmp_path / "bad")
 
 
-def test_a_file_that_changes_while_it_is_read(data, tmp_path, monkeypatch):
-    from portnn.files import digest, reading
+@pytest.mark.parametrize(
+    "change", [lambda data: data[:-4] + b"\0\0\x80?", lambda data: data[:-4]], ids=["other", "short"]
+)
+def test_a_file_that_changes_while_it_is_read(change, data, tmp_path, monkeypatch):
+    from portnn.files.reading import Source
 
-    path = tmp_path / "net"
+    path, contents = tmp_path / "net", Source.contents
     path.write_bytes(data)
 
-    def of(*arguments):
-        found = digest_of(*arguments)
-        path.write_bytes(data.replace(b"portnn", b"PORTNN"))
-        return found
+    def changed(self):
+        path.write_bytes(change(data))
+        return contents(self)
 
-    digest_of = digest.of
-    monkeypatch.setattr(reading.digest, "of", of)
-    with pytest.raises(FileError, match="was changed while it was read"):
-        portnn.load(path)
+    monkeypatch.setattr(Source, "contents", changed)
+    net = Network([FCLayer(4, 3), BatchNormLayer(), FCLayer(3, 2)], seed=2)
+    before = {name: array.copy() for name, array in net.parameters.items()}
+    for call in (portnn.load, net.load_weights):
+        path.write_bytes(data)
+        with pytest.raises(FileError, match="was changed while it was read"):
+            call(path)
+    assert all(np.array_equal(array, before[name]) for name, array in net.parameters.items())
+
+
+def test_a_header_that_changes_while_it_is_read_is_used_as_it_was_checked(data, tmp_path, monkeypatch):
+    from portnn.files.reading import Source
+
+    path, contents = tmp_path / "net", Source.contents
+    path.write_bytes(data)
+    expected = portnn.load(path)
+
+    def changed(self):
+        path.write_bytes(data.replace(b"portnn", b"PORTNN"))
+        return contents(self)
+
+    monkeypatch.setattr(Source, "contents", changed)
+    x = np.ones((1, 4))
+    assert np.array_equal(portnn.load(path).predict(x), expected.predict(x))
+
+
+def test_reading_takes_no_more_memory_than_the_file_has_bytes(tmp_path):
+    import tracemalloc
+
+    Network([FCLayer(1000, 1000)], seed=1).save(tmp_path / "net")
+    portnn.files.reading.read(tmp_path / "net")  # what is imported at first use
+    tracemalloc.start()
+    try:
+        found = portnn.files.reading.read(tmp_path / "net")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.arrays["parameters/0.weights"].shape == (1000, 1000)
+    assert peak < (tmp_path / "net").stat().st_size + (2 << 20)

@@ -210,7 +210,7 @@ def test_everything_that_is_missing_is_named_with_the_call(tmp_path):
     net.use(quartic, quartic_prime, optimizer=Sign(Halving(0.1)), metrics=[worst])
     net.save(tmp_path / "net")
     names = ["Gain", "Plain", "cube", "cube_prime", "quartic", "quartic_prime", "Sign", "Halving", "worst"]
-    with pytest.raises(FileError, match="give the class or function that you wrote") as caught:
+    with pytest.raises(FileError, match="give the class, function or object that you wrote") as caught:
         portnn.load(tmp_path / "net", layers=[])
     call = str(caught.value).partition("portnn.load(")[2]
     assert call.startswith(f"{str(tmp_path / 'net')!r}, layers=[")

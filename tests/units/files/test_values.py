@@ -43,7 +43,7 @@ def alike(a, b):
 @settings(deadline=None, max_examples=25)
 @given(VALUES)
 def test_values_come_back_as_they_were(value):
-    written = text.written({"value": encoded(value, "it"), "state": state(value, "", {})})
+    written = text.written({"value": encoded(value, "it", {}), "state": state(value, "", {})})
     back = text.parsed(written.encode(), "it")
     assert alike(decoded(back["value"], Known()), value)
     assert alike(decoded(back["state"], Known(), {}), value)
@@ -52,13 +52,13 @@ def test_values_come_back_as_they_were(value):
 def test_objects_and_functions_come_back():
     known = Known()
     for thing in (StepDecay(0.1, 3, 0.5), WarmUp(WarmUp(0.1, 2), 3), Huber(0.5)):
-        assert repr(decoded(json.loads(json.dumps(encoded(thing, "it"))), known)) == repr(thing)
-    assert decoded(encoded(tanh, "it"), known) is tanh
+        assert repr(decoded(json.loads(json.dumps(encoded(thing, "it", {}))), known)) == repr(thing)
+    assert decoded(encoded(tanh, "it", {}), known) is tanh
 
 
 def test_numpys_numbers_become_pythons():
     for value in (np.float32(0.1), np.int64(3), np.bool_(True)):
-        back = decoded(encoded(value, "it"), Known())
+        back = decoded(encoded(value, "it", {}), Known())
         assert back == value
         assert type(back) in (float, int, bool)
 
