@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import math
+import os
 import time
 from collections.abc import Callable
 from inspect import signature
@@ -256,7 +257,8 @@ class Checkpoint(_Monitor):
 
     It saves after each ``every``-th epoch, or step with ``unit="step"``; with ``monitor`` only after an epoch with a
     new best value. ``path`` may contain ``{epoch}`` and ``{step}``; with ``keep``, only that many of the newest files
-    stay. Without ``monitor``, it also saves before SIGTERM ends the process.
+    stay. Without ``monitor``, it also saves when a ``TimeLimit`` stops ``fit``, and before SIGTERM ends the process.
+    ``{epoch}`` is the epoch that has just ended or, within one, the epoch that goes on.
     """
 
     path: Any = Setting(_path)
@@ -266,7 +268,10 @@ class Checkpoint(_Monitor):
     keep: Any = Setting(_optional(_count(1)))
 
     due = False  # to be saved as soon as all callbacks of this moment have run
-    written: list[str] = []  # noqa: RUF012 - replaced, never changed
+    folder = ""  # in which the fit began, and a path that is not absolute lies
+    # Epoch and step of each file that is there. No paths: a file that was copied, or forged, must not name others to
+    # be removed.
+    written: list[tuple[int, int]] = []  # noqa: RUF012 - replaced, never changed
 
     def __init__(
         self, path: Any, *, every: int = 1, unit: str = "epoch", monitor: str | None = None, keep: int | None = None
@@ -276,6 +281,15 @@ class Checkpoint(_Monitor):
         if monitor is not None and unit == "step":
             raise ValueError('Checkpoint: a monitored value is known after an epoch only: leave unit="step" out')
         _filled(self.path, 1, 1)
+        self.check_keep()
+
+    def check_keep(self) -> None:
+        """ValueError for several files to keep of one name."""
+        if self.keep is not None and self.keep > 1 and _filled(self.path, 1, 1) == _filled(self.path, 2, 2):
+            raise ValueError(
+                f"keep={self.keep} needs a path with {{epoch}} or {{step}}, got {self.path!r:.120}: each file replaces "
+                "the one before; leave keep out, or name the files apart"
+            )
 
     def check_monitor(self, names: list[str]) -> None:
         if self.monitor is not None:
@@ -283,7 +297,7 @@ class Checkpoint(_Monitor):
 
     def on_fit_begin(self, network: Any) -> None:
         super().on_fit_begin(network)
-        self.due, self.written = False, []
+        self.due, self.written, self.folder = False, [], _begun_in(self.path)
 
     def on_step_end(self, network: Any, step: int) -> None:
         self.due = self.due or (self.unit == "step" and step % self.every == 0)
@@ -298,21 +312,35 @@ class Checkpoint(_Monitor):
 
     def write(self, epoch: int, step: int, save: Callable[[str], None]) -> None:
         """Saves to the path of this epoch and step, and removes the oldest files; called by ``fit``."""
-        path = _filled(self.path, epoch, step)
+        path = self.file(epoch, step)
         self.due = False
-        self.written = [*(p for p in self.written if p != path), path]
+        self.written = [*(each for each in self.written if self.file(*each) != path), (epoch, step)]
         save(path)  # which notes the old ones too: a run that is killed here removes them when it goes on
         old = self.written[: -self.keep] if self.keep else []
-        for other in old:
-            Path(other).unlink(missing_ok=True)
+        for each in old:
+            Path(self.file(*each)).unlink(missing_ok=True)
         self.written = self.written[len(old) :]
+
+    def file(self, epoch: int, step: int) -> str:
+        """The path of this epoch and step."""
+        return os.path.join(self.folder, _filled(self.path, epoch, step))
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "written": list(self.written), "due": self.due}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.written, self.due = list(state["written"]), state["due"]
+        self.written, self.due = [each for each in state["written"] if _are_counts(each)], state["due"]
+
+
+def _are_counts(pair: Any) -> bool:
+    """Whether these are an epoch and a step; earlier versions wrote paths here, which are left alone."""
+    return isinstance(pair, tuple) and len(pair) == 2 and all(type(n) is int and n >= 0 for n in pair)
+
+
+def _begun_in(path: str) -> str:
+    """The folder that a path is relative to, so that it stays the same if a program goes to another one within fit."""
+    return "" if os.path.isabs(path) else os.getcwd()
 
 
 def _filled(path: str, epoch: int, step: int) -> str:

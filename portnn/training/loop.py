@@ -87,6 +87,7 @@ def check(network: Any, data: Data, optimizer: Any, plan: Plan, saved: Any = Non
     names = _names(network, plan)
     for callback in plan.callbacks:
         getattr(callback, "check_monitor", lambda names: None)(names)
+        getattr(callback, "check_keep", lambda: None)()
 
 
 def _check_saved(saved: Any, data: Data, plan: Plan) -> None:
@@ -323,13 +324,17 @@ class _Fit:
     def write_checkpoints(self) -> None:
         for callback in self.plan.callbacks:
             if isinstance(callback, Checkpoint) and callback.due:
-                callback.write(self.epoch, self.network.step, self.save)
+                callback.write(self.current_epoch(), self.network.step, self.save)
 
     def last_checkpoint(self) -> None:
         """Saves once more before a signal ends the process; a monitored checkpoint keeps its best epoch."""
         for callback in self.plan.callbacks if self.between else ():
             if isinstance(callback, Checkpoint) and callback.monitor is None:
-                callback.write(self.epoch, self.network.step, self.save)
+                callback.write(self.current_epoch(), self.network.step, self.save)
+
+    def current_epoch(self) -> int:
+        """The epoch that goes on, or has just ended: a file from its middle replaces none of the epoch before."""
+        return self.epoch + (self.position > 0)
 
     def save(self, path: str) -> None:
         """Writes a checkpoint: all that a fit needs to go on as if it had never stopped."""

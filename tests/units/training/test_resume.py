@@ -212,7 +212,7 @@ def test_epoch_and_step_in_paths_and_keep(tmp_path):
     ]
     runs.train(runs.network(), more, epochs=3)
     assert names(tmp_path) == sorted(
-        ["e02", "e03", *(f"s{step}-{(step - 1) // runs.STEPS}" for step in range(3, 22, 3))]
+        ["e02", "e03", *(f"s{step}-{(step - 1) // runs.STEPS + 1}" for step in range(3, 22, 3))]
     )
 
 
