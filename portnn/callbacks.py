@@ -358,19 +358,21 @@ class _Logger(WithSettings, Callback):
     """
 
     path: Any = Setting(_path)
+    folder = ""  # in which the fit began, and a path that is not absolute lies
     size = 0  # bytes written by this run
 
     def __init__(self, path: Any):
         self.path = path
 
     def on_fit_begin(self, network: Any) -> None:
-        self.size = 0
+        self.size, self.folder = 0, _begun_in(self.path)
 
-    def write(self, text: str) -> None:
-        line = text.encode()
-        with open(self.path, "ab") as file:
+    def write(self, text: str, head: str = "") -> None:
+        """Appends a line; in an empty file below ``head``."""
+        with open(os.path.join(self.folder, self.path), "ab") as file:
             self.size = min(self.size, file.seek(0, 2))  # less where somebody has emptied the file
             file.truncate(self.size)  # which leaves the position, so that tell() would be too much
+            line = (text if self.size else head + text).encode()
             file.write(line)
         self.size += len(line)
 
@@ -392,9 +394,8 @@ class CSVLogger(_Logger):
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
         if not self.size:
             self.columns = ["epoch", *network.history]
-            self.write(_csv(self.columns))
         values = {"epoch": epoch, **logs}
-        self.write(_csv([values.get(name, "") for name in self.columns]))
+        self.write(_csv([values.get(name, "") for name in self.columns]), head=_csv(self.columns))
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "columns": list(self.columns)}
@@ -419,17 +420,20 @@ class JSONLogger(_Logger):
 
 
 class TimeLimit(WithSettings, Callback):
-    """Stops training after the first step that ends more than ``seconds`` after ``fit`` began."""
+    """Stops training after the first step that ends more than ``seconds`` after ``fit`` began.
+
+    It is a pause: each ``Checkpoint`` without ``monitor`` saves once more, and a later ``fit`` with ``resume`` goes on.
+    """
 
     seconds: Any = Setting(checks.in_range(0.0))
     end = math.inf
+    is_over = False  # fit then ends; a checkpoint does not note it, unlike network.stop_training
 
     def __init__(self, seconds: float):
         self.seconds = seconds
 
     def on_fit_begin(self, network: Any) -> None:
-        self.end = time.monotonic() + self.seconds
+        self.end, self.is_over = time.monotonic() + self.seconds, False
 
     def on_step_end(self, network: Any, step: int) -> None:
-        if time.monotonic() > self.end:
-            network.stop_training = True
+        self.is_over = time.monotonic() > self.end

@@ -14,7 +14,7 @@ import numpy as np
 from portnn import evaluation, metrics, ops, random
 from portnn._typing import Shape
 from portnn.backend import Backend
-from portnn.callbacks import METHODS, Callback, Checkpoint, method_of
+from portnn.callbacks import METHODS, Callback, Checkpoint, TimeLimit, method_of
 from portnn.history import History, Values
 from portnn.optimizers import rate_at
 from portnn.samples import Samples
@@ -64,10 +64,13 @@ def train(network: Any, data: Data, optimizer: Any, plan: Plan, saved: Any = Non
     network.stop_training = False
     interrupts = Interrupts(lambda: _after_step(network.step), run.last_checkpoint)
     with interrupts, _closing(run.state), run.called_back(saved):
-        while run.epoch < plan.epochs and not network.stop_training:
+        while run.epoch < plan.epochs and not run.stops():
             run.run_epoch(interrupts)
         if interrupts.noted:
             interrupts.act()
+        if run.paused:
+            run.last_checkpoint()
+            network.stop_training = True  # after it was saved: the run goes on with a resume
         run.between = False
     return run.history
 
@@ -143,6 +146,8 @@ class _Fit:
         self.sums: dict[str, np.ndarray] | None = None  # the sums of an unfinished epoch, from a checkpoint
         self.calls = {name: [method_of(callback, name) for callback in plan.callbacks] for name in METHODS}
         used = [type(callback).on_step_end is not Callback.on_step_end for callback in plan.callbacks]
+        self.limits = [callback for callback in plan.callbacks if isinstance(callback, TimeLimit)]
+        self.paused = False  # a time limit is over
         self.after_step = list(compress(self.calls["on_step_end"], used))
         self.between = False  # between two steps, with all callbacks called: a checkpoint can be written
         self.history = History({name: [] for name in _names(network, plan)})
@@ -170,6 +175,10 @@ class _Fit:
             optimizer.learning_rate = (lambda k: factor * rate(k)) if callable(rate) else factor * rate
         return optimizer
 
+    def stops(self) -> bool:
+        """Whether the fit ends after this step."""
+        return bool(self.network.stop_training) or self.paused
+
     def steps(self) -> str:
         """The number of steps of an epoch, for messages."""
         return "" if self.source.steps is None else f" of {self.source.steps}"
@@ -192,7 +201,7 @@ class _Fit:
                     bar.bar.update()
                 if last:
                     break
-                if network.stop_training:
+                if network.stop_training or self.paused:
                     if plan.check_finite:
                         self.check_finite(self.means()["error"], kept)
                     return
@@ -259,6 +268,7 @@ class _Fit:
         self.between = False
         for call in self.after_step:
             call(self.network, self.network.step)
+        self.paused = any(limit.is_over for limit in self.limits)
         self.between = True
         self.write_checkpoints()
 
@@ -280,7 +290,7 @@ class _Fit:
         if plan.verbose:
             print(line(self.epoch, plan.epochs, logs), flush=True)
         for call in self.calls["on_epoch_end"]:
-            call(network, self.epoch, logs)
+            call(network, self.epoch, Values(logs))  # a copy each, so that what one changes disturbs no other
         self.between = True
         self.write_checkpoints()
         if interrupts.noted:  # a finished epoch counts
@@ -327,7 +337,7 @@ class _Fit:
                 callback.write(self.current_epoch(), self.network.step, self.save)
 
     def last_checkpoint(self) -> None:
-        """Saves once more before a signal ends the process; a monitored checkpoint keeps its best epoch."""
+        """Saves once more before a signal or a time limit ends the fit; a monitored checkpoint keeps its best epoch."""
         for callback in self.plan.callbacks if self.between else ():
             if isinstance(callback, Checkpoint) and callback.monitor is None:
                 callback.write(self.current_epoch(), self.network.step, self.save)
@@ -344,7 +354,7 @@ class _Fit:
         write(
             network,
             path,
-            stop_training=network.stop_training,
+            stop_training=bool(network.stop_training),
             callbacks=[(type(callback).__name__, callback.state_dict()) for callback in self.plan.callbacks],
             counters={
                 EPOCHS: np.int64(self.epoch),
@@ -391,7 +401,7 @@ class _Fit:
             bad = int(self.network.backend.to_numpy(self.state.counters["finite steps"])) + 1
             fault = f"the error became {error} in epoch {self.epoch + 1}, at step {bad}{self.steps()}"
             step += bad - self.position
-        elif self.epoch + 1 == self.plan.epochs or self.network.stop_training:
+        elif self.epoch + 1 == self.plan.epochs or self.stops():
             name = _not_finite(self.state, self.network.backend)
             fault = name and (
                 f"{name} holds NaN or infinity after the last step of epoch {self.epoch + 1}, step "

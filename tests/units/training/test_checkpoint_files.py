@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from forged import forged
-from portnn import SGD, Callback, Checkpoint, FCLayer, Network, load
+from portnn import SGD, Callback, Checkpoint, CSVLogger, EarlyStopping, FCLayer, JSONLogger, Network, TimeLimit, load
 from portnn.files.reading import newest, read
 
 STEPS = 3  # of an epoch
@@ -125,3 +125,82 @@ def test_sigterm_within_an_epoch_leaves_the_file_of_the_epoch_before(tmp_path):
     net = fit(Sends(), Checkpoint(path, keep=2), epochs=4, resume=path)
     assert names(tmp_path) == ["epoch-3", "epoch-4"]
     assert np.array_equal(net.layers[0].weights, fit(epochs=4).layers[0].weights)
+
+
+# -- a time limit ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{"unit": "step"}, {"unit": "epoch"}, {"every": 9}, {"unit": "step", "every": 2}])
+def test_a_run_that_a_time_limit_stopped_goes_on(options, tmp_path):
+    expected, path, steps = fit(epochs=3), tmp_path / "run", []
+    for _ in range(3 * STEPS):
+        net = fit(TimeLimit(0.0), Checkpoint(path, **options), epochs=3, resume=path)
+        steps.append(net.step)
+        assert not read(path).stop_training
+    assert net.stop_training
+    assert steps == list(range(1, 3 * STEPS + 1))
+    assert np.array_equal(net.layers[0].weights, expected.layers[0].weights)
+    assert net.history == expected.history
+
+
+def test_what_stops_beside_a_time_limit_stays_stopped(tmp_path):
+    class Stops(Callback):
+        def on_step_end(self, network, step):
+            network.stop_training = step == 4
+
+    path = tmp_path / "run"
+    for _ in range(2):
+        calls = [Stops(), TimeLimit(1000.0), Checkpoint(path, unit="step")]
+        assert fit(*calls, epochs=3, resume=path).step == 4
+    assert read(path).stop_training
+    path = tmp_path / "both"
+    for _ in range(3):
+        net = fit(TimeLimit(0.0), EarlyStopping("error", min_delta=1e9), Checkpoint(path), epochs=9, resume=path)
+    assert net.step == STEPS  # the first epoch is the best so far
+    for _ in range(9):
+        net = fit(TimeLimit(0.0), EarlyStopping("error", min_delta=1e9), Checkpoint(path), epochs=9, resume=path)
+    assert net.step == 2 * STEPS
+
+
+def test_a_time_limit_saves_the_best_epoch_no_more(tmp_path):
+    fit(TimeLimit(0.0), Checkpoint(tmp_path / "best", monitor="error"), epochs=3)
+    assert names(tmp_path) == []
+
+
+# -- logs ------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_log_in_another_folder_and_one_that_was_lost(tmp_path, monkeypatch):
+    class Goes(Callback):
+        def on_epoch_end(self, network, epoch, logs):
+            os.chdir(tmp_path / "other")
+
+    def calls():
+        return [Goes(), CSVLogger("a.csv"), JSONLogger("a.json"), Checkpoint("run")]
+
+    for name in ("begun", "other"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "begun")
+    fit(*calls(), epochs=2)
+    assert names(tmp_path / "begun") == ["a.csv", "a.json", "run"]
+    assert names(tmp_path / "other") == []
+    monkeypatch.chdir(tmp_path / "begun")
+    whole = (tmp_path / "begun" / "a.csv").read_text().splitlines()
+    assert len(whole) == 3
+    os.remove("a.csv")
+    fit(*calls(), epochs=3, resume="run")
+    head, line = (tmp_path / "begun" / "a.csv").read_text().splitlines()
+    assert (head, line[:2]) == (whole[0], "3,")
+
+
+def test_what_a_callback_does_to_its_logs_is_its_own():
+    seen = []
+
+    class Clears(Callback):
+        def on_epoch_end(self, network, epoch, logs):
+            seen.append(dict(logs))
+            logs.clear()
+
+    net = fit(Clears(), EarlyStopping("error", min_delta=1e9), Clears(), epochs=5)
+    assert net.epoch == 2
+    assert seen[0] == seen[1] == {"error": net.history["error"][0]}
