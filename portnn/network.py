@@ -551,6 +551,7 @@ class Network(WithFiles):
         """Makes the network what it was when a checkpoint was written."""
         from portnn.files.filling import restore
 
+        self.note_kept()  # the pass that told the shapes has left arrays in users' layers, which no file holds
         restore(self, saved)
         for layer in self.layers:
             layer._freeze()
