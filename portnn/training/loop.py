@@ -20,11 +20,13 @@ from portnn.optimizers import rate_at
 from portnn.samples import Samples
 from portnn.sources import Chunk, Rows, Stream, Whole
 from portnn.training.batches import Batches
+from portnn.training.divergence import DivergedError, not_finite
 from portnn.training.interrupts import Interrupts
 from portnn.training.progress import Bar, line
 from portnn.training.state import State, sum_of
 from portnn.training.step import TrainStep
 
+LONG = 32  # steps of an epoch, beside which a look at all parameters does not count
 MOST_CAPTURED = 8  # sizes of batches whose step may be captured: each graph has memory of its own
 # Counters in a checkpoint, beside those of the state.
 EPOCHS, FACTOR, SEEN = "epochs of the run", "learning rate factor of the epoch", "samples of the epoch"
@@ -146,9 +148,13 @@ class _Fit:
         self.sums: dict[str, np.ndarray] | None = None  # the sums of an unfinished epoch, from a checkpoint
         self.calls = {name: [method_of(callback, name) for callback in plan.callbacks] for name in METHODS}
         used = [type(callback).on_step_end is not Callback.on_step_end for callback in plan.callbacks]
+        self.checkpoints = [callback for callback in plan.callbacks if isinstance(callback, Checkpoint)]
         self.limits = [callback for callback in plan.callbacks if isinstance(callback, TimeLimit)]
         self.paused = False  # a time limit is over
         self.after_step = list(compress(self.calls["on_step_end"], used))
+        self.kept: list[Any] = []  # the state when the epoch began
+        self.before: list[Any] = []  # when the one before it began, where that was not checked at its end
+        self.checked = True
         self.between = False  # between two steps, with all callbacks called: a checkpoint can be written
         self.history = History({name: [] for name in _names(network, plan)})
         for name in self.history:
@@ -188,7 +194,8 @@ class _Fit:
     def run_epoch(self, interrupts: Interrupts) -> None:
         plan, network = self.plan, self.network
         order = self.begin_epoch()
-        kept = self.state.keep() if plan.check_finite else []
+        if plan.check_finite:
+            self.before, self.kept = [] if self.checked else self.kept, self.state.keep()
         steps = self.steps_of(order)
         bar = Bar(plan.verbose, self.epoch + 1, plan.epochs, self.source.steps, self.position)
         try:
@@ -203,14 +210,14 @@ class _Fit:
                     break
                 if network.stop_training or self.paused:
                     if plan.check_finite:
-                        self.check_finite(self.means()["error"], kept)
+                        self.check_finite(self.means()["error"])
                     return
                 if interrupts.noted:
                     interrupts.act()
         finally:
             bar.close()
             steps.close()  # what reads ahead ends before the caller closes a file
-        self.finish_epoch(kept, interrupts)
+        self.finish_epoch(interrupts)
 
     def steps_of(self, order: np.ndarray | None) -> Generator[tuple[bool, int], None, None]:
         """For each step that is left of the epoch whether it is the last one, and the size of its batch."""
@@ -270,14 +277,18 @@ class _Fit:
             call(self.network, self.network.step)
         self.paused = any(limit.is_over for limit in self.limits)
         self.between = True
+        if self.plan.check_finite and any(checkpoint.due for checkpoint in self.checkpoints):
+            self.check_finite(self.means()["error"])  # a file of NaN would replace one that is of use
         self.write_checkpoints()
 
-    def finish_epoch(self, kept: Any, interrupts: Interrupts) -> None:
+    def finish_epoch(self, interrupts: Interrupts) -> None:
         """Validation, history, the line of the epoch, callbacks, checkpoints."""
         plan, network = self.plan, self.network
         logs = Values(self.means())
         if plan.check_finite:
-            self.check_finite(logs["error"], kept)
+            # Where an epoch is over so soon that the check would be felt, and nobody looks, the next error will tell.
+            self.checked = bool(plan.callbacks) or self.position >= LONG or self.epoch + 1 == plan.epochs
+            self.check_finite(logs["error"], self.checked)
         if plan.validation is not None and (self.epoch + 1) % plan.validation_frequency == 0:
             between = lambda: interrupts.act() if interrupts.noted else None  # noqa: E731
             found = evaluation.evaluate(network, plan.validation(), between)
@@ -332,15 +343,17 @@ class _Fit:
             _end(self.calls["on_fit_end"], network)
 
     def write_checkpoints(self) -> None:
-        for callback in self.plan.callbacks:
-            if isinstance(callback, Checkpoint) and callback.due:
-                callback.write(self.current_epoch(), self.network.step, self.save)
+        for checkpoint in self.checkpoints:
+            if checkpoint.due:
+                checkpoint.write(self.current_epoch(), self.network.step, self.save)
 
     def last_checkpoint(self) -> None:
         """Saves once more before a signal or a time limit ends the fit; a monitored checkpoint keeps its best epoch."""
-        for callback in self.plan.callbacks if self.between else ():
-            if isinstance(callback, Checkpoint) and callback.monitor is None:
-                callback.write(self.current_epoch(), self.network.step, self.save)
+        if not self.between or (self.plan.check_finite and not_finite(self.state, self.network.backend)):
+            return
+        for checkpoint in self.checkpoints:
+            if checkpoint.monitor is None:
+                checkpoint.write(self.current_epoch(), self.network.step, self.save)
 
     def current_epoch(self) -> int:
         """The epoch that goes on, or has just ended: a file from its middle replaces none of the epoch before."""
@@ -391,7 +404,7 @@ class _Fit:
 
     # -- divergence ----------------------------------------------------------------------------------------------
 
-    def check_finite(self, error: float, kept: Any) -> None:
+    def check_finite(self, error: float, parameters: bool = True) -> None:
         """Raises DivergedError, with the network as it was when the epoch began, if error or parameters are not finite.
 
         The error of the last step was computed before its update: the parameters show that update's effect.
@@ -401,21 +414,28 @@ class _Fit:
             bad = int(self.network.backend.to_numpy(self.state.counters["finite steps"])) + 1
             fault = f"the error became {error} in epoch {self.epoch + 1}, at step {bad}{self.steps()}"
             step += bad - self.position
-        elif self.epoch + 1 == self.plan.epochs or self.stops():
-            name = _not_finite(self.state, self.network.backend)
+        elif parameters:
+            name = not_finite(self.state, self.network.backend)
             fault = name and (
-                f"{name} holds NaN or infinity after the last step of epoch {self.epoch + 1}, step "
-                f"{self.position}{self.steps()}"
+                f"{name} holds NaN or infinity in epoch {self.epoch + 1}, after step {self.position}{self.steps()}"
             )
         if fault:
             rate = f", with a learning rate of {self.rate(step):g}"
             self.between = False
-            self.state.bring_back(kept)
+            self.bring_back()
             raise DivergedError(
                 f"{fault}{rate}: the weights diverged. The network is as it was when the epoch began (but for layers "
                 "written as in the article). Train it with a smaller learning rate, or scale the data; "
                 "check_finite=False trains on regardless"
             )
+
+    def bring_back(self) -> None:
+        """Makes the network what it was when the epoch began, or the one in whose last step it became NaN."""
+        self.state.bring_back(self.kept)
+        if self.before and not_finite(self.state, self.network.backend):
+            self.state.bring_back(self.before)
+            for values in (*self.history.values(), *self.network.history.values()):
+                values.pop()
 
 
 def _end(calls: list[Callable[..., None]], network: Any) -> None:
@@ -453,15 +473,6 @@ def _after_step(step: int) -> str:
         f"The network is as it was after step {step} (except for layers written as in the article, which update "
         "themselves within a step)"
     )
-
-
-def _not_finite(state: State, backend: Backend) -> str:
-    """The name of the first parameter that holds NaN or infinity; empty if none does."""
-    xp = backend.xp
-    for (home, key), (layer, name) in zip(state.parameters, state.gradients, strict=True):
-        if not backend.to_numpy(xp.all(xp.isfinite(home[key]))):
-            return f"{layer.path}.{name}"
-    return ""
 
 
 @contextmanager
@@ -502,7 +513,3 @@ def _as_matrices(samples: Samples, xp: Any) -> Samples:
 
 class ResumeWarning(UserWarning):
     """The machine or a library has changed since the checkpoint, so the last digits of results may differ."""
-
-
-class DivergedError(RuntimeError):
-    """Training diverged: the error, or a parameter, is no longer finite."""
