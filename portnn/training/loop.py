@@ -247,6 +247,7 @@ class _Fit:
             self.between = False
             for call in self.calls["on_epoch_begin"]:
                 call(network, self.epoch + 1)
+            self.check_layers()
         state.optimizer = self._scaled(self.optimizer)
         state.start_epoch(self.position if isinstance(self.source, Whole) else 0, self.sums)
         self.sums, self.between = None, True
@@ -275,6 +276,7 @@ class _Fit:
         self.between = False
         for call in self.after_step:
             call(self.network, self.network.step)
+        self.check_layers()
         self.paused = any(limit.is_over for limit in self.limits)
         self.between = True
         if self.plan.check_finite and any(checkpoint.due for checkpoint in self.checkpoints):
@@ -302,6 +304,7 @@ class _Fit:
             print(line(self.epoch, plan.epochs, logs), flush=True)
         for call in self.calls["on_epoch_end"]:
             call(network, self.epoch, Values(logs))  # a copy each, so that what one changes disturbs no other
+        self.check_layers()
         self.between = True
         self.write_checkpoints()
         if interrupts.noted:  # a finished epoch counts
@@ -333,6 +336,7 @@ class _Fit:
         try:
             for call in self.calls["on_fit_begin"]:
                 call(network)
+            self.check_layers()
             if saved is not None:
                 self.go_on(saved)
                 self.write_checkpoints()  # that the run did not come to write
@@ -341,6 +345,11 @@ class _Fit:
                 getattr(callback, "on_training_done", lambda network: None)(network)
         finally:
             _end(self.calls["on_fit_end"], network)
+
+    def check_layers(self) -> None:
+        """RuntimeError where a callback has changed the network's layers: the steps run those of the beginning."""
+        if self.plan.callbacks:
+            self.network._arrange()
 
     def write_checkpoints(self) -> None:
         for checkpoint in self.checkpoints:
