@@ -295,6 +295,16 @@ class Checkpoint(_Monitor):
         if self.monitor is not None:
             super().check_monitor(names)
 
+    def check_file(self, network: Any) -> None:
+        """An error for what will keep it from saving, before ``fit`` begins; nothing is written."""
+        from portnn.files import durable, writing
+
+        self.check_keep()
+        writing.check(network)
+        path, other = (_filled(self.path, n, n) for n in (1, 2))
+        if os.path.dirname(path) == os.path.dirname(other):  # a callback may create folders with numbers
+            durable.check(path, name=path == other)
+
     def on_fit_begin(self, network: Any) -> None:
         super().on_fit_begin(network)
         self.due, self.written, self.folder = False, [], _begun_in(self.path)
@@ -363,6 +373,12 @@ class _Logger(WithSettings, Callback):
 
     def __init__(self, path: Any):
         self.path = path
+
+    def check_file(self, network: Any) -> None:
+        """OSError where the file cannot be written, before ``fit`` begins."""
+        from portnn.files import durable
+
+        durable.check_appending(self.path)
 
     def on_fit_begin(self, network: Any) -> None:
         self.size, self.folder = 0, _begun_in(self.path)

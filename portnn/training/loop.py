@@ -92,7 +92,7 @@ def check(network: Any, data: Data, optimizer: Any, plan: Plan, saved: Any = Non
     names = _names(network, plan)
     for callback in plan.callbacks:
         getattr(callback, "check_monitor", lambda names: None)(names)
-        getattr(callback, "check_keep", lambda: None)()
+        getattr(callback, "check_file", lambda network: None)(network)
 
 
 def _check_saved(saved: Any, data: Data, plan: Plan) -> None:

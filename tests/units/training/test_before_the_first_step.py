@@ -1,9 +1,12 @@
 """What callbacks must not do within a fit, and what is wrong with their files, is said at once and by name."""
 
+import re
+
 import numpy as np
 import pytest
 
-from portnn import SGD, Callback, Checkpoint, FCLayer, Network, SequentialLayer
+from portnn import SGD, Callback, Checkpoint, CSVLogger, FCLayer, JSONLogger, Layer, Network, SequentialLayer, load
+from states import leaves, same
 
 
 def network(*layers):
@@ -46,3 +49,66 @@ def test_layers_that_a_callback_changes(hook, steps, change, tmp_path):
         fit(net, calls(), Checkpoint(tmp_path / "run"))
     assert net.step == steps
     assert not (tmp_path / "run").exists()
+
+
+# -- files -----------------------------------------------------------------------------------------------------------------
+
+
+class Gain(Layer):
+    """It takes an argument, and has no config."""
+
+    def __init__(self, k):
+        self.k = k
+
+    def forward(self, X):
+        return self.k * X
+
+    def backward(self, D):
+        return self.k * D
+
+
+def refused(net, call, kind, match):
+    before = leaves(net)
+    with pytest.raises(kind, match=match):
+        fit(net, call, epochs=100)
+    assert (net.step, net.epoch) == (0, 0)
+    assert same(leaves(net), before)
+
+
+MAKERS = {
+    "by epoch": Checkpoint,
+    "seldom": lambda path: Checkpoint(path, every=100),
+    "by step": lambda path: Checkpoint(path, unit="step"),
+    "the best": lambda path: Checkpoint(path, monitor="error"),
+    "CSV": CSVLogger,
+    "JSON": JSONLogger,
+}
+
+
+@pytest.mark.parametrize("make", list(MAKERS))
+def test_a_folder_that_is_missing_or_in_the_way(make, tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "file").write_text("mine")
+    make = MAKERS[make]
+    refused(network(), make(tmp_path / "none" / "run"), FileNotFoundError, "there is no such folder; create it first")
+    refused(network(), make(tmp_path / "there"), IsADirectoryError, "there is a folder of this name")
+    refused(network(), make(tmp_path / "file" / "run"), FileNotFoundError, "there is no such folder")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "there"]
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_folders_with_numbers_may_be_created_within_the_fit(tmp_path):
+    class Creates(Callback):
+        def on_epoch_begin(self, network, epoch):
+            (tmp_path / str(epoch)).mkdir()
+
+    fit(network(), Creates(), Checkpoint(tmp_path / "{epoch}" / "run"))
+    assert load(tmp_path / "3" / "run").epoch == 3
+    refused(network(), Checkpoint(tmp_path / "none" / "{epoch}"), FileNotFoundError, "there is no such folder")
+
+
+def test_a_network_that_no_file_can_hold(tmp_path):
+    net = network(Gain(2.0))
+    refused(net, Checkpoint(tmp_path / "run", every=100), TypeError, re.escape("layer 0 cannot be saved: Gain"))
+    fit(net, CSVLogger(tmp_path / "log"))
+    assert net.step == 9
