@@ -402,7 +402,9 @@ class _Logger(WithSettings, Callback):
 class CSVLogger(_Logger):
     """Writes the number and ``logs`` of each epoch as a row of a CSV file, below a header.
 
-    The cell of a value that an epoch lacks, such as ``val_error`` in one without validation, is empty.
+    The cell of a value that an epoch lacks, such as ``val_error`` in one without validation, is empty. The columns are
+    those of the first epoch: a ``learning_rate`` that a callback of your own changes later has none (in ``history`` it
+    has its place).
     """
 
     columns: list[str] = []  # noqa: RUF012 - replaced, never changed

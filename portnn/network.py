@@ -35,6 +35,7 @@ from portnn.layers.kept import Kept
 from portnn.layers.layer import Layer, move
 from portnn.leaves import Leaves, parameters_of, slots_of
 from portnn.optimizers import SGD
+from portnn.settings import Setting
 from portnn.summary import Summary
 from portnn.training import loop
 from portnn.training.turns import Turn, Turns
@@ -109,6 +110,7 @@ class Network(WithFiles):
     metrics: tuple[tuple[str, Callable[..., Any]], ...]
     history: History  # of all fits since use()
     progress: dict[str, int]
+    learning_rate_factor: Any = Setting(checks.in_range(0.0))
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in SETTLED and not (name == "parameters" and isinstance(value, Leaves) and value.is_set):

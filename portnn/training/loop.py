@@ -152,6 +152,7 @@ class _Fit:
         self.limits = [callback for callback in plan.callbacks if isinstance(callback, TimeLimit)]
         self.paused = False  # a time limit is over
         self.after_step = list(compress(self.calls["on_step_end"], used))
+        self.constant: Any = None  # the learning rate of the epochs so far, until one differs
         self.kept: list[Any] = []  # the state when the epoch began
         self.before: list[Any] = []  # when the one before it began, where that was not checked at its end
         self.checked = True
@@ -295,8 +296,15 @@ class _Fit:
             between = lambda: interrupts.act() if interrupts.noted else None  # noqa: E731
             found = evaluation.evaluate(network, plan.validation(), between)
             logs |= {f"val_{name}": value for name, value in found.items()}
+        hyper = (
+            self.batches.hyper
+        )  # of the steps that were made, whatever was set since; none after a resume at the end
+        rate = float(hyper[-1][0]) if hyper else self.rate(network.step - 1)
+        if not plan.logs_rate and self.constant not in (None, rate):
+            self.log_rates()
+        self.constant = rate
         if plan.logs_rate:
-            logs["learning_rate"] = self.rate(network.step - 1)
+            logs["learning_rate"] = rate
         self.between = False
         self.epoch += 1
         self.state.finish_epoch(logs, self.history, network.history)
@@ -309,6 +317,14 @@ class _Fit:
         self.write_checkpoints()
         if interrupts.noted:  # a finished epoch counts
             interrupts.act()
+
+    def log_rates(self) -> None:
+        """Notes the learning rates from this epoch on, and the one that all epochs of the run so far had."""
+        self.plan.logs_rate, whole = True, self.network.history
+        epochs = len(whole["error"])
+        rates = [self.constant] * self.epoch
+        earlier = whole.get("learning_rate", [float("nan")] * epochs)[: epochs - self.epoch]
+        self.history["learning_rate"], whole["learning_rate"] = list(rates), [*earlier, *rates]
 
     def means(self) -> dict[str, float]:
         """The error and the metrics of the epoch so far."""
@@ -397,6 +413,9 @@ class _Fit:
         self.epoch, self.factor = int(counters.pop(EPOCHS)), float(counters.pop(FACTOR))
         self.position, self.seen = saved.position, int(counters.pop(SEEN))
         self.sums = counters if self.position else None
+        if self.epoch:
+            self.state.optimizer = self._scaled(self.optimizer)
+            self.constant = self.rate(self.network.step - 1)
         if isinstance(self.source, Stream):
             self.source.skip(self.epoch)
         for name, values in self.history.items():
