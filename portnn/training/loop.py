@@ -296,9 +296,8 @@ class _Fit:
             between = lambda: interrupts.act() if interrupts.noted else None  # noqa: E731
             found = evaluation.evaluate(network, plan.validation(), between)
             logs |= {f"val_{name}": value for name, value in found.items()}
-        hyper = (
-            self.batches.hyper
-        )  # of the steps that were made, whatever was set since; none after a resume at the end
+        # Of the steps that were made, whatever was set since; there are none after a resume at the epoch's end.
+        hyper = self.batches.hyper
         rate = float(hyper[-1][0]) if hyper else self.rate(network.step - 1)
         if not plan.logs_rate and self.constant not in (None, rate):
             self.log_rates()
