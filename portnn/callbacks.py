@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import math
+import os
 import time
 from collections.abc import Callable
 from inspect import signature
@@ -275,7 +276,8 @@ class Checkpoint(_Monitor):
 
     It saves after each ``every``-th epoch, or step with ``unit="step"``; with ``monitor`` only after an epoch with a
     new best value. ``path`` may contain ``{epoch}`` and ``{step}``; with ``keep``, only that many of the newest files
-    stay. Without ``monitor``, it also saves before SIGTERM ends the process.
+    stay. Without ``monitor``, it also saves when a ``TimeLimit`` stops ``fit``, and before SIGTERM ends the process.
+    ``{epoch}`` is the epoch that has just ended or, within one, the epoch that goes on.
     """
 
     path: Any = Setting(_path)
@@ -285,7 +287,10 @@ class Checkpoint(_Monitor):
     keep: Any = Setting(_optional(_count(1)))
 
     due = False  # to be saved as soon as all callbacks of this moment have run
-    written: list[str] = []  # noqa: RUF012 - replaced, never changed
+    folder = ""  # in which the fit began, and a path that is not absolute lies
+    # Epoch and step of each file that is there. No paths: a file that was copied, or forged, must not name others to
+    # be removed.
+    written: list[tuple[int, int]] = []  # noqa: RUF012 - replaced, never changed
 
     def __init__(
         self, path: Any, *, every: int = 1, unit: str = "epoch", monitor: str | None = None, keep: int | None = None
@@ -295,14 +300,33 @@ class Checkpoint(_Monitor):
         if monitor is not None and unit == "step":
             raise ValueError('Checkpoint: a monitored value is known after an epoch only: leave unit="step" out')
         _filled(self.path, 1, 1)
+        self.check_keep()
+
+    def check_keep(self) -> None:
+        """ValueError for several files to keep of one name."""
+        if self.keep is not None and self.keep > 1 and _filled(self.path, 1, 1) == _filled(self.path, 2, 2):
+            raise ValueError(
+                f"keep={self.keep} needs a path with {{epoch}} or {{step}}, got {self.path!r:.120}: each file replaces "
+                "the one before; leave keep out, or name the files apart"
+            )
 
     def check_monitor(self, names: list[str]) -> None:
         if self.monitor is not None:
             super().check_monitor(names)
 
+    def check_file(self, network: Any) -> None:
+        """An error for what will keep it from saving, before ``fit`` begins; nothing is written."""
+        from portnn.files import durable, writing
+
+        self.check_keep()
+        writing.check(network)
+        path, other = (_filled(self.path, n, n) for n in (1, 2))
+        if os.path.dirname(path) == os.path.dirname(other):  # a callback may create folders with numbers
+            durable.check(path, name=path == other)
+
     def on_fit_begin(self, network: Any) -> None:
         super().on_fit_begin(network)
-        self.due, self.written = False, []
+        self.due, self.written, self.folder = False, [], _begun_in(self.path)
 
     def on_step_end(self, network: Any, step: int) -> None:
         self.due = self.due or (self.unit == "step" and step % self.every == 0)
@@ -317,23 +341,36 @@ class Checkpoint(_Monitor):
 
     def write(self, epoch: int, step: int, save: Callable[[str], None]) -> None:
         """Saves to the path of this epoch and step, and removes the oldest files; called by ``fit``."""
-        path = _filled(self.path, epoch, step)
+        path = self.file(epoch, step)
         self.due = False
-        self.written = [*(p for p in self.written if p != path), path]
+        self.written = [*(each for each in self.written if self.file(*each) != path), (epoch, step)]
         save(path)  # which notes the old ones too: a run that is killed here removes them when it goes on
         old = self.written[: -self.keep] if self.keep else []
-        for other in old:
-            Path(other).unlink(missing_ok=True)
+        for each in old:
+            Path(self.file(*each)).unlink(missing_ok=True)
         self.written = self.written[len(old) :]
+
+    def file(self, epoch: int, step: int) -> str:
+        """The path of this epoch and step."""
+        return os.path.join(self.folder, _filled(self.path, epoch, step))
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "written": list(self.written), "due": self.due}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         checks.remembered(state, written=(list,), due=(bool,))
-        written = checks.texts("written", state["written"])
         super().load_state_dict(state)
-        self.written, self.due = written, state["due"]
+        self.written, self.due = [each for each in state["written"] if _are_counts(each)], state["due"]
+
+
+def _are_counts(pair: Any) -> bool:
+    """Whether these are an epoch and a step; earlier versions wrote paths here, which are left alone."""
+    return isinstance(pair, tuple) and len(pair) == 2 and all(type(n) is int and n >= 0 for n in pair)
+
+
+def _begun_in(path: str) -> str:
+    """The folder that a path is relative to, so that it stays the same if a program goes to another one within fit."""
+    return "" if os.path.isabs(path) else os.getcwd()
 
 
 def _filled(path: str, epoch: int, step: int) -> str:
@@ -349,19 +386,27 @@ class _Logger(WithSettings, Callback):
     """
 
     path: Any = Setting(_path)
+    folder = ""  # in which the fit began, and a path that is not absolute lies
     size = 0  # bytes written by this run
 
     def __init__(self, path: Any):
         self.path = path
 
-    def on_fit_begin(self, network: Any) -> None:
-        self.size = 0
+    def check_file(self, network: Any) -> None:
+        """OSError where the file cannot be written, before ``fit`` begins."""
+        from portnn.files import durable
 
-    def write(self, text: str) -> None:
-        line = text.encode()
-        with open(self.path, "ab") as file:
+        durable.check_appending(self.path)
+
+    def on_fit_begin(self, network: Any) -> None:
+        self.size, self.folder = 0, _begun_in(self.path)
+
+    def write(self, text: str, head: str = "") -> None:
+        """Appends a line; in an empty file below ``head``."""
+        with open(os.path.join(self.folder, self.path), "ab") as file:
             self.size = min(self.size, file.seek(0, 2))  # less where somebody has emptied the file
             file.truncate(self.size)  # which leaves the position, so that tell() would be too much
+            line = (text if self.size else head + text).encode()
             file.write(line)
         self.size += len(line)
 
@@ -376,7 +421,9 @@ class _Logger(WithSettings, Callback):
 class CSVLogger(_Logger):
     """Writes the number and ``logs`` of each epoch as a row of a CSV file, below a header.
 
-    The cell of a value that an epoch lacks, such as ``val_error`` in one without validation, is empty.
+    The cell of a value that an epoch lacks, such as ``val_error`` in one without validation, is empty. The columns are
+    those of the first epoch: a ``learning_rate`` that a callback of your own changes later has none (in ``history`` it
+    has its place).
     """
 
     columns: list[str] = []  # noqa: RUF012 - replaced, never changed
@@ -384,9 +431,8 @@ class CSVLogger(_Logger):
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
         if not self.size:
             self.columns = ["epoch", *network.history]
-            self.write(_csv(self.columns))
         values = {"epoch": epoch, **logs}
-        self.write(_csv([values.get(name, "") for name in self.columns]))
+        self.write(_csv([values.get(name, "") for name in self.columns]), head=_csv(self.columns))
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "columns": list(self.columns)}
@@ -413,17 +459,20 @@ class JSONLogger(_Logger):
 
 
 class TimeLimit(WithSettings, Callback):
-    """Stops training after the first step that ends more than ``seconds`` after ``fit`` began."""
+    """Stops training after the first step that ends more than ``seconds`` after ``fit`` began.
+
+    It is a pause: each ``Checkpoint`` without ``monitor`` saves once more, and a later ``fit`` with ``resume`` goes on.
+    """
 
     seconds: Any = Setting(checks.in_range(0.0))
     end = math.inf
+    is_over = False  # fit then ends; a checkpoint does not note it, unlike network.stop_training
 
     def __init__(self, seconds: float):
         self.seconds = seconds
 
     def on_fit_begin(self, network: Any) -> None:
-        self.end = time.monotonic() + self.seconds
+        self.end, self.is_over = time.monotonic() + self.seconds, False
 
     def on_step_end(self, network: Any, step: int) -> None:
-        if time.monotonic() > self.end:
-            network.stop_training = True
+        self.is_over = time.monotonic() > self.end

@@ -263,4 +263,8 @@ class BadValueError(ValueError):
         return BadValueError(self.before, (row, *self.place[1:]), self.after)
 
     def in_batch(self, number: int) -> "BadValueError":
-        return BadValueError(f"in batch {number} of the iterable, {self.before}", self.place, self.after)
+        return self.within(f"in batch {number} of the iterable")
+
+    def within(self, what: str) -> "BadValueError":
+        """The same, where the array is a part of something else."""
+        return BadValueError(f"{what}, {self.before}", self.place, self.after)

@@ -8,7 +8,7 @@ from operator import getitem, setitem
 from typing import Any, NamedTuple, NoReturn
 
 from portnn._typing import Array
-from portnn.backend import is_array
+from portnn.backend import is_array, namespace
 from portnn.layers.attributes import declared
 
 
@@ -178,36 +178,53 @@ def _parameter_places(layers: list[tuple[str, Any]], names: Callable[[Any], Iter
 
 
 def copied(network: Any) -> dict[str, Array]:
-    """A copy of every parameter and buffer, by ``parameters/PATH`` and ``buffers/PATH``."""
-    copy = network.backend.xp.asarray
-    return {path: copy(home[name], copy=True) for path, home, name in _parameters_and_buffers(network)}
+    """A copy of every parameter and buffer, by ``parameters/PATH`` and ``buffers/PATH``.
+
+    The arrays of a layer written as in the article, plain attributes, are among the parameters, as in a file.
+    """
+    return {leaf.name: _copy(leaf.home[leaf.key]) for leaf in _leaves(network)}
 
 
 def put_back(network: Any, arrays: dict[str, Any]) -> None:
     """Sets all parameters and buffers to what ``copied`` returned, in one call into C; host arrays are moved."""
-    places = list(_parameters_and_buffers(network))
-    missing = [path for path, _, _ in places if path not in arrays]
+    places = _to_put_back(network, arrays)
+    missing = [leaf.name for leaf in places if leaf.name not in arrays]
     if missing:
         raise ValueError(f"there is no copy of {missing[0]}: the network's layers have changed since it was made")
-    backend, copy = network.backend, network.backend.xp.asarray
-    made = [
-        copy(array, copy=True) if backend.owns(array) else backend.asarray(array, str(home[name].dtype))
-        for array, home, name in ((arrays[path], home, name) for path, home, name in places)
-    ]
-    deque(map(setitem, [home for _, home, _ in places], [name for _, _, name in places], made), 0)
+    made = [_like(leaf.home[leaf.key], arrays[leaf.name], network.backend) for leaf in places]
+    deque(map(setitem, [leaf.home for leaf in places], [leaf.key for leaf in places], made), 0)
 
 
 def check_copied(network: Any, arrays: dict[str, Any]) -> None:
     """ValueError unless ``arrays`` are what ``copied`` may have returned for a network."""
-    for path, home, name in _parameters_and_buffers(network):
-        found: Any = arrays.get(path)
-        shape = tuple(home[name].shape)
+    for leaf in _to_put_back(network, arrays):
+        found: Any = arrays.get(leaf.name)
+        shape = tuple(leaf.home[leaf.key].shape)
         if not is_array(found) or tuple(found.shape) != shape or not str(found.dtype).startswith("float"):
             kind = f"{found.dtype} of shape {tuple(found.shape)}" if is_array(found) else f"{found!r:.40}"
-            raise ValueError(f"the copy of {path} must be floating-point numbers of shape {shape}, got {kind}")
+            raise ValueError(f"the copy of {leaf.name} must be floating-point numbers of shape {shape}, got {kind}")
 
 
-def _parameters_and_buffers(network: Any) -> Iterator[tuple[str, dict[str, Array], str]]:
-    for layer in network.walk():
-        for kind, home in (("parameters", layer.parameters), ("buffers", layer.buffers)):
-            yield from ((f"{kind}/{layer.path}.{name}", home, name) for name in home)
+def _to_put_back(network: Any, arrays: dict[str, Any]) -> list[Any]:
+    """The arrays to be put back: all but those that layers written as in the article have new since the copy."""
+    attributes = [vars(layer) for layer in network.walk() if layer.updates_itself]
+    return [leaf for leaf in _leaves(network) if leaf.name in arrays or all(leaf.home is not a for a in attributes)]
+
+
+def _leaves(network: Any) -> list[Any]:
+    from portnn.files.leaves import leaves  # here: files are loaded at first use
+
+    network.note_kept()  # the arrays that the last pass has left in a layer are none of these
+    return list(leaves((layer.path, layer) for layer in network.walk()))
+
+
+def _copy(array: Array) -> Array:
+    """A copy where the array is: a layer written as in the article may keep one on the host."""
+    return namespace(array).asarray(array, copy=True)
+
+
+def _like(old: Array, array: Any, backend: Any) -> Array:
+    """A copy of ``array`` where the old one is."""
+    if type(array) is type(old):
+        return _copy(array)
+    return backend.asarray(array, str(old.dtype)) if backend.owns(old) else namespace(old).asarray(array, copy=True)

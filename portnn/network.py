@@ -36,6 +36,7 @@ from portnn.layers.kept import Kept
 from portnn.layers.layer import Layer, move
 from portnn.leaves import Leaves, parameters_of, slots_of
 from portnn.optimizers import SGD
+from portnn.settings import Setting
 from portnn.summary import Summary
 from portnn.training import fusion, loop
 from portnn.training.resume import Before, at_its_beginning
@@ -111,6 +112,7 @@ class Network(WithFiles):
     metrics: tuple[tuple[str, Callable[..., Any]], ...]
     history: History  # of all fits since use()
     progress: dict[str, int]
+    learning_rate_factor: Any = Setting(checks.in_range(0.0))
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in SETTLED and not (name == "parameters" and isinstance(value, Leaves) and value.is_set):
@@ -561,6 +563,7 @@ class Network(WithFiles):
         """Makes the network what it was when a checkpoint was written; returns what it was before."""
         from portnn.files.filling import restore
 
+        self.note_kept()  # the pass that told the shapes has left arrays in users' layers, which no file holds
         before = Before(self)
         restore(self, saved)
         for layer in self.layers:

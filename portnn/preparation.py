@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from portnn.sources import Read, Rows, Stream, Way, Whole
 from portnn.training.loop import Data, Plan
 
 VALIDATION_BATCH = 1024  # samples
+VALIDATION = "validation_data"
 
 
 @dataclass
@@ -65,7 +67,7 @@ def _with_targets(network: Any, X: Array, Y: Array, weights: Any, output: Shape,
     return Samples(X, Y, classes, weights)
 
 
-def _way(network: Any, output: Shape, check_finite: bool) -> Way:
+def _way(network: Any, output: Shape, check_finite: bool, what: str = "") -> Way:
     """The way of later chunks to the device.
 
     They are checked on the host, whatever the backend: a check on the device would wait until it has done all its work.
@@ -75,8 +77,9 @@ def _way(network: Any, output: Shape, check_finite: bool) -> Way:
     def check(read: Read) -> Samples:
         x, y, weights = read
         backend = network.backend if network.backend.owns(x) or network.backend.owns(y) else get_backend("cpu")
-        X, Y, _ = _arrays(network, x, y, check_finite, backend)
-        return _with_targets(network, X, Y, weights, output, backend)
+        with _within(what) if what else nullcontext():
+            X, Y, _ = _arrays(network, x, y, check_finite, backend)
+            return _with_targets(network, X, Y, weights, output, backend)
 
     def upload(found: Samples) -> Callable[[], Samples]:
         if network.backend.owns(found.x):
@@ -253,11 +256,25 @@ def validation_data(network: Any, given: Any, plan: Plan) -> Callable[[], Iterat
             )
         return _anew(network, given, plan.check_finite)
     x, y, weights = arguments.validation_parts(given)
-    if _is_rows(network, x):
-        rows = _checked_rows(network, x, y, weights, plan.check_finite)
-        return partial(_in_chunks, network, rows, 0, _length(*rows[:2]), plan.check_finite)
-    found, _ = samples(network, x, y, weights, plan.check_finite)
+    with _within(VALIDATION):
+        if _is_rows(network, x):
+            rows = _checked_rows(network, x, y, weights, plan.check_finite)
+            return partial(_in_chunks, network, rows, 0, _length(*rows[:2]), plan.check_finite, what=VALIDATION)
+        found, _ = samples(network, x, y, weights, plan.check_finite)
     return partial(found.batches, VALIDATION_BATCH)
+
+
+@contextmanager
+def _within(what: str) -> Iterator[None]:
+    """Errors about x and y within say what these are part of."""
+    try:
+        yield
+    except checks.BadValueError as error:
+        raise error.within(f"in {what}") from None
+    except (TypeError, ValueError) as error:
+        if type(error) not in (TypeError, ValueError):  # a user's own
+            raise
+        raise type(error)(f"in {what}, {error}") from error
 
 
 def batches(network: Any, x: Any, y: Any, weights: Any, size: int) -> Iterator[Samples]:
@@ -271,12 +288,13 @@ def batches(network: Any, x: Any, y: Any, weights: Any, size: int) -> Iterator[S
     return found.batches(size)
 
 
-def _batches_of(network: Any, given: Iterator[Any], check_finite: bool) -> Iterator[Samples]:
+def _batches_of(
+    network: Any, given: Iterator[Any], check_finite: bool, what: str = "the iterable"
+) -> Iterator[Samples]:
     for k, batch in enumerate(given, 1):
-        try:
-            yield _prepared(network, check_finite, sources.parts_of(batch))
-        except checks.BadValueError as error:
-            raise error.in_batch(k) from None
+        with _within(f"batch {k} of {what}"):
+            found = _prepared(network, check_finite, sources.parts_of(batch))
+        yield found
 
 
 def _anew(network: Any, given: Any, check_finite: bool) -> Callable[[], Iterator[Samples]]:
@@ -285,12 +303,12 @@ def _anew(network: Any, given: Any, check_finite: bool) -> Callable[[], Iterator
     first = next(waiting[0], sources.MISSING)
     if first is sources.MISSING:
         raise ValueError("validation_data is an iterable of batches, but it gave none")
-    _prepared(network, check_finite, sources.parts_of(first))
+    next(_batches_of(network, iter([first]), check_finite, VALIDATION))
     waiting = [itertools.chain([first], waiting[0])]
 
     def batches() -> Iterator[Samples]:
         begun = waiting.pop() if waiting else sources.begun(given, "validation_data")
-        return _batches_of(network, begun, check_finite)
+        return _batches_of(network, begun, check_finite, VALIDATION)
 
     return batches
 
@@ -304,12 +322,19 @@ def _checked_rows(network: Any, x: Any, y: Any, weights: Any, check_finite: bool
 
 
 def _in_chunks(
-    network: Any, rows: Any, start: int, stop: int, check_finite: bool, size: int = VALIDATION_BATCH
+    network: Any,
+    rows: Any,
+    start: int,
+    stop: int,
+    check_finite: bool,
+    size: int = VALIDATION_BATCH,
+    what: str = "",
 ) -> Iterator[Samples]:
-    """Yields the rows from ``start`` to ``stop`` in batches of ``size``, read in chunks."""
+    """Yields the rows from ``start`` to ``stop`` in batches of ``size``, read in chunks; ``what`` is for errors."""
     n = stop - start
     _, shapes = samples(network, *sources.read(rows, slice(start, start + 1)), False)
-    source = Rows(rows, sources.batch_sizes(n, min(size, n)), n, _way(network, shapes[-1], check_finite), start)
+    way = _way(network, shapes[-1], check_finite, what)
+    source = Rows(rows, sources.batch_sizes(n, min(size, n)), n, way, start)
     for chunk in source.chunks(None, 0):
         yield from chunk.arrived().batches(size)
 

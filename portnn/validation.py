@@ -215,7 +215,7 @@ def check_finite(x: Array, backend: Backend, what: str) -> None:
         raise checks.BadValueError(
             what,
             (place[0] + start, *place[1:]),
-            f" is {value} in {host.dtype}: training needs finite data. Remove or replace it (numpy.nan_to_num), scale "
+            f" is {value} in {host.dtype}: fit needs finite data. Remove or replace it (numpy.nan_to_num), scale "
             "the data, or pass check_finite=False",
         )
 

@@ -30,11 +30,8 @@ def replace(path: Any, parts: Iterable[bytes | memoryview]) -> None:
     the old file is as it was then (or, if only the last flush of the folder failed, the new one is in its place).
     """
     target = os.path.realpath(checks.path("path", path))
-    folder = os.path.dirname(target)
+    temporary = os.path.join(_folder(target), TEMPORARY)
     old = _old(target)
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(errno.ENOENT, "there is no such folder; create it first", folder)
-    temporary = os.path.join(folder, TEMPORARY)
     with _locked(temporary) as file:
         try:
             _fill(file, parts)
@@ -50,7 +47,36 @@ def replace(path: Any, parts: Iterable[bytes | memoryview]) -> None:
             raise
     if fcntl is None:
         os.replace(temporary, target)
-    _flush_folder(folder)
+    _flush_folder(os.path.dirname(target))
+
+
+def check(path: Any, *, name: bool = True) -> None:
+    """OSError for what can be known before ``replace`` is called; without ``name``, of the folder alone."""
+    target = os.path.realpath(checks.path("path", path))
+    folder = _folder(target)
+    if name:
+        _old(target)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "this folder cannot be written to", folder)
+
+
+def check_appending(path: Any) -> None:
+    """OSError for what can be known before lines are appended to a file, which may be a device or a pipe too."""
+    target = os.path.realpath(checks.path("path", path))
+    _folder(target)
+    if os.path.isdir(target):
+        raise IsADirectoryError(errno.EISDIR, "there is a folder of this name", target)
+    there = os.path.exists(target)
+    if not os.access(target if there else os.path.dirname(target), os.W_OK):
+        what = "file" if there else "folder"
+        raise PermissionError(errno.EACCES, f"this {what} cannot be written to", target)
+
+
+def _folder(target: str) -> str:
+    folder = os.path.dirname(target)
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder; create it first", folder)
+    return folder
 
 
 def _old(target: str) -> os.stat_result | None:

@@ -10,7 +10,7 @@ from portnn.arrangement import named
 from portnn.files import building, describing, digest, durable, text
 from portnn.files.environment import environment
 from portnn.files.header import DTYPES
-from portnn.files.leaves import leaves, slots
+from portnn.files.leaves import Leaf, leaves, slots
 from portnn.files.reading import FORMAT
 from portnn.files.values import encoded, state, thing
 from portnn.transfer import to_numpy
@@ -58,6 +58,13 @@ def write(
     durable.replace(path, _parts({name: _plain(name, array) for name, array in tensors.items()}, text.written(about)))
 
 
+def check(network: Any) -> None:
+    """TypeError for a network that no file can hold: known before it trains for hours."""
+    network.note_kept()
+    building.check_costs(describing.network(network)["layers"])
+    _leaves(list(named(network.layers)))
+
+
 def _numbers(network: Any, described: dict[str, Any]) -> dict[str, Any]:
     """The metadata that the network itself tells."""
     history = {
@@ -78,15 +85,20 @@ def _numbers(network: Any, described: dict[str, Any]) -> dict[str, Any]:
 def _tensors(network: Any) -> Iterator[tuple[str, Any]]:
     """Every array of the network by its name in the file, on the host."""
     layers, to_host = list(named(network.layers)), network.backend.to_numpy
-    found: set[str] = set()
-    for leaf in (*leaves(layers), *slots(layers)):
-        if leaf.name in found:
-            raise TypeError(f"two arrays of the network would be called {leaf.name}: rename one of them")
-        found.add(leaf.name)
+    for leaf in _leaves(layers):
         yield leaf.name, to_host(leaf.home[leaf.key])
     for path, layer in layers:
         for name in layer._update_counts:
             yield f"counts/{path}.{name}", np.asarray(layer._updates(name, network.step), np.int64)
+
+
+def _leaves(layers: list[tuple[str, Any]]) -> list[Leaf]:
+    found: dict[str, Leaf] = {}
+    for leaf in (*leaves(layers), *slots(layers)):
+        if leaf.name in found:
+            raise TypeError(f"two arrays of the network would be called {leaf.name}: rename one of them")
+        found[leaf.name] = leaf
+    return list(found.values())
 
 
 def _callback(i: int, each: tuple[str, Any], tensors: dict[str, Any]) -> dict[str, Any]:

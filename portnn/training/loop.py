@@ -14,19 +14,21 @@ import numpy as np
 from portnn import evaluation, metrics, ops, random
 from portnn._typing import Shape
 from portnn.backend import Backend
-from portnn.callbacks import METHODS, Callback, Checkpoint, method_of
+from portnn.callbacks import METHODS, Callback, Checkpoint, TimeLimit, method_of
 from portnn.history import History, Values
 from portnn.optimizers import rate_at
 from portnn.samples import Samples
 from portnn.sources import Chunk, Rows, Stream, Whole
 from portnn.training import resume
 from portnn.training.batches import Batches
+from portnn.training.divergence import DivergedError, not_finite
 from portnn.training.interrupts import Interrupts
 from portnn.training.progress import Bar, line
 from portnn.training.resume import BATCH, EPOCHS, FACTOR, RATES, SEEN, STEPS
 from portnn.training.state import State, sum_of
 from portnn.training.step import TrainStep
 
+LONG = 32  # steps of an epoch, beside which a look at all parameters does not count
 MOST_CAPTURED = 8  # sizes of batches whose step may be captured: each graph has memory of its own
 
 
@@ -67,10 +69,13 @@ def train(
     network.stop_training = False
     interrupts = Interrupts(lambda: _after_step(network.step), run.last_checkpoint)
     with interrupts, _closing(run.state), run.called_back(saved, before):
-        while run.epoch < plan.epochs and not network.stop_training:
+        while run.epoch < plan.epochs and not run.stops():
             run.run_epoch(interrupts)
         if interrupts.noted:
             interrupts.act()
+        if run.paused:
+            run.last_checkpoint()
+            network.stop_training = True  # after it was saved: the run goes on with a resume
         run.between = False
     return run.history
 
@@ -88,6 +93,7 @@ def check(network: Any, data: Data, optimizer: Any, plan: Plan, saved: Any = Non
     names = _names(network, plan)
     for callback in plan.callbacks:
         getattr(callback, "check_monitor", lambda names: None)(names)
+        getattr(callback, "check_file", lambda network: None)(network)
 
 
 def _names(network: Any, plan: Plan) -> list[str]:
@@ -120,7 +126,14 @@ class _Fit:
         self.sums: dict[str, np.ndarray] | None = None  # the sums of an unfinished epoch, from a checkpoint
         self.calls = {name: [method_of(callback, name) for callback in plan.callbacks] for name in METHODS}
         used = [type(callback).on_step_end is not Callback.on_step_end for callback in plan.callbacks]
+        self.checkpoints = [callback for callback in plan.callbacks if isinstance(callback, Checkpoint)]
+        self.limits = [callback for callback in plan.callbacks if isinstance(callback, TimeLimit)]
+        self.paused = False  # a time limit is over
         self.after_step = list(compress(self.calls["on_step_end"], used))
+        self.constant: Any = None  # the learning rate of the epochs so far, until one differs
+        self.kept: list[Any] = []  # the state when the epoch began
+        self.before: list[Any] = []  # when the one before it began, where that was not checked at its end
+        self.checked = True
         self.between = False  # between two steps, with all callbacks called: a checkpoint can be written
         self.history = History({name: [] for name in _names(network, plan)})
         for name in self.history:
@@ -147,6 +160,10 @@ class _Fit:
             optimizer.learning_rate = (lambda k: factor * rate(k)) if callable(rate) else factor * rate
         return optimizer
 
+    def stops(self) -> bool:
+        """Whether the fit ends after this step."""
+        return bool(self.network.stop_training) or self.paused
+
     def steps(self) -> str:
         """The number of steps of an epoch, for messages."""
         return "" if self.source.steps is None else f" of {self.source.steps}"
@@ -156,7 +173,8 @@ class _Fit:
     def run_epoch(self, interrupts: Interrupts) -> None:
         plan, network = self.plan, self.network
         order = self.begin_epoch()
-        kept = self.state.keep() if plan.check_finite else []
+        if plan.check_finite:
+            self.before, self.kept = [] if self.checked else self.kept, self.state.keep()
         steps = self.steps_of(order)
         bar = Bar(plan.verbose, self.epoch + 1, plan.epochs, self.source.steps, self.position)
         try:
@@ -169,16 +187,16 @@ class _Fit:
                     bar.bar.update()
                 if last:
                     break
-                if network.stop_training:
+                if network.stop_training or self.paused:
                     if plan.check_finite:
-                        self.check_finite(self.means()["error"], kept)
+                        self.check_finite(self.means()["error"])
                     return
                 if interrupts.noted:
                     interrupts.act()
         finally:
             bar.close()
             steps.close()  # what reads ahead ends before the caller closes a file
-        self.finish_epoch(kept, interrupts)
+        self.finish_epoch(interrupts)
 
     def steps_of(self, order: np.ndarray | None) -> Generator[tuple[bool, int], None, None]:
         """For each step that is left of the epoch whether it is the last one, and the size of its batch."""
@@ -209,6 +227,7 @@ class _Fit:
             self.between = False
             for call in self.calls["on_epoch_begin"]:
                 call(network, self.epoch + 1)
+            self.check_layers()
         state.optimizer = self._scaled(self.optimizer)
         state.start_epoch(self.position if isinstance(self.source, Whole) else 0, self.sums)
         self.sums, self.between = None, True
@@ -237,32 +256,53 @@ class _Fit:
         self.between = False
         for call in self.after_step:
             call(self.network, self.network.step)
+        self.check_layers()
+        self.paused = any(limit.is_over for limit in self.limits)
         self.between = True
+        if self.plan.check_finite and any(checkpoint.due for checkpoint in self.checkpoints):
+            self.check_finite(self.means()["error"])  # a file of NaN would replace one that is of use
         self.write_checkpoints()
 
-    def finish_epoch(self, kept: Any, interrupts: Interrupts) -> None:
+    def finish_epoch(self, interrupts: Interrupts) -> None:
         """Validation, history, the line of the epoch, callbacks, checkpoints."""
         plan, network = self.plan, self.network
         logs = Values(self.means())
         if plan.check_finite:
-            self.check_finite(logs["error"], kept)
+            # Where an epoch is over so soon that the check would be felt, and nobody looks, the next error will tell.
+            self.checked = bool(plan.callbacks) or self.position >= LONG or self.epoch + 1 == plan.epochs
+            self.check_finite(logs["error"], self.checked)
         if plan.validation is not None and (self.epoch + 1) % plan.validation_frequency == 0:
             between = lambda: interrupts.act() if interrupts.noted else None  # noqa: E731
             found = evaluation.evaluate(network, plan.validation(), between)
             logs |= {f"val_{name}": value for name, value in found.items()}
+        # Of the steps that were made, whatever was set since; there are none after a resume at the epoch's end.
+        hyper = self.batches.hyper
+        rate = float(hyper[-1][0]) if hyper else self.rate(network.step - 1)
+        if not plan.logs_rate and self.constant not in (None, rate):
+            self.log_rates()
+        self.constant = rate
         if plan.logs_rate:
-            logs["learning_rate"] = self.rate(network.step - 1)
+            logs["learning_rate"] = rate
         self.between = False
         self.epoch += 1
         self.state.finish_epoch(logs, self.history, network.history)
         if plan.verbose:
             print(line(self.epoch, plan.epochs, logs), flush=True)
         for call in self.calls["on_epoch_end"]:
-            call(network, self.epoch, logs)
+            call(network, self.epoch, Values(logs))  # a copy each, so that what one changes disturbs no other
+        self.check_layers()
         self.between = True
         self.write_checkpoints()
         if interrupts.noted:  # a finished epoch counts
             interrupts.act()
+
+    def log_rates(self) -> None:
+        """Notes the learning rates from this epoch on, and the one that all epochs of the run so far had."""
+        self.plan.logs_rate, whole = True, self.network.history
+        epochs = len(whole["error"])
+        rates = [self.constant] * self.epoch
+        earlier = whole.get("learning_rate", [float("nan")] * epochs)[: epochs - self.epoch]
+        self.history["learning_rate"], whole["learning_rate"] = list(rates), [*earlier, *rates]
 
     def means(self) -> dict[str, float]:
         """The error and the metrics of the epoch so far."""
@@ -290,6 +330,7 @@ class _Fit:
         try:
             for call in self.calls["on_fit_begin"]:
                 call(network)
+            self.check_layers()
             if saved is not None:
                 with resume.undone_by_errors(before):
                     self.go_on(saved)
@@ -300,16 +341,27 @@ class _Fit:
         finally:
             _end(self.calls["on_fit_end"], network)
 
+    def check_layers(self) -> None:
+        """RuntimeError where a callback has changed the network's layers: the steps run those of the beginning."""
+        if self.plan.callbacks:
+            self.network._arrange()
+
     def write_checkpoints(self) -> None:
-        for callback in self.plan.callbacks:
-            if isinstance(callback, Checkpoint) and callback.due:
-                callback.write(self.epoch, self.network.step, self.save)
+        for checkpoint in self.checkpoints:
+            if checkpoint.due:
+                checkpoint.write(self.current_epoch(), self.network.step, self.save)
 
     def last_checkpoint(self) -> None:
-        """Saves once more before a signal ends the process; a monitored checkpoint keeps its best epoch."""
-        for callback in self.plan.callbacks if self.between else ():
-            if isinstance(callback, Checkpoint) and callback.monitor is None:
-                callback.write(self.epoch, self.network.step, self.save)
+        """Saves once more before a signal or a time limit ends the fit; a monitored checkpoint keeps its best epoch."""
+        if not self.between or (self.plan.check_finite and not_finite(self.state, self.network.backend)):
+            return
+        for checkpoint in self.checkpoints:
+            if checkpoint.monitor is None:
+                checkpoint.write(self.current_epoch(), self.network.step, self.save)
+
+    def current_epoch(self) -> int:
+        """The epoch that goes on, or has just ended: a file from its middle replaces none of the epoch before."""
+        return self.epoch + (self.position > 0)
 
     def save(self, path: str) -> None:
         """Writes a checkpoint: all that a fit needs to go on as if it had never stopped."""
@@ -319,7 +371,7 @@ class _Fit:
         write(
             network,
             path,
-            stop_training=network.stop_training,
+            stop_training=bool(network.stop_training),
             callbacks=[(type(callback).__name__, callback.state_dict()) for callback in self.plan.callbacks],
             optimizer=self.optimizer,
             counters={
@@ -342,6 +394,9 @@ class _Fit:
         self.epoch, self.seen = resume.number(saved, EPOCHS), resume.number(saved, SEEN)
         self.factor = resume.number(saved, FACTOR, 1e300)
         self.position, self.sums = saved.position, sums if saved.position else None
+        if self.epoch:
+            self.state.optimizer = self._scaled(self.optimizer)
+            self.constant = self.rate(self.network.step - 1)
         if isinstance(self.source, Stream):
             self.skip_epochs(self.source)
         for name, values in self.history.items():
@@ -367,7 +422,7 @@ class _Fit:
 
     # -- divergence ----------------------------------------------------------------------------------------------
 
-    def check_finite(self, error: float, kept: Any) -> None:
+    def check_finite(self, error: float, parameters: bool = True) -> None:
         """Raises DivergedError, with the network as it was when the epoch began, if error or parameters are not finite.
 
         The error of the last step was computed before its update: the parameters show that update's effect.
@@ -377,21 +432,28 @@ class _Fit:
             bad = int(self.network.backend.to_numpy(self.state.counters["finite steps"])) + 1
             fault = f"the error became {error} in epoch {self.epoch + 1}, at step {bad}{self.steps()}"
             step += bad - self.position
-        elif self.epoch + 1 == self.plan.epochs or self.network.stop_training:
-            name = _not_finite(self.state, self.network.backend)
+        elif parameters:
+            name = not_finite(self.state, self.network.backend)
             fault = name and (
-                f"{name} holds NaN or infinity after the last step of epoch {self.epoch + 1}, step "
-                f"{self.position}{self.steps()}"
+                f"{name} holds NaN or infinity in epoch {self.epoch + 1}, after step {self.position}{self.steps()}"
             )
         if fault:
             rate = f", with a learning rate of {self.rate(step):g}"
             self.between = False
-            self.state.bring_back(kept)
+            self.bring_back()
             raise DivergedError(
                 f"{fault}{rate}: the weights diverged. The network is as it was when the epoch began (but for layers "
                 "written as in the article). Train it with a smaller learning rate, or scale the data; "
                 "check_finite=False trains on regardless"
             )
+
+    def bring_back(self) -> None:
+        """Makes the network what it was when the epoch began, or the one in whose last step it became NaN."""
+        self.state.bring_back(self.kept)
+        if self.before and not_finite(self.state, self.network.backend):
+            self.state.bring_back(self.before)
+            for values in (*self.history.values(), *self.network.history.values()):
+                values.pop()
 
 
 def _end(calls: list[Callable[..., None]], network: Any) -> None:
@@ -429,15 +491,6 @@ def _after_step(step: int) -> str:
         f"The network is as it was after step {step} (except for layers written as in the article, which update "
         "themselves within a step)"
     )
-
-
-def _not_finite(state: State, backend: Backend) -> str:
-    """The name of the first parameter that holds NaN or infinity; empty if none does."""
-    xp = backend.xp
-    for (home, key), (layer, name) in zip(state.parameters, state.gradients, strict=True):
-        if not backend.to_numpy(xp.all(xp.isfinite(home[key]))):
-            return f"{layer.path}.{name}"
-    return ""
 
 
 @contextmanager
@@ -478,7 +531,3 @@ def _as_matrices(samples: Samples, xp: Any) -> Samples:
 
 class ResumeWarning(UserWarning):
     """The machine or a library has changed since the checkpoint, so the last digits of results may differ."""
-
-
-class DivergedError(RuntimeError):
-    """Training diverged: the error, or a parameter, is no longer finite."""

@@ -261,7 +261,7 @@ LATER = {
     "None": (None, TypeError, "must give .* got NoneType"),
     "an empty batch": ((X[:0], Y[:0]), ValueError, "x holds 0 samples"),
     "weights": ((X, Y, WEIGHTS), ValueError, "the first batch has no weights, a later one has weights: all .* alike"),
-    "NaN": ((X, Y * np.inf), ValueError, "y.*training needs finite data"),
+    "NaN": ((X, Y * np.inf), ValueError, "y.*fit needs finite data"),
 }
 
 

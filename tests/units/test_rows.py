@@ -180,7 +180,7 @@ def test_bad_values_in_the_middle(options):
     x, y = data()
     x[30, 1, 2] = np.nan
     net = network()
-    with pytest.raises(ValueError, match=r"^x\[30, 1, 2\] is nan .*training needs finite data"):
+    with pytest.raises(ValueError, match=r"^x\[30, 1, 2\] is nan .*fit needs finite data"):
         net.fit(Rows(x), y, 1, batch_size=8, verbose=0, **options)
     classes = np.arange(N) % 3
     classes[41] = 3
@@ -198,7 +198,7 @@ def test_bad_values_in_a_batch_of_an_iterable():
     with pytest.raises(ValueError, match=r"^in batch 4 of the iterable, x\[6, 1, 2\] is inf") as caught:
         net.fit(batches, epochs=1, verbose=0)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
-    with pytest.raises(ValueError, match=r"^in batch 4 of the iterable, x\[6, 1, 2\] is inf"):
+    with pytest.raises(ValueError, match=r"^in batch 4 of validation_data, x\[6, 1, 2\] is inf"):
         net.fit(data()[0], y, 1, batch_size=8, verbose=0, validation_data=batches)
 
 

@@ -17,6 +17,7 @@ from portnn import (
     FCLayer,
     Network,
     TimeLimit,
+    load,
 )
 from portnn.training import DivergedError
 
@@ -78,7 +79,7 @@ def test_the_last_update_of_all():
     """Its effect is in no error any more: the parameters tell."""
     net, keeps = network(lambda k: 1e38 if k == 7 else 1e-30), Keeps()
     net.parameters["4.weights"] = np.full((8, 2), 1e10)
-    where = r"\d\.\w+ holds NaN or infinity after the last step of epoch 2, step 4 of 4, with a learning rate of 1e\+38"
+    where = r"\d\.\w+ holds NaN or infinity in epoch 2, after step 4 of 4, with a learning rate of 1e\+38"
     with pytest.raises(DivergedError, match=where):
         fit(net, 2, [keeps])
     assert runs.equal(runs.come_to(net), keeps.begun)
@@ -175,3 +176,75 @@ def test_a_time_limit_ends_a_fit_quietly():
     history = fit(net, 1000, [TimeLimit(0.0)])
     assert (net.step, len(history["error"])) == (1, 0)
     assert net.stop_training
+
+
+# -- the last update of an epoch -------------------------------------------------------------------------------------------
+
+
+def root(y_true, y_pred):
+    return (abs(y_true - y_pred) ** 0.5).mean()
+
+
+def root_prime(y_true, y_pred):
+    """0/0 where a target is hit exactly, so that the error is finite and the gradient is not."""
+    return 0.5 * np.sign(y_pred - y_true) / np.sqrt(abs(y_pred - y_true)) / y_pred.size
+
+
+@pytest.mark.parametrize("when", [1, 3])
+def test_the_last_update_of_any_epoch(when, tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((12, 3))
+    y = x @ np.ones((3, 1))
+
+    class Hits(Callback):
+        def on_epoch_begin(self, network, epoch):
+            if epoch == when:
+                network.parameters.update({path: 0.0 * array for path, array in network.parameters.items()})
+
+    y[0] = 0.0
+    net, path = Network([FCLayer(3, 1)], seed=1), tmp_path / "run"
+    net.use(root, root_prime, optimizer=SGD(0.1))
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(DivergedError, match=f"holds NaN or infinity in epoch {when}, after step 1 of 1"),
+    ):
+        net.fit(x, y, epochs=5, batch_size=12, verbose=0, callbacks=[Hits(), Checkpoint(path)])
+    assert not net.parameters["0.weights"].any()
+    assert (net.step, net.epoch, len(net.history["error"])) == (when - 1, when - 1, when - 1)
+    assert path.exists() == (when > 1)
+    if when > 1:
+        assert np.isfinite(load(path, layers=[root, root_prime]).parameters["0.weights"]).all()
+
+
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_short_epochs_that_nobody_looks_at(epochs):
+    """The error of the next epoch tells, and the network is as it was before the epoch that did it."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((12, 3))
+    y = np.zeros((12, 1))
+    net = Network([FCLayer(3, 1)], seed=1)
+    net.use(root, root_prime, optimizer=SGD(0.1))
+    net.fit(x, y + 9.0, epochs=epochs, batch_size=12, verbose=0)
+    y[0], then = net.predict(x)[0], runs.come_to(net)
+    with np.errstate(all="ignore"), pytest.raises(DivergedError, match="became nan in epoch 2, at step 1 of 1"):
+        net.fit(x, y, epochs=5, batch_size=12, verbose=0)
+    assert runs.equal(runs.come_to(net), then)
+
+
+def test_a_checkpoint_by_step_holds_no_nan(tmp_path):
+    schedule = rates(5)
+    net, path = network(schedule), tmp_path / "run"
+    with pytest.raises(DivergedError, match="the error became inf in epoch 2, at step 3 of 4"):
+        fit(net, calls=[Checkpoint(path, unit="step")])
+    saved = load(path, layers=[schedule])
+    assert saved.step == 6  # the huge weights are finite
+    assert all(np.isfinite(array).all() for array in saved.parameters.values())
+    assert net.step == 4
+
+
+def test_finite_parameters_whose_sum_of_squares_is_none():
+    net = Network([FCLayer(2, 1)], seed=1)
+    net.use("mse", optimizer=SGD(1e-30))
+    net.parameters["0.weights"] = np.full((2, 1), 1e30)
+    history = net.fit(np.zeros((4, 2)), np.zeros((4, 1)), epochs=3, verbose=0)
+    assert len(history["error"]) == 3

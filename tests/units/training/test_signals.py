@@ -213,9 +213,15 @@ def test_sigterm_and_ctrl_c_in_a_step_that_hangs(tmp_path):
 
 
 def test_a_checkpoint_that_fails_does_not_keep_the_process_alive(tmp_path, terminated):
+    class Removes(Callback):
+        def on_step_end(self, network, step):
+            if step == 5:
+                (tmp_path / "gone").rmdir()
+
     net = network()
+    (tmp_path / "gone").mkdir()
     with pytest.raises(OSError, match="folder"):
-        fit(net, Sends(signal.SIGTERM, step=6), Checkpoint(tmp_path / "none" / "run", every=9))
+        fit(net, Removes(), Sends(signal.SIGTERM, step=6), Checkpoint(tmp_path / "gone" / "run", every=9))
     assert terminated == [signal.SIGTERM]
     assert net.step == 6
 
