@@ -1,6 +1,7 @@
 """Attributes of layers that do more than hold a value when they are set."""
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from portnn import checks, names
 from portnn.settings import Setting
@@ -54,14 +55,20 @@ class OfNetwork:
 def check_names(layer: Any) -> None:
     """ValueError for an attribute that is nearly a setting's name: ``layer.trainble = False`` would do nothing."""
     cls = type(layer)
-    for name in vars(layer):
+    fine = _fine.setdefault(cls, set())
+    for name in vars(layer).keys() - fine:
         if name[0] == "_" or hasattr(cls, name) or any(name in getattr(c, "__annotations__", ()) for c in cls.__mro__):
+            fine.add(name)
             continue
         # A user's layer may have any attributes, but hardly one that differs in a letter from what all layers have.
         own = layer._own
         guess = names.meant("setting of a layer" if own else "", name, settings(cls) if own else ["trainable"], 0.85)
         if guess:
             raise ValueError(f"layer {layer.path} ({layer}) has no setting {name!r}{guess}")
+        fine.add(name)
+
+
+_fine: WeakKeyDictionary[type, set[str]] = WeakKeyDictionary()  # by class, the names that have been looked at
 
 
 def settings(cls: type) -> list[str]:
