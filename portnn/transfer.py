@@ -100,6 +100,8 @@ def bring(x: Any, backend: Backend, dtype: str | None, what: str, *, copy: bool 
         raise TypeError(f"{what} must be real numbers, got dtype {x.dtype}")
     elif hasattr(x, "detach"):  # PyTorch would record every operation on it
         x = x.detach()
+    if copy and isinstance(x, np.ndarray):
+        return backend.asarray(x, dtype, copy=True)
     target = getattr(xp, dtype) if dtype and (copy or xp.isdtype(x.dtype, "real floating")) else x.dtype
     x = xp.astype(x, target, copy=copy)
     return in_order(x) if copy else x

@@ -35,7 +35,8 @@ class NumpyBackend(Backend):
         return f"{numpys}.compiled", numpys
 
     def asarray(self, host: Any, dtype: str | None = None, *, copy: bool = False) -> np.ndarray:
-        return np.array(host, dtype=dtype, order="C") if copy else np.asarray(host, dtype=dtype)
+        array = np.asarray(host, dtype=dtype)
+        return memory.aligned(array) if copy else array
 
     def to_numpy(self, x: Any) -> np.ndarray:
         return np.asarray(x)

@@ -1,14 +1,17 @@
-"""Keeps freed memory for later arrays instead of returning it to the operating system.
+"""Where arrays lie: freed memory is kept for later ones, and what stays for long begins at a cache line.
 
 By default, arrays of more than 128 KiB get fresh, zeroed pages each time, and the page faults of a functional train
-step can cost more than its arithmetic. Two settings of glibc's allocator avoid that. They affect the whole process, so
-they are made at the first training, never at import. With other C libraries nothing is done.
+step can cost more than its arithmetic. Two settings of glibc's allocator keep freed memory instead. They affect the
+whole process, so they are made at the first training, never at import. With other C libraries nothing is done.
 """
 
 import ctypes
 import sys
 from typing import Any
 
+import numpy as np
+
+LINE, LARGE = 64, 1 << 14  # bytes: of a cache line; of arrays for which it matters
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 _LIMITS = (1 << 30, 1 << 25)  # older versions of glibc refuse more than 32 MiB
 
@@ -32,6 +35,21 @@ def describe() -> str:
     if _kept == 0 or _library() is None:
         return "returned to the system after each step: this C library has no setting for it"
     return "kept for the next step from the first fit on"
+
+
+def aligned(array: np.ndarray) -> np.ndarray:
+    """A copy in C order that begins at a cache line, where it is large enough to matter.
+
+    Products of a matrix with few rows read it once, so their time depends on how it lies: NumPy's memory begins at a
+    multiple of 16 bytes only, wherever the program happened to be in its heap.
+    """
+    if array.nbytes < LARGE or array.dtype.hasobject or not array.dtype.isnative:
+        return np.array(array, order="C")
+    memory = np.empty(array.nbytes + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 def _mallopt(option: int, value: int) -> bool:

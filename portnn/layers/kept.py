@@ -44,6 +44,8 @@ class Kept:
         self.note()
 
     def note(self) -> None:
+        if not self.before:  # nobody's code but portnn's
+            return
         passes = [a for layer in self.layers for a in (layer.input, layer.output) if is_array(a)]
         batches = {tuple(a.shape) for a in passes if len(a.shape) > 1 and a.shape[0] > 1}
         left: dict[int, tuple[Any, list[Array]]] = {id(home): (home, []) for home, _, _ in self.before}

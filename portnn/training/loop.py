@@ -171,7 +171,7 @@ class _Fit:
     # -- one epoch ---------------------------------------------------------------------------------------------
 
     def run_epoch(self, interrupts: Interrupts) -> None:
-        plan, network = self.plan, self.network
+        plan, network, progress = self.plan, self.network, self.network.progress
         order = self.begin_epoch()
         if plan.check_finite:
             self.before, self.kept = [] if self.checked else self.kept, self.state.keep()
@@ -180,7 +180,8 @@ class _Fit:
         try:
             for last, size in steps:
                 self.step(size)
-                self.position, self.seen = self.position + 1, self.seen + size
+                progress["position"] += 1
+                self.seen += size
                 if self.after_step:
                     self.call_after_step()
                 if bar.bar is not None:
