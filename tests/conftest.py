@@ -1,5 +1,6 @@
 """Fixtures of all tests: the array libraries, and what makes a hidden read of a device array an error."""
 
+import gc
 import signal
 from importlib.util import find_spec
 
@@ -37,9 +38,16 @@ def library(request):
 
 
 def pytest_configure():
+    gc.disable()  # until all tests are collected
     # A shell lets jobs in the background ignore Ctrl-C; tests send it, and would wait for ever.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish():
+    gc.enable()
+    gc.collect()
+    gc.freeze()  # twelve thousand tests with their arguments, which each collection would go through
 
 
 def pytest_runtest_setup(item):

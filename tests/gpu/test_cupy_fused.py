@@ -300,6 +300,7 @@ OPTIMIZERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_device", [False, True], ids=["numbers", "numbers on the device"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
 def test_optimizers_with_more_parameters_than_fit_in_one_launch(tables, optimizer, on_device):

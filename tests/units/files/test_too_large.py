@@ -41,6 +41,7 @@ def itself():
     return {"state": state}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("state", "kind", "match"),
     [
@@ -66,6 +67,7 @@ def test_states_of_callbacks(state, kind, match, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_several_parts_that_are_too_large_together(tmp_path):
     net = network()
     net.history["error"].extend([0.5] * 600_000)
