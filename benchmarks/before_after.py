@@ -19,7 +19,7 @@ from pathlib import Path
 
 from compare import HERE, Worker
 
-PREDICT = {1: 300, 128: 100, 10_000: 3}  # samples: calls per round
+PREDICT = {1: 3000, 128: 200, 10_000: 3}  # samples: calls per round, which begins with cold caches
 LIMIT = 1.03
 # Student's t, two-sided 95 %, by degrees of freedom; a value in between uses the next smaller entry.
 STUDENT = {4: 2.776, 9: 2.262, 14: 2.145, 19: 2.093, 24: 2.064, 29: 2.045, 39: 2.023, 59: 2.001}

@@ -307,10 +307,12 @@ class Network(WithFiles):
         ``x`` may also be an object that is read by slices, as for ``fit``, or an iterable of batches of x. Raises
         RuntimeError for a network without layers, ValueError or TypeError for data that does not fit.
         """
-        batch_size = checks.size("batch_size", batch_size)
+        if type(batch_size) is not int or batch_size < 1:  # every microsecond counts here, as in what follows
+            batch_size = checks.size("batch_size", batch_size)
         if not self.layers:
             raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
-        if self.turns.given is not None and self.turns.held_elsewhere() is not None:
+        given = self.turns.given
+        if given is not None and given() is not None and self.turns.held_elsewhere() is not None:
             return copy.deepcopy(self).predict(x, batch_size=batch_size)  # as it was between two steps
         if type(x) is not np.ndarray and (inputs := preparation.inputs(self, x, batch_size)) is not None:
             return validation.joined([self.predict(part, batch_size=batch_size) for part in inputs], self.backend)
