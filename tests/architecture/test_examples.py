@@ -20,6 +20,7 @@ def test_every_example_has_its_place():
     assert {path.stem for path in EXAMPLES} == set(SHORT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "example", [pytest.param(path, marks=[pytest.mark.slow] * (path.stem in LONG), id=path.stem) for path in EXAMPLES]
 )

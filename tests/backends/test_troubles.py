@@ -67,6 +67,7 @@ def kept(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @needs_numba
 def test_without_troubles_nothing_is_said(kept):
     files = {path.suffix for path in kept.rglob("*.nb?")}
@@ -154,6 +155,7 @@ def test_a_folder_in_the_place_of_a_file(tmp_path):
     assert "cannot be cached in" in info
 
 
+@pytest.mark.slow
 @needs_numba
 def test_a_cache_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()

@@ -399,6 +399,7 @@ def layouts(x):
     return [np.asfortranarray(x), offset, read_only, gaps, np.flip(np.flip(x).copy()), x.view(np.memmap)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", [(100, 90), (3, 4), (5, 1, 40, 45), (N,)])
 @pytest.mark.parametrize("optimizer", [*ALL, Adam(0.1, weight_decay=0.1, clip_norm=1.0)], ids=repr)

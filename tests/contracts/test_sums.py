@@ -242,6 +242,7 @@ def test_bias_gradient_of_a_convolution(where, order):
     assert off(back(where, layer.gradients["bias"]), d, (0, 1, 2)) < BOUND
 
 
+@pytest.mark.slow
 @tables
 @orders
 @pytest.mark.parametrize("kind", KINDS)

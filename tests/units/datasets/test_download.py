@@ -201,6 +201,7 @@ def fault(request, refused, monkeypatch):
     return (refused if request.param == "refused" else request.param), FAULTS[request.param]
 
 
+@pytest.mark.slow
 def test_a_source_that_fails_is_an_error_with_its_reason_and_leaves_nothing(sources, tmp_path, fault):
     way, words = fault
     sources(way)
@@ -213,6 +214,7 @@ def test_a_source_that_fails_is_an_error_with_its_reason_and_leaves_nothing(sour
     assert left(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", QUICK, indirect=True)
 def test_after_a_source_that_fails_comes_the_next(sources, server, cache, small, fault):
     sources(fault[0], "good")

@@ -80,6 +80,7 @@ def weights(arrays):
     return {name: array for name, array in arrays.items() if name.startswith(("parameter", "buffer"))}
 
 
+@pytest.mark.slow
 @curves
 @patiences
 @deltas

@@ -279,6 +279,7 @@ SOURCES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES.keys())
 @pytest.mark.parametrize(
     "step", [3, pytest.param(8, marks=SLOW), pytest.param(12, marks=SLOW), 15, pytest.param(23, marks=SLOW)]
