@@ -169,6 +169,8 @@ class CupyBackend(Backend):
     def release(self) -> None:
         """Frees the device memory and the pinned host memory that are kept for future arrays."""
         self.driver.sweep()
+        self.synchronize()  # the device may still be at work on the last upload
+        self.held = []
         cupy.get_default_memory_pool().free_all_blocks()
         cupy.get_default_pinned_memory_pool().free_all_blocks()
 

@@ -199,6 +199,13 @@ def test_the_stream_of_the_device_does_not_wait_for_an_upload_under_way(stand_in
         assert (stream, "waits for", copies) in stand_in.log
 
 
+def test_release_gives_up_the_last_upload(backend):
+    backend.upload([np.ones(3)])
+    assert backend.held
+    backend.release()
+    assert backend.held == []
+
+
 @pytest.mark.gpu
 def test_rows_and_uploads_on_a_gpu(backend, captures):
     options = {"batch_size": 8, "shuffle": True, "sample_weight": WEIGHTS, "drop_last": True, "validation_split": 0.1}
