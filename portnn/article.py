@@ -40,7 +40,7 @@ class Adapter:
         """Y for a batch X: ``forward_propagation``, sample by sample unless the layer is ``batched``."""
         layer, xp = self.layer, self.layer.xp
         if layer.batched:
-            return self._answer(layer.forward_propagation(xp.asarray(X, copy=True)), "forward_propagation")
+            return self._answer(self._forward(xp.asarray(X, copy=True)), "forward_propagation")
         if X.shape[0] == 0:
             raise ValueError(
                 f"{layer} is written as in the article and takes one sample at a time, but there are no samples in X: "
@@ -50,8 +50,7 @@ class Adapter:
         for i in range(X.shape[0]):
             sample = xp.asarray(X[i, ...], copy=True)  # the layer may write into it
             row = sample.ndim == 1
-            Y = layer.forward_propagation(xp.reshape(sample, (1, -1)) if row else sample)
-            Y = self._answer(Y, "forward_propagation")
+            Y = self._answer(self._forward(xp.reshape(sample, (1, -1)) if row else sample), "forward_propagation")
             layer._shapes = tuple(X.shape[1:]), Y.shape
             Y = xp.reshape(Y, (Y.shape[1],)) if row and Y.ndim == 2 and Y.shape[0] == 1 else Y
             outputs.append(xp.asarray(Y, copy=True))  # the layer may return the same array each time
@@ -78,6 +77,24 @@ class Adapter:
                 f"{shape}: dE/dX must have the shape of X"
             )
         return layer.xp.reshape(dX, (1, *shape))
+
+    def _forward(self, X: Array) -> Any:
+        """Calls ``forward_propagation``, and notes in the first three calls which attributes each sets anew.
+
+        One that held no array before and is set twice is kept for backward; the first call may also make the weights.
+        What holds X or Y itself is known at once.
+        """
+        layer = self.layer
+        if layer._calls == 3:
+            return layer.forward_propagation(X)
+        before = dict(vars(layer))
+        Y = layer.forward_propagation(X)
+        times = layer._set_by_forward
+        for name, value in vars(layer).items():
+            if is_array(value) and value is not before.get(name) and (name in times or not is_array(before.get(name))):
+                times[name] = 2 if value is X or value is Y else times.get(name, 0) + 1
+        layer._calls += 1
+        return Y
 
     def _answer(self, value: Any, method: str) -> Array:
         """What a method returned, on the layer's backend and in the network's dtype."""

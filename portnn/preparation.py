@@ -13,6 +13,7 @@ from portnn import arguments, checks, sources, validation
 from portnn._typing import Array, Shape
 from portnn.article import adapted
 from portnn.backend import Backend, get_backend, in_order
+from portnn.layers.kept import Kept
 from portnn.layers.layer import Layer
 from portnn.samples import Samples, check_weights, class_weights, labels_of, split, split_at
 from portnn.sources import Read, Rows, Stream, Way, Whole
@@ -99,10 +100,12 @@ def _passes(network: Any, X: Array) -> Iterator[Array]:
     """Yields X, cast to the network's dtype, then each layer's output."""
     Y = network.backend.xp.astype(in_order(X), getattr(network.backend.xp, network.dtype))
     yield Y
-    for layer in adapted(network.layers):
-        layer.fit_to(Y)
-        Y = layer.compute(Y, False)
-        yield Y
+    with Kept(list(network.walk()), shapes=[Y.shape]) as kept:
+        for layer in adapted(network.layers):
+            layer.fit_to(Y)
+            Y = layer.compute(Y, False)
+            kept.shapes.add(Y.shape)
+            yield Y
 
 
 # -- for fit -----------------------------------------------------------------------------------------------------------

@@ -12,11 +12,11 @@ from portnn.files import building, describing, reading
 from portnn.files.errors import FileError
 from portnn.files.leaves import (
     LEARNED,
+    attributes,
     complete,
     faults,
     homes,
     kind_faults,
-    own_arrays,
     refuse,
     training_faults,
     unbuilt,
@@ -155,11 +155,9 @@ def _brought(network: Any, layers: Paths, arrays: dict[str, np.ndarray]) -> dict
 
     The attributes of layers written as in the article keep their dtype, unless it is a floating one.
     """
-    attributes = {
-        f"parameters/{path}.{key}" for path, layer in layers if layer.updates_itself for key in own_arrays(layer)
-    }
+    own = attributes(layers, arrays)
     return {
-        name: bring(array, network.backend, network.dtype, name, copy=name not in attributes or array.dtype.kind == "f")
+        name: bring(array, network.backend, network.dtype, name, copy=name not in own or array.dtype.kind == "f")
         for name, array in arrays.items()
         if name.startswith(LEARNED)
     }

@@ -82,6 +82,7 @@ class Layer:
         layer._slots_by_kind = {}
         layer._update_counts = {}
         layer._transient = []
+        layer._calls, layer._set_by_forward = 0, {}
         return layer
 
     parameters: dict[str, Array]
@@ -106,6 +107,8 @@ class Layer:
     _slots_by_kind: dict[str, dict[str, Array]]  # the optimizer's state: kind -> parameter's name -> array
     _update_counts: dict[str, tuple[int, int | None]]  # a parameter's updates, and the step from which each adds one
     _transient: list[Array]  # arrays that passes have left in attributes of a user's: no copy holds them
+    _calls: int  # of forward_propagation, for a layer that updates itself; counted up to 3
+    _set_by_forward: dict[str, int]  # how many of them set an attribute that held no array before
 
     def __init__(self) -> None:
         pass
@@ -139,7 +142,7 @@ class Layer:
         self._refuse_beside_fit("running a layer", "run the whole network, predict(x), or a copy of it")
         self._check_leaves()
         layer = article.adapted([self])[0]
-        with self._alone():
+        with self._alone(), self._noting(X):
             layer.fit_to(X)
             return layer.compute(X, False)
 
@@ -151,7 +154,7 @@ class Layer:
         self._check_leaves()
         if self._network_ref is None:
             self._freeze()
-        with self._alone(), self._noting():
+        with self._alone(), self._noting(X):
             self.fit_to(X)
             return self._copy(self.compute(X, True))  # the caller may write into it; backward needs the layer's own
 
@@ -167,7 +170,7 @@ class Layer:
         self._refuse_beside_fit("training a layer")
         self._refuse_beside_pass()
         lr = None if learning_rate is None else checks.number("learning_rate", learning_rate)
-        with self._alone(), self._noting():
+        with self._alone(), self._noting(D):
             input_error = self.compute_backward(D, need_input_error)
             if lr is not None:
                 self._descend(lr)
@@ -232,10 +235,10 @@ class Layer:
         """The backend's scope, for a layer called on its own; a network enters it once for all its layers."""
         return self.backend.scope() if self.backend is not None else nullcontext()
 
-    def _noting(self) -> AbstractContextManager[Any]:
+    def _noting(self, batch: Array) -> AbstractContextManager[Any]:
         """Notes what passes leave in objects of a user's, for a layer called on its own; a fit notes it for all."""
         alone = self._own and not self.layers and is_ours(getattr(self, "activation", Layer))
-        return nullcontext() if alone else Kept(list(self.walk()))
+        return nullcontext() if alone else Kept(list(self.walk()), shapes=[tuple(batch.shape)])
 
     def fit_to(self, X: Array) -> None:
         """Builds what is still missing for samples such as those of X; ValueError if they do not fit."""
