@@ -1,7 +1,7 @@
-"""Files that an attacker might make: each must be refused with a clear error, quickly, in little memory.
+"""Files that an attacker might make: each must be rejected with a clear error, quickly and in little memory.
 
-``python hostile_files.py FOLDER`` writes them, loads each one, and prints what happened: one line of JSON per file, with
-seconds, bytes of memory at most so far, what was executed or written meanwhile, and the error.
+``python hostile_files.py FOLDER`` writes and loads each of them, and prints one line of JSON per file: the seconds, the
+increase of peak memory in bytes, what was executed or written, and the error.
 """
 
 import json
@@ -15,7 +15,7 @@ import numpy as np
 from forged import ZEROS, forged, parts, raw, with_tensor
 from portnn import ActivationLayer, Adam, BatchNormLayer, FCLayer, Network, StepDecay, load
 
-HUGE = 2**20  # 2**20 x 2**20 numbers of 4 bytes are 4 TB
+HUGE = 2**20  # 2**20 x 2**20 elements of 4 bytes are 4 TB
 EVENTS = ("exec", "compile", "import", "os.", "subprocess", "pickle", "marshal", "socket", "ctypes", "shutil", "code")
 HARMLESS = {"os.listdir", "os.scandir", "os.fspath"}
 
@@ -38,7 +38,7 @@ def entry(name, **arguments):
 
 
 def layers(*entries):
-    """The file's layers are replaced by others, and it has no tensors."""
+    """Replaces the layers in the file, and removes its tensors."""
 
     def change(about):
         about.update(layers=list(entries), optimizer=None, loss=None)
@@ -75,7 +75,7 @@ def body_with(data, more):
 
 
 def files(data):
-    """The hostile files: name -> (bytes, words of the error)."""
+    """The hostile files: name -> (contents, a pattern of the error message)."""
     header, about, body = parts(data)
     text = json.dumps(about)
     return {
@@ -209,7 +209,7 @@ def gap(header):
 
 
 def peak():
-    """The most memory that this process has had so far, in bytes."""
+    """The peak memory of this process so far, in bytes."""
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
