@@ -1,4 +1,4 @@
-"""A resume trusts no more of a file than load does: what cannot be is a FileError, and network and callbacks stay."""
+"""Resuming validates files as strictly as load: invalid contents raise FileError and change no network and no callback."""
 
 import copy
 
@@ -15,7 +15,7 @@ X = np.random.default_rng(0).standard_normal((12, 4))
 
 
 class Die(Callback):
-    """Ends the first run within its second epoch."""
+    """Ends a run with an error after a given step."""
 
     step = None
 
@@ -25,7 +25,7 @@ class Die(Callback):
 
 
 class Counts(Callback):
-    """A user's callback that remembers a number, and checks what it is given after it has changed."""
+    """A user's callback that counts steps, and rejects a state only after it has assigned it."""
 
     number = 0
 
@@ -131,7 +131,7 @@ def test_the_file_as_it_was_goes_on(data, tmp_path):
     assert runs.equal(runs.come_to(net), runs.come_to(whole))
 
 
-# -- what differs from the run that began ----------------------------------------------------------------------------------
+# -- differences from the interrupted run ----------------------------------------------------------------------------------
 
 
 def fitted(tmp_path, calls, epochs, net=None, **options):
