@@ -119,7 +119,7 @@ def test_the_environment_is_read_in_few_places(path):
 
 @pytest.mark.parametrize("root", [ROOT, ROOT / "backends"], ids=["portnn", "backends"])
 def test_no_import_circle(root):
-    """In the backends, imports inside functions count too, except in a package's ``__init__``, which loads its library lazily."""
+    """In backends, imports inside functions count too, except in a package's ``__init__``, which imports lazily."""
     graph = {}
     for path in FILES if root == ROOT else BACKENDS:
         module = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
@@ -145,7 +145,7 @@ def test_no_import_circle(root):
 
 
 def test_no_circle_of_rooms():
-    """No cycles between the top-level folders and files ("rooms") of ``portnn/``. Imports inside functions count; type-only ones do not."""
+    """A room is a top-level folder or file of ``portnn/``. Imports inside functions count, type-only ones do not."""
     graph = {}
     for path in FILES:
         room = path.relative_to(ROOT / "portnn").parts[0].removesuffix(".py")

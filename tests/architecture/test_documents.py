@@ -203,7 +203,7 @@ def test_the_page_on_training_names_what_exists():
     assert sorted(classes - set(dir(portnn))) == []
 
 
-# -- files that programs read ----------------------------------------------------------------------------------------------
+# -- files that programs read ------------------------------------------------------------------------------------------
 
 
 def test_the_version_to_cite_is_this_one():
@@ -249,7 +249,7 @@ NEEDS = {
 
 @pytest.mark.parametrize("path", [path for path in FORMS if path.stem != "config"], ids=name)
 def test_a_form_is_one_that_github_shows(path):
-    """GitHub silently drops a form with a wrong key or type: an unquoted option `No`, for instance, is read as false."""
+    """GitHub silently drops a form with a wrong key or type: an unquoted option `No`, for one, is read as false."""
     form = load(path)
     assert (
         {"name", "description", "body"} <= set(form) <= {"name", "description", "body", "labels", "title", "assignees"}

@@ -49,7 +49,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGTERM")
 def test_lenet_goes_on_after_sigterm_as_if_it_had_never_stopped(tmp_path):
-    """Stopped in its second epoch of 36 steps, it saves; the same command resumes it, and run once more trains no further."""
+    """Stopped in its second epoch of 36 steps, it saves; the same command resumes it, and a third run does nothing."""
     command = [str(ROOT / "examples" / "mnist_lenet.py"), "--epochs", "2", "--checkpoint", "lenet.safetensors"]
     whole = run(*command[:-2], cwd=tmp_path)
     stopped = run("-c", STOPPED, *command, cwd=tmp_path)

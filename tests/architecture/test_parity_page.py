@@ -1,4 +1,4 @@
-"""docs/parity.md has a row for every part of the library, and every difference on it is within the documented limits."""
+"""docs/parity.md has a row for every part of the library, and all differences on it are within the promised limits."""
 
 import re
 from pathlib import Path

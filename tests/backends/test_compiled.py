@@ -1,4 +1,4 @@
-"""The loops compiled by Numba: each compared with its portable function on random shapes, and the cases that bypass them."""
+"""The loops compiled by Numba, compared with portable functions on random shapes, and the cases that bypass them."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Everything by which a backend overrides the library is looked up by name: a misspelled name would be ignored silently.
+"""What a backend overrides in the library is looked up by name: a misspelled name would be ignored silently.
 
 So these tests read the names from the backends' source, without importing the array library (CuPy need not be
 installed), and compare them with what they should refer to.
@@ -84,7 +84,7 @@ HELPERS = {
 
 
 def fast_versions(path, tree):
-    """In a module that mirrors one of the library's, each public function has a counterpart there with the same signature."""
+    """If a module mirrors one of the library's, each public function has a counterpart with the same signature."""
     name = path.stem
     if name == "__init__" or name.startswith("_"):
         yield from leaving(path, tree, helpers_only=True)
@@ -228,7 +228,7 @@ def names_given(tree, function, name):
     return [call.args[parameters.index(name.id)] for call in calls_of(tree, function.name)]
 
 
-# -- the namespace, tables of names, comparisons with names -------------------------------------------------------------
+# -- the namespace, tables of names, comparisons with names ------------------------------------------------------------
 
 
 def namespaces(path, tree):
@@ -282,7 +282,7 @@ def packages(path, tree):
 
 
 def backend_classes(path, tree):
-    """A class derived from Backend has only members of the contract, sets every attribute and overrides the slow defaults."""
+    """A subclass of Backend has only members of the contract, sets its attributes and overrides slow defaults."""
     for node in tree.body:
         if not (isinstance(node, ast.ClassDef) and any(ast.unparse(base) == "Backend" for base in node.bases)):
             continue

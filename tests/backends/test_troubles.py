@@ -260,7 +260,7 @@ def test_with_numba_they_are_used():
 
 
 def network(backend, optimizer):
-    """A network that runs every compiled loop in LOOPS that its optimizer needs or that needs no particular optimizer."""
+    """A network whose layers use all compiled loops in LOOPS other than those of optimizers."""
     layers = [
         portnn.ConvLayer((12, 12, 4), (3, 3), 6),
         portnn.ActivationLayer("tanh"),

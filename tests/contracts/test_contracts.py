@@ -1,4 +1,4 @@
-"""The contracts that every layer, activation, loss, metric, schedule, optimizer and op must meet on every array library."""
+"""The contracts of layers, activations, losses, metrics, schedules, optimizers and ops, on every array library."""
 
 import inspect
 import itertools
@@ -97,7 +97,7 @@ def test_activation_prime_is_the_derivative(name):
 
 
 def loss_data(case, n=N, classes=3):
-    """Targets and outputs for a loss, away from the kinks."""
+    """Random targets and outputs for a loss."""
     rng = np.random.default_rng(3)
     y_true = case.targets(rng, n, classes)
     return y_true, 2.0 * rng.standard_normal((n, classes))
@@ -297,7 +297,7 @@ def test_loss_never_broadcasts(case):
 
 @pytest.mark.parametrize("name", METRICS)
 def test_metric_on_every_library(name, library):
-    """One value per sample, or sums over batches; the same on every library, and for the variants that some losses select."""
+    """One value per sample, or sums over batches, the same on every library; also the variants for certain losses."""
     y_true, y_pred = METRICS[name](np.random.default_rng(3), 40, 5), draw(40, 5).astype(np.float32)
     for metric in {metrics.find(name, loss) for loss, _ in losses.PAIRS.values()}:
         if metrics.is_object(metric):

@@ -84,7 +84,7 @@ def test_the_quick_ones_have_these_limits_too(name, dtype):
 @dtypes
 @pytest.mark.parametrize("name", activations.PAIRS)
 def test_what_is_cut_off_changes_no_other_value(name, dtype):
-    """Where x is clipped, and on both sides of that point, the values match those of the exact formula in higher precision."""
+    """Where x is clipped, and on both sides of that point, values match the exact formula in higher precision."""
     f, f_prime = activations.PAIRS[name]
     x = np.concatenate([np.linspace(-60, 60, 601), [-1001.0, -999.0, -800.0, -744.0, -100.0, 100.0, 800.0, 1001.0]])
     wide = x.astype(np.longdouble)
@@ -311,7 +311,7 @@ def pooling(request, monkeypatch):
 
 
 def largest_first(x, plan):
-    """The expected dE/dX for one image with one channel: a window's error goes to its first NaN, else its first maximum."""
+    """dE/dX for one image with one channel: the error of a window goes to its first NaN, else its first maximum."""
     x = x[0, :, :, 0]
     dx, k = np.zeros(x.shape), 0
     for i in range(plan.output[0]):

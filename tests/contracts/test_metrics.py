@@ -134,7 +134,7 @@ def drawn(draw, seed=7):
 
 
 def value(name, loss, y_true, y_pred, weights=None, *, size=N, backend=CPU):
-    """The metric as ``fit`` and ``evaluate`` compute it: sums over batches on the device, the final value on the host."""
+    """The metric as fit and evaluate compute it: sums over batches on the device, the final value on the host."""
     metric = find(name, loss) if isinstance(name, str) else name
     y_true, y_pred, weights = (None if a is None else backend.asarray(a) for a in (y_true, y_pred, weights))
     metric = prepared(metric, y_true, weights)
@@ -330,7 +330,7 @@ def test_refusals(make, words):
 @pytest.mark.parametrize("known", ["all", "the first batch"])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_r2_of_targets_far_from_zero(known, weighted, library):
-    """Targets around a million, float32: accurate to 1e-9, whether the offset comes from all targets or from the first ten."""
+    """float32 targets around a million: accurate to 1e-9, with the offset from all targets or from the first ten."""
     rng, n = np.random.default_rng(2), 3000
     scales = np.array([[1e6, 1.0, -1e6, 1e-3]])
     y_true = (scales * (1.0 + 1e-6 * rng.standard_normal((n, 4)))).astype(np.float32)

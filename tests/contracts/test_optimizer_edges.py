@@ -438,7 +438,7 @@ def test_parameters_without_axes(on_host, optimizer):
 @pytest.mark.parametrize("size", [5, 9000])
 @pytest.mark.parametrize("optimizer", [Adam(0.1), AdamW(0.1), RMSprop(0.1), AdaGrad(0.1)], ids=repr)
 def test_gradients_at_the_bound_and_nan_beside_huge_ones(optimizer, size):
-    """Close to the bound the squares are still finite, so nothing overflows; and a NaN must not hide huge values beside it."""
+    """Near the bound the squares are finite, so nothing overflows; and a NaN must not hide huge values beside it."""
     for values in ([1.2e19, -1.8e19, 1.0], [np.nan, 1e17, 1.0], [np.nan, 1.5e19, np.inf], [3e19, 1e-3, -1.2e19]):
         g = np.zeros(size, np.float32)
         g[:3] = values

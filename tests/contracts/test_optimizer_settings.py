@@ -1,4 +1,4 @@
-"""Settings of optimizers, schedules and losses are checked whenever they are set; schedules that fail or return nonsense."""
+"""Settings of optimizers, schedules and losses are checked whenever they are set; schedules that fail."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""Layers, functions, optimizers and schedules with random shapes and options, compared with PyTorch if it is installed."""
+"""Layers, functions, optimizers and schedules, with random shapes and options, compared with PyTorch if installed."""
 
 from functools import partial
 

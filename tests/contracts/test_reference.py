@@ -65,7 +65,7 @@ EXAMPLES = {
         (28, 28, 1),
         (1, 10),
     ),
-    "wide_conv": (  # in every convolution, channels and filters differ and are not 1; height and width of the image or kernel differ too
+    "wide_conv": (  # channels, filters, height and width differ, and no channel or filter count is 1
         lambda: [
             ConvLayer((7, 6, 3), (3, 2), 4),
             ActivationLayer("sigmoid"),

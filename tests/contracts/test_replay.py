@@ -1,4 +1,4 @@
-"""Every layer, activation, loss, metric and optimizer in a step that is recorded once and then replayed, as on a GPU."""
+"""Every layer, activation, loss, metric and optimizer in a step that is recorded once and replayed, as on a GPU."""
 
 import numpy as np
 import pytest

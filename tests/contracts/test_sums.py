@@ -38,7 +38,7 @@ def numbers(kind, shape, seed=0):
 
 
 def laid(x, order):
-    """The same values, C-contiguous or, for "batch fastest", with the first axis innermost and the last one outermost."""
+    """The same values, C-contiguous or, if "batch fastest", with the first axis innermost and the last outermost."""
     if order == "samples first":
         return np.ascontiguousarray(x)
     return np.ascontiguousarray(np.moveaxis(np.moveaxis(x, 0, -1), -2, 0)).transpose(
@@ -340,7 +340,7 @@ def test_the_error_of_an_epoch_and_the_metrics(kernels):
         assert found["accuracy"] == history["accuracy"][0] == pytest.approx(np.mean(y < 0.5), rel=1e-12)
 
 
-# -- the GPU kernels -----------------------------------------------------------------------------------------------------
+# -- the GPU kernels ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=[pytest.param("host"), pytest.param("gpu", marks=pytest.mark.gpu)])

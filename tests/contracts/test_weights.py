@@ -231,7 +231,7 @@ def test_sums_of_many_samples_in_float32(n, place):
 
 
 class Descent:
-    """A step to capture: gradient descent on the outputs; in each step a weight of 0 becomes 2 and one of 2 becomes 0."""
+    """A step to capture: gradient descent on the outputs; each step exchanges the weights 0 and 2."""
 
     eager_reason, inputs = None, []
 

@@ -19,7 +19,7 @@ WHEEL_13, WHEEL_12 = 'python -m pip install "cupy-cuda13x[ctk]"', 'python -m pip
 
 @pytest.fixture
 def installed(monkeypatch):
-    """Pretends that exactly these distributions are installed, and that the package ``cupy`` exists if there are any."""
+    """Pretends that exactly these distributions are installed, and that ``cupy`` exists if there are any."""
 
     def install(*names):
         def distribution(name):

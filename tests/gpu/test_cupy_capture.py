@@ -15,7 +15,7 @@ from stand_in_cupy import OutOfMemoryError, Tape
 
 
 def test_every_call_is_one_real_step(backend, stand_in):
-    """Two steps run eagerly, the third is captured and launched, the rest are launched: bitwise equal to an eager run."""
+    """Two steps run eagerly, the third is captured and launched, the others launched: bitwise as in an eager run."""
     expected = eager(backend, 7, rates=RATES)
     state = State(backend, rates=RATES)
     step = Step(state)
@@ -131,7 +131,7 @@ def test_leaves_exchanged_from_outside(backend):
 
 
 def test_other_shapes_make_another_graph(backend, stand_in):
-    """With a table of another length the old graph does not fit: warm-up and capture start again, and no step is lost."""
+    """The old graph does not fit a table of another length: warm-up and capture start again, and no step is lost."""
     expected, state = State(backend, rates=RATES), State(backend, rates=RATES)
     reference, step = Step(expected), Step(state)
     run = backend.compile(step, state)
@@ -146,7 +146,7 @@ def test_other_shapes_make_another_graph(backend, stand_in):
     assert stand_in.log.count("launch") == 3 * 2
 
 
-# -- leaves that share memory --------------------------------------------------------------------------------------------
+# -- leaves that share memory ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Row sources and iterables on the stand-in for CuPy: the same results as on the CPU, and as few captures as possible."""
+"""Row sources and iterables on the stand-in for CuPy: the same results as on the CPU, with few captures."""
 
 import itertools
 

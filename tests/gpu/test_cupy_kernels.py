@@ -20,7 +20,7 @@ SOURCES = {dtype: source(real) for dtype, real in (("float32", "float"), ("float
 
 @pytest.fixture
 def on_the_host():
-    """The Philox kernel compiled for the host: ``run(key, step, n)`` passes the step by value, or with ``at`` by address."""
+    """The Philox kernel compiled for the host: ``run(key, step, n)`` passes the step by value, if ``at`` by address."""
     if host_kernels.COMPILER is None:
         pytest.skip(host_kernels.REASON)
     kernel = host_kernels.Module(SOURCES["float32"], threads=(2, 3)).get_function("philox_bits")
@@ -143,12 +143,12 @@ def layouts(rng, shape, dtype):
         "every second column": put(np.empty((m, 2 * n), dtype)[:, ::2]),
         "every second row": put(np.empty((2 * m, n), dtype)[::2]),
         "backwards": put(np.empty((m, n), dtype)[::-1, ::-1]),
-        "one row again and again": np.broadcast_to(values[:1], shape),
-        "one column again and again": np.broadcast_to(values[:, :1], shape),
+        "one row repeated": np.broadcast_to(values[:1], shape),
+        "one column repeated": np.broadcast_to(values[:, :1], shape),
     }
 
 
-COPIED = {"every second column", "backwards", "one row again and again", "one column again and again"}
+COPIED = {"every second column", "backwards", "one row repeated", "one column repeated"}
 
 
 @pytest.fixture

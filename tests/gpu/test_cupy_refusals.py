@@ -78,7 +78,7 @@ def test_a_capture_that_cannot_be_ended(backend, stand_in):
 
 
 def test_the_note_as_an_error_loses_no_step(backend):
-    """Under ``-W error``, the call that would have captured raises before its step, and the next call runs that step."""
+    """Under ``-W error`` the call that would have captured raises before its step; the next call runs that step."""
     expected = eager(backend, 4, rates=RATES)
     state = State(backend, rates=RATES)
     run = backend.compile(Step(state, hook=raises_in_a_capture), state)

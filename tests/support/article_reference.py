@@ -116,7 +116,7 @@ class Flatten(Fixed):
 
 
 class Reference:
-    """A network of the layers above, trained with the mean squared error. Samples are rows (1, n) or images (H, W, C)."""
+    """A network of the layers above, trained with the mean squared error, on rows (1, n) or images (H, W, C)."""
 
     def __init__(self, layers):
         self.layers = layers
@@ -141,7 +141,7 @@ class Reference:
     def train(self, x, y, epochs, learning_rate):
         """The article's loop: in the backward pass, each layer is updated right after its dE/dX was computed.
 
-        ``learning_rate`` is a number, or a function of the number of steps so far. Returns the mean error of each epoch.
+        ``learning_rate`` is a number, or a function of the number of steps so far. Returns each epoch's mean error.
         """
         rate_at = learning_rate if callable(learning_rate) else lambda step: learning_rate
         errors, step = [], 0
@@ -218,7 +218,7 @@ class UpdatedTooEarly(Connected):
 
 
 def assert_close(actual, expected, rtol=1e-12, what="array"):
-    """Same shape, same dtype, and no difference larger than ``rtol`` times the largest absolute value of ``expected``."""
+    """Same shape and dtype, and no difference larger than ``rtol`` times the largest absolute value of ``expected``."""
     assert isinstance(actual, np.ndarray), f"{what} is a {type(actual).__name__}, not a NumPy array"
     assert isinstance(expected, np.ndarray), f"{what}: {type(expected).__name__} expected, not a NumPy array"
     assert actual.shape == expected.shape, f"{what} has shape {actual.shape}, expected {expected.shape}"

@@ -104,7 +104,10 @@ class PlannedError(Exception):
 
 
 def everything(where, kernels="auto", dtype="float32", learning_rate=1e-2):
-    """A network of layers with fused versions. No bias before batch normalization: its gradient is rounding noise, which Adam amplifies."""
+    """A network of layers with fused versions.
+
+    There is no bias before batch normalization: its gradient is rounding noise, which Adam turns into full steps.
+    """
     layers = [
         portnn.ConvLayer((8, 8, 1), (3, 3), 4, padding="same"),
         portnn.ActivationLayer("relu"),

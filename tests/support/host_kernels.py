@@ -75,7 +75,7 @@ class Kernel:
         self.function.restype = None
 
     def check(self, arguments):
-        """CUDA copies the bytes of arguments as they are, so each must have exactly the type in the kernel's signature."""
+        """CUDA copies the bytes of arguments, so each must have exactly the type in the kernel's signature."""
         assert len(arguments) == len(self.types), (self.function.__name__, len(arguments), len(self.types))
         for argument, (dtype, is_pointer) in zip(arguments, self.types, strict=True):
             assert argument is not None  # CuPy would not pass None as a null pointer

@@ -62,7 +62,7 @@ class Given(portnn.Layer):
         return output_error
 
 
-# Attributes without effect here: of sums in older graphs, of random numbers, of intermediate dtypes, of maxima's indices.
+# Attributes without effect here: for sums in older graphs, random numbers, intermediate dtypes and indices of maxima.
 IDLE = {"broadcast", "seed", "stash_type", "storage_order"}
 
 

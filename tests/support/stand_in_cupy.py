@@ -164,7 +164,7 @@ class DeviceArray(np.ndarray):
 
 
 class StandIn:
-    """Makes the modules. ``log`` records what streams did, in order; ``devices`` is the device count, or an error to raise."""
+    """Makes the modules. ``log`` records what streams did, in order; ``devices`` is the device count, or an error."""
 
     def __init__(self, devices=1, version="14.2.0", driver=13000, library=None):
         self.log = []
@@ -453,7 +453,7 @@ def columns(number, address, rows, count, step):
     return np.lib.stride_tricks.as_strided(flat, (rows, count), (flat.itemsize, step * flat.itemsize))
 
 
-# -- replacing the real modules ------------------------------------------------------------------------------------------
+# -- replacing the real modules ----------------------------------------------------------------------------------------
 
 
 @cache

@@ -84,7 +84,7 @@ class Fused(FC):
 
 
 class Normalize(Layer):
-    """Mean 0 and variance 1 over ``axes``, then scale and shift; ``wrong`` computes dE/dX, ``dgamma`` what is summed to dE/dgamma."""
+    """Normalization over ``axes``, then scale and shift; ``wrong`` gives dE/dX, ``dgamma`` summands of dE/dgamma."""
 
     def __init__(self, n, axes, wrong, dgamma=None):
         self.parameters = {"gamma": np.ones(n), "beta": np.zeros(n)}

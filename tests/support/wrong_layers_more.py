@@ -1,4 +1,4 @@
-"""More layers with one mistake each: fused ones, ones written as in the article, and ones whose mistake is hard to see."""
+"""More layers with one mistake each: fused, written as in the article, or with a mistake that is hard to see."""
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class ArticleFused(Layer):
 
 
 class Rows(Layer):
-    """Y = X W as in the article. ``where`` says how the weights are stored; ``go`` scales an update, ``more`` is added to its gradient."""
+    """Y = X W as in the article, with the weights stored in ``where``; ``go`` and ``more`` change the update."""
 
     def __init__(self, n, m, where="list", go=1.0, more=lambda self, dW: 0.0):
         W = rng().standard_normal((n, m))
@@ -100,7 +100,7 @@ class CopiedFC(FC):
 
 
 class Composite(Layer):
-    """Written as in the article, with children that update themselves: wrong if they are in ``layers``, right elsewhere."""
+    """As in the article, with children that update themselves: wrong if they are in ``layers``, right elsewhere."""
 
     def __init__(self, in_layers):
         self.inner = [FCLayer(3, 4), ActivationLayer("tanh"), FCLayer(4, 2)]

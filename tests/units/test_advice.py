@@ -149,7 +149,7 @@ def test_no_samples_of_a_shape_that_would_not_fit():
         Network([FCLayer(4, 2)]).predict([])
 
 
-# -- misspelled and foreign names ----------------------------------------------------------------------------------------
+# -- misspelled and foreign names --------------------------------------------------------------------------------------
 
 
 def with_loss(loss):

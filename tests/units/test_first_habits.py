@@ -431,7 +431,7 @@ def test_no_attribute_is_answered_that_a_network_has():
             assert hasattr(net, name), advice
 
 
-# -- what the checks of arguments must not change -----------------------------------------------------------------------
+# -- what the checks of arguments must not change ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from portnn import (
 )
 from replay import ReplayBackend
 
-# -- what new users tried --------------------------------------------------------------------------------------------------
+# -- what new users tried ----------------------------------------------------------------------------------------------
 
 
 def test_accuracy_counts_what_the_outputs_stand_for():

@@ -34,7 +34,7 @@ def test_a_mistake_is_found_and_named(wrong):
 
 
 class ArticleConv(Layer):
-    """Convolution of one image (H, W, C) without padding, with the mistake ``how``; "bias" has both published errors."""
+    """Convolution of one image (H, W, C) without padding, with the mistake ``how``; "bias": both published errors."""
 
     def __init__(self, channels, filters, how):
         self.weights, self.bias = (
@@ -237,7 +237,7 @@ def test_a_large_network_passes(size):
 
 
 def test_few_names_are_taken_by_the_base():
-    """A layer written as in the article may use portnn's attribute names for itself, and a parameter may be called X."""
+    """A layer as in the article may use portnn's attribute names for itself, and a parameter may be called X."""
     mine = {
         "kernels": np.ones(3),
         "layers": 2,

@@ -85,7 +85,7 @@ FORMS = {
     "lists as batches": lambda items: Loader([list(batch) for batch in items]),
     "nested lists": lambda items: [tuple(a.tolist() for a in batch) for batch in items],
     "None as weights": lambda items: [(*batch, None) if len(batch) == 2 else batch for batch in items],
-    "memory used again": lambda items: lambda: refilled(items),
+    "reused memory": lambda items: lambda: refilled(items),
     "one iterator": lambda items: itertools.chain.from_iterable([items] * 3),
 }
 
@@ -350,7 +350,7 @@ def test_an_iterable_of_validation_that_ends_up_empty():
 
 
 def test_training_beside_an_evaluation():
-    """Training starts while ``evaluate`` reads: an iterable is read again, with the new weights; an iterator cannot be."""
+    """Training starts while evaluate reads: an iterable is read again, with the new weights; an iterator cannot be."""
     net = network()
 
     class Trains(Loader):

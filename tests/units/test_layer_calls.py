@@ -1,4 +1,4 @@
-"""Calling layers directly: layer(X) caches nothing, and backward_propagation without a learning rate updates nothing."""
+"""Layers called directly: layer(X) caches nothing, and backward_propagation without a learning rate updates nothing."""
 
 import numpy as np
 import pytest

@@ -31,7 +31,7 @@ def in_c_order(net):
     return all(type(a) is np.ndarray and a.flags.c_contiguous and a.flags.aligned for a in arrays)
 
 
-# -- memory layout ---------------------------------------------------------------------------------------------------
+# -- memory layout -----------------------------------------------------------------------------------------------------
 
 
 def reversed_view(a):
@@ -222,7 +222,7 @@ def test_a_copy_goes_on_with_the_same_bits(again):
     assert in_c_order(twice)
 
 
-# -- who owns the memory ----------------------------------------------------------------------------------------------------
+# -- who owns the memory -----------------------------------------------------------------------------------------------
 
 
 class Holder:

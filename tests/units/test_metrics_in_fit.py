@@ -1,4 +1,4 @@
-"""Metrics in fit, validation and evaluate, for any batch size and with weights, compared with formulas over all samples.
+"""Metrics in fit, validation and evaluate, in batches and with weights, compared with formulas over all samples.
 
 The learning rate is 0, so that the same network predicts every batch of an epoch.
 """

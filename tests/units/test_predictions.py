@@ -1,4 +1,4 @@
-"""predict with row sources and iterables, predict_classes and predict_proba for every loss, and common arguments of fit."""
+"""predict with row sources and iterables, predict_classes and predict_proba for each loss, common arguments of fit."""
 
 import numpy as np
 import pytest

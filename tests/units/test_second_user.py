@@ -46,7 +46,7 @@ def in_threads(n, work):
         list(pool.map(lambda _: work(), range(n)))
 
 
-# -- layers that change --------------------------------------------------------------------------------------------------
+# -- layers that change ------------------------------------------------------------------------------------------------
 
 
 def test_threads_that_predict_after_a_change_all_see_the_new_layers():
@@ -146,7 +146,7 @@ def test_odd_things_in_the_lists_of_layers(change, words):
             call()
 
 
-# -- during a fit -----------------------------------------------------------------------------------------------------------
+# -- during a fit ------------------------------------------------------------------------------------------------------
 
 
 def test_what_would_mix_with_a_fit_beside_it_names_fit():
@@ -320,7 +320,7 @@ def test_a_users_handler_is_called_for_each_further_signal_of_a_step():
     assert seen == [0, 0, 1]
 
 
-# -- users' code that overwrites arrays -------------------------------------------------------------------------------------
+# -- users' code that overwrites arrays --------------------------------------------------------------------------------
 
 
 def test_a_loss_that_writes_into_what_it_is_given_changes_no_step():

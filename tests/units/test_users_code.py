@@ -39,7 +39,7 @@ def trained(layers, optimizer=None, epochs=4, kernels="auto", **options):
     return net
 
 
-# -- derived classes, and outputs that are modified ----------------------------------------------------------------------
+# -- derived classes, and outputs that are modified --------------------------------------------------------------------
 
 
 def doubled(layer):
@@ -119,7 +119,7 @@ def test_an_activation_that_is_neither_hashable_nor_comparable():
     assert np.isfinite(trained([FCLayer(8, 5), ActivationLayer(Swish()), FCLayer(5, 3)]).history["error"]).all()
 
 
-# -- reused buffers, and arrays that are overwritten ----------------------------------------------------------------------
+# -- reused buffers, and arrays that are overwritten -------------------------------------------------------------------
 
 
 class Reuses(Layer):
@@ -224,7 +224,7 @@ def test_an_optimizer_that_updates_in_place_leaves_whole_steps():
     assert all(np.array_equal(net.parameters[path], other.parameters[path]) for path in before)
 
 
-# -- layers used directly ------------------------------------------------------------------------------------------------
+# -- layers used directly ----------------------------------------------------------------------------------------------
 
 
 def test_a_layer_is_not_run_beside_a_fit_of_its_network():
@@ -311,7 +311,7 @@ def test_parameters_without_axes_stay_arrays():
     assert type(in_order(np.float32(2.0))) is np.ndarray
 
 
-# -- trained layers, and views of parameters -------------------------------------------------------------------------------
+# -- trained layers, and views of parameters ---------------------------------------------------------------------------
 
 
 def test_frozen_layers_keep_their_values_in_a_network_of_trained_layers():

@@ -259,7 +259,7 @@ def test_wrong_weights(weights, error, words):
 
 @pytest.mark.parametrize("weight", [1e300, 3e38, 1e-50, 1e-40])
 def test_weights_out_of_the_range_of_float32(weight):
-    """Their sums, or their products with errors, would overflow or underflow, and training would silently do nothing."""
+    """Their sums, or products with errors, would overflow or underflow, and training would silently do nothing."""
     x, y = data()
     words = (
         r"\[1\] is .*: in float32 a weight is 0 or from 1e-29 to 8e\+28\. Only their ratios count: divide all by the"

@@ -1,4 +1,4 @@
-"""Saving: whatever fails, and whenever the process dies, the file is either the complete old one or the complete new one."""
+"""Saving: whatever fails, and whenever the process dies, the file is the complete old one or the complete new one."""
 
 import errno
 import os

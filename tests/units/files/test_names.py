@@ -95,7 +95,7 @@ def test_one_thing_twice(tmp_path):
     assert np.array_equal(portnn.load(tmp_path / "net", layers=given).predict(x), net.predict(x))
 
 
-# -- saved, and loaded as the error advises --------------------------------------------------------------------------------
+# -- saved, and loaded as the error advises ----------------------------------------------------------------------------
 
 
 def test_an_activation_with_its_derivative_is_made_by_its_class(tmp_path):

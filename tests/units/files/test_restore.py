@@ -142,7 +142,7 @@ def test_channels_of_another_number(tmp_path):
     assert unchanged(other, before)
 
 
-# -- only the weights ------------------------------------------------------------------------------------------------------
+# -- only the weights --------------------------------------------------------------------------------------------------
 
 
 def test_load_weights(tmp_path):
@@ -202,7 +202,7 @@ def test_load_weights_of_a_damaged_file(tmp_path):
     assert unchanged(net, before)
 
 
-# -- the environment, on which results may depend ----------------------------------------------------------------------------
+# -- the environment, on which results may depend ----------------------------------------------------------------------
 
 
 def test_the_environment_is_in_the_file(tmp_path):

@@ -1,4 +1,4 @@
-"""EarlyStopping restores all weights of the best epoch, including the attributes of layers written as in the article."""
+"""EarlyStopping restores all weights of the best epoch, including attributes of layers written as in the article."""
 
 import numpy as np
 import pytest

@@ -90,7 +90,7 @@ def test_another_folder_within_the_fit(tmp_path, monkeypatch):
     assert names(tmp_path / "other") == []
 
 
-# -- the file at SIGTERM ---------------------------------------------------------------------------------------------------
+# -- the file at SIGTERM -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(os.name != "posix", reason="this system sends no signals to itself")

@@ -151,7 +151,7 @@ def test_an_iterable_and_rows_read_in_chunks():
     assert runs.equal(runs.come_to(net), keeps.begun)
 
 
-# -- other ways in which a fit ends ----------------------------------------------------------------------------------------
+# -- other ways in which a fit ends ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, SystemExit])

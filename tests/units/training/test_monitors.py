@@ -16,7 +16,7 @@ CURVES = {
     "turns": [5.0, 3.0, 3.5, 2.9, 3.1, 3.2, 3.3, 1.0],
     "wanders": list(np.random.default_rng(0).normal(size=9)),
     "has gaps": [NAN, 3.0, NAN, 2.0, NAN, NAN, NAN, 1.0],
-    "is no number": [NAN] * 5,
+    "is NaN": [NAN] * 5,
     "is infinite": [INF, INF, 3.0, -INF, 2.0, INF],
 }
 curves = pytest.mark.parametrize("curve", CURVES.values(), ids=CURVES.keys())

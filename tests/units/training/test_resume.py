@@ -347,7 +347,7 @@ def test_a_checkpoint_that_was_due_is_written_when_the_run_goes_on(tmp_path, mon
     assert second.exists()
 
 
-# -- errors and warnings ---------------------------------------------------------------------------------------------------
+# -- errors and warnings -----------------------------------------------------------------------------------------------
 
 
 def unchanged_by(net, action, match, kind=ValueError):
