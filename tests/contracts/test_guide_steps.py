@@ -1,4 +1,4 @@
-"""Steps of CONTRIBUTING.md that no other test would miss."""
+"""Steps of CONTRIBUTING.md that no other test would notice if they were left out."""
 
 import copy
 import importlib
@@ -20,7 +20,7 @@ from portnn.settings import Setting
 
 API = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 
-# Classes that are only derived from, or serve others.
+# Base classes and helpers, which are not exported.
 INNER = {"AdamArguments", "Clipping", "Common", "Optimizer", "GlobalPoolLayer", "NormLayer", "PoolLayer"}
 INNER |= {"Kept", "OfNetwork", "Parameter", "Trainable"}
 
@@ -37,7 +37,7 @@ def test_everything_is_exported():
         found |= {f"{name}{end}" for name in pairs for end in ("", "_prime")}
     found |= set(metrics.METRICS) - {"top_5"}  # TopK(5)
     lacking = sorted(found - INNER - set(portnn.__all__))
-    assert not lacking, f"portnn/__init__.py does not export {lacking}; classes for inner use are named in INNER"
+    assert not lacking, f"portnn/__init__.py does not export {lacking}; list internal classes in INNER"
 
 
 def test_every_optimizer_goes_by_name():
@@ -46,7 +46,7 @@ def test_every_optimizer_goes_by_name():
     lacking = sorted(each.__name__ for each in own - set(arguments.OPTIMIZERS.values()))
     assert not lacking, f"OPTIMIZERS in portnn/arguments.py lacks {lacking}"
     lacking = [name for name in arguments.OPTIMIZERS if f'`"{name}"`' not in API]
-    assert not lacking, f"the names below the optimizers in docs/api.md lack {lacking}"
+    assert not lacking, f"the list of names below the optimizers in docs/api.md lacks {lacking}"
 
 
 def test_the_error_for_an_unknown_loss_names_the_classes():
@@ -70,7 +70,7 @@ def test_a_layer_declares_arguments_and_parameters(case):
     for kinds, names in (((Setting, Parameter), arguments_of(layer)), (Parameter, layer.parameters)):
         for name in names:
             declared = inspect.getattr_static(type(layer), name, None)
-            assert isinstance(declared, kinds), f"the class {type(layer).__name__} declares no {name}"
+            assert isinstance(declared, kinds), f"the class {type(layer).__name__} does not declare {name}"
 
 
 @layers
@@ -80,7 +80,7 @@ def test_a_layer_shows_the_call_that_makes_it(case):
         again = repr(eval(shown, dict(vars(portnn))))
     except TypeError as error:
         again = str(error)
-    assert again == shown, f"write {type(case.make()).__name__}.__repr__"
+    assert again == shown, f"{type(case.make()).__name__}.__repr__ must show the call that makes the layer"
 
 
 @layers
@@ -90,7 +90,7 @@ def test_a_layer_says_what_it_keeps_for_backward(case):
     layer.backward_propagation(layer.forward_propagation(X))
     for part in layer.walk():
         kept = [name for name, value in part.__getstate__().items() if is_array(value)]
-        assert not kept, f"copies of {part} hold {kept}: name them in _for_backward"
+        assert not kept, f"copies of {part} include {kept}: list them in _for_backward"
 
 
 # -- settings ----------------------------------------------------------------------------------------------------------
@@ -112,11 +112,11 @@ def test_a_layer_checks_its_arguments(case):
     layer = case.make()
     given = {} if layer.layers else arguments_of(layer)
     for name in given:
-        assert refuses(type(layer), **given | {name: object()}), f"{type(layer).__name__} takes anything for {name}"
+        assert refuses(type(layer), **given | {name: object()}), f"{type(layer).__name__} accepts any object as {name}"
 
 
 @pytest.mark.parametrize("thing", THINGS, ids=lambda thing: type(thing).__name__)
 def test_a_setting_is_checked(thing):
     for base in type(thing).__mro__:
         for name in [name for name, value in vars(base).items() if isinstance(value, Setting)]:
-            assert refuses(partial(setattr, copy.copy(thing), name), object()), f"{thing} takes anything for {name}"
+            assert refuses(partial(setattr, copy.copy(thing), name), object()), f"{thing} accepts any object as {name}"

@@ -1,4 +1,4 @@
-"""Errors that advise: the data that does not fit, the name that was meant, the call to write instead."""
+"""Advice in error messages: how to reshape data, which name was probably meant, which call to write instead."""
 
 import re
 
@@ -92,7 +92,7 @@ def test_data_that_does_not_fit_is_told_how_to(name, shape, advice):
         with pytest.raises(ValueError, match=re.escape(f"x has samples of shape {shape[1:]}")) as caught:
             call()
         messages.append(str(caught.value))
-        assert caught.value.__cause__ is None  # it would say to change the layer
+        assert caught.value.__cause__ is None  # a chained error would advise changing the layer
     assert len(set(messages)) == 1
     assert messages[0].endswith(advice)
     assert "make it" not in messages[0]
@@ -149,7 +149,7 @@ def test_no_samples_of_a_shape_that_would_not_fit():
         Network([FCLayer(4, 2)]).predict([])
 
 
-# -- names ---------------------------------------------------------------------------------------------------------------
+# -- misspelled and foreign names --------------------------------------------------------------------------------------
 
 
 def with_loss(loss):

@@ -1,4 +1,4 @@
-"""What passes leave in users' layers and functions, such as the last batch: no copy, pickle or file holds it."""
+"""What a pass caches in users' layers and functions, such as the last batch, is not in copies, pickles or files."""
 
 import copy
 import pickle
@@ -18,7 +18,7 @@ Y = np.random.default_rng(1).standard_normal((16, 3)).astype(np.float32)
 
 
 class Keeps(Layer):
-    """The identity; ``keep`` says what a pass in training leaves in the layer."""
+    """The identity; in training, ``keep`` stores something in the layer."""
 
     passes = 0
 
@@ -161,7 +161,7 @@ MAKERS += [caching_activation, inside_another]
 
 
 class Copies(Callback):
-    """Copies the network within a fit, where the layers have kept something by then."""
+    """Copies the network during a fit, when its layers have cached something."""
 
     def on_step_end(self, network, step):
         if step == 6:
@@ -213,7 +213,7 @@ def test_what_a_layer_called_on_its_own_keeps_is_in_no_pickle(make):
 
 
 class CountsMeans(Keeps):
-    """Keeps state of its own in plain attributes, set anew in each pass."""
+    """Has state in plain attributes, which are replaced in each pass."""
 
     def __init__(self):
         self.mean = np.zeros(8, np.float32)
@@ -244,7 +244,7 @@ def test_an_array_that_is_set_between_two_fits_stays():
 
 
 class ArticleKeeps(Layer):
-    """Written as in the article: its weights are plain attributes, set anew in each step."""
+    """Written as in the article: its weights are plain attributes, which are replaced in each step."""
 
     def __init__(self):
         self.weights = np.eye(8)

@@ -1,4 +1,4 @@
-"""predict over rows and iterables, predict_classes and predict_proba for every loss, and users' first habits."""
+"""predict with row sources and iterables, predict_classes and predict_proba for each loss, common arguments of fit."""
 
 import numpy as np
 import pytest
@@ -147,7 +147,7 @@ def test_device_arrays(backend):
                 assert type(getattr(net, name)(X.tolist())) is np.ndarray
 
 
-# -- first habits ------------------------------------------------------------------------------------------------------
+# -- common arguments of fit -------------------------------------------------------------------------------------------
 
 LABELS = np.arange(20) % 3
 WORDS = np.array(["cat", "dog", "cow"])[LABELS]
