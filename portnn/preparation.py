@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -82,18 +82,7 @@ def _way(network: Any, output: Shape, check_finite: bool, what: str = "") -> Way
             X, Y, _ = _arrays(network, x, y, check_finite, backend)
             return _with_targets(network, X, Y, weights, output, backend)
 
-    def upload(found: Samples) -> Callable[[], Samples]:
-        if network.backend.owns(found.x):
-            return lambda: found
-        arrive = network.backend.upload([found.x, found.y, found.weights])
-
-        def arrived() -> Samples:
-            x, y, weights = arrive()
-            return replace(found, x=x, y=y, weights=weights)
-
-        return arrived
-
-    return Way(check, upload)
+    return Way(check, network.backend)
 
 
 def _passes(network: Any, X: Array) -> Iterator[Array]:
@@ -181,7 +170,7 @@ def _stream(network: Any, x: Any, options: Options, plan: Plan) -> Data:
         _check_batch(network, first, found, shapes if alike else validation.shapes(network.layers, found.x, read[0]))
         return found.apart()  # the iterable may fill the same arrays again
 
-    source.way = Way(check, way.upload)
+    source.way = Way(check, network.backend)
     return Data(source, first.apart(), shapes[-1])
 
 

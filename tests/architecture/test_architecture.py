@@ -144,13 +144,14 @@ def test_no_import_circle(root):
         visit(module, [])
 
 
-def test_no_circle_of_rooms():
+def imports_of_rooms():
     """A room is a top-level folder or file of ``portnn/``. Imports inside functions count, type-only ones do not."""
     graph = {}
     for path in FILES:
         room = path.relative_to(ROOT / "portnn").parts[0].removesuffix(".py")
         typing = [node for node in tree(path).body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node)]
         for_types = {id(part) for node in typing for part in ast.walk(node)}
+        graph.setdefault(room, set())
         for node in ast.walk(tree(path)):
             if isinstance(node, ast.Import) and room != "__main__":
                 assert "portnn" not in [alias.name for alias in node.names], (
@@ -159,12 +160,30 @@ def test_no_circle_of_rooms():
             if isinstance(node, ast.ImportFrom) and id(node) not in for_types:
                 first, *rest = (node.module or "").split(".")
                 if first == "portnn":
-                    graph.setdefault(room, set()).update(rest[:1] or (alias.name for alias in node.names))
-    graph = {room: others - {room} for room, others in graph.items()}
-    while free := [room for room, others in graph.items() if not others & graph.keys()]:
-        for room in free:
-            del graph[room]
-    assert not graph, "these import each other, or import something that is part of a cycle"
+                    graph[room].update(rest[:1] or (alias.name for alias in node.names))
+    return {room: others - {room} for room, others in graph.items()}
+
+
+def floors():
+    """For each room the row of CONTRIBUTING's table that it stands in, counted from the top."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    table = text[text.index("## The rooms of the library") : text.index("## Rules that tests enforce")]
+    rows = re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE)
+    return {room: floor for floor, row in enumerate(rows) for room in re.findall(r"`(\w+)`", row)}
+
+
+def test_no_room_imports_one_above_it():
+    """Nor one beside it, so that there is no import cycle of rooms either."""
+    floor, graph = floors(), imports_of_rooms()
+    assert set(floor) == set(graph), "CONTRIBUTING.md, 'The rooms of the library', names each room"
+    upwards = [
+        (room, other)
+        for room, others in graph.items()
+        for other in others & floor.keys()
+        if floor[other] <= floor[room]
+    ]
+    assert not upwards, "the second room of each pair stands no lower than the first, which imports it"
+    assert len(set(floor.values())) > 10, "the floors were read"
 
 
 def test_the_walls_are_seen_to_stand(tmp_path):
