@@ -70,7 +70,8 @@ class Kept:
                 left[id(home)][1].extend(batches)
                 stays |= {id(a) for a in arrays} - {id(a) for a in batches}
         for home, arrays in left.values():
-            home._transient = [a for a in arrays if id(a) not in stays]
+            if arrays or home._transient:
+                home._transient = [a for a in arrays if id(a) not in stays]
 
 
 def _sample_shapes(layer: Any) -> set[tuple[int, ...]]:

@@ -4,6 +4,8 @@ import copy
 import importlib
 import inspect
 import pkgutil
+import re
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +20,9 @@ from portnn.files.arguments import arguments_of
 from portnn.layers.attributes import Parameter
 from portnn.settings import Setting
 
-API = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+ROOT = Path(__file__).parents[2]
+API = (ROOT / "docs" / "api.md").read_text()
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 
 # Base classes and helpers, which are not exported.
 INNER = {"AdamArguments", "Clipping", "Common", "Optimizer", "GlobalPoolLayer", "NormLayer", "PoolLayer"}
@@ -91,6 +95,134 @@ def test_a_layer_says_what_it_keeps_for_backward(case):
     for part in layer.walk():
         kept = [name for name, value in part.__getstate__().items() if is_array(value)]
         assert not kept, f"copies of {part} include {kept}: list them in _for_backward"
+
+
+@layers
+def test_a_layer_of_the_last_axis_says_so(case):
+    layer = case.make()
+    layer.build(case.sample, portnn.get_backend("cpu"), "float64", 7, "0")
+    X = np.random.default_rng(0).standard_normal((2, 3, 4, case.sample[-1] if case.sample else 1))
+    try:
+        Y, rows = layer(X), layer(X.reshape(-1, X.shape[-1]))
+    except ValueError:  # it takes other shapes
+        return
+    of_last_axis = Y.ndim == 4 and np.array_equal(Y.reshape(-1, Y.shape[-1]), rows)
+    assert layer.last_axis_only or not of_last_axis, f"set last_axis_only = True in {type(layer).__name__}"
+
+
+@layers
+def test_a_layer_says_what_to_do_about_a_wrong_shape(case):
+    layer = case.make()
+    layer.build(case.sample, portnn.get_backend("cpu"), "float64", 7, "0")
+    wrong = [(), (5,), (5, 5), (5, 5, 5), (5, 5, 5, 5), *((*case.sample[:-1], n) for n in (1, 2, 3, 4, 11))]
+    for shape in wrong:
+        with suppress(ValueError):
+            layer.output_shape(shape)
+            continue
+        with pytest.raises(ValueError) as caught:
+            layer.output_shape(shape)
+        assert hasattr(caught.value, "fault"), f"{type(layer).__name__}.output_shape must raise checks.misfit"
+
+
+@layers
+def test_a_layer_counts_its_multiply_adds(case):
+    layer = case.make()
+    layer.build(case.sample, portnn.get_backend("cpu"), "float64", 7, "0")
+    for part in layer.walk():
+        if part.layers or not part.shapes or len(part.shapes.get("weights", ())) < 2:
+            continue
+        assert type(part).multiply_adds is not portnn.Layer.multiply_adds, (
+            f"{type(part).__name__} multiplies matrices by its weights: write multiply_adds"
+        )
+
+
+@layers
+def test_a_layer_tells_its_parameters_beforehand(case):
+    layer, built = case.make(), case.make()
+    built.build(case.sample, portnn.get_backend("cpu"), "float64", 7, "0")
+    told = [portnn.Network([layer]).summary(case.sample), portnn.Network([built]).summary(case.sample)]
+    assert told[0] == told[1], f"{type(layer).__name__} needs parameter_shapes: summary is called before it is built"
+
+
+@layers
+def test_what_a_layer_draws_differs_in_each_step(case, monkeypatch):
+    drawn = []
+    backend = portnn.get_backend("cpu")
+    bits = type(backend).random_bits
+    monkeypatch.setattr(type(backend), "random_bits", lambda *given: drawn.append(1) or bits(*given))
+    layer = case.make()
+    layer.build(case.sample, backend, "float64", 7, "0")
+    X = np.random.default_rng(0).standard_normal((64, *case.sample))
+    outputs = []
+    for step in (0, 1):
+        for part in layer.walk():
+            part.step = step
+        drawn.clear()
+        outputs.append(layer.forward_propagation(X))
+    random = drawn and not np.array_equal(outputs[0], layer(X))
+    assert not random or not np.array_equal(*outputs), f"{type(layer).__name__} draws by self.step"
+
+
+@layers
+def test_gradients_of_many_samples_are_exact(case):
+    """In float32, where a plain sum over the samples loses digits: ``ops.total`` and ``ops.column_sums`` do not.
+
+    Matrices of weights are left out: their gradients are products by the BLAS.
+    """
+    if np.prod(case.sample) > 64:
+        return
+    N = 1 << 15
+    rng = np.random.default_rng(0)
+    found = []
+    X = 1.0 + rng.standard_normal((64, *case.sample)).astype(np.float32)
+    X = np.concatenate([X] * (N // 64))
+    for dtype in ("float32", "float64"):
+        layer = case.make()
+        layer.build(case.sample, portnn.get_backend("cpu"), dtype, 7, "0")
+        Y = layer.forward_propagation(X.astype(dtype))
+        layer.backward_propagation(np.full(Y.shape, 0.1, np.float32).astype(dtype))
+        found.append({f"{i}.{name}": g for i, part in enumerate(layer.walk()) for name, g in part.gradients.items()})
+    sums = {name: g for name, g in found[1].items() if g.ndim == 1 or name.endswith("bias")}
+    for name, exact in sums.items():
+        apart = np.abs(found[0][name] - exact).max()
+        assert apart <= 1e-5 * max(np.abs(exact).max(), 0.1 * N), f"{name}: sum by self.ops.total"
+
+
+@pytest.mark.parametrize("name", sorted(name for name in portnn.__all__ if not name.endswith("_prime")))
+def test_the_changelog_names_it(name):
+    assert re.search(rf"\b{name}\b", CHANGELOG), f"CHANGELOG.md does not name {name}"
+
+
+def test_random_shapes_are_drawn_of_every_layer():
+    """Read from the text, since PyTorch need not be installed."""
+    text = (Path(__file__).parent / "test_pytorch.py").read_text()
+    drawers = text[text.index("def convolutions(") : text.index("def compare(")]
+    lacking = {type(case.make()).__name__ for case in CASES} - set(re.findall(r"\w+Layer\b", drawers))
+    lacking -= {"DropoutLayer"}  # its mask is compared in test_drawn.py
+    assert not lacking, f"others() in test_pytorch.py draws no shapes of {sorted(lacking)}"
+
+
+def test_random_settings_are_drawn_of_every_optimizer():
+    text = (Path(__file__).parent / "test_pytorch.py").read_text()
+    names = {name.split(",")[0] for name in OPTIMIZERS}
+    lacking = sorted(names - set(re.findall(r'"(\w+)"', text[text.index("DRAWN = [") :].split("]")[0])))
+    assert not lacking, f"DRAWN in test_pytorch.py lacks {lacking}"
+    drawer = text[text.index("def descents(") :].split("@drawn")[0]
+    for name in names:
+        own = set(arguments_of(getattr(portnn, name)(0.1))) - {
+            "learning_rate",
+            "weight_decay",
+            "clip_norm",
+            "clip_value",
+        }
+        lacking = sorted(setting for setting in own if f"{setting}=" not in drawer and f'"{setting}"' not in drawer)
+        assert not lacking, f"descents() in test_pytorch.py draws no {lacking} for {name}"
+
+
+def test_names_of_optimizers_are_known_everywhere():
+    for name in arguments.OPTIMIZERS:
+        with pytest.raises(ValueError, match=rf'optimizer="{name}"'):
+            portnn.Network().use(name)
 
 
 # -- settings ----------------------------------------------------------------------------------------------------------
