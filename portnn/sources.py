@@ -48,10 +48,13 @@ class Way(NamedTuple):
         """Begins to copy samples to the device, and returns a function that returns them there."""
         if self.backend.owns(samples.x):
             return lambda: samples
-        arrive = self.backend.upload([samples.x, samples.y, samples.weights])
+        host: list[Any] = [samples.x, samples.y, samples.weights]
+        arrive = self.backend.upload(host)
 
         def arrived() -> Samples:
             x, y, weights = arrive()
+            assert x is not None
+            assert y is not None
             return replace(samples, x=x, y=y, weights=weights)
 
         return arrived
