@@ -201,7 +201,7 @@ OPTIMIZERS = [
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda optimizer: repr(optimizer).partition(" at 0x")[0])
 def test_optimizers(optimizer, dtype):
     results = []
     for kernels in ("auto", "portable"):
