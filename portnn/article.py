@@ -12,7 +12,7 @@ from typing import Any
 
 from portnn import checks
 from portnn._typing import Array
-from portnn.backend import is_array
+from portnn.backend import in_order, is_array
 from portnn.transfer import bring
 
 
@@ -103,7 +103,7 @@ class Adapter:
             checks.answer(layer, method, value)
         value = bring(value, layer.backend, layer.dtype, f"what {type(layer).__name__}.{method} returned")
         dtype = getattr(layer.xp, layer.dtype)
-        return value if value.dtype == dtype else layer.xp.astype(value, dtype)
+        return in_order(value if value.dtype == dtype else layer.xp.astype(value, dtype))
 
 
 def moved_attributes(layer: Any, backend: Any) -> Iterator[tuple[dict[str, Any], str, Array]]:

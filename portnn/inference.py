@@ -15,11 +15,11 @@ from portnn.ops import is_ours
 class Inference:
     """A network's layers as ``predict`` and ``evaluate`` run them; kept until the layers change."""
 
-    def __init__(self, network: Any, layers: list[Any]):
-        """``layers`` are those to run: the network's, fused and adapted."""
+    def __init__(self, network: Any, known: list[Any], layers: list[Any]):
+        """``known`` are the network's layers, ``layers`` those to run: fused and adapted."""
         self.layers = layers
         self.xp, self.dtype = network.backend.xp, device_dtype(network.backend, network.dtype)
-        self.all = list(network.walk())
+        self.all = [part for layer in known for part in layer.walk()]
         self.own = all(layer._own for layer in self.all)  # no user's class among them
         for layer in self.all:
             layer._check_leaves()

@@ -62,7 +62,7 @@ def test_forward_and_backward_propagation_of_our_layers():
     layer.weights, layer.bias = [[1.0], [2.0]], [[0.5]]
     X = np.array([[3.0, 4.0]])
     assert layer.forward_propagation(X) == np.array([[11.5]])
-    assert layer.input is X
+    assert np.array_equal(layer.input, X)
     assert layer.output == np.array([[11.5]])
     assert np.array_equal(layer.backward_propagation(np.array([[2.0]]), 0.1), [[2.0, 4.0]])
     assert np.allclose(layer.weights, [[1.0 - 0.6], [2.0 - 0.8]])
