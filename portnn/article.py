@@ -15,6 +15,9 @@ from portnn._typing import Array
 from portnn.backend import in_order, is_array
 from portnn.transfer import bring
 
+CALLED = ("forward_propagation", "backward_propagation")  # what callers use, and the article's layers override
+WRITTEN = ("forward", "backward")  # what the author of any other layer writes
+
 
 def adapted(layers: Sequence[Any]) -> list[Any]:
     """The layers as SequentialLayer runs them: those that update themselves are wrapped in adapters."""
@@ -123,14 +126,13 @@ def moved_attributes(layer: Any, backend: Any) -> Iterator[tuple[dict[str, Any],
 def missing_method(layer: Any) -> str | None:
     """The error for a layer that defines only one method of a pair, or neither pair; None if all is well."""
     cls = type(layer)
-    article_pair, portnn_pair = ("forward_propagation", "backward_propagation"), ("forward", "backward")
     base = next(c for c in cls.__mro__ if c.__module__ == "portnn.layers.layer")
     line = cls.__mro__[: cls.__mro__.index(base)]
 
     def defined(name: str) -> bool:
         return any(c.__dict__.get(name) not in (None, base.__dict__[name]) for c in line)
 
-    pair = article_pair if layer.updates_itself else portnn_pair
+    pair = CALLED if layer.updates_itself else WRITTEN
     missing = [name for name in pair if not defined(name)]
     if not missing:
         return None

@@ -94,7 +94,9 @@ def bound(function: Function, backend: Backend, kernels: str, dtype: str, scalar
                 f"{', '.join(str(tuple(a.shape)) for a in arrays)}: it must return "
                 + ("one number, the mean over the batch" if scalar else f"shape {expected}")
             )
-        return in_order(answer if answer.dtype == target else backend.xp.asarray(answer, dtype=target))  # in whatever memory order it came
+        return in_order(
+            answer if answer.dtype == target else backend.xp.asarray(answer, dtype=target)
+        )  # in whatever memory order it came
 
     return call
 

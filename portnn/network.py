@@ -2,10 +2,9 @@
 
 import copy
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from operator import is_, methodcaller, setitem
+from operator import is_, methodcaller
 from threading import get_ident
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -32,6 +31,7 @@ from portnn.backend import Backend, get_backend
 from portnn.files.methods import WithFiles
 from portnn.functions import bound, find_pair
 from portnn.history import History
+from portnn.indivisible import Binding, set_all
 from portnn.layers.attributes import check_names
 from portnn.layers.kept import Kept
 from portnn.layers.layer import Layer, move
@@ -194,7 +194,7 @@ class Network(WithFiles):
             self._arrange()
             validation.check_ending(self.layers, pair[0])
             afresh: dict[str, Any] = {"_uses": self._uses + 1}
-            leaves: list[tuple[dict[str, Any], str, Any]] = []
+            leaves: list[Binding] = []
             for layer in self.walk():
                 of_layer: dict[str, Any] = {"_slots_by_kind": {}, "_update_counts": {}} | afresh
                 leaves += [(vars(layer), name, value) for name, value in of_layer.items()]
@@ -202,7 +202,7 @@ class Network(WithFiles):
             of_network |= {"stop_training": False, "learning_rate_factor": 1.0, "progress": dict(FRESH)}
             of_network["history"] = History({name: [] for name in ("error", *(name for name, _ in found))})
             leaves += [(vars(self), name, value) for name, value in of_network.items()]
-            deque(map(setitem, *zip(*leaves, strict=True)), maxlen=0)  # one call into C: all of it, or nothing
+            set_all(leaves)
 
     @habits.answered
     def to(self, backend: Any) -> "Network":

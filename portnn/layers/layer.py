@@ -1,24 +1,21 @@
 """The base class of every layer, and the two ways to write one."""
 
 import copy
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from inspect import signature
-from operator import setitem
 from threading import get_ident
 from typing import Any
 
 from portnn import article, checks, habits, initializers, ops
 from portnn._typing import Array
+from portnn.article import CALLED, WRITTEN
 from portnn.backend import Backend, device_dtype, get_backend, in_order
+from portnn.indivisible import Binding, set_all
 from portnn.layers.attributes import OfNetwork, Trainable, declared
 from portnn.layers.kept import Kept
 from portnn.ops import is_ours
 from portnn.transfer import backend_of, bring, is_array
-
-CALLED = ("forward_propagation", "backward_propagation")  # what callers use
-WRITTEN = ("forward", "backward")  # what an author writes
 
 
 class Layer:
@@ -206,6 +203,7 @@ class Layer:
             self.gradients |= {name: in_order(g) for name, g in self.gradients.items()}
             if need_input_error:
                 checks.answer(self, "backward", input_error, shape=self.input.shape)
+                assert input_error is not None
                 input_error = in_order(input_error)
         if self._is_frozen:
             self.gradients.clear()
@@ -272,13 +270,13 @@ class Layer:
 
     def _descend(self, lr: float) -> None:
         self.drawn = {}  # trained values are not drawn again
-        leaves: list[tuple[dict[str, Any], str, Any]] = []  # either all of them are replaced, or none
+        leaves: list[Binding] = []  # either all of them are replaced, or none
         for layer in self.walk():
             for name, gradient in layer.gradients.items():
                 leaves.append((layer.parameters, name, in_order(layer.parameters[name] - lr * gradient)))
             leaves += [(layer.buffers, name, array) for name, array in layer.new_buffers.items()]
             leaves.append((layer.__dict__, "step", layer.step + 1))
-        deque(map(setitem, *zip(*leaves, strict=True)), maxlen=0)
+        set_all(leaves)
 
     # -- shapes and building -----------------------------------------------------------------------------------
 
@@ -565,7 +563,7 @@ def _defines(cls: type, name: str) -> bool:
     return method is not None and method is not Layer.__dict__[name]
 
 
-def move(layers: Sequence[Layer], backend: Backend, also: Sequence[tuple[dict[str, Any], str, Any]] = ()) -> None:
+def move(layers: Sequence[Layer], backend: Backend, also: Sequence[Binding] = ()) -> None:
     """Moves layers, without their children, to a backend: all of them or, at an error or an interruption, none.
 
     ``also`` are values (home, key, value) to set with them.
@@ -579,4 +577,4 @@ def move(layers: Sequence[Layer], backend: Backend, also: Sequence[tuple[dict[st
             attributes |= {"input": None, "output": None}  # what was kept is on the old backend
         leaves += [(vars(layer), name, value) for name, value in attributes.items()]
     leaves += also
-    deque(map(setitem, *zip(*leaves, strict=True)) if leaves else (), maxlen=0)  # one call into C
+    set_all(leaves)

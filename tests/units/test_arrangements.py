@@ -192,10 +192,7 @@ def test_use_and_to_set_everything_by_one_call(monkeypatch):
     net = network()
     sizes = []
 
-    def counted(pairs, maxlen):
-        sizes.append(len(list(pairs)))
-
-    monkeypatch.setattr("portnn.network.deque", counted)
+    monkeypatch.setattr("portnn.network.set_all", lambda bindings: sizes.append(len(bindings)))
     net.use("mse", optimizer=Adam(0.01))
     assert sizes == [3 * 3 + 9]
 
