@@ -14,7 +14,7 @@ import pytest
 
 import portnn
 from cases import LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
-from portnn import activations, arguments, losses, metrics, optimizers, schedules
+from portnn import activations, arguments, losses, metrics, names, optimizers, schedules
 from portnn.backend import is_array
 from portnn.files.arguments import arguments_of
 from portnn.layers.attributes import Parameter
@@ -71,8 +71,8 @@ layers = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_layer_declares_arguments_and_parameters(case):
     layer = case.make()
     layer.build(case.sample, portnn.get_backend("cpu"), "float32", 7, "0")
-    for kinds, names in (((Setting, Parameter), arguments_of(layer)), (Parameter, layer.parameters)):
-        for name in names:
+    for kinds, given in (((Setting, Parameter), arguments_of(layer)), (Parameter, layer.parameters)):
+        for name in given:
             declared = inspect.getattr_static(type(layer), name, None)
             assert isinstance(declared, kinds), f"the class {type(layer).__name__} does not declare {name}"
 
@@ -145,6 +145,25 @@ def test_a_layer_tells_its_parameters_beforehand(case):
 
 
 @layers
+def test_parameters_of_a_wrong_shape_are_refused_when_it_is_built(case):
+    layer = case.make()
+    if layer.layers or layer.complete:  # the shapes are known before it is built, and checked when they are assigned
+        return
+    layer.parameters["weights"] = np.ones((case.sample[-1] + 1,), np.float32)
+    with pytest.raises(ValueError, match="weights has shape"):
+        layer.build(case.sample, portnn.get_backend("cpu"), "float32", 7, "0")
+
+
+def test_no_answer_says_that_a_part_is_missing():
+    classes = {name for name in portnn.__all__ if inspect.isclass(getattr(portnn, name))}
+    tables = {"activation": activations.PAIRS, "loss": losses.PAIRS, "metric": metrics.METRICS}
+    for kind, others in names.OTHERS.items():
+        there = {names.squeezed(name).removesuffix("layer") for name in classes | set(tables.get(kind, ()))}
+        wrong = sorted(name for name, ours in others.items() if not ours and name in there)
+        assert not wrong, f"OTHERS in portnn/names.py says of {wrong} that there is no such {kind}"
+
+
+@layers
 def test_what_a_layer_draws_differs_in_each_step(case, monkeypatch):
     drawn = []
     backend = portnn.get_backend("cpu")
@@ -205,17 +224,13 @@ def test_random_shapes_are_drawn_of_every_layer():
 
 def test_random_settings_are_drawn_of_every_optimizer():
     text = (Path(__file__).parent / "test_pytorch.py").read_text()
-    names = {name.split(",")[0] for name in OPTIMIZERS}
-    lacking = sorted(names - set(re.findall(r'"(\w+)"', text[text.index("DRAWN = [") :].split("]")[0])))
+    drawn = {name.split(",")[0] for name in OPTIMIZERS}
+    lacking = sorted(drawn - set(re.findall(r'"(\w+)"', text[text.index("DRAWN = [") :].split("]")[0])))
     assert not lacking, f"DRAWN in test_pytorch.py lacks {lacking}"
     drawer = text[text.index("def descents(") :].split("@drawn")[0]
-    for name in names:
-        own = set(arguments_of(getattr(portnn, name)(0.1))) - {
-            "learning_rate",
-            "weight_decay",
-            "clip_norm",
-            "clip_value",
-        }
+    common = {"learning_rate", "weight_decay", "clip_norm", "clip_value"}
+    for name in drawn:
+        own = set(arguments_of(getattr(portnn, name)(0.1))) - common
         lacking = sorted(setting for setting in own if f"{setting}=" not in drawer and f'"{setting}"' not in drawer)
         assert not lacking, f"descents() in test_pytorch.py draws no {lacking} for {name}"
 

@@ -267,6 +267,7 @@ ALL = [
     RMSprop(0.1, clip_norm=1e-30),
     Adam(0.1),
     AdamW(1e-40, weight_decay=1e-5),
+    *(make() for make in OPTIMIZERS.values()),
 ]
 
 

@@ -22,6 +22,7 @@ from portnn import (
     ScaleLayer,
     get_backend,
     load_mnist,
+    names,
 )
 from portnn.arguments import OPTIMIZERS
 from portnn.names import meant
@@ -245,10 +246,13 @@ def test_a_name_that_is_meant(make, given, right):
     assert repr(given) in str(caught.value)
 
 
+NO_ACTIVATION = next(name for name, ours in names.OTHERS["activation"].items() if not ours)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (with_activation("prelu"), "unknown activation 'prelu'; known: tanh, sigmoid"),
+        (with_activation(NO_ACTIVATION), f"unknown activation {NO_ACTIVATION!r}; known: tanh, sigmoid"),
         (with_loss("nonsense"), "unknown loss 'nonsense'; known: mse"),
         (with_metric("nonsense"), "unknown metric 'nonsense'; known: accuracy"),
         (with_optimizer("nadam"), f"unknown optimizer 'nadam'; known: {', '.join(OPTIMIZERS)}. Or give"),
