@@ -10,10 +10,11 @@ import array_api_compat.cupy as compat
 import cupy
 import numpy as np
 
-from portnn.backend import Backend, fast_version, thin_namespace
+from portnn.backend import NAMESPACES, Backend, fast_version, thin_namespace
 from portnn_cupy import blas, philox
 from portnn_cupy.driver import OUT_OF_MEMORY, CupyDriver
 from portnn_cupy.graph import CapturedStep
+from portnn_cupy.standard import clip, concat, matmul, namespace, sign, stack
 
 Array = Any
 
@@ -38,8 +39,9 @@ class CupyBackend(Backend):
         self.blas = blas.shared()
         self.driver = CupyDriver(self.device, self.stream)
         # array_api_compat has CuPy's own function where it conforms to the standard, and a wrapper elsewhere.
-        self.xp = thin_namespace(compat, clip=clip, matmul=self.blas.matmul)
+        self.xp = thin_namespace(compat, clip=clip, concat=concat, matmul=matmul, sign=sign, stack=stack)
         self.xp.__name__, self.xp.__version__ = "cupy", cupy.__version__
+        NAMESPACES[id(compat)] = compat, namespace
         with self.scope():
             self.uploaded_last = _now(self.stream)  # after all that the device had been given at the last upload
             self.held: list[Array | None] = []  # the arrays of the last upload
@@ -200,13 +202,6 @@ class CupyBackend(Backend):
         from portnn.backend import get_backend
 
         return (get_backend, ("gpu",))
-
-
-def clip(x: Array, /, min: Any = None, max: Any = None) -> Array:
-    """The standard's ``clip``. array_api_compat's reads a mask's count on the host, which cannot be captured."""
-    y = x if min is None else cupy.maximum(x, min)
-    y = y if max is None else cupy.minimum(y, max)
-    return y.astype(x.dtype, copy=y is x)
 
 
 def _now(stream: Any) -> Any:

@@ -77,7 +77,20 @@ def keys_of(value):
 
 # Modules that mirror none of the library's. One whose name is neither here nor there would be passed over in silence.
 HELPERS = {
-    "portnn_cupy": {"availability", "blas", "backend", "copies", "driver", "graph", "kernels", "launch", "philox"},
+    "portnn_cupy": {
+        "availability",
+        "blas",
+        "backend",
+        "copies",
+        "driver",
+        "graph",
+        "in_place",
+        "kernels",
+        "launch",
+        "philox",
+        "standard",
+        "sums",
+    },
     "portnn_numpy": {"blas", "layout", "memory", "namespace", "backend"},
     "portnn_numpy/compiled": {"jit", "troubles", "vectors"},
 }

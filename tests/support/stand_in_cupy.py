@@ -21,6 +21,7 @@ import portnn_cupy
 
 RELOADED = (
     "blas",
+    "standard",
     "launch",
     "copies",
     "philox",
@@ -190,7 +191,17 @@ class StandIn:
             self.log.append("CuPy's own product")
             return run(np.matmul, a, b)
 
-        names = ["arange", "ascontiguousarray", "maximum", "minimum"]
+        names = [
+            "arange",
+            "ascontiguousarray",
+            "maximum",
+            "minimum",
+            "sign",
+            "where",
+            "expand_dims",
+            "repeat",
+            "broadcast_to",
+        ]
         made = {name: through(getattr(np, name)) for name in names}
         own = {
             "ndarray": DeviceArray,
