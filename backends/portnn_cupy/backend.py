@@ -15,6 +15,7 @@ from portnn_cupy import blas, philox
 from portnn_cupy.driver import OUT_OF_MEMORY, CupyDriver
 from portnn_cupy.graph import CapturedStep
 from portnn_cupy.standard import clip, concat, matmul, namespace, sign, stack
+from portnn_cupy.sums import tickets
 
 Array = Any
 
@@ -46,6 +47,7 @@ class CupyBackend(Backend):
             self.uploaded_last = _now(self.stream)  # after all that the device had been given at the last upload
             self.held: list[Array | None] = []  # the arrays of the last upload
             self.blas.handle()  # it cannot be created within a capture
+            tickets()  # nor can these
 
     # -- arrays ------------------------------------------------------------------------------------------------
 

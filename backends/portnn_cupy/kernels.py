@@ -57,6 +57,16 @@ KERNEL void philox_bits(word key0, word key1, const number *step_at, word step, 
 
 # -- activations and losses -------------------------------------------------------------------------------------------
 
+# The chain rule of an activation from Y = f(X).
+CHAIN = r"""
+INSIDE real chain_of(int kind, real y, real d)
+{
+    if (kind == 1) return d * (real)(y > 0);  /* relu */
+    if (kind == 2) return ((real)1 - y * y) * d;  /* tanh */
+    return kind == 3 ? ((real)1 - y) * y * d : d;  /* sigmoid; none */
+}
+"""
+
 ELEMENTWISE = r"""
 /* sum += x; the rounding error, ``lost``, is subtracted from the next x (W. Kahan, 1965). */
 INSIDE void add(real *sum, real *lost, real x)
@@ -81,11 +91,7 @@ KERNEL void biased(real *y, const real *bias, number n, number features, int kin
 /* dE/dX = f'(X) dE/dY from Y = f(X). */
 KERNEL void chained(const real *y, const real *d, real *dx, number n, int kind)
 {
-    EACH(i, n) {
-        if (kind == 1) dx[i] = d[i] * (real)(y[i] > 0);
-        else if (kind == 2) dx[i] = ((real)1 - y[i] * y[i]) * d[i];
-        else dx[i] = ((real)1 - y[i]) * y[i] * d[i];  /* sigmoid */
-    }
+    EACH(i, n) dx[i] = chain_of(kind, y[i], d[i]);
 }
 
 INSIDE real largest_of(const real *row, number classes)
@@ -180,6 +186,61 @@ KERNEL void copy_all(ARGUMENTS)
 
 # -- images -----------------------------------------------------------------------------------------------------------
 
+# dE/dX of pooling at pixel ``t`` of the images.
+PIXELS = r"""
+#define PLAN H, W, C, kh, kw, oh, ow, sh, sw, ph, pw, dh, dw
+#define IS_LARGEST(x, y) ((x) == (y) || (x) != (x))  /* where there is NaN, y is NaN */
+
+/* Each pixel checks for every window that contains it whether it is the first with the window's largest value. */
+INSIDE real max_pool_error(const real *x, const real *y, const real *d, number t, WINDOW)
+{
+    number c = t % C, b = t / C % W, a = t / C / W % H, s = t / C / W / H;
+    real sum = 0;
+    for (number u = 0; u < kh; ++u) {
+        number i = a + ph - u * dh;
+        if (i < 0 || i % sh || i / sh >= oh) continue;
+        for (number v = 0; v < kw; ++v) {
+            number j = b + pw - v * dw;
+            if (j < 0 || j % sw || j / sw >= ow) continue;
+            number window = ((s * oh + i / sh) * ow + j / sw) * C + c;
+            int first = IS_LARGEST(x[t], y[window]);
+            for (number q = 0; first && q < u * kw + v; ++q) {
+                number a2 = i + q / kw * dh - ph, b2 = j + q % kw * dw - pw;
+                if (a2 >= 0 && a2 < H && b2 >= 0 && b2 < W
+                    && IS_LARGEST(x[((s * H + a2) * W + b2) * C + c], y[window]))
+                    first = 0;
+            }
+            if (first) sum += d[window];
+        }
+    }
+    return sum;
+}
+
+/* The number of pixels of the image, without padding, in a window that begins at pixel ``from``. */
+INSIDE number pixels(number from, number k, number size)
+{
+    number to = from + k < size ? from + k : size;
+    return to - (from > 0 ? from : 0);
+}
+
+INSIDE real avg_pool_error(const real *d, number t, WINDOW)
+{
+    number c = t % C, b = t / C % W, a = t / C / W % H, s = t / C / W / H;
+    real sum = 0;
+    for (number u = 0; u < kh; ++u) {
+        number i = a + ph - u * dh;
+        if (i < 0 || i % sh || i / sh >= oh) continue;
+        for (number v = 0; v < kw; ++v) {
+            number j = b + pw - v * dw;
+            if (j < 0 || j % sw || j / sw >= ow) continue;
+            sum += d[((s * oh + i / sh) * ow + j / sw) * C + c]
+                / (real)(pixels(i - ph, kh, H) * pixels(j - pw, kw, W));
+        }
+    }
+    return sum;
+}
+"""
+
 IMAGES = r"""
 /* p[m, (u, v, c)] for m = (n, i, j): the pixel of channel c under (u, v) of window (i, j), 0 in the padding.
    ``first`` and ``size``: the channels of one group. */
@@ -230,40 +291,9 @@ KERNEL void max_pool(const real *x, real *y, number n, WINDOW)
     }
 }
 
-#define IS_LARGEST(x, y) ((x) == (y) || (x) != (x))  /* where there is NaN, y is NaN */
-
-/* Each pixel checks for every window that contains it whether it is the first with the window's largest value. */
 KERNEL void max_pool_backward(const real *x, const real *y, const real *d, real *dx, number n, WINDOW)
 {
-    EACH(t, n * H * W * C) {
-        number c = t % C, b = t / C % W, a = t / C / W % H, s = t / C / W / H;
-        real sum = 0;
-        for (number u = 0; u < kh; ++u) {
-            number i = a + ph - u * dh;
-            if (i < 0 || i % sh || i / sh >= oh) continue;
-            for (number v = 0; v < kw; ++v) {
-                number j = b + pw - v * dw;
-                if (j < 0 || j % sw || j / sw >= ow) continue;
-                number window = ((s * oh + i / sh) * ow + j / sw) * C + c;
-                int first = IS_LARGEST(x[t], y[window]);
-                for (number q = 0; first && q < u * kw + v; ++q) {
-                    number a2 = i + q / kw * dh - ph, b2 = j + q % kw * dw - pw;
-                    if (a2 >= 0 && a2 < H && b2 >= 0 && b2 < W
-                        && IS_LARGEST(x[((s * H + a2) * W + b2) * C + c], y[window]))
-                        first = 0;
-                }
-                if (first) sum += d[window];
-            }
-        }
-        dx[t] = sum;
-    }
-}
-
-/* The number of pixels of the image, without padding, in a window that begins at pixel ``from``. */
-INSIDE number pixels(number from, number k, number size)
-{
-    number to = from + k < size ? from + k : size;
-    return to - (from > 0 ? from : 0);
+    EACH(t, n * H * W * C) dx[t] = max_pool_error(x, y, d, t, PLAN);
 }
 
 KERNEL void avg_pool(const real *x, real *y, number n, WINDOW)
@@ -281,73 +311,13 @@ KERNEL void avg_pool(const real *x, real *y, number n, WINDOW)
 
 KERNEL void avg_pool_backward(const real *d, real *dx, number n, WINDOW)
 {
-    EACH(t, n * H * W * C) {
-        number c = t % C, b = t / C % W, a = t / C / W % H, s = t / C / W / H;
-        real sum = 0;
-        for (number u = 0; u < kh; ++u) {
-            number i = a + ph - u;
-            if (i < 0 || i % sh || i / sh >= oh) continue;
-            for (number v = 0; v < kw; ++v) {
-                number j = b + pw - v;
-                if (j < 0 || j % sw || j / sw >= ow) continue;
-                sum += d[((s * oh + i / sh) * ow + j / sw) * C + c]
-                    / (real)(pixels(i - ph, kh, H) * pixels(j - pw, kw, W));
-            }
-        }
-        dx[t] = sum;
-    }
+    EACH(t, n * H * W * C) dx[t] = avg_pool_error(d, t, PLAN);
 }
 """
 
 # -- normalization of each channel ------------------------------------------------------------------------------------
 
 NORMALIZE = r"""
-/* For each channel, sums over part ``g`` of the rows (R, C): of x, less the mean if that is given; and, if ``others``
-   is given, of that times z, or of its square if z is not given. */
-KERNEL void channel_sums(const real *x, const real *z, const real *mean, real *sums, real *others,
-    number R, number C, number parts)
-{
-    EACH(t, parts * C) {
-        number c = t % C, g = t / C;
-        real sum = 0, lost = 0, other = 0, other_lost = 0;
-        for (number r = g; r < R; r += parts) {
-            real seen = mean ? x[r * C + c] - mean[c] : x[r * C + c];
-            add(&sum, &lost, seen);
-            if (others) add(&other, &other_lost, seen * (z ? z[r * C + c] : seen));
-        }
-        sums[t] = sum;
-        if (others) others[t] = other;
-    }
-}
-
-INSIDE real parts_of(const real *sums, number c, number C, number parts)
-{
-    real sum = 0, lost = 0;
-    for (number g = 0; g < parts; ++g) add(&sum, &lost, sums[g * C + c]);
-    return sum;
-}
-
-/* The sum of the parts of each channel, divided by ``size``. */
-KERNEL void add_parts(const real *sums, real *out, number C, number parts, real size)
-{
-    EACH(c, C) out[c] = parts_of(sums, c, C, parts) / size;
-}
-
-/* From the sums of x - mean and of its square, where the mean was rounded: the mean of x - mean, a corrected mean, the
-   variance, and 1 / sqrt(variance + epsilon). */
-KERNEL void add_squares(const real *sums, const real *others, const real *mean, real *rest, real *better,
-    real *variance, real *scale, number C, number parts, real size, real epsilon)
-{
-    EACH(c, C) {
-        real left = parts_of(sums, c, C, parts) / size;
-        real square = parts_of(others, c, C, parts) / size - left * left;
-        rest[c] = left;
-        better[c] = mean[c] + left;
-        variance[c] = square < 0 ? (real)0 : square;
-        scale[c] = (real)1 / SQRT(variance[c] + epsilon);
-    }
-}
-
 KERNEL void standardize(const real *x, const real *mean, const real *rest, const real *scale, real *z,
     number n, number C)
 {
@@ -443,10 +413,12 @@ UPDATE = UPDATE.replace("NUMBERS", _NUMBERS).replace("REALS", ", ".join(f"real {
 FUNCTIONS = {"float": ("tanhf", "expf", "logf", "sqrtf"), "double": ("tanh", "exp", "log", "sqrt")}
 
 
+def head(real: str) -> str:
+    """Types and functions for ``real``, ``"float"`` or ``"double"``."""
+    names = zip(("TANH", "EXP", "LOG", "SQRT"), FUNCTIONS[real], strict=True)
+    return f"{HEAD}\ntypedef {real} real;\n" + "".join(f"#define {name} {function}\n" for name, function in names)
+
+
 def source(real: str) -> str:
-    """All kernels for ``real``, ``"float"`` or ``"double"``."""
-    names = "".join(
-        f"#define {name} {function}\n"
-        for name, function in zip(("TANH", "EXP", "LOG", "SQRT"), FUNCTIONS[real], strict=True)
-    )
-    return f"{HEAD}\ntypedef {real} real;\n{names}{ELEMENTWISE}{STEP}{IMAGES}{NORMALIZE}{PHILOX}{DROPOUT}{UPDATE}"
+    """All kernels for ``real``."""
+    return f"{head(real)}{CHAIN}{PIXELS}{ELEMENTWISE}{STEP}{IMAGES}{NORMALIZE}{PHILOX}{DROPOUT}{UPDATE}"

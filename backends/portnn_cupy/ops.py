@@ -11,8 +11,9 @@ import cupy
 import numpy as np
 
 from portnn_cupy.blas import matmul
-from portnn_cupy.launch import NULL, REALS, in_order, launch
+from portnn_cupy.launch import REALS, in_order, launch
 from portnn_cupy.philox import PER_THREAD, words
+from portnn_cupy.sums import launch_rows, summed, summed_with
 
 Array = Any
 
@@ -152,14 +153,12 @@ def avg_pool_backward(output_error: Array, plan: Any) -> Array:
 
 # -- sums and normalization -------------------------------------------------------------------------------------------
 
-ROWS_A_PART = 64  # the fewest rows of a channel that each thread sums
-ONE_PART = 256  # rows: with fewer, a second launch would take longer than one thread per channel
 FEW = 1024  # elements: up to here CuPy's own sum is accurate enough, whatever the axes
 MANY = 1 << 14  # elements: above this CuPy's sum over all axes is not accurate enough
 
 
 def total(x: Array, axes: Any = None, keepdims: bool = False) -> Array:
-    """Sums the rows of (R, C) by a kernel: CuPy would use one or two blocks, whose threads sum sequentially."""
+    """Sums the rows of (R, C) by a kernel of ours: CuPy would use one or two blocks, whose threads sum sequentially."""
     if x.dtype.name in REALS and axes is None and x.size > MANY:  # CuPy's threads sum sequentially
         return total(in_order(x).reshape(-1, 1), 0).reshape((1,) * x.ndim if keepdims else ())
     if axes is None or x.dtype.name not in REALS or x.ndim == 0:
@@ -171,48 +170,30 @@ def total(x: Array, axes: Any = None, keepdims: bool = False) -> Array:
     if x.size == 0 or axes[-1] == x.ndim - 1 or not _is_by_channel(x, axes):
         few = prod(x.shape[axis] for axis in axes) <= FEW
         return x.sum(axis=axes, keepdims=keepdims) if few else NotImplemented
-    x, (R, C) = in_order(x), _rows_and_channels(x)
-    parts = 1 if R <= ONE_PART else _parts(R)
-    sums, nothing = cupy.empty((parts, C), x.dtype), (NULL, NULL)
-    launch("channel_sums", x.dtype, sums.size, x, *nothing, sums, NULL, np.int64(R), np.int64(C), np.int64(parts))
-    out = sums
-    if parts > 1:
-        out = cupy.empty(C, x.dtype)
-        launch("add_parts", x.dtype, C, sums, out, np.int64(C), np.int64(parts), x.dtype.type(1.0))
-    return out.reshape(shape if keepdims else (C,))
+    R, C = _rows_and_channels(x)
+    return summed(in_order(x), R, C).reshape(shape if keepdims else (C,))
 
 
 def normalize(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array, Array, Array, Array]:
-    if not _is_by_channel(x, axes):
+    if not _is_by_channel(x, axes) or x.size == 0:
         return NotImplemented
     x, (R, C), real = in_order(x), _rows_and_channels(x), x.dtype.type
+    size = real(max(1, R))
+    rounded = summed(x, R, C, size)
     shape = (1,) * (x.ndim - 1) + (C,)
-    rounded, rest, mean, variance, scale = (cupy.empty(shape, x.dtype) for _ in range(5))
-    parts, size = _parts(R), real(max(1, R))
-    sums, squares = (cupy.empty((parts, C), x.dtype) for _ in range(2))
-    sizes = np.int64(R), np.int64(C), np.int64(parts)
-    launch("channel_sums", x.dtype, sums.size, x, NULL, NULL, sums, NULL, *sizes)
-    launch("add_parts", x.dtype, C, sums, rounded, *sizes[1:], size)
-    launch("channel_sums", x.dtype, sums.size, x, NULL, rounded, sums, squares, *sizes)
-    found = sums, squares, rounded, rest, mean, variance, scale
-    launch("add_squares", x.dtype, C, *found, *sizes[1:], size, real(epsilon))
+    rest, mean, variance, scale = found = tuple(cupy.empty(shape, x.dtype) for _ in range(4))
+    launch_rows("sum_squares", x.dtype, R, C, x, rounded, *found, size, real(epsilon), np.int64(R), np.int64(C))
     z = cupy.empty(x.shape, x.dtype)
     launch("standardize", x.dtype, x.size, x, rounded, rest, scale, z, np.int64(x.size), np.int64(C))
     return z, scale, mean, variance
 
 
 def normalize_backward(dz: Array, z: Array, scale: Array, axes: tuple[int, ...]) -> Array:
-    if not _is_by_channel(z, axes):
+    if not _is_by_channel(z, axes) or z.size == 0:
         return NotImplemented
     dz, z, scale = in_order(dz), in_order(z), in_order(scale)
-    (R, C), real = _rows_and_channels(z), z.dtype.type
-    parts, size = _parts(R), real(max(1, R))
-    sums, others = (cupy.empty((parts, C), z.dtype) for _ in range(2))
-    mean, along = (cupy.empty(C, z.dtype) for _ in range(2))
-    sizes = np.int64(R), np.int64(C), np.int64(parts)
-    launch("channel_sums", z.dtype, sums.size, dz, z, NULL, sums, others, *sizes)
-    launch("add_parts", z.dtype, C, sums, mean, *sizes[1:], size)
-    launch("add_parts", z.dtype, C, others, along, *sizes[1:], size)
+    R, C = _rows_and_channels(z)
+    mean, along = summed_with(dz, z, R, C, max(1, R))
     dx = cupy.empty(z.shape, z.dtype)
     launch("standardize_backward", z.dtype, z.size, dz, z, mean, along, scale, dx, np.int64(z.size), np.int64(C))
     return dx
@@ -224,7 +205,3 @@ def _is_by_channel(x: Array, axes: tuple[int, ...]) -> bool:
 
 def _rows_and_channels(x: Array) -> tuple[int, int]:
     return prod(x.shape[:-1]), x.shape[-1]
-
-
-def _parts(rows: int) -> int:
-    return max(1, min(1024, rows // ROWS_A_PART))

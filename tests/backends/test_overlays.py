@@ -88,6 +88,7 @@ HELPERS = {
         "kernels",
         "launch",
         "philox",
+        "reductions",
         "standard",
         "sums",
     },
@@ -379,7 +380,7 @@ def test_what_is_read_is_there():
     found = {name for tree in trees.values() for name, value in assigned(tree) if isinstance(value, ast.Dict)}
     assert found >= ACTIVATIONS | DTYPE_TABLES
     counts = [sum(len(list(calls_of(tree, name))) for tree in trees.values()) for name in ("launch", "thin_namespace")]
-    assert counts[0] > 20
+    assert counts[0] > 10
     assert counts[1] == len(BUILT_IN)
     assert len(kernels()) > 20
     assert {path.stem for path in FILES} >= {"ops", "activations", "losses", "optimizers", "training"}
