@@ -1,15 +1,17 @@
 """A train step that is captured into a CUDA graph and replayed.
 
 A graph reads and writes the addresses it was captured with. So every leaf of the state is in a buffer that never moves,
-the graph ends with copies of the new leaves into these buffers, and all other memory of the step comes from a pool of
-its own that lives as long as the graph. The first calls run eagerly: they are real steps of the training, and they
-compile the kernels, which cannot be done within a capture.
+the graph ends by writing the new leaves into these buffers (see ``in_place.py``), and all other memory of the step
+comes from a pool of its own that lives as long as the graph. The first calls run eagerly: they are real steps of the
+training, and they compile the kernels, which cannot be done within a capture.
 """
 
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
+
+from portnn_cupy import in_place
 
 Array = Any
 WARM_UPS = 2
@@ -121,10 +123,12 @@ class CapturedStep:
             self._give_up(reason)
 
     def _recorded(self) -> None:
-        leaves, misfit = self._leaves()
-        if misfit:
-            raise TypeError(misfit)
-        self._copy(leaves)
+        with in_place.capturing(self.buffers) as ending:
+            leaves, misfit = self._leaves()
+            if misfit:
+                raise TypeError(misfit)
+            self._copy(leaves)
+            ending.launch()
 
     def _leaves(self) -> tuple[list[Array], str]:
         """Runs the step; returns the new leaves, and a message on the first that does not fit its buffer."""

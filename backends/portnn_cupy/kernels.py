@@ -9,7 +9,6 @@ HEAD = r"""
 #ifndef KERNEL
 #define KERNEL extern "C" __global__
 #define INSIDE static __device__
-#define CALLED static __device__ __noinline__
 #endif
 
 typedef long long number;
@@ -139,28 +138,42 @@ KERNEL void cross_entropy_prime(const real *y, const number *labels, real *dy, n
 
 # -- the train step ---------------------------------------------------------------------------------------------------
 
-# The rows of data (samples, size) of a batch, cast to the network's dtype, or to int64 for class numbers.
-_ROWS = """
-KERNEL void rows_{0}_{1}(const {0} *data, const number *order, const number *position, {1} *out,
-    number batch_size, number rows, number size)
-{{
-    EACH(t, rows * size) {{
-        number i = *position * batch_size + t / size;
-        out[t] = ({1})data[(order ? order[i] : i) * size + t % size];
-    }}
-}}
-"""
-ROW_KINDS = (("byte", "real"), ("real", "real"), ("byte", "number"), ("number", "number"))
 COPIES = 64  # at most, in one launch
+PARAMETERS = 48  # at most, in one launch: each has a row of the grid
+DATA = 3  # arrays of a batch: samples, targets, weights
 STEP = (
-    "typedef unsigned char byte;\n"
-    + "".join(_ROWS.format(*kinds) for kinds in ROW_KINDS)
+    f"#define COPIES {COPIES}\n#define PARAMETERS {PARAMETERS}\n#define DATA {DATA}\n"
     + r"""
-/* The counters after a step, each in an array of its own. */
-KERNEL void update_counters(const number *step, const number *position, const double *total, const number *finite,
-    const real *error, number *new_step, number *new_position, double *new_total, number *new_finite, number size)
+typedef unsigned char byte;
+#define AT(kind, word) ((kind *)(size_t)(word))  /* an address, as the host knows it */
+
+/* The arrays of a batch: (samples, size) each, and where their rows go. ``cast``: 0 bytes to reals, 1 reals, 2 bytes to
+   numbers, 3 numbers. */
+typedef struct { number size[DATA], cast[DATA]; word from[DATA], to[DATA]; } batch;
+
+/* The rows of a batch, and the row of the table with its hyperparameters. */
+KERNEL void gather(const batch data, const number *order, const number *position, number batch_size, number rows,
+    const real *table, real *row, number columns)
 {
-    if (blockIdx.x || threadIdx.x) return;
+    number size = data.size[blockIdx.y], cast = data.cast[blockIdx.y];
+    word from = data.from[blockIdx.y], to = data.to[blockIdx.y];
+    if (blockIdx.y == 0) EACH(k, columns) row[k] = table[*position * columns + k];
+    EACH(t, rows * size) {
+        number i = *position * batch_size + t / size;
+        number at = (order ? order[i] : i) * size + t % size;
+        if (cast == 0) AT(real, to)[t] = (real)AT(const byte, from)[at];
+        else if (cast == 1) AT(real, to)[t] = AT(const real, from)[at];
+        else AT(number, to)[t] = cast == 2 ? (number)AT(const byte, from)[at] : AT(const number, from)[at];
+    }
+}
+
+#define COUNTERS const number *step, const number *position, const double *total, const number *finite, \
+    const real *error, number *new_step, number *new_position, double *new_total, number *new_finite, number size
+
+/* The counters after a step, each in an array of its own; the new ones may be the old ones. */
+INSIDE void count(COUNTERS)
+{
+    if (blockIdx.x || blockIdx.y || threadIdx.x) return;
     double sum = *total + (double)*error * (double)size;
     *new_step = *step + 1;
     *new_position = *position + 1;
@@ -168,20 +181,21 @@ KERNEL void update_counters(const number *step, const number *position, const do
     *new_finite = *finite + (sum - sum == 0);  /* no increment for NaN and infinity */
 }
 
-CALLED void copy(number n, const unsigned *from, unsigned *to)
+#define COUNTED step, position, total, finite, error, new_step, new_position, new_total, new_finite, size
+KERNEL void update_counters(COUNTERS)
 {
-    EACH(i, n) to[i] = from[i];
+    count(COUNTED);
 }
 
-KERNEL void copy_all(ARGUMENTS)
+typedef struct { number words[COPIES]; word from[COPIES], to[COPIES]; } copies;
+
+KERNEL void copy_all(const copies all)
 {
-    switch (blockIdx.y) {
-    CASES
-    }
+    number n = all.words[blockIdx.y];
+    word from = all.from[blockIdx.y], to = all.to[blockIdx.y];
+    EACH(i, n) AT(unsigned, to)[i] = AT(const unsigned, from)[i];
 }
-""".replace(
-        "ARGUMENTS", ", ".join(f"number n{i}, const unsigned *from{i}, unsigned *to{i}" for i in range(COPIES))
-    ).replace("CASES", "\n    ".join(f"case {i}: copy(n{i}, from{i}, to{i}); break;" for i in range(COPIES)))
+"""
 )
 
 # -- images -----------------------------------------------------------------------------------------------------------
@@ -353,16 +367,6 @@ KERNEL void dropout(const real *x, real *y, real *mask, word key0, word key1, co
 
 # -- optimizers -------------------------------------------------------------------------------------------------------
 
-PARAMETERS = 48  # at most, in one launch: each has a row of the grid and eight kernel arguments
-_ARGUMENTS = (
-    "number n{0}, const real *w{0}, const real *g{0}, const real *s{0}, const real *t{0}, "
-    "real *new_w{0}, real *new_s{0}, real *new_t{0}"
-)
-_CASE = (
-    "case {0}: update(n{0}, w{0}, g{0}, s{0}, t{0}, new_w{0}, new_s{0}, new_t{0}, kind, NUMBERS); break;"
-)  # fmt: skip
-_NUMBERS = "lr, r, q, a, a1, b, b1, c, e, top"
-
 # The step's hyperparameters come from device memory if they are there, else by value; the others are constants.
 UPDATE = r"""
 /* A gradient bounded by ``top``, so that its square is finite; infinity and NaN are kept. */
@@ -372,43 +376,42 @@ INSIDE real bounded(real g, real top)
     return size > top && size - size == 0 ? (g < 0 ? -top : top) : g;
 }
 
-CALLED void update(number n, const real *w, const real *g, const real *s, const real *t, real *new_w, real *new_s,
-    real *new_t, int kind, REALS)
+/* Weights, gradient, two slots, and where the new weights and slots go: the old ones, in a captured step. */
+typedef struct { number size[PARAMETERS]; word at[PARAMETERS][7]; } tensors;
+
+KERNEL void update_all(int kind, const real *lr_at, const real *r_at, const real *q_at, real lr, real r,
+    real q, real a, real a1, real b, real b1, real c, real e, real top, const tensors all, COUNTERS)
 {
+    const real *w = AT(const real, all.at[blockIdx.y][0]), *g = AT(const real, all.at[blockIdx.y][1]);
+    const real *s = AT(const real, all.at[blockIdx.y][2]), *t = AT(const real, all.at[blockIdx.y][3]);
+    real *new_w = AT(real, all.at[blockIdx.y][4]), *new_s = AT(real, all.at[blockIdx.y][5]);
+    real *new_t = AT(real, all.at[blockIdx.y][6]);
+    number n = all.size[blockIdx.y];
+    if (lr_at) lr = *lr_at;
+    if (r_at) r = *r_at;
+    if (q_at) q = *q_at;
     EACH(i, n) {
         if (kind == 0) new_w[i] = w[i] - lr * g[i];
         else if (kind <= 2) {  /* momentum a; 2: nesterov */
             real v = a * s[i] + g[i];
-            new_s[i] = v;
             new_w[i] = w[i] - lr * (kind == 1 ? v : g[i] + a * v);
+            new_s[i] = v;
         } else if (kind == 3) {  /* squares: a times the old mean plus a1 times the new square */
             real d = bounded(g[i], top), v = a * s[i] + a1 * (d * d);
-            new_s[i] = v;
             new_w[i] = w[i] - lr * d / (SQRT(v) + e);
+            new_s[i] = v;
         } else {  /* Adam: betas a and b, a1 = 1 - a and b1 = 1 - b (which would be rounded here), decoupled weight
                     decay c; r = lr / (1 - a**t), q = 1 / sqrt(1 - b**t) */
             real d = bounded(g[i], top);
             real m = a * s[i] + a1 * d, v = b * t[i] + b1 * (d * d);
+            new_w[i] = w[i] * ((real)1 - lr * c) - r * m / (SQRT(v) * q + e);
             new_s[i] = m;
             new_t[i] = v;
-            new_w[i] = w[i] * ((real)1 - lr * c) - r * m / (SQRT(v) * q + e);
         }
     }
+    if (error) count(COUNTED);
 }
-
-KERNEL void update_all(int kind, const real *lr_at, const real *r_at, const real *q_at, REALS, ARGUMENTS)
-{
-    if (lr_at) lr = *lr_at;
-    if (r_at) r = *r_at;
-    if (q_at) q = *q_at;
-    switch (blockIdx.y) {
-    CASES
-    }
-}
-""".replace("ARGUMENTS", ",\n    ".join(map(_ARGUMENTS.format, range(PARAMETERS)))).replace(
-    "CASES", "\n    ".join(map(_CASE.format, range(PARAMETERS)))
-)
-UPDATE = UPDATE.replace("NUMBERS", _NUMBERS).replace("REALS", ", ".join(f"real {x}" for x in _NUMBERS.split(", ")))
+"""
 
 FUNCTIONS = {"float": ("tanhf", "expf", "logf", "sqrtf"), "double": ("tanh", "exp", "log", "sqrt")}
 

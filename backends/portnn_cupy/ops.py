@@ -13,6 +13,7 @@ import numpy as np
 from portnn_cupy.blas import matmul
 from portnn_cupy.launch import REALS, in_order, launch
 from portnn_cupy.philox import PER_THREAD, words
+from portnn_cupy.shapes import is_by_channel, rows_and_columns, window_of
 from portnn_cupy.sums import launch_rows, summed, summed_with
 
 Array = Any
@@ -41,24 +42,6 @@ def dropout(x: Array, key: tuple[int, int], step: Any, threshold: int, scale: fl
 # -- convolution and pooling -------------------------------------------------------------------------------------------
 
 
-def _window(plan: Any, channels: int) -> tuple[Any, ...]:
-    """A plan as the kernels take it; a sequence is an image of height one."""
-    axes = [
-        (n, k, m, s, before, _step(plan, axis))
-        for axis, (n, k, m, s, (before, _)) in enumerate(
-            zip(plan.image, plan.kernel, plan.output, plan.stride, plan.padding, strict=True)
-        )
-    ]
-    (H, kh, oh, sh, ph, dh), (W, kw, ow, sw, pw, dw) = [(1, 1, 1, 1, 0, 1)] * (2 - len(axes)) + axes
-    return tuple(map(np.int64, (H, W, channels, kh, kw, oh, ow, sh, sw, ph, pw, dh, dw)))
-
-
-def _step(plan: Any, axis: int) -> int:
-    """The dilation along an axis: the distance between neighbouring pixels of the kernel."""
-    starts = sorted({w[axis].start for w in plan.windows})
-    return starts[1] if len(starts) > 1 else 1
-
-
 def patches(x: Array, plan: Any, groups: int = 1) -> list[Array]:
     return [p.T for p in _patches(x, plan, groups)]
 
@@ -76,7 +59,7 @@ def _patches(x: Array, plan: Any, groups: int) -> list[Array]:
             x,
             p,
             np.int64(n),
-            *_window(plan, x.shape[-1]),
+            *window_of(plan, x.shape[-1]),
             np.int64(g * size),
             np.int64(size),
         )
@@ -93,7 +76,7 @@ def _fold(parts: list[Array], plan: Any) -> Array:
     channels = size * len(parts)
     x = cupy.empty((n, *plan.image, channels), parts[0].dtype)
     for g, p in enumerate(parts):
-        places = *_window(plan, channels), np.int64(g * size), np.int64(size)
+        places = *window_of(plan, channels), np.int64(g * size), np.int64(size)
         launch("fold", x.dtype, x.size // len(parts), p, x, np.int64(n), *places)
     return x
 
@@ -133,21 +116,21 @@ def avg_pool(x: Array, plan: Any) -> Array:
 def _pool(name: str, x: Array, plan: Any) -> Array:
     x = in_order(x)
     y = cupy.empty((x.shape[0], *plan.output, x.shape[-1]), x.dtype)
-    launch(name, x.dtype, y.size, x, y, np.int64(x.shape[0]), *_window(plan, x.shape[-1]))
+    launch(name, x.dtype, y.size, x, y, np.int64(x.shape[0]), *window_of(plan, x.shape[-1]))
     return y
 
 
 def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Array:
     x, y, d = in_order(x), in_order(y), in_order(output_error)
     dx = cupy.empty(x.shape, x.dtype)
-    launch("max_pool_backward", x.dtype, x.size, x, y, d, dx, np.int64(x.shape[0]), *_window(plan, x.shape[-1]))
+    launch("max_pool_backward", x.dtype, x.size, x, y, d, dx, np.int64(x.shape[0]), *window_of(plan, x.shape[-1]))
     return dx
 
 
 def avg_pool_backward(output_error: Array, plan: Any) -> Array:
     d = in_order(output_error)
     dx = cupy.empty((d.shape[0], *plan.image, d.shape[-1]), d.dtype)
-    launch("avg_pool_backward", d.dtype, dx.size, d, dx, np.int64(d.shape[0]), *_window(plan, d.shape[-1]))
+    launch("avg_pool_backward", d.dtype, dx.size, d, dx, np.int64(d.shape[0]), *window_of(plan, d.shape[-1]))
     return dx
 
 
@@ -167,17 +150,17 @@ def total(x: Array, axes: Any = None, keepdims: bool = False) -> Array:
     shape = tuple(1 if axis in axes else n for axis, n in enumerate(x.shape))
     if x.size and x.ndim == 2 and axes == (1,) and x.T.flags.c_contiguous:  # columns of images
         x, axes = x.T, (0,)
-    if x.size == 0 or axes[-1] == x.ndim - 1 or not _is_by_channel(x, axes):
+    if x.size == 0 or axes[-1] == x.ndim - 1 or not is_by_channel(x, axes):
         few = prod(x.shape[axis] for axis in axes) <= FEW
         return x.sum(axis=axes, keepdims=keepdims) if few else NotImplemented
-    R, C = _rows_and_channels(x)
+    R, C = rows_and_columns(x)
     return summed(in_order(x), R, C).reshape(shape if keepdims else (C,))
 
 
 def normalize(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array, Array, Array, Array]:
-    if not _is_by_channel(x, axes) or x.size == 0:
+    if not is_by_channel(x, axes) or x.size == 0:
         return NotImplemented
-    x, (R, C), real = in_order(x), _rows_and_channels(x), x.dtype.type
+    x, (R, C), real = in_order(x), rows_and_columns(x), x.dtype.type
     size = real(max(1, R))
     rounded = summed(x, R, C, size)
     shape = (1,) * (x.ndim - 1) + (C,)
@@ -189,19 +172,11 @@ def normalize(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array, A
 
 
 def normalize_backward(dz: Array, z: Array, scale: Array, axes: tuple[int, ...]) -> Array:
-    if not _is_by_channel(z, axes) or z.size == 0:
+    if not is_by_channel(z, axes) or z.size == 0:
         return NotImplemented
     dz, z, scale = in_order(dz), in_order(z), in_order(scale)
-    R, C = _rows_and_channels(z)
+    R, C = rows_and_columns(z)
     mean, along = summed_with(dz, z, R, C, max(1, R))
     dx = cupy.empty(z.shape, z.dtype)
     launch("standardize_backward", z.dtype, z.size, dz, z, mean, along, scale, dx, np.int64(z.size), np.int64(C))
     return dx
-
-
-def _is_by_channel(x: Array, axes: tuple[int, ...]) -> bool:
-    return tuple(axes) == tuple(range(x.ndim - 1))
-
-
-def _rows_and_channels(x: Array) -> tuple[int, int]:
-    return prod(x.shape[:-1]), x.shape[-1]

@@ -27,7 +27,7 @@ class Batches:
         self.batch_size, self.backend = batch_size, backend
         self.dtype = dtype
         self.device_dtype = device_dtype(backend, dtype)
-        self.rows = ops.implementation(backend, kernels, rows)
+        self.gathered = ops.implementation(backend, kernels, gathered)
         self.on_device = False  # True: position and hyperparameters are arrays, which a graph reads
         self.most_steps = 0
         self.in_chunks = False  # True: the samples change within an epoch
@@ -75,12 +75,12 @@ class Batches:
         if self.on_device:
             xp = self.backend.xp
             X, Y, W = (self.inputs.get(name, getattr(self, name)) for name in ("x", "y", "weights"))
-            which = order, position, offsets, self.batch_size
-            row = xp.take(self.inputs["hyper"], xp.reshape(position, (1,)), axis=0)
-            hyper: Sequence[Any] = [row[0, k] for k in range(row.shape[1])]
             y_dtype = xp.int64 if self.classes else self.device_dtype
-            x, y = self.rows(X, *which, self.device_dtype), self.rows(Y, *which, y_dtype)
-            return x, y, None if W is None else self.rows(W, *which, self.device_dtype), hyper
+            data = [(X, self.device_dtype), (Y, y_dtype), *([] if W is None else [(W, self.device_dtype)])]
+            which = order, position, offsets, self.batch_size
+            found, row = self.gathered(data, *which, self.inputs["hyper"])
+            hyper: Sequence[Any] = [row[0, k] for k in range(row.shape[1])]
+            return found[0], found[1], None if W is None else found[2], hyper
         some = slice(position * self.batch_size, position * self.batch_size + offsets.shape[0])
         if order is None:
             x, y, w = self.x[some, ...], self.y[some, ...], None if self.weights is None else self.weights[some]
@@ -92,6 +92,15 @@ class Batches:
 
     def _cast(self, a: Array) -> Array:
         return a if a.dtype == self.device_dtype else self.backend.xp.astype(a, self.device_dtype)
+
+
+def gathered(
+    data: list[tuple[Array, Any]], order: Array | None, position: Array, offsets: Array, batch_size: int, table: Array
+) -> tuple[list[Array], Array]:
+    """The ``rows`` of several (array, dtype), and the row (1, k) of the table at ``position``."""
+    xp = namespace(table)
+    found = [rows(array, order, position, offsets, batch_size, dtype) for array, dtype in data]
+    return found, xp.take(table, xp.reshape(position, (1,)), axis=0)
 
 
 def rows(data: Array, order: Array | None, position: Array, offsets: Array, batch_size: int, dtype: Any) -> Array:

@@ -244,18 +244,22 @@ def test_rows_of_a_batch(tables, rng, kept, cast, shuffled):
     data = (rng.random((20, 3, 2)) * 100).astype(kept or tables.dtype)
     order = rng.permutation(20)
     dtype = np.dtype(tables.dtype if cast == "real" else cast)
+    table = np.arange(12.0, dtype=tables.dtype).reshape(4, 3)
     with backend.scope():
         arguments = (
             backend.asarray(order) if shuffled else None,
             backend.asarray(np.array(2, np.int64)),
             backend.asarray(np.arange(4)),
             6,
-            dtype,
+            backend.asarray(table),
         )
-        found = ops.implementation(backend, "auto", batches.rows)(backend.asarray(data), *arguments)
+        parts = [(backend.asarray(data), dtype), (backend.asarray(data[:, 0, 0].copy()), dtype)]
+        both, row = ops.implementation(backend, "auto", batches.gathered)(parts, *arguments)
     expected = data[order[12:16]] if shuffled else data[12:16]
-    assert found.dtype == dtype
-    assert np.array_equal(backend.to_numpy(found), expected.astype(dtype))
+    for found, wanted in zip(both, (expected, expected[:, 0, 0]), strict=True):
+        assert found.dtype == dtype
+        assert np.array_equal(backend.to_numpy(found), wanted.astype(dtype))
+    assert np.array_equal(backend.to_numpy(row), table[2:3])
 
 
 @pytest.mark.parametrize("total", [3.5, np.inf, np.nan])

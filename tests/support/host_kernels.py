@@ -19,6 +19,7 @@ COMPILER = next((found for found in map(shutil.which, ("gcc", "cc", "clang")) if
 REASON = "no C compiler (gcc, cc or clang) on PATH: the kernels cannot be run on the host"
 HARNESS = r"""
 #include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <ucontext.h>
 struct place { unsigned int x, y; };
@@ -29,7 +30,6 @@ __attribute__((unused)) static unsigned long long __umul64hi(unsigned long long 
 }
 #define KERNEL
 #define INSIDE static
-#define CALLED static
 #define SHARED static
 #define __threadfence()
 #define MOST 256
@@ -113,6 +113,9 @@ class Kernel:
         assert len(arguments) == len(self.types), (self.function.__name__, len(arguments), len(self.types))
         for argument, (dtype, is_pointer) in zip(arguments, self.types, strict=True):
             assert argument is not None  # CuPy makes another address than zero of it
+            if dtype is None:  # a struct, passed as its bytes
+                assert argument.dtype.names, self.function.__name__
+                continue
             if not (is_pointer and type(argument) is np.uint64 and argument == 0):
                 assert isinstance(argument, np.ndarray) == is_pointer, (self.function.__name__, argument)
                 assert argument.dtype == dtype, (self.function.__name__, argument.dtype, dtype)
@@ -144,7 +147,7 @@ def _entries(source):
 def written(source, name):
     """The parameters of a kernel as they are written, with macros replaced."""
     head = re.search(rf"KERNEL void {name}\((.*?)\)\s*\{{", source, re.DOTALL).group(1)
-    for macro in ("WINDOW", "TILES"):
+    for macro in ("WINDOW", "TILES", "COUNTERS"):
         if macro in head:
             meant = re.search(rf"#define {macro} ((?:.*\\\n)*.*)", source).group(1)
             head = head.replace(macro, meant.replace("\\\n", " "))
@@ -157,10 +160,13 @@ def parameters(source, name):
     real = np.float32 if "typedef float real" in source else np.float64
     dtypes = {"number": np.int64, "word": np.uint64, "int": np.int32, "real": real, "double": np.float64}
     dtypes |= {"byte": np.uint8, "unsigned": np.uint32}
-    return [(dtypes[p.replace("const", "").split()[0]], "*" in p) for p in written(source, name)]
+    return [(dtypes.get(p.replace("const", "").split()[0]), "*" in p) for p in written(source, name)]
 
 
 def as_c(argument):
+    if isinstance(argument, np.ndarray) and argument.dtype.names:
+        words = ctypes.c_ulonglong * (argument.nbytes // 8)
+        return type("Struct", (ctypes.Structure,), {"_fields_": [("words", words)]}).from_buffer_copy(argument)
     if isinstance(argument, np.ndarray):
         assert argument.flags.c_contiguous
         return ctypes.c_void_p(argument.__array_interface__["data"][0])
