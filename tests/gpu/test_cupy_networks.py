@@ -1,6 +1,8 @@
 """Whole networks on the stand-in: as on the CPU, in graph launches and nothing else."""
 
+import copy
 from contextlib import nullcontext
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -80,21 +82,52 @@ def test_an_epoch_is_graph_launches_and_nothing_else(backend, stand_in):
     assert seen == ["step", "step", "capture", "step"] + ["launch"] * (3 * 5 - 2)
 
 
-def test_how_many_launches_a_step_is(backend, stand_in):
-    """784-100-50-10: products 8, bias and activation 3, and one each for the batch, the loss with its derivative and
-    the last layer's, two other derivatives with their sums, and the optimizer with the counters; see docs/gpu.md.
-    """
-    counts, capture = {}, backend.driver.capture
-    for kernels in ("auto", "portable"):
-        backend.driver.capture = lambda work, name=kernels: counts.setdefault(name, capture(work))
-        net = portnn.Network(seed=0, backend=backend, kernels=kernels)
-        for n_in, n_out in ((784, 100), (100, 50), (50, 10)):
-            net.add(portnn.FCLayer(n_in, n_out))
-            net.add(portnn.ActivationLayer("tanh"))
-        net.use("mse", optimizer=portnn.SGD(0.1))
-        net.fit(np.zeros((640, 784)), np.zeros((640, 10)), epochs=1, batch_size=128, shuffle=True, verbose=0)
-    launches = {name: len(graph.tape.calls) for name, graph in counts.items()}
-    assert launches == {"auto": 16, "portable": 66}
+def _conv(shape, k, filters, pool, **options):
+    return [portnn.ConvLayer(shape, (k, k), filters, **options), portnn.ActivationLayer("relu"), *pool]
+
+
+def _fully(*sizes):
+    layers = [(portnn.FCLayer(m, n), portnn.ActivationLayer("tanh")) for m, n in pairwise(sizes)]
+    return [layer for pair in layers for layer in pair]
+
+
+NETWORKS = {
+    # the batch 1, products 8, bias and activation 3, the loss with what is behind it 1, chain rules 2, the optimizer 1
+    "784-100-50-10": (_fully(784, 100, 50, 10), (784,), "mse", portnn.SGD(0.1), 16),
+    "784-512-256-10": (_fully(784, 512, 256, 10)[:-1], (784,), "softmax_cross_entropy", portnn.Adam(), 16),
+    "LeNet": (
+        [
+            *_conv((28, 28, 1), 5, 6, [portnn.AvgPoolLayer(2)], padding="same"),
+            *_conv((14, 14, 6), 5, 16, [portnn.AvgPoolLayer(2)]),
+            portnn.FlattenLayer(),
+            *_fully(400, 120, 84, 10)[:-1],
+        ],
+        (28, 28, 1), "softmax_cross_entropy", portnn.SGD(0.1, momentum=0.9), 31,
+    ),
+    "the larger CNN": (
+        [
+            *_conv((28, 28, 1), 3, 8, []),
+            *_conv((26, 26, 8), 3, 16, [portnn.MaxPoolLayer(2)]),
+            portnn.FlattenLayer(),
+            *_fully(12 * 12 * 16, 128, 10)[:-1],
+        ],
+        (28, 28, 1), "softmax_cross_entropy", portnn.SGD(0.1, momentum=0.9), 25,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_how_many_launches_a_step_is(backend, stand_in, name):
+    """The figures are in docs/gpu.md."""
+    layers, shape, loss, optimizer, launches = NETWORKS[name]
+    graphs, capture = [], backend.driver.capture
+    backend.driver.capture = lambda work: (graphs.append(capture(work)), graphs[-1])[1]
+    net = portnn.Network(copy.deepcopy(layers), seed=0, backend=backend)
+    net.use(loss, optimizer=optimizer)
+    y = np.zeros((16, 10)) if loss == "mse" else np.zeros(16, np.int64)
+    net.fit(np.zeros((16, *shape)), y, epochs=1, batch_size=4, shuffle=True, verbose=0)
+    (graph,) = graphs
+    assert len(graph.tape.calls) == launches
 
 
 @pytest.mark.parametrize("kernels", ["auto", "portable"])
