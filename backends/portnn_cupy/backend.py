@@ -12,12 +12,13 @@ import numpy as np
 
 from portnn.backend import NAMESPACES, Backend, fast_version, thin_namespace
 from portnn_cupy import blas, philox
-from portnn_cupy.driver import OUT_OF_MEMORY, CupyDriver
+from portnn_cupy.driver import CUDA_ERRORS, CupyDriver, is_out_of_memory
 from portnn_cupy.graph import CapturedStep
 from portnn_cupy.standard import clip, concat, matmul, namespace, sign, stack
 from portnn_cupy.sums import tickets
 
 Array = Any
+OUT_OF_MEMORY_ERRORS = (cupy.cuda.memory.OutOfMemoryError, *CUDA_ERRORS)
 
 
 class GpuOutOfMemoryError(RuntimeError):
@@ -110,7 +111,9 @@ class CupyBackend(Backend):
             try:
                 with self.stream:
                     yield
-            except cupy.cuda.memory.OutOfMemoryError as error:
+            except OUT_OF_MEMORY_ERRORS as error:
+                if not is_out_of_memory(error):
+                    raise
                 raise self._out_of_memory(error, "here: try a smaller batch_size") from error
             finally:
                 done = _now(self.stream)
@@ -131,8 +134,8 @@ class CupyBackend(Backend):
             with self.scope():
                 try:
                     captured()
-                except (cupy.cuda.memory.OutOfMemoryError, cupy.cuda.runtime.CUDARuntimeError) as error:
-                    if getattr(error, "status", OUT_OF_MEMORY) != OUT_OF_MEMORY:
+                except OUT_OF_MEMORY_ERRORS as error:
+                    if not is_out_of_memory(error):
                         raise
                     traceback.clear_frames(error.__traceback__)  # they hold all arrays that the step had computed
                     captured.forget()

@@ -42,6 +42,12 @@ class CUDARuntimeError(RuntimeError):
         self.status = status
 
 
+class CUDADriverError(RuntimeError):
+    def __init__(self, status):
+        super().__init__(f"CUDA_ERROR {status}")
+        self.status = status
+
+
 class OutOfMemoryError(MemoryError):
     pass
 
@@ -320,6 +326,7 @@ class StandIn:
         )
         return SimpleNamespace(
             runtime=runtime,
+            driver=SimpleNamespace(CUDADriverError=CUDADriverError),
             Device=Device,
             Event=Event,
             Memory=Memory,
