@@ -4,6 +4,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import array_api_compat.cupy as compat
@@ -14,6 +15,7 @@ from portnn.backend import NAMESPACES, Backend, fast_version, thin_namespace
 from portnn_cupy import blas, philox
 from portnn_cupy.driver import CUDA_ERRORS, CupyDriver, is_out_of_memory
 from portnn_cupy.graph import CapturedStep
+from portnn_cupy.kept import SHARE, Kept
 from portnn_cupy.standard import clip, concat, matmul, namespace, sign, stack
 from portnn_cupy.sums import tickets
 
@@ -40,6 +42,7 @@ class CupyBackend(Backend):
         self.lock = threading.RLock()
         self.blas = blas.shared()
         self.driver = CupyDriver(self.device, self.stream)
+        self.kept = Kept()  # captured steps of the networks trained last
         # array_api_compat has CuPy's own function where it conforms to the standard, and a wrapper elsewhere.
         self.xp = thin_namespace(compat, clip=clip, concat=concat, matmul=matmul, sign=sign, stack=stack)
         self.xp.__name__, self.xp.__version__ = "cupy", cupy.__version__
@@ -128,7 +131,7 @@ class CupyBackend(Backend):
         if not self.captures:
             return self._eagerly(super().compile(step, state))
         with self.scope():
-            captured = CapturedStep(step, state, self.driver)
+            captured = self._captured(step, state)
 
         def run() -> None:
             with self.scope():
@@ -146,6 +149,19 @@ class CupyBackend(Backend):
                     raise self._out_of_memory(error, words) from error
 
         return run
+
+    def _captured(self, step: Callable[[], list[Array]], state: Any) -> CapturedStep:
+        """The step of an earlier fit, if it computes the same; else a new one."""
+        steps = self.kept.steps(state)
+        size = getattr(step, "size", 0)
+        found = None if steps is None else steps.get(size)
+        if found is not None and not found.eager and found.reusable:
+            found.go_on_with(step, state)
+        else:
+            found = CapturedStep(step, state, self.driver)
+        if steps is not None:
+            steps[size], state.at_end = found, partial(self.kept.rest, steps, self.device.mem_info[1] // SHARE)
+        return found
 
     def _eagerly(self, run: Callable[[], None]) -> Callable[[], None]:
         def eager() -> None:
@@ -174,7 +190,8 @@ class CupyBackend(Backend):
         return {"used": pool.used_bytes(), "kept": pool.free_bytes(), "free": free, "total": total}
 
     def release(self) -> None:
-        """Frees the device memory and the pinned host memory that are kept for future arrays."""
+        """Frees the device memory and the pinned host memory that are kept for future arrays, and for future fits."""
+        self.kept.clear()
         self.driver.sweep()
         self.synchronize()  # the device may still be at work on the last upload
         self.held = []

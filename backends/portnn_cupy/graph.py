@@ -47,20 +47,32 @@ class CapturedStep:
     """Each call is one step: two run eagerly, the third captures the graph and launches it, later ones launch it."""
 
     def __init__(self, step: Callable[[], list[Array]], state: Any, driver: Driver):
-        self.step, self.state, self.driver = step, state, driver
+        self.step: Any = step
+        self.state, self.driver = state, driver
         self.memory = driver.new_memory(self)
-        self.eager = False
+        self.eager, self.reusable = False, True
+        self.places: list[Any] = []
         self.forget()
         if state.eager_reason is not None:
             self._give_up(state.eager_reason)
         else:
             state.use_device_counters()
 
+    def go_on_with(self, step: Callable[[], list[Array]], state: Any) -> None:
+        """Goes on in another fit, with a state of the same kind: its arrays are adopted at the first call."""
+        self.step, self.state = step, state
+        state.use_device_counters()
+
+    def rest(self) -> None:
+        """Keeps nothing of a fit that is over, such as its samples."""
+        self.step = self.state = None
+        self.places = []
+
     def forget(self) -> None:
         """Drops the graph and its memory: warm-ups and capture start again. The state stays as it is."""
         self.graph: Any = None
         self.calls = 0
-        self.places: list[Any] = []
+        self.places = []
         self.buffers: list[Array] = []  # for each place its array, fixed as long as the graph exists
         self.driver.release(self.memory)
 
@@ -93,6 +105,7 @@ class CapturedStep:
         places = [*self.state.places, *self.state.inputs]
         arrays = [home[key] for home, key in places]
         if len(arrays) == len(self.buffers) and all(map(_alike, arrays, self.buffers)):
+            self.places = places
             self._copy(arrays)
         else:  # the first call, or a graph that no longer fits
             self.forget()
@@ -115,6 +128,7 @@ class CapturedStep:
         try:
             with self.driver.using(self.memory):
                 self.graph = self.driver.capture(self._recorded)
+            self.reusable = not getattr(self.state, "skipped", ())
         except Exception as error:  # whatever cannot be captured can still be run
             place = self.step.where() if hasattr(self.step, "where") else ""
             words = f"{type(error).__name__}: {' '.join(str(error).split())}"

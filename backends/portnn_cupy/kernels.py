@@ -151,12 +151,13 @@ typedef unsigned char byte;
    numbers, 3 numbers. */
 typedef struct { number size[DATA], cast[DATA]; word from[DATA], to[DATA]; } batch;
 
-/* The rows of a batch, and the row of the table with its hyperparameters. */
-KERNEL void gather(const batch data, const number *order, const number *position, number batch_size, number rows,
-    const real *table, real *row, number columns)
+/* The rows of a batch, and the row of the table with its hyperparameters. Where the arrays are is in device memory, if
+   ``addresses`` is given: then a graph can be used with others. */
+KERNEL void gather(const batch data, const number *addresses, const number *order, const number *position,
+    number batch_size, number rows, const real *table, real *row, number columns)
 {
     number size = data.size[blockIdx.y], cast = data.cast[blockIdx.y];
-    word from = data.from[blockIdx.y], to = data.to[blockIdx.y];
+    word from = addresses ? (word)addresses[blockIdx.y] : data.from[blockIdx.y], to = data.to[blockIdx.y];
     if (blockIdx.y == 0) EACH(k, columns) row[k] = table[*position * columns + k];
     EACH(t, rows * size) {
         number i = *position * batch_size + t / size;

@@ -43,27 +43,45 @@ BATCH = np.dtype(
 )
 
 
+def addresses_of(arrays: list[Array], dtypes: list[Any], real: Any) -> Any:
+    if _casts(list(zip(arrays, dtypes, strict=True)), real) is None:
+        return None
+    return cupy.array(np.array([array.data.ptr for array in arrays], np.int64))
+
+
+def _casts(data: list[tuple[Array, Any]], real: Any) -> list[int] | None:
+    """How each array is cast; None if the kernel does not know one."""
+    kinds = [["real" if d == real else np.dtype(d).name for d in (array.dtype, dtype)] for array, dtype in data]
+    casts = [CASTS.get((kept, wanted), -1) for kept, wanted in kinds]
+    known = min(casts) >= 0 and len(data) <= DATA and real.name in REALS
+    return casts if known and all(array.flags.c_contiguous for array, _ in data) else None
+
+
 def gathered(
-    data: list[tuple[Array, Any]], order: Array | None, position: Array, offsets: Array, batch_size: int, table: Array
+    data: list[tuple[Array, Any]],
+    order: Array | None,
+    position: Array,
+    offsets: Array,
+    batch_size: int,
+    table: Array,
+    addresses: Any = None,
 ) -> tuple[list[Array], Array]:
     real, rows = table.dtype, offsets.shape[0]
-    kinds = [["real" if d == real else np.dtype(d).name for d in (array.dtype, dtype)] for array, dtype in data]
-    names = [(kept, wanted) for kept, wanted in kinds]
-    known = all(name in CASTS for name in names) and len(data) <= DATA and real.name in REALS
-    if not known or position.dtype != np.int64 or not all(a.flags.c_contiguous for a in (table, *(a for a, _ in data))):
+    casts = _casts(data, real)
+    if casts is None or position.dtype != np.int64 or not table.flags.c_contiguous:
         return NotImplemented
     found = [cupy.empty((rows, *array.shape[1:]), dtype) for array, dtype in data]
     row, all_of_them = cupy.empty((1, table.shape[1]), real), np.zeros((), BATCH)
     for name, values in (
         ("size", [prod(array.shape[1:]) for array, _ in data]),
-        ("cast", [CASTS[name] for name in names]),
+        ("cast", casts),
         ("from", [array.data.ptr for array, _ in data]),
         ("to", [array.data.ptr for array in found]),
     ):
         all_of_them[name][: len(data)] = values
     sizes = np.int64(batch_size), np.int64(rows)
     largest = max(table.shape[1], *(array.size for array in found))
-    where = NULL if order is None else order, position
+    where = NULL if addresses is None else addresses, NULL if order is None else order, position
     launch("gather", real, largest, all_of_them, *where, *sizes, table, row, np.int64(table.shape[1]), rows=len(data))
     return found, row
 
@@ -99,8 +117,9 @@ def _chained(Y: Array, P: Any, d: Array, chain: Any, pooling: int, window: tuple
 
 
 def whole(Y_true: Array, Y: Array, loss: Any, loss_prime: Any, chain: Any) -> tuple[Array, Array, Array | None]:
-    name, (R, C) = loss.__name__, rows_and_columns(Y)
-    ours = loss.__module__ == "portnn.losses" and loss_prime.__name__ == f"{name}_prime" and Y.size > 0
+    name, (R, C) = getattr(loss, "__name__", ""), rows_and_columns(Y)
+    pair = getattr(loss_prime, "__name__", "") == f"{name}_prime"
+    ours = pair and loss.__module__ == loss_prime.__module__ == "portnn.losses" and Y.size > 0
     squares = name == "mse" and C <= ONE_STRIP and are_alike(Y_true, Y)
     classes = name == "softmax_cross_entropy" and C <= MOST_CLASSES and chain is None and are_labels(Y_true, Y)
     if not ours or not (squares or classes):

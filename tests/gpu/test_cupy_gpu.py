@@ -354,16 +354,13 @@ def test_a_drivers_out_of_memory_is_translated(backend, cupy, captured):
     def refuse():
         raise cupy.cuda.driver.CUDADriverError(2)
 
-    class Refused(Step):
-        def __call__(self):
+    def in_the_scope():
+        with backend.scope():
             refuse()
 
     state = State(backend, "float32")
     with pytest.raises(GpuOutOfMemoryError, match="ran out of memory"):
-        if captured:
-            backend.compile(Refused(state), state)()
-        with backend.scope():
-            refuse()
+        (backend.compile(refuse, state) if captured else in_the_scope)()
     with pytest.raises(cupy.cuda.driver.CUDADriverError), backend.scope():
         raise cupy.cuda.driver.CUDADriverError(1)
 

@@ -32,6 +32,7 @@ RELOADED = (
     "optimizers",
     "training",
     "driver",
+    "kept",
     "backend",
 )  # the modules of portnn_cupy that import CuPy; none imports a later one
 
