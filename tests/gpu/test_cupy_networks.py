@@ -41,7 +41,8 @@ def test_a_network_trains_as_on_the_cpu(backend, stand_in, kernels):
             assert np.allclose(ours[name], theirs[name], rtol=1e-12, atol=0)
     for path, array in cpu.parameters.items():
         assert np.allclose(backend.to_numpy(gpu.parameters[path]), array, rtol=1e-12, atol=1e-15), path
-    assert stand_in.log.count("launch") == (5 * 5 - 2) + (5 - 2) + (4 * 5 - 2) + (4 - 2)
+    warm_ups = 4 if kernels == "auto" else 8  # of two sizes; portable steps are not kept for the second fit
+    assert stand_in.log.count("launch") == 9 * (5 + 1) - warm_ups
     assert "CuPy's own product" not in stand_in.log
     assert np.allclose(gpu.predict(x), cpu.predict(x), rtol=1e-12)
 
