@@ -14,7 +14,12 @@ SUMS = r"""
 #define SHARED __shared__
 #endif
 #define THREADS 256  /* of a block */
-#define FOUR(i) for (int i = 0; i < 4; ++i)
+#ifdef __CUDACC__
+#define UNROLLED _Pragma("unroll")
+#else
+#define UNROLLED
+#endif
+#define FOUR(i) UNROLLED for (int i = 0; i < 4; ++i)
 #define TILES real *memory, unsigned *tickets, number lanes, number parts
 
 /* Where a thread stands in a tile: its column, its first row and the distance to its next one. */
