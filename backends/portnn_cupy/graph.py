@@ -104,7 +104,10 @@ class CapturedStep:
         """Copies arrays assigned from outside (new weights, an epoch's permutation) into their buffers."""
         places = [*self.state.places, *self.state.inputs]
         arrays = [home[key] for home, key in places]
-        if len(arrays) == len(self.buffers) and all(map(_alike, arrays, self.buffers)):
+        fits = [_alike] * len(self.state.places) + [_fits_in] * len(self.state.inputs)
+        if len(arrays) == len(self.buffers) and all(
+            f(a, b) for f, a, b in zip(fits, arrays, self.buffers, strict=True)
+        ):
             self.places = places
             self._copy(arrays)
         else:  # the first call, or a graph that no longer fits
@@ -160,7 +163,8 @@ class CapturedStep:
         moved = [(buffer, leaf) for buffer, leaf in zip(self.buffers, leaves, strict=False) if leaf is not buffer]
         written = {id(buffer) for buffer, _ in moved}
         safe = [leaf.copy() if {id(leaf), id(leaf.base)} & written else leaf for _, leaf in moved]
-        self.driver.copy([(buffer, leaf) for (buffer, _), leaf in zip(moved, safe, strict=True)])
+        targets = [buffer if _alike(leaf, buffer) else buffer[: leaf.shape[0]] for buffer, leaf in moved]
+        self.driver.copy(list(zip(targets, safe, strict=True)))
 
     def _bind(self) -> None:
         for (home, key), buffer in zip(self.places, self.buffers, strict=True):
@@ -179,6 +183,13 @@ def _kind(x: Array) -> tuple[Any, Any]:
 
 def _alike(a: Array, b: Array) -> bool:
     return _kind(a) == _kind(b)
+
+
+def _fits_in(a: Array, b: Array) -> bool:
+    """Whether an input has the kind of a buffer, and at most as many rows: of an epoch that is shorter."""
+    if _alike(a, b):
+        return True
+    return bool(a.dtype == b.dtype and a.ndim == b.ndim > 0 and a.shape[1:] == b.shape[1:] and len(a) <= len(b))
 
 
 def _apart(arrays: list[Array]) -> list[Array]:

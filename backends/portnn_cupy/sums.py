@@ -1,11 +1,13 @@
 """The launch of the kernels that sum columns, by many blocks, to the same bits each time: see ``reductions.py``."""
 
+import threading
 from functools import cache
 from typing import Any
 
 import cupy
 import numpy as np
 
+from portnn_cupy.blas import PER_THREAD_STREAM
 from portnn_cupy.launch import NULL, THREADS, launch_blocks
 
 Array = Any
@@ -32,11 +34,12 @@ def launch_rows(name: str, dtype: Any, R: int, C: int, *arguments: Any, lanes: i
 
 def tickets() -> Any:
     """Counters of the current stream, all zero between two launches: those of a stream follow one another."""
-    return _tickets(cupy.cuda.get_device_id(), cupy.cuda.get_current_stream().ptr)
+    stream = cupy.cuda.get_current_stream().ptr
+    return _tickets(cupy.cuda.get_device_id(), stream, threading.get_ident() if stream == PER_THREAD_STREAM else 0)
 
 
 @cache
-def _tickets(device: int, stream: int) -> Any:
+def _tickets(device: int, stream: int, thread: int) -> Any:
     with cupy.cuda.using_allocator(cupy.get_default_memory_pool().malloc):  # they outlive every graph's memory
         return cupy.zeros(MOST_BLOCKS, np.uint32)
 

@@ -1,7 +1,11 @@
 """Networks on a real GPU. Where there is none, every test here is skipped, with the reason."""
 
 import gc
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -202,3 +206,12 @@ def test_an_array_that_somebody_holds_keeps_its_values(backend):
     before = {path: backend.to_numpy(w).copy() for path, w in held.items()}
     net.fit(IMAGES, LABELS, epochs=1, batch_size=16, verbose=0)
     assert all(np.array_equal(backend.to_numpy(held[path]), w) for path, w in before.items())
+
+
+def test_the_example_with_own_layers_warns_of_nothing():
+    """Steps with a layer that updates itself are not captured: the example says so itself."""
+    command = [sys.executable, "examples/own_layer.py", "--backend", "gpu", "--epochs", "5"]
+    environment = os.environ | {"PYTHONWARNINGS": "error::UserWarning"}
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("error=") == 2

@@ -134,7 +134,20 @@ def test_predict_and_evaluate_between_fits(backend, captures):
     assert len(captures) == 2
 
 
-def test_other_shapes_are_captured_anew(backend, captures):
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_fewer_samples_need_no_capture_more_do(backend, captures, shuffle):
+    gpu, cpu = (network(where) for where in ("gpu", "cpu"))
+    seen = []
+    for net in (gpu, cpu):
+        for rows in (20, 20, 20, 12, 20, 12, 28, 28, 28):
+            x, y = np.tile(X, (2, 1))[:rows], np.tile(Y, (2, 1))[:rows]
+            net.fit(x, y, epochs=1, batch_size=BATCH, shuffle=shuffle, verbose=0)
+            seen.append(len(captures))
+    assert seen[:9] == [0, 1, 2, 2, 2, 2, 3, 3, 4]
+    agree(gpu, cpu)
+
+
+def test_other_sizes_of_batches_are_captured_anew(backend, captures):
     gpu, cpu = (network(where) for where in ("gpu", "cpu"))
     for net in (gpu, cpu):
         for batch, rows in ((8, 20), (8, 20), (5, 20), (5, 20), (8, 16), (8, 16)):
