@@ -1,7 +1,8 @@
 """The state that a train step changes, and its commit: all changes of a step become visible at once."""
 
+import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from operator import call, setitem
@@ -28,6 +29,9 @@ class State:
     def __init__(self, network: Any, optimizer: Any, batches: Batches, output: Shape):
         """``output`` is the shape of one output of the network."""
         self.backend: Backend = network.backend
+        self.network = weakref.ref(network)
+        self.key: Any = None  # of steps that a later fit may use again; see ``reuse``
+        self.at_end: Callable[[bool], None] | None = None  # of the backend, if it keeps steps: see ``hand_over``
         self.batches, self.optimizer, self.progress = batches, optimizer, network.progress
         self.turn = network.turns.held() or Turn("")
         self.layers = list(network.walk())
@@ -226,6 +230,24 @@ class State:
         """Makes the state what it was when it was kept: one call into C, which no signal can interrupt."""
         bound = [(home, key, value) for home, then in kept for key, value in then.items()]
         deque(map(setitem, *zip(*bound, strict=True)), 0)
+
+    def hand_over(self) -> None:
+        """At the end of a fit whose graphs are kept: binds copies of the arrays that graphs will go on to write to.
+
+        Without memory for the copies the graphs are given up instead, and the arrays are the network's own.
+        """
+        at_end, self.at_end = self.at_end, None
+        if at_end is None:
+            return
+        copied = False
+        try:
+            with suppress(Exception):
+                places = [(home, key) for home, key in self.places if home is not self.counters]
+                bound = [(home, key, self.backend.xp.asarray(home[key], copy=True)) for home, key in places]
+                deque(map(setitem, *zip(*bound, strict=True)), 0)
+                copied = True
+        finally:
+            at_end(copied)
 
     def settle(self) -> None:
         """After an exception, reads the step's number from the device, in case a launched step was not counted."""

@@ -31,7 +31,7 @@ EXTRAS = {"memory", "release"}  # public members of a backend that the contract 
 FUNCTIONS = {name for name, f in vars(activations).items() if inspect.isfunction(f) and not name.startswith("_")}
 # Tables keyed by the name of an activation, and tables keyed by the name of a dtype.
 ACTIVATIONS = {"KINDS", "_ALONG_ROWS", "_EACH_ROW"}
-DTYPE_TABLES = {"KINDS_OF_ROWS", "REALS", "ROUTINES"}
+DTYPE_TABLES = {"REALS", "ROUTINES"}
 
 
 def faults(path, text):
@@ -77,7 +77,23 @@ def keys_of(value):
 
 # Modules that mirror no module of the library. A module that is neither listed here nor mirrors one would be ignored.
 HELPERS = {
-    "portnn_cupy": {"availability", "blas", "backend", "copies", "driver", "graph", "kernels", "launch", "philox"},
+    "portnn_cupy": {
+        "availability",
+        "blas",
+        "backend",
+        "copies",
+        "driver",
+        "graph",
+        "in_place",
+        "kept",
+        "kernels",
+        "launch",
+        "philox",
+        "reductions",
+        "shapes",
+        "standard",
+        "sums",
+    },
     "portnn_numpy": {"blas", "layout", "memory", "namespace", "backend"},
     "portnn_numpy/compiled": {"jit", "troubles", "vectors"},
 }
@@ -366,13 +382,13 @@ def test_what_is_read_is_there():
     found = {name for tree in trees.values() for name, value in assigned(tree) if isinstance(value, ast.Dict)}
     assert found >= ACTIVATIONS | DTYPE_TABLES
     counts = [sum(len(list(calls_of(tree, name))) for tree in trees.values()) for name in ("launch", "thin_namespace")]
-    assert counts[0] > 20
+    assert counts[0] > 10
     assert counts[1] == len(BUILT_IN)
-    assert len(kernels()) > 20
+    assert len(kernels()) >= 20
     assert {path.stem for path in FILES} >= {"ops", "activations", "losses", "optimizers", "training"}
     found = [key for path, tree in trees.items() if namesakes_of(path) for key, _ in public(defined(path, tree))]
     assert len(found) > 50
-    assert {"total", "tanh", "SGD.update", "convolution", "rows", "update_counters"} <= set(found)
+    assert {"total", "tanh", "SGD.update", "convolution", "gathered", "update_counters"} <= set(found)
     assert sum("NotImplemented" in path.read_text() for path in FILES) >= 8
 
 
@@ -392,7 +408,7 @@ COMPARED = {
         "tests/gpu/test_cupy_fused.py",
         "avg_pool avg_pool_backward biased convolution convolution_backward convolution_gradient dropout fold max_pool "
         "max_pool_backward normalize normalize_backward patches total mse mse_prime softmax_cross_entropy "
-        "softmax_cross_entropy_prime SGD.update AdaGrad.update RMSprop.update Adam.update rows update_counters",
+        "softmax_cross_entropy_prime SGD.update AdaGrad.update RMSprop.update Adam.update addresses_of gathered update_counters chained pooled whole",
     ),
     "portnn_numpy/compiled": (
         "tests/backends/test_compiled.py",

@@ -5,6 +5,7 @@ import importlib.util
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -303,3 +304,12 @@ def test_create_makes_the_backend(cupy, monkeypatch):
     assert type(backend).__name__ == "CupyBackend"
     assert backend.name == "gpu"
     assert get_backend("gpu") is backend
+
+
+def test_the_gpu_tests_need_no_other_array_library():
+    """A machine with a GPU may have no more than pytest, NumPy and CuPy."""
+    code = "import sys, pytest; sys.modules['array_api_strict'] = None; sys.exit(pytest.main(sys.argv[1:]))"
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", code, "--collect-only", "-q", "-p", "no:cacheprovider", "tests/gpu"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]

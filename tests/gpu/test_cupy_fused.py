@@ -14,7 +14,7 @@ import portnn
 import stand_in_cupy
 from portnn import activations, losses, ops
 from portnn.ops.windows import window_plan
-from portnn.training import batches, step
+from portnn.training import batches, fusion, step
 
 PLACES = [
     pytest.param((1, 1), id="host, one thread"),
@@ -232,6 +232,88 @@ def test_mean_squared_error(tables):
             tables.close(found, np.asarray(plain(t, y)))
 
 
+# -- sums in the pass of what comes before them ------------------------------------------------------------------------
+
+CHAINS = list(activations.CHAINS.values())
+
+
+def with_sums(answer):
+    """dE/dX and the sums of its columns, on the host."""
+    *_, D, sums = answer
+    return [*answer[:-1], D.sum(axis=tuple(range(D.ndim - 1))) if sums is None else sums]
+
+
+def compare_sums(tables, function, arguments, plain_arguments, scale=10.0):
+    fast = ops.implementation(tables.backend, "auto", function)
+    with tables.backend.scope():
+        found = fast(*arguments)
+    assert found[-1] is not None
+    tables.close(found, list(map(np.asarray, with_sums(function(*plain_arguments)))), scale)
+
+
+@pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain.__name__)
+def test_the_chain_rule_and_its_sums(tables, chain):
+    fast = ops.implementation(tables.backend, "auto", chain)
+    for shape in [(1, 1), (3, 5), (2, 3, 4, 6), (300, 7), (2100, 3)]:
+        y, d = tables.numbers(*shape), tables.numbers(*shape)
+        compare_sums(tables, fusion.chained, (tables.there(y), tables.there(d), fast), (y, d, chain))
+
+
+@pytest.mark.parametrize("kind", ["MaxPoolLayer", "AvgPoolLayer"])
+def test_the_derivative_of_pooling_with_both(tables, rng, kind):
+    chain = activations.relu_chain
+    fast = ops.implementation(tables.backend, "auto", chain)
+    for _ in range(DRAWS):
+        plan = draw_plan(rng, pooling=True)
+        y = tables.numbers(int(rng.integers(1, 4)), *plan.image, int(rng.integers(1, 4)), decimals=0)
+        p = tables.plain.max_pool(y, plan) if kind == "MaxPoolLayer" else tables.plain.avg_pool(y, plan)
+        d = tables.numbers(*p.shape)
+        there = (*map(tables.there, (y, p, d)), fast, kind, plan, tables.fused)
+        compare_sums(tables, fusion.pooled, there, (y, p, d, chain, kind, plan, tables.plain))
+
+
+@pytest.mark.parametrize("chain", [None, *CHAINS], ids=lambda chain: getattr(chain, "__name__", "none"))
+def test_mean_squared_error_with_all_behind_it(tables, chain):
+    fast = None if chain is None else ops.implementation(tables.backend, "auto", chain)
+    loss, prime = losses.PAIRS["mse"]
+    bound = [ops.implementation(tables.backend, "auto", f) for f in (loss, prime)]
+    for shape in [(1, 1), (128, 10), (5, 256), (7, 2, 3), (3000, 4)]:
+        t, y = tables.numbers(*shape), tables.numbers(*shape)
+        compare_sums(tables, fusion.whole, (tables.there(t), tables.there(y), *bound, fast), (t, y, loss, prime, chain))
+
+
+def test_cross_entropy_with_all_behind_it(tables, rng):
+    loss, prime = losses.PAIRS["softmax_cross_entropy"]
+    bound = [ops.implementation(tables.backend, "auto", f) for f in (loss, prime)]
+    for shape, labels in (
+        ((1, 2), (1,)),
+        ((128, 10), (128,)),
+        ((9, 64), (9,)),
+        ((4, 2, 3), (4, 2)),
+        ((900, 7), (900,)),
+    ):
+        y, t = (5 * tables.numbers(*shape)).astype(tables.dtype), rng.integers(0, shape[-1], labels)
+        there = tables.backend.asarray(t), tables.there(y)
+        compare_sums(tables, fusion.whole, (*there, *bound, None), (t, y, loss, prime, None))
+    y[0, 0] = np.nan
+    with tables.backend.scope():
+        error, *_ = ops.implementation(tables.backend, "auto", fusion.whole)(
+            tables.backend.asarray(t), tables.backend.asarray(y), *bound, None
+        )
+    assert np.isnan(tables.backend.to_numpy(error))
+
+
+@pytest.mark.parametrize("name", ["mae", "hinge", "binary_cross_entropy"])
+def test_other_losses_are_left_to_the_library(tables, name):
+    t, y = tables.numbers(4, 3), tables.numbers(4, 3)
+    bound = [ops.implementation(tables.backend, "auto", f) for f in losses.PAIRS[name]]
+    with tables.backend.scope():
+        *_, sums = ops.implementation(tables.backend, "auto", fusion.whole)(
+            tables.there(t), tables.there(y), *bound, None
+        )
+    assert sums is None
+
+
 # -- the train step ----------------------------------------------------------------------------------------------------
 
 
@@ -244,18 +326,22 @@ def test_rows_of_a_batch(tables, rng, kept, cast, shuffled):
     data = (rng.random((20, 3, 2)) * 100).astype(kept or tables.dtype)
     order = rng.permutation(20)
     dtype = np.dtype(tables.dtype if cast == "real" else cast)
+    table = np.arange(12.0, dtype=tables.dtype).reshape(4, 3)
     with backend.scope():
         arguments = (
             backend.asarray(order) if shuffled else None,
             backend.asarray(np.array(2, np.int64)),
             backend.asarray(np.arange(4)),
             6,
-            dtype,
+            backend.asarray(table),
         )
-        found = ops.implementation(backend, "auto", batches.rows)(backend.asarray(data), *arguments)
+        parts = [(backend.asarray(data), dtype), (backend.asarray(data[:, 0, 0].copy()), dtype)]
+        both, row = ops.implementation(backend, "auto", batches.gathered)(parts, *arguments)
     expected = data[order[12:16]] if shuffled else data[12:16]
-    assert found.dtype == dtype
-    assert np.array_equal(backend.to_numpy(found), expected.astype(dtype))
+    for found, wanted in zip(both, (expected, expected[:, 0, 0]), strict=True):
+        assert found.dtype == dtype
+        assert np.array_equal(backend.to_numpy(found), wanted.astype(dtype))
+    assert np.array_equal(backend.to_numpy(row), table[2:3])
 
 
 @pytest.mark.parametrize("total", [3.5, np.inf, np.nan])

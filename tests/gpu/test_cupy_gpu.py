@@ -344,3 +344,59 @@ def test_out_of_memory_leaves_the_state(backend, cupy):
     for ours, theirs in zip(state.values(), before, strict=True):
         assert np.array_equal(ours, theirs)
     backend.compile(Step(state), state)()
+
+
+@pytest.mark.parametrize("captured", [False, True], ids=["in the scope", "in a step"])
+def test_a_drivers_out_of_memory_is_translated(backend, cupy, captured):
+    """Where a module is loaded, or a kernel launched, it is no error of CuPy's memory."""
+    from portnn_cupy.backend import GpuOutOfMemoryError
+
+    def refuse():
+        raise cupy.cuda.driver.CUDADriverError(2)
+
+    def in_the_scope():
+        with backend.scope():
+            refuse()
+
+    state = State(backend, "float32")
+    with pytest.raises(GpuOutOfMemoryError, match="ran out of memory"):
+        (backend.compile(refuse, state) if captured else in_the_scope)()
+    with pytest.raises(cupy.cuda.driver.CUDADriverError), backend.scope():
+        raise cupy.cuda.driver.CUDADriverError(1)
+
+
+def test_nothing_is_freed_from_the_beginning_of_a_capture_to_its_end(backend, monkeypatch):
+    """Garbage collection may free a graph while the stream begins to be captured, or ends."""
+    seen, stream, driver = [], backend.stream, backend.driver
+
+    class Spied:
+        def begin_capture(self):
+            seen.append(driver.capturing)
+            stream.begin_capture()
+
+        def end_capture(self):
+            seen.append(driver.capturing)
+            return stream.end_capture()
+
+    monkeypatch.setattr(driver, "stream", Spied())
+    with backend.scope():
+        driver.capture(lambda: seen.append(driver.capturing))
+    assert seen == [True] * 3
+    assert not driver.capturing
+
+
+def test_a_launch_over_many_arrays_has_few_arguments(backend, monkeypatch):
+    """Each argument costs host time in every eager call: the addresses of all arrays are one, a table."""
+    from portnn_cupy import launch
+
+    counts, kernel = {}, launch._kernel
+
+    def spied(name, real):
+        return lambda grid, block, given: (counts.update({name: len(given)}), kernel(name, real)(grid, block, given))
+
+    monkeypatch.setattr(launch, "_kernel", spied)
+    net = portnn.Network([portnn.FCLayer(3, 4), portnn.FCLayer(4, 3)], backend=backend)
+    net.use("mse", optimizer=portnn.Adam())
+    net.fit(np.ones((4, 3)), np.ones((4, 3)), epochs=2, batch_size=4, verbose=0)
+    assert counts["update_all"] <= 32
+    assert counts["copy_all"] == 1

@@ -10,12 +10,18 @@ import pytest
 import host_kernels
 import stand_in_cupy
 from portnn import random
+from portnn_cupy import kernels, reductions
 from portnn_cupy.kernels import source
 from stand_in_cupy import Tape
 
 # -- random words ------------------------------------------------------------------------------------------------------
 
 SOURCES = {dtype: source(real) for dtype, real in (("float32", "float"), ("float64", "double"))}
+ALL = {
+    **SOURCES,
+    "float32, sums": reductions.source(kernels.head("float")),
+    "float64, sums": reductions.source(kernels.head("double")),
+}
 
 
 @pytest.fixture
@@ -57,13 +63,13 @@ ARCHITECTURES = ["sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ALL)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_nvcc_compiles_the_kernels(architecture, dtype, tmp_path):
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         pytest.skip("no nvcc on PATH: the kernels cannot be compiled for a GPU")
-    (tmp_path / "kernels.cu").write_text(SOURCES[dtype])
+    (tmp_path / "kernels.cu").write_text(ALL[dtype])
     command = [nvcc, f"-arch={architecture}", "-std=c++17", "-Werror", "all-warnings", "-cubin", "kernels.cu"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     if "nsupported gpu architecture" in done.stderr:
@@ -72,7 +78,7 @@ def test_nvcc_compiles_the_kernels(architecture, dtype, tmp_path):
     assert (tmp_path / "kernels.cubin").stat().st_size > 0
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ALL)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_nvrtc_compiles_the_kernels(architecture, dtype):
     """Compiles them as CuPy does; needs CuPy and NVRTC, but no GPU."""
@@ -85,7 +91,7 @@ def test_nvrtc_compiles_the_kernels(architecture, dtype):
         pytest.skip(f"NVRTC cannot be loaded: {error}")
     if int(architecture.removeprefix("sm_")) not in known:
         pytest.skip(f"this NVRTC does not know {architecture}")
-    program = nvrtc.createProgram(SOURCES[dtype], "portnn.cu", [], [])
+    program = nvrtc.createProgram(ALL[dtype], "portnn.cu", [], [])
     try:
         nvrtc.compileProgram(program, [f"-arch={architecture}", "-std=c++14", "-ftz=true"])
         assert len(nvrtc.getCUBIN(program)) > 0

@@ -1,17 +1,20 @@
 """The array libraries on which every contract is tested, and how to make a backend for each."""
 
-import array_api_strict
 import numpy as np
 import pytest
 
 from portnn.backend import get_backend
 
-DEVICE = array_api_strict.Device("device1")
+try:  # it may be missing where the GPU tests run
+    import array_api_strict
+except ImportError:
+    array_api_strict = None
+DEVICE = None if array_api_strict is None else array_api_strict.Device("device1")
 
 
 def strict_backend():
-    """array-api-strict on its second device: only what the standard has, and no mixing with host arrays."""
-    return get_backend(array_api_strict, device=DEVICE)
+    """array-api-strict's second device: nothing but the standard, and no mixing with host arrays."""
+    return get_backend(pytest.importorskip("array_api_strict"), device=DEVICE)
 
 
 def pytorch_backend():

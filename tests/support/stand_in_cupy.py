@@ -21,7 +21,9 @@ import portnn_cupy
 
 RELOADED = (
     "blas",
+    "standard",
     "launch",
+    "sums",
     "copies",
     "philox",
     "ops",
@@ -30,6 +32,7 @@ RELOADED = (
     "optimizers",
     "training",
     "driver",
+    "kept",
     "backend",
 )  # the modules of portnn_cupy that import CuPy; none imports a later one
 
@@ -37,6 +40,12 @@ RELOADED = (
 class CUDARuntimeError(RuntimeError):
     def __init__(self, status, text):
         super().__init__(text)
+        self.status = status
+
+
+class CUDADriverError(RuntimeError):
+    def __init__(self, status):
+        super().__init__(f"CUDA_ERROR {status}")
         self.status = status
 
 
@@ -192,12 +201,23 @@ class StandIn:
             self.log.append("CuPy's own product")
             return run(np.matmul, a, b)
 
-        names = ["arange", "ascontiguousarray", "maximum", "minimum"]
+        names = [
+            "arange",
+            "ascontiguousarray",
+            "maximum",
+            "minimum",
+            "sign",
+            "where",
+            "expand_dims",
+            "repeat",
+            "broadcast_to",
+        ]
         made = {name: through(getattr(np, name)) for name in names}
         own = {
             "ndarray": DeviceArray,
             "array": array,
             "empty": lambda shape, dtype: kept(np.empty(shape, dtype)),
+            "zeros": lambda shape, dtype: kept(np.zeros(shape, dtype)),
             "asnumpy": lambda x: x.get() if isinstance(x, DeviceArray) else np.asarray(x),
             "copyto": lambda target, source: launch(np.copyto, target, source),
             "matmul": matmul,
@@ -309,6 +329,7 @@ class StandIn:
         )
         return SimpleNamespace(
             runtime=runtime,
+            driver=SimpleNamespace(CUDADriverError=CUDADriverError),
             Device=Device,
             Event=Event,
             Memory=Memory,
