@@ -487,7 +487,7 @@ def in_order(x: Array) -> Array:
     flags = getattr(x, "flags", None)
     if flags is not None and flags.c_contiguous and getattr(flags, "aligned", True):
         return x
-    if isinstance(x, np.ndarray):
+    if isinstance(x, np.ndarray) and not x.flags.aligned:
         return np.array(x, order="C")
     if not hasattr(x, "shape"):
         return x

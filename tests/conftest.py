@@ -1,4 +1,4 @@
-"""Fixtures of all tests: the array libraries, and what makes a hidden read of a device array an error."""
+"""Shared fixtures: the array libraries, and one that turns implicit reads of device arrays into errors."""
 
 import gc
 import signal
@@ -9,7 +9,7 @@ import pytest
 from array_libraries import DEVICE, LIBRARIES, ON_A_GPU, Library
 from portnn.backend import availability
 
-# doctests are looked for in every file
+# pytest imports every file to look for doctests, and this one needs PyTorch
 collect_ignore = [] if find_spec("torch") else ["support/pytorch_twin.py"]
 HOST_READS = ("__bool__", "__int__", "__float__", "__index__", "__iter__", "__complex__")
 
@@ -39,7 +39,7 @@ def library(request):
 
 def pytest_configure():
     gc.disable()  # until all tests are collected
-    # A shell lets jobs in the background ignore Ctrl-C; tests send it, and would wait for ever.
+    # A background job of a shell ignores Ctrl-C; tests that send it would wait forever.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -47,7 +47,7 @@ def pytest_configure():
 def pytest_collection_finish():
     gc.enable()
     gc.collect()
-    gc.freeze()  # twelve thousand tests with their arguments, which each collection would go through
+    gc.freeze()  # or each collection would traverse twelve thousand tests and their arguments
 
 
 def pytest_runtest_setup(item):

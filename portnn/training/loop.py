@@ -346,9 +346,15 @@ class _Fit:
             _end(self.calls["on_fit_end"], network)
 
     def check_layers(self) -> None:
-        """RuntimeError where a callback has changed the network's layers: the steps run those of the beginning."""
+        """Raises where a callback has changed the network's layers, or has put into one what does not fit.
+
+        The steps run the layers of the beginning.
+        """
         if self.plan.callbacks:
             self.network._arrange()
+        if not all(ops.is_ours(type(callback)) for callback in self.plan.callbacks):
+            for layer in self.network.walk():
+                layer.check_leaves()
 
     def write_checkpoints(self) -> None:
         for checkpoint in self.checkpoints:

@@ -1,4 +1,4 @@
-"""The backend that tests of CuPy run on."""
+"""The backends that the CuPy tests run on."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def stand_in(monkeypatch):
 
 @pytest.fixture
 def backend(request):
-    """The GPU for tests that need one, else the stand-in."""
+    """The real GPU for tests marked ``gpu``, the stand-in for all others."""
     if request.node.get_closest_marker("gpu") is None:
         return request.getfixturevalue("stand_in").backend.CupyBackend()
     status = availability("gpu")

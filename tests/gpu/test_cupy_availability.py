@@ -1,4 +1,4 @@
-"""Every way in which the GPU backend can be missing: the step that failed, the reason, the remedy."""
+"""Every way in which the GPU backend can be unavailable: the step that failed, the reason and the remedy."""
 
 import importlib.metadata
 import importlib.util
@@ -20,7 +20,7 @@ WHEEL_13, WHEEL_12 = 'python -m pip install "cupy-cuda13x[ctk]"', 'python -m pip
 
 @pytest.fixture
 def installed(monkeypatch):
-    """Says that these distributions are installed, and that a package ``cupy`` is there."""
+    """Pretends that exactly these distributions are installed, and that ``cupy`` exists if there are any."""
 
     def install(*names):
         def distribution(name):
@@ -35,7 +35,7 @@ def installed(monkeypatch):
 
 @pytest.fixture
 def cupy(monkeypatch, installed):
-    """Puts a stand-in for CuPy in its place, whose ``devices`` are a number or an error."""
+    """Replaces CuPy with a stand-in; ``devices`` is a device count or an error to raise."""
 
     def make(devices=1, **options):
         installed("cupy-cuda13x")
@@ -45,7 +45,7 @@ def cupy(monkeypatch, installed):
 
 
 def failed(step, *words):
-    """Probes, and checks that this step failed with all of these words in reason or remedy."""
+    """Probes, and checks that this step failed and that all of these words are in the reason or the remedy."""
     status = portnn_cupy.probe()
     assert isinstance(status, Availability)
     assert not status.ok
@@ -89,7 +89,7 @@ def test_a_package_that_cannot_even_be_looked_for(monkeypatch):
 
 
 class Importer:
-    """Finds ``cupy`` and fails to load it, in the way it was told."""
+    """Finds ``cupy`` but fails to load it, with a given error and warning."""
 
     def __init__(self, error, warning=None):
         self.error, self.warning = error, warning
@@ -240,7 +240,7 @@ def test_a_full_gpu(cupy, monkeypatch, error):
     failed("smoke test", "memory is full", str(error), "nvidia-smi lists the processes")
 
 
-# -- the CuPy of this machine ------------------------------------------------------------------------------------------
+# -- the installed CuPy ------------------------------------------------------------------------------------------------
 
 
 def test_the_real_cupy_has_every_name_that_is_used():
@@ -268,7 +268,7 @@ def test_the_real_cupy_has_every_name_that_is_used():
     assert issubclass(cupy.cuda.memory.OutOfMemoryError, MemoryError)
 
 
-# -- all well ----------------------------------------------------------------------------------------------------------
+# -- success -----------------------------------------------------------------------------------------------------------
 
 
 def test_all_steps_pass(cupy):

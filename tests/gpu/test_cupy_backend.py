@@ -1,4 +1,4 @@
-"""The backend around the captured step, on the stand-in: its scope and its arrays."""
+"""The backend apart from the captured step, on the stand-in: its scope and its arrays."""
 
 import pickle
 import threading
@@ -44,7 +44,7 @@ def test_the_scope_may_be_entered_again(backend, stand_in):
 
 
 def test_another_stream_within_the_scope(backend, stand_in):
-    """A user's layer that calls the network on a stream of its own comes back to ours, in order."""
+    """Code that enters the scope again on a stream of its own runs on the backend's stream, in the right order."""
     other = stand_in.cupy.cuda.Stream(ptr=9)
     with backend.scope(), other, backend.scope():
         assert stand_in.cupy.cuda.get_current_stream() == backend.stream
@@ -53,7 +53,7 @@ def test_another_stream_within_the_scope(backend, stand_in):
 
 
 def test_one_thread_at_a_time(backend):
-    """Two threads on one stream would find their work in each other's graph."""
+    """If two threads shared the stream, each would capture the other's work in its graph."""
     inside, order = threading.Event(), []
 
     def other():
@@ -85,11 +85,11 @@ def test_arrays_in_and_out(backend, stand_in):
     assert backend.asarray(host.T).tolist() == host.T.tolist()
     assert backend.asarray(3.0).shape == ()
     host[...] = 0.0
-    assert x.tolist() == [[1.5, 2.5], [3.5, 4.5]]  # the caller's array is the caller's
+    assert x.tolist() == [[1.5, 2.5], [3.5, 4.5]]  # the backend has its own copy
 
 
 def test_uploads_hand_cupy_a_copy_nobody_else_has(backend, stand_in, monkeypatch):
-    """CuPy goes on reading pinned memory after it has returned."""
+    """CuPy may still read pinned memory after ``array`` has returned."""
     host = np.arange(6.0).reshape(2, 3)
     given = []
     array = stand_in.cupy.array
@@ -129,7 +129,7 @@ def test_clip(backend):
 
 
 def test_the_namespace_is_that_of_the_cpu(backend):
-    """The same names of the standard on both: what runs on one runs on the other."""
+    """Both have the same names of the standard: what runs on one runs on the other."""
     assert set(vars(backend.xp)) == set(vars(portnn.get_backend("cpu").xp))
     assert backend.xp.__name__ == "cupy"
 

@@ -1,4 +1,4 @@
-"""The captured train step on a stand-in that tapes and replays (see stand_in_cupy): what a graph reads, writes, and keeps."""
+"""The captured train step, on the stand-in that records and replays: what a graph reads, writes and keeps alive."""
 
 import gc
 import weakref
@@ -11,11 +11,11 @@ from captured import RATES, Pair, State, Step, eager, same
 from portnn_cupy.graph import WARM_UPS, CapturedStep
 from stand_in_cupy import OutOfMemoryError, Tape
 
-# -- one step a call ---------------------------------------------------------------------------------------------------
+# -- one step per call -------------------------------------------------------------------------------------------------
 
 
 def test_every_call_is_one_real_step(backend, stand_in):
-    """Two eager, the third captured and launched, the rest launched: always the bits of the eager run."""
+    """Two steps run eagerly, the third is captured and launched, the others launched: bitwise as in an eager run."""
     expected = eager(backend, 7, rates=RATES)
     state = State(backend, rates=RATES)
     step = Step(state)
@@ -40,7 +40,7 @@ def test_leaves_stay_where_they_are(backend):
 
 
 def test_nothing_of_the_capture_is_seen_before_the_launch(backend, stand_in):
-    """A capture runs no kernel: the stand-in would show a write that is not on the tape."""
+    """A capture runs no kernels: on the stand-in, a write that is not on the tape would show at once."""
     state = State(backend, rates=RATES)
     run = backend.compile(Step(state), state)
     for _ in range(WARM_UPS):
@@ -84,7 +84,7 @@ def test_each_step_is_captured_on_the_backends_stream_in_a_pool_of_its_own(backe
     assert "CuPy's own product" not in stand_in.log
 
 
-# -- what comes from outside -------------------------------------------------------------------------------------------
+# -- changes from outside ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("at", [1, 2, 3, 5])
@@ -101,7 +101,7 @@ def test_a_leaf_set_from_outside_is_adopted(backend, at):
         expected.commit(reference())
         run()
         same(state.values(), expected.values())
-    assert given.tolist() == new  # read, never written
+    assert given.tolist() == new  # only read, never written
 
 
 def test_an_epochs_inputs_are_adopted(backend):
@@ -117,7 +117,7 @@ def test_an_epochs_inputs_are_adopted(backend):
 
 
 def test_leaves_exchanged_from_outside(backend):
-    """Each is the other's buffer: both must be read before one is written."""
+    """Each is the other's buffer: both must be read before either is written."""
     state = State(backend)
     state.home["b"] = state.array([5.0, 6.0])
     run = CapturedStep(lambda: [state.home["a"], state.home["b"], state.home["step"] + 1], state, backend.driver)
@@ -148,7 +148,7 @@ def test_larger_shapes_make_another_graph(backend, stand_in):
     assert stand_in.log.count("launch") == 2 + 4 + 2
 
 
-# -- leaves that lie in each other ---------------------------------------------------------------------------------------
+# -- leaves that share memory ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -157,9 +157,9 @@ def test_larger_shapes_make_another_graph(backend, stand_in):
         lambda a, b: [b, a],  # exchanged
         lambda a, b: [b, a + b],  # a takes b's place
         lambda a, b: [b[::-1], a[::-1]],  # views of each other
-        lambda a, b: [a[::-1], b],  # a view of itself, and an unchanged one
-        lambda a, b: [a, a],  # one array twice
-        lambda a, b: [a, b],  # nothing new
+        lambda a, b: [a[::-1], b],  # a view of itself, and an unchanged leaf
+        lambda a, b: [a, a],  # the same array twice
+        lambda a, b: [a, b],  # unchanged
     ],
 )
 def test_leaves_that_are_each_others(backend, new):
@@ -173,7 +173,7 @@ def test_leaves_that_are_each_others(backend, new):
 
 @pytest.mark.parametrize("share", [lambda z: (z, z), lambda z: (z[:2], z[1:3]), lambda z: (z[:2], z)])
 def test_buffers_never_share_memory(backend, share):
-    """Slots that start as one array of zeros are two leaves all the same."""
+    """Two leaves that start as the same array still get separate buffers."""
     state = Pair(backend)
     z = backend.asarray(np.array([1.0, 2.0, 3.0]))
     state.home["a"], state.home["b"] = share(z)
@@ -201,7 +201,7 @@ def test_a_leaf_that_stays_is_not_copied(backend, monkeypatch):
 
 
 def test_two_sizes_share_their_buffers(backend):
-    """A full batch three times, then the last, smaller one; each has its graph, both write to the same places."""
+    """Three full batches, then a smaller last one: each size has its own graph, and both write to the same buffers."""
     expected, state = State(backend, rates=RATES), State(backend, rates=RATES)
     references = [Step(expected), Step(expected, scale=0.5)]
     runs = [backend.compile(Step(state, scale=scale), state) for scale in (1.0, 0.5)]
@@ -221,7 +221,7 @@ def test_two_sizes_share_their_buffers(backend):
 
 
 def test_out_of_memory(backend, stand_in):
-    """Says how much was asked for and was free, and what to do; the network goes on."""
+    """The error says how much was requested, how much was free and what to do; afterwards training can go on."""
     state = State(backend, rates=RATES)
     expected = eager(backend, 6, rates=RATES)
     big = weakref.WeakSet()
@@ -246,7 +246,7 @@ def test_out_of_memory(backend, stand_in):
     assert isinstance(caught.value, RuntimeError)
     assert isinstance(caught.value.__cause__, OutOfMemoryError)
     gc.collect()
-    assert not big  # the error holds the frames of the step, but nothing that they held
+    assert not big  # the error's traceback keeps nothing of the step alive
     assert stand_in.default_pool.freed == 1
     same(state.values(), before)
     for k in range(1, 6):
@@ -255,7 +255,7 @@ def test_out_of_memory(backend, stand_in):
 
 
 def test_a_graph_takes_what_cupy_keeps_for_nobody(backend, stand_in):
-    """Out of memory outside a capture: CuPy's free blocks are given back, and it is tried again."""
+    """Out of memory outside a capture: CuPy's free blocks are released, and the allocation is tried again."""
     stand_in.free = 100
     free = stand_in.default_pool.free_all_blocks
 
@@ -267,11 +267,11 @@ def test_a_graph_takes_what_cupy_keeps_for_nobody(backend, stand_in):
     pool = backend.driver.new_memory(backend)
     assert pool.malloc(5_000).size == 5_000
     with pytest.raises(stand_in_cupy.CUDARuntimeError):
-        pool.malloc(50_000)  # of CuPy's own kind: its pool makes an OutOfMemoryError of it
+        pool.malloc(50_000)  # CuPy's own error, which its pool turns into an OutOfMemoryError
 
 
 def test_no_memory_within_a_capture(backend, stand_in):
-    """There CuPy's pool must not give back blocks that the graph writes to: the capture is given up."""
+    """In a capture, CuPy's pool must not release blocks that the graph writes to: the capture is aborted instead."""
     pool = backend.driver.new_memory(backend)
     stand_in.free = 100
     with backend.scope(), pytest.raises(RuntimeError, match="the graph needs 5,000 bytes more than the GPU has left"):
@@ -281,14 +281,14 @@ def test_no_memory_within_a_capture(backend, stand_in):
 
 
 def test_pools_are_emptied_when_their_graph_is_gone(backend, stand_in):
-    """A pool that is dropped with free blocks in it would never give them back."""
+    """A pool that is dropped with free blocks in it would never return them to the device."""
     made = []
     new = stand_in.cupy.cuda.MemoryPool
     stand_in.cupy.cuda.MemoryPool = lambda allocator: made.append(new(allocator)) or made[-1]
     state = State(backend, rates=RATES)
     run = backend.compile(Step(state), state)
     (pool,) = made
-    pool.held = 512  # an array that a layer still has
+    pool.held = 512  # an array that a layer still holds
     for _ in range(4):
         run()
     freed = pool.freed
@@ -297,6 +297,6 @@ def test_pools_are_emptied_when_their_graph_is_gone(backend, stand_in):
     assert pool.freed == freed + 1
     assert backend.driver.retired == [pool]
     pool.held = 0
-    again = backend.compile(Step(state), state)  # the next one looks after it
+    again = backend.compile(Step(state), state)  # the next compile empties it
     assert pool not in backend.driver.retired
     again()

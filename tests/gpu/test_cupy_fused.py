@@ -1,7 +1,7 @@
-"""Each fused function of the GPU against its plain one, on shapes drawn at random.
+"""Each fused function for the GPU compared with its portable version, on random data and mostly random shapes.
 
-Without a GPU the kernels are compiled for the host, and launched over NumPy arrays by a stand-in for CuPy: one thread
-does all the work, or six share it. ``pytest -m gpu`` runs the same tests with CuPy.
+Without a GPU, the kernels are compiled for the host, and a stand-in for CuPy launches them over NumPy arrays with one
+thread or with six. ``pytest -m gpu`` runs the same tests with CuPy.
 """
 
 import zlib
@@ -42,7 +42,7 @@ def rng(request):
 
 
 class Tables:
-    """The backend's fused routines and NumPy's portable ones, called with the same numbers."""
+    """The backend's fused routines and NumPy's portable ones, called with the same values."""
 
     def __init__(self, backend, dtype, rng):
         self.backend, self.dtype, self.rng = backend, dtype, rng
@@ -54,7 +54,7 @@ class Tables:
         return (x if decimals is None else x.round(decimals)).astype(self.dtype)
 
     def there(self, x):
-        """On the device; now and then in another order than C's, since results must not depend on it."""
+        """Copies to the device, sometimes in Fortran order, because results must not depend on the memory layout."""
         if isinstance(x, np.ndarray) and x.ndim and self.rng.random() < 0.3:
             return self.backend.asarray(np.ascontiguousarray(x.T)).T
         return self.backend.asarray(x) if isinstance(x, np.ndarray) else x
@@ -125,7 +125,7 @@ def test_pooling(tables, rng):
         plan = draw_plan(rng, pooling=True)
         x = tables.numbers(
             int(rng.integers(1, 4)), *plan.image, int(rng.integers(1, 4)), decimals=0
-        )  # equals in a window
+        )  # rounded, so that windows contain ties
         _, largest = tables.compare("max_pool", x, plan)
         d = tables.numbers(*largest.shape)
         tables.compare("max_pool_backward", x, largest, d, plan)
@@ -211,7 +211,7 @@ def test_softmax_cross_entropy(tables, rng):
     for shape, labels in (((5, 3), (5,)), ((4, 2, 3), (4, 2)), ((6, 1, 10), (6,)), ((300, 4), (300,)), ((5, 3), None)):
         y = tables.numbers(*shape) * 5
         y = y.astype(tables.dtype)
-        if labels is None:  # rows: the portable routine does it
+        if labels is None:  # one-hot targets: the portable function handles them
             t = np.eye(3, dtype=tables.dtype)[rng.integers(0, 3, 5)]
         else:
             t = rng.integers(0, shape[-1], labels)
@@ -366,7 +366,7 @@ def test_copies_of_more_arrays_than_fit_in_one_launch(tables):
         targets = [backend.asarray(np.zeros_like(a)) for a in sources]
         pairs = [(t, tables.there(a)) for t, a in zip(targets, sources, strict=True)]
         sources.append(np.arange(8, dtype=np.uint8))
-        targets.append(backend.asarray(np.zeros(9, np.uint8))[1:])  # at no address that a word may have
+        targets.append(backend.asarray(np.zeros(9, np.uint8))[1:])  # not aligned to a word
         pairs.append((targets[-1], backend.asarray(sources[-1])))
         backend.driver.copy(pairs)
     for target, source in zip(targets, sources, strict=True):

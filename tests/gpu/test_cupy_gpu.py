@@ -1,4 +1,4 @@
-"""The GPU backend on a real GPU. Where there is none, every test here is skipped, with the reason."""
+"""The GPU backend on a real GPU. Without one, every test here is skipped with the reason."""
 
 import contextlib
 import threading
@@ -48,7 +48,7 @@ def test_casts(backend):
 
 
 def test_the_callers_array_may_change_at_once(backend, cupy):
-    """Also one in pinned memory, which the GPU reads by itself after the call has returned."""
+    """Even if it is in pinned memory, which the GPU may still read after the call has returned."""
     import cupyx
 
     pinned = cupyx.empty_pinned((1 << 24,), np.float32)
@@ -82,7 +82,7 @@ def test_creation_and_clip(backend):
 
 
 def put(kind, values):
-    """The values on the device in a layout of that name."""
+    """The values on the device, in the given layout."""
     import cupy
 
     m, n = values.shape
@@ -144,7 +144,7 @@ def test_products_of_every_rank(backend, a, b, dtype):
 
 
 def test_products_are_not_tf32(backend):
-    """TF32 keeps 10 bits of the 23: this product would be off by a thousandth."""
+    """TF32 keeps only 10 of the 23 mantissa bits: this product would have errors of about 1e-3."""
     rng = np.random.default_rng(3)
     a, b = (rng.standard_normal((256, 256)).astype(np.float32) for _ in range(2))
     got = backend.to_numpy(backend.xp.matmul(backend.asarray(a), backend.asarray(b)))
@@ -173,7 +173,7 @@ def test_random_bits_are_the_hosts(backend, key, n):
 
 
 def slow(cupy, x, times=300):
-    """Work that takes the GPU some time, and whose result shows whether all of it was done."""
+    """Work that takes the GPU some time, and whose result shows whether all of it has finished."""
     for _ in range(times):
         x = x + 1.0
     return x
@@ -191,7 +191,7 @@ def test_the_scope_may_be_entered_again(backend, cupy):
 
 
 def test_arrays_of_other_streams_keep_their_order(backend, cupy):
-    """Made on the default stream, or on one of the user's, used within the scope, and the other way round."""
+    """Arrays made on the default stream or a user's stream and used within the scope, and vice versa."""
     own = cupy.cuda.Stream(non_blocking=True)
     for stream in (cupy.cuda.Stream.null, own):
         for _ in range(5):
@@ -201,7 +201,7 @@ def test_arrays_of_other_streams_keep_their_order(backend, cupy):
                     y = slow(cupy, x)
                 z = slow(cupy, y)
                 assert float(z.min()) == float(z.max()) == 900.0
-            del x, y, z  # their memory is used again at once
+            del x, y, z  # their memory is reused at once
 
 
 def test_results_are_there_for_a_stream_that_comes_later(backend, cupy):
@@ -229,7 +229,7 @@ def test_threads_take_turns(backend, cupy):
 
 
 class State:
-    """Weights, a mask from the step number, and a table of learning rates: as a network's state, in small."""
+    """A small version of a network's state: weights, momentum, the step number and a table of learning rates."""
 
     eager_reason = None
 
@@ -286,7 +286,7 @@ def test_replays_equal_eager_steps_bit_for_bit(backend, dtype):
 
 
 def test_two_sizes_adoption_and_garbage(backend, cupy):
-    """Two graphs on the same buffers, a weight set from outside, and other work that takes freed memory in between."""
+    """Two graphs share buffers, weights are set from outside, and other work reuses freed memory in between."""
     eager, captured = State(backend, "float32"), State(backend, "float32")
     steps = [Step(eager), Step(eager, 17)]
     runs = [backend.compile(Step(captured, rows), captured) for rows in (64, 17)]

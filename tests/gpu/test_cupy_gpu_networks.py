@@ -1,4 +1,4 @@
-"""Networks on a real GPU. Where there is none, every test here is skipped, with the reason."""
+"""Networks on a real GPU. Without one, every test here is skipped with the reason."""
 
 import gc
 import os
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.gpu
 
 
 def test_xor(backend):
-    """The article's network, on both: its error falls, and the runs stay close."""
+    """The article's network on the GPU and the CPU: its error decreases, and both runs agree."""
     x, y = (
         np.array([[[0, 0]], [[0, 1]], [[1, 0]], [[1, 1]]], np.float64),
         np.array([[[0]], [[1]], [[1]], [[0]]], np.float64),
@@ -82,7 +82,7 @@ IMAGES = np.random.default_rng(0).standard_normal((70, 8, 8, 1))
 LABELS = np.random.default_rng(1).integers(0, 3, 70)
 
 
-@pytest.mark.filterwarnings("error")  # a step that is not captured says so by a warning
+@pytest.mark.filterwarnings("error")  # a step that cannot be captured emits a warning
 @pytest.mark.parametrize("kernels", ["auto", "portable"])
 def test_captured_and_eager_and_portable_runs_have_one_loss_curve(backend, kernels):
     places = {"captured": backend, "eager": type(backend)(capture=False), "NumPy": "cpu"}
@@ -98,7 +98,7 @@ def test_captured_and_eager_and_portable_runs_have_one_loss_curve(backend, kerne
 
 
 def test_the_same_seed_on_both_devices(backend):
-    """float64, tanh, SGD: after an epoch the weights agree to 1e-9; before it they are the same bits."""
+    """The initial weights are bitwise equal; after an epoch with float64, tanh and SGD they agree to 1e-9."""
     nets = []
     for where in ("gpu", "cpu"):
         net = portnn.Network(backend=where, seed=7, dtype="float64")
@@ -148,7 +148,7 @@ def test_out_of_memory_names_a_batch_size_and_the_network_goes_on(backend, cupy)
 
 
 def test_two_networks_at_once(backend):
-    """Two threads, each with a network of its own: both learn what they learn alone."""
+    """Two threads, each with its own network, get the same errors as a run alone."""
     alone = everything("gpu").fit(IMAGES, LABELS, epochs=5, batch_size=16, verbose=0)["error"]
     found = []
 

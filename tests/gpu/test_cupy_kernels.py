@@ -1,4 +1,4 @@
-"""The GPU backend's kernels and its cuBLAS calls, without a GPU: CUDA compiled for the host, cuBLAS played by NumPy."""
+"""The GPU backend's kernels and cuBLAS calls without a GPU: CUDA is compiled for the host, NumPy emulates cuBLAS."""
 
 import importlib.util
 import shutil
@@ -26,7 +26,7 @@ ALL = {
 
 @pytest.fixture
 def on_the_host():
-    """The kernel of random words, compiled for the host: called with key, step (value or place) and n."""
+    """The Philox kernel compiled for the host: ``run(key, step, n)`` passes the step by value, if ``at`` by address."""
     if host_kernels.COMPILER is None:
         pytest.skip(host_kernels.REASON)
     kernel = host_kernels.Module(SOURCES["float32"], threads=(2, 3)).get_function("philox_bits")
@@ -81,13 +81,13 @@ def test_nvcc_compiles_the_kernels(architecture, dtype, tmp_path):
 @pytest.mark.parametrize("dtype", ALL)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_nvrtc_compiles_the_kernels(architecture, dtype):
-    """As CuPy compiles them; it needs CuPy and NVRTC, but no GPU."""
+    """Compiles them as CuPy does; needs CuPy and NVRTC, but no GPU."""
     nvrtc = pytest.importorskip(
-        "cupy_backends.cuda.libs.nvrtc", reason="CuPy is not installed, which brings NVRTC's API"
+        "cupy_backends.cuda.libs.nvrtc", reason="CuPy, which provides the NVRTC bindings, is not installed"
     )
     try:
         known = nvrtc.getSupportedArchs()
-    except Exception as error:  # the library is looked for at the first call
+    except Exception as error:  # the library is loaded at the first call
         pytest.skip(f"NVRTC cannot be loaded: {error}")
     if int(architecture.removeprefix("sm_")) not in known:
         pytest.skip(f"this NVRTC does not know {architecture}")
@@ -117,7 +117,7 @@ def test_random_bits_of_the_backend(stand_in, n, step):
 
 
 def test_a_captured_step_number_is_read_by_the_replay(stand_in):
-    """The step's place is handed to the kernel, not its value."""
+    """The kernel gets the address of the step number, not its value."""
     backend = stand_in.backend.CupyBackend()
     step = backend.asarray(np.array(0))
     out = backend.asarray(np.zeros(5, np.int64))
@@ -133,7 +133,7 @@ def test_a_captured_step_number_is_read_by_the_replay(stand_in):
 
 
 def layouts(rng, shape, dtype):
-    """Matrices of one shape in every layout that cuBLAS can read, and some that it cannot, by name."""
+    """Matrices of one shape, by name, in every layout that cuBLAS can read and in some that it cannot."""
     m, n = shape
     values = rng.standard_normal(shape).astype(dtype)
 
@@ -149,17 +149,17 @@ def layouts(rng, shape, dtype):
         "every second column": put(np.empty((m, 2 * n), dtype)[:, ::2]),
         "every second row": put(np.empty((2 * m, n), dtype)[::2]),
         "backwards": put(np.empty((m, n), dtype)[::-1, ::-1]),
-        "one row again and again": np.broadcast_to(values[:1], shape),
-        "one column again and again": np.broadcast_to(values[:, :1], shape),
+        "one row repeated": np.broadcast_to(values[:1], shape),
+        "one column repeated": np.broadcast_to(values[:, :1], shape),
     }
 
 
-COPIED = {"every second column", "backwards", "one row again and again", "one column again and again"}
+COPIED = {"every second column", "backwards", "one row repeated", "one column repeated"}
 
 
 @pytest.fixture
 def matmul(stand_in):
-    """The backend's product, of plain arrays; ``matmul.own`` says whether it went through our own handle."""
+    """The backend's product of plain arrays; ``matmul.own`` tells whether our own cuBLAS handle computed it."""
     blas = stand_in.blas.Blas(stand_in.library)
 
     def product(a, b):
@@ -203,7 +203,7 @@ def test_what_lies_in_lines_is_not_copied(stand_in, shape):
 
 
 def test_vectors_with_gaps_are_not_copied(stand_in, matmul):
-    """A column with any step is a matrix whose lines have length 1."""
+    """A column with any stride is a matrix whose rows have length 1."""
     rng = np.random.default_rng(4)
     v = rng.standard_normal(12)[::3]  # (4,)
     column = np.lib.stride_tricks.as_strided(v, (4, 1), (v.strides[0], 1000))
@@ -300,7 +300,7 @@ def test_a_handle_is_made_in_the_order_cublas_wants(stand_in):
     assert stand_in.cublas.calls[1] == ("stream", first.value, stream.ptr)
     assert stand_in.cublas.calls[2] == ("workspace", first.value, 4096, 32 << 20)
     assert stand_in.cublas.calls[3] == ("math mode", first.value, 0)  # CUBLAS_DEFAULT_MATH: no TF32
-    second = blas.handle()  # another stream, the default one
+    second = blas.handle()  # for the default stream
     assert second is not first
     assert ("stream", second.value, None) in stand_in.cublas.calls
     blas.close()
@@ -311,7 +311,7 @@ def test_a_handle_is_made_in_the_order_cublas_wants(stand_in):
 
 
 def test_the_backends_handle_is_there_from_the_start(stand_in):
-    """A capture could not make it."""
+    """A handle cannot be created during a capture."""
     backend = stand_in.backend.CupyBackend()
     del stand_in.cublas.calls[:]
     x = backend.asarray(np.ones((2, 2)))
@@ -344,11 +344,11 @@ def test_where_cublas_is_looked_for(monkeypatch, stand_in):
     monkeypatch.setattr(source.ctypes.util, "find_library", lambda name: None)
     with pytest.raises(RuntimeError, match=r"cuBLAS was not found: .*; libcublas.so.12: cannot open"):
         source.load_library()
-    assert "libcublas.so.12" in tried  # CuPy's own version of CUDA, here 12.9
+    assert "libcublas.so.12" in tried  # the CUDA version that CuPy reports, here 12.9
 
 
 def second_copy(module):
-    """The module loaded once more: the stand-in replaced a function of the first."""
+    """A fresh copy of the module, because the stand-in replaced a function in the first one."""
     spec = importlib.util.spec_from_file_location("portnn_cupy_blas_again", module.__file__)
     fresh = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fresh)

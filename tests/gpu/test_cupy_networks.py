@@ -1,4 +1,4 @@
-"""Whole networks on the stand-in: as on the CPU, in graph launches and nothing else."""
+"""Whole networks on the stand-in: the same results as on the CPU, and how many graph launches they take."""
 
 import copy
 from contextlib import nullcontext
@@ -31,7 +31,7 @@ def network(backend, kernels="portable"):
 
 @pytest.mark.parametrize("kernels", ["auto", "portable"])
 def test_a_network_trains_as_on_the_cpu(backend, stand_in, kernels):
-    """Full and last batches, shuffled, schedule and momentum, two calls of fit: replays and NumPy give the same run."""
+    """Full and smaller batches, shuffling, a schedule, momentum and two calls of fit: replays match the CPU's run."""
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((22, 6, 6, 1)), rng.standard_normal((22, 3))
     gpu, cpu = network(backend, kernels), network("cpu")
@@ -67,7 +67,7 @@ def test_all_fused_functions_in_one_captured_step(backend, stand_in, kernels):
 
 
 def test_an_epoch_is_graph_launches_and_nothing_else(backend, stand_in):
-    """Once captured: one upload of the epoch's numbers, the launches, one reading of the sums."""
+    """After two eager steps and the capture, each step is one launch and runs no Python code of the train step."""
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((20, 8, 8, 1)), rng.integers(0, 3, 20)
     net, seen = everything(backend, "auto"), []
@@ -163,7 +163,7 @@ def test_the_note_names_the_layer_that_cannot_be_captured(backend, way):
 
 
 def test_an_array_that_somebody_holds_keeps_its_values(backend):
-    """A graph writes into its buffers; what was taken out of the network before a fit is not one of them."""
+    """A graph writes into its own buffers, never into arrays that were taken out of the network before a fit."""
     x, y = np.random.default_rng(0).standard_normal((22, 8, 8, 1)), np.arange(22) % 3
     net = everything(backend, "auto")
     for _ in range(3):

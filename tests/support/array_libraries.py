@@ -1,4 +1,4 @@
-"""The array libraries that every contract is tested on: the table of them, and a backend of each."""
+"""The array libraries on which every contract is tested, and how to make a backend for each."""
 
 import numpy as np
 import pytest
@@ -18,12 +18,12 @@ def strict_backend():
 
 
 def pytorch_backend():
-    """PyTorch's tensors on the CPU, through array-api-compat."""
+    """PyTorch tensors on the CPU, through array-api-compat."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     return get_backend(torch)
 
 
-# Each library's name in the tests, with what makes its backend.
+# The name of each library in the tests, and a function that makes its backend.
 LIBRARIES = {
     "numpy": lambda: get_backend("cpu"),
     "numpy, read-only": lambda: get_backend("cpu"),
@@ -35,7 +35,7 @@ ON_A_GPU = {"cupy"}
 
 
 class Library:
-    """An array library under test: ``backend``, and ``array(host)``, which makes its input arrays."""
+    """An array library under test; ``array`` converts from NumPy, ``numpy`` back."""
 
     def __init__(self, name, backend, read_only=False):
         self.name, self.backend, self.read_only = name, backend, read_only

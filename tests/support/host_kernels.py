@@ -1,7 +1,7 @@
-"""CUDA kernels compiled by the C compiler of this machine, and launched over host arrays.
+"""CUDA kernels compiled with the host's C compiler and launched over host arrays.
 
-The kernels' source is C but for a few names of CUDA's, which are played here. A launch is played thread by thread, in
-order, so what is tested is the arithmetic and which thread does what, not that threads run at once.
+The kernel source is C except for a few CUDA names, which are emulated here. A launch runs its threads one after the
+other, so the tests cover the arithmetic and the distribution of work over threads, but no concurrency.
 """
 
 import ctypes
@@ -67,7 +67,7 @@ void stand_at(unsigned blocks, unsigned threads, unsigned block, unsigned row, u
     gridDim.x = blocks, blockDim.x = threads, blockIdx.x = block, blockIdx.y = row, threadIdx.x = thread;
 }
 """
-THREADS = (1, 1)  # blocks and threads in each that a launch is played with
+THREADS = (1, 1)  # the blocks, and the threads per block, of an emulated launch
 C_TYPES = {
     np.dtype(np.int32): ctypes.c_int,
     np.dtype(np.int64): ctypes.c_longlong,
@@ -79,7 +79,7 @@ C_TYPES = {
 
 @cache
 def library(source):
-    """The kernels of a source, compiled once in a test run."""
+    """The kernels of a source, compiled once per test run."""
     folder = Path(tempfile.mkdtemp(prefix="portnn-kernels-"))
     (folder / "kernels.c").write_text(HARNESS + source + _entries(source))
     # -ffp-contract=off: a product and a sum in one instruction would round otherwise than NumPy does
@@ -92,7 +92,7 @@ def library(source):
 
 
 class Module:
-    """In the place of ``cupy.RawModule``. ``threads``: see THREADS; each row of a grid is played by so many."""
+    """Replaces ``cupy.RawModule``. ``threads``: see THREADS; they apply to each row of the grid."""
 
     def __init__(self, code, options=(), threads=None):
         self.code, self.library, self.threads = code, library(code), threads or THREADS
@@ -102,14 +102,14 @@ class Module:
 
 
 class Kernel:
-    """Called as CuPy's kernels are: with the grid, the block, and the arguments."""
+    """Called like CuPy's kernels, with the grid, the block and the arguments."""
 
     def __init__(self, module, name):
         self.module, self.function, self.types = module, getattr(module.library, name), parameters(module.code, name)
         self.function.restype = None
 
     def check(self, arguments):
-        """CUDA takes the bytes of an argument as they are: each must be just what the kernel says."""
+        """CUDA copies the bytes of arguments, so each must have exactly the type in the kernel's signature."""
         assert len(arguments) == len(self.types), (self.function.__name__, len(arguments), len(self.types))
         for argument, (dtype, is_pointer) in zip(arguments, self.types, strict=True):
             assert argument is not None  # CuPy makes another address than zero of it

@@ -1,8 +1,8 @@
-"""A stand-in for CuPy and cuBLAS, made of NumPy: what portnn_cupy does with them, tested without a GPU.
+"""A stand-in for CuPy and cuBLAS, based on NumPy, to test without a GPU what portnn_cupy does with them.
 
-Arrays live on the host. A captured graph is a tape: each call that would launch a kernel is noted with its arguments and
-its output array, and a launch repeats the calls into the same arrays, as CUDA does. What CuPy refuses within a capture
-is refused here. Streams and events only write a log. ``install`` puts all of it in the place of the real modules.
+Arrays are in host memory. A captured graph is a tape: each call that would launch a kernel is recorded with its
+arguments and its output array, and a launch repeats the calls into the same arrays, as CUDA does. What CuPy refuses
+during a capture is refused here too. Streams and events only write a log. ``install`` replaces the real modules.
 """
 
 import ctypes
@@ -53,17 +53,17 @@ class OutOfMemoryError(MemoryError):
     pass
 
 
-# -- arrays that can be taped ------------------------------------------------------------------------------------------
+# -- arrays that can be recorded ---------------------------------------------------------------------------------------
 
 
 class Tape:
-    """The calls of a capture. ``current`` is the one under way."""
+    """The calls of a capture. ``current`` is the tape of the capture in progress."""
 
     current = None
 
     def __init__(self):
         self.calls = []
-        self.kept = []  # memory must outlive the capture; CuPy's private pool sees to that
+        self.kept = []  # memory must outlive the capture; with CuPy, the graph's own pool ensures that
 
     def replay(self):
         for function, args, kwargs, output in self.calls:
@@ -84,9 +84,11 @@ def plain(x):
 
 
 def run(function, *args, **kwargs):
-    """Calls a NumPy function, notes it on the tape under way, and returns device arrays."""
+    """Calls a NumPy function, records it if a capture is in progress, and returns device arrays."""
     args, kwargs = plain(args), {name: plain(value) for name, value in kwargs.items()}
-    with np.errstate(all="ignore" if Tape.current else None):  # what kernels would have written is not there yet
+    with np.errstate(
+        all="ignore" if Tape.current else None
+    ):  # during a capture, the kernels' results are not there yet
         result = function(*args, **kwargs)
     if not isinstance(result, (np.ndarray, np.generic)):
         return result
@@ -102,7 +104,7 @@ def run(function, *args, **kwargs):
 
 
 def launch(function, *args):
-    """A call that writes into arrays that were there before: within a capture it is noted, not made."""
+    """A call that writes into existing arrays: during a capture it is recorded, not executed."""
     if Tape.current is None:
         function(*plain(args))
     else:
@@ -146,7 +148,7 @@ class DeviceArray(np.ndarray):
         return np.array(plain(self))
 
     @property
-    def base(self):  # the array that a view was made of, as in CuPy; the host memory below does not count
+    def base(self):  # the array of which this is a view, as in CuPy; the underlying NumPy array does not count
         base = super().base
         return base if isinstance(base, DeviceArray) else None
 
@@ -171,7 +173,7 @@ class DeviceArray(np.ndarray):
 
 
 class StandIn:
-    """Makes the modules. ``log`` is what streams did, in order; ``devices`` a number or the error to count with."""
+    """Makes the modules. ``log`` records what streams did, in order; ``devices`` is the device count, or an error."""
 
     def __init__(self, devices=1, version="14.2.0", driver=13000, library=None):
         self.log = []
@@ -180,7 +182,7 @@ class StandIn:
         self.free = 1 << 40  # bytes
         self.devices, self.driver_version = devices, driver
         self.default_pool, self.pinned_pool = MemoryPool(), MemoryPool()
-        self.allocators, self.streams = [], []  # those in use now, the innermost last
+        self.allocators, self.streams = [], []  # those in use, the innermost last
         self.cupy = ModuleType("cupy")
         self.cupy.__dict__.update(self.functions(), __version__=version, cuda=self.cuda())
         self.compat = ModuleType("array_api_compat.cupy")
@@ -371,7 +373,7 @@ def kept(array):
 
 
 class RawModule:
-    """Kernels compiled for the host; within a capture a launch is noted, not made."""
+    """Kernels compiled for the host; during a capture a launch is recorded, not executed."""
 
     def __init__(self, code, options=()):
         self.module = host_kernels.Module(code)
@@ -389,19 +391,19 @@ class RawModule:
 
 
 def compat():
-    """The standard's functions, each through ``run``."""
+    """The functions of the standard, each wrapped in ``run``."""
     names = {name: value for name in dir(np) if not name.startswith("_") and (value := getattr(np, name)) is not None}
     functions = {
         name: through(value)
         for name, value in names.items()
         if callable(value) and not isinstance(value, type) and name not in ("isdtype", "result_type", "can_cast")
     }
-    missing = {"vecdot": None, "unstack": None}  # CuPy has them from array_api_compat
+    missing = {"vecdot": None, "unstack": None}  # array_api_compat provides them for CuPy
     return missing | names | {"newaxis": None, "__array_namespace_info__": np.__array_namespace_info__} | functions
 
 
 def through(function):
-    """A function of NumPy's by way of ``run``; as CuPy's do, it takes a device and ignores it."""
+    """A NumPy function wrapped in ``run``; like CuPy's functions, it accepts a device and ignores it."""
 
     def called(*args, device=None, **kwargs):
         return run(function, *args, **kwargs)
@@ -416,7 +418,7 @@ _GEMM = ctypes.CFUNCTYPE(_i, _p, _i, _i, _i, _i, _i, _p, _p, _i, _p, _i, _p, _p,
 
 
 class FakeCublas:
-    """Column-major products on host addresses, called through ctypes like the library."""
+    """Column-major products on host memory, called through ctypes like the real library."""
 
     def __init__(self, stand_in):
         self.calls, self.status, self.created = [], 0, 0
@@ -467,17 +469,17 @@ class FakeCublas:
 
 
 def columns(number, address, rows, count, step):
-    """The matrix at an address, kept column by column, ``step`` elements apart."""
+    """The column-major matrix at an address, with leading dimension ``step``."""
     flat = np.ctypeslib.as_array((number * (step * (count - 1) + rows)).from_address(address))
     return np.lib.stride_tricks.as_strided(flat, (rows, count), (flat.itemsize, step * flat.itemsize))
 
 
-# -- in the place of the real ones ---------------------------------------------------------------------------------------
+# -- replacing the real modules ----------------------------------------------------------------------------------------
 
 
 @cache
 def code(name):
-    """A module's code, compiled once and not for each test."""
+    """A module's code, compiled only once for all tests."""
     path = Path(portnn_cupy.__path__[0]) / f"{name}.py"
     return path, compile(path.read_text(), str(path), "exec")
 
@@ -492,13 +494,13 @@ def loaded_anew(name):
 
 
 def install(monkeypatch, **options):
-    """Puts a stand-in in the place of CuPy, and has portnn_cupy's modules loaded anew with it."""
+    """Replaces CuPy with a stand-in, and reloads the modules of portnn_cupy with it."""
     stand_in = StandIn(**options)
     monkeypatch.setitem(sys.modules, "cupy", stand_in.cupy)
     monkeypatch.setitem(sys.modules, "array_api_compat.cupy", stand_in.compat)
     monkeypatch.setattr(array_api_compat, "cupy", stand_in.compat, raising=False)
     monkeypatch.setattr(Tape, "current", None)
-    for name in RELOADED:  # what is set here is put back after the test
+    for name in RELOADED:  # monkeypatch restores the originals after the test
         monkeypatch.setitem(sys.modules, f"portnn_cupy.{name}", None)
         monkeypatch.setattr(portnn_cupy, name, None, raising=False)
         del sys.modules[f"portnn_cupy.{name}"]
