@@ -82,7 +82,7 @@ def library(source):
     """The kernels of a source, compiled once per test run."""
     folder = Path(tempfile.mkdtemp(prefix="portnn-kernels-"))
     (folder / "kernels.c").write_text(HARNESS + source + _entries(source))
-    # -ffp-contract=off: a fused multiply-add would round differently from NumPy
+    # -ffp-contract=off: a product and a sum in one instruction would round otherwise than NumPy does
     command = f"{COMPILER} -shared -fPIC -O2 -ffp-contract=off -Wall -Werror kernels.c -o kernels.so -lm"
     done = subprocess.run(command.split(), cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -112,7 +112,7 @@ class Kernel:
         """CUDA copies the bytes of arguments, so each must have exactly the type in the kernel's signature."""
         assert len(arguments) == len(self.types), (self.function.__name__, len(arguments), len(self.types))
         for argument, (dtype, is_pointer) in zip(arguments, self.types, strict=True):
-            assert argument is not None  # CuPy would not pass None as a null pointer
+            assert argument is not None  # CuPy makes another address than zero of it
             if dtype is None:  # a struct, passed as its bytes
                 assert argument.dtype.names, self.function.__name__
                 continue
