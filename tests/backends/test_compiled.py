@@ -113,7 +113,6 @@ def poolings(draw):
     return plan, draw(st.integers(1, 4)), draw(st.sampled_from([15, 16, 33, 512]))
 
 
-@pytest.mark.slow
 @drawn
 @given(poolings(), layouts, dtypes, st.integers(0, 99))
 def test_pooling(case, layout, dtype, seed):

@@ -80,10 +80,9 @@ def weights(arrays):
     return {name: array for name, array in arrays.items() if name.startswith(("parameter", "buffer"))}
 
 
-@pytest.mark.slow
 @curves
-@patiences
-@deltas
+@pytest.mark.parametrize("patience", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 3))])
+@pytest.mark.parametrize("min_delta", [0.3, pytest.param(0.0, marks=pytest.mark.slow)])
 @modes
 @frequencies
 def test_early_stopping(curve, patience, min_delta, mode, name, frequency):

@@ -279,11 +279,8 @@ SOURCES = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES.keys())
-@pytest.mark.parametrize(
-    "step", [3, pytest.param(8, marks=SLOW), pytest.param(12, marks=SLOW), 15, pytest.param(23, marks=SLOW)]
-)
+@pytest.mark.parametrize("step", [3, *(pytest.param(step, marks=SLOW) for step in (8, 12, 15, 23))])
 def test_every_source_of_samples(source, step, tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "CHUNK", 400)  # two batches of rows
 
