@@ -7,11 +7,16 @@ from importlib.util import find_spec
 import array_api_strict
 import pytest
 
+import software_gpu
 from array_libraries import DEVICE, LIBRARIES, ON_A_GPU, Library
 from portnn.backend import availability
 
+if software_gpu.is_wanted():  # before anything imports CuPy
+    software_gpu.install()
+
 # doctests are looked for in every file
 collect_ignore = [] if find_spec("torch") else ["support/pytorch_twin.py"]
+collect_ignore += ["support/software_gpu/__main__.py", "support/software_gpu/site"]
 HOST_READS = ("__bool__", "__int__", "__float__", "__index__", "__iter__", "__complex__")
 
 
