@@ -20,7 +20,9 @@ CUPYS_HEADERS = ("cupy/complex.cuh", "cupy/carray.cuh", "cupy/atomics.cuh", "cup
 WARNINGS = ["-w", "-fpermissive"]
 FLAGS = ["-std=c++17", "-O1", "-fPIC", "-ffp-contract=fast", *WARNINGS]
 SEEN = ["-fsanitize=thread", "--param=tsan-instrument-func-entry-exit=0"]
-DEVICE_FLAGS = ["-std=c++17", "-O2", "-ftree-vectorize", "-fPIC", "-fvisibility=hidden", "-Wall"]
+DEVICE_FLAGS = ["-std=c++17", "-O2", "-ftree-vectorize", "-fPIC", "-Wall"]
+# Its names are seen by all libraries of the process: C++'s own must not be among them, since NVRTC brings others.
+ALONE = ["-static-libstdc++", "-static-libgcc", f"-Wl,--version-script={HERE / 'device' / 'exported.map'}"]
 NAMES = ("libcuda.so.1", "libcublas.so.{major}", "libcublasLt.so.{major}")  # under which CuPy looks for libraries
 
 
@@ -148,7 +150,7 @@ def device():
                 commands.append([*command, "-c", source, "-o", objects[-1]])
             together(commands)
             rest.write_text(lacking(objects))
-            run([*command, "-shared", *objects, rest, "-o", target, "-ldl", "-lm"])
+            run([*command, "-shared", *ALONE, *objects, rest, "-o", target, "-ldl", "-lm"])
 
     library = made(where / "libsoftware_gpu.so", make)
     for name in alike_names():
@@ -165,7 +167,7 @@ def alike_names():
 
 def alias(target, name, where):
     """A library of that name with nothing in it but a need for the device."""
-    options = ["-shared", "-Wl,--no-as-needed", f"-Wl,-soname,{name}", f"-Wl,-rpath,{where}"]
+    options = ["-shared", "-nodefaultlibs", "-Wl,--no-as-needed", f"-Wl,-soname,{name}", f"-Wl,-rpath,{where}"]
     run(["g++", *options, "-x", "c++", "/dev/null", f"-L{where}", "-l:libsoftware_gpu.so", "-o", target])
 
 

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#define EXPORT extern "C" __attribute__((visibility("default")))
-#define EXPORT_DATA EXPORT
+#define EXPORT extern "C"  // a name in exported.map
+
 #define LOCKED std::lock_guard<std::recursive_mutex> hold(device_lock)
 
 extern std::recursive_mutex device_lock;  // CuPy calls without Python's lock
@@ -28,7 +28,7 @@ struct Settings {
     int races;    // whether accesses are compared between threads
     int poison;   // whether new arrays are filled with 0xff (NaN), and shared memory before each block
 };
-EXPORT_DATA Settings software_settings;
+EXPORT Settings software_settings;
 
 // -- log and faults ----------------------------------------------------------------------------------------------------
 

@@ -42,7 +42,9 @@ bool flag(void *library, const char *name)
 
 EXPORT int cuGetErrorName(int error, const char **name) { return *name = error_name(error), OK; }
 EXPORT int cuGetErrorString(int error, const char **words) { return *words = error_words(error), OK; }
-EXPORT int cuInit(unsigned) { return OK; }
+// NVRTC asks the driver, too, and does without it where there is no device; CuPy does not call these.
+EXPORT int cuInit(unsigned) { return 100; }
+EXPORT int cuGetExportTable(const void **table, const void *) { return *table = nullptr, NOT_FOUND; }
 EXPORT int cuDriverGetVersion(int *version) { return *version = 13000, OK; }
 EXPORT int cuCtxGetCurrent(void **context) { return *context = (void *)1, OK; }
 EXPORT int cuCtxSetCurrent(void *) { return OK; }

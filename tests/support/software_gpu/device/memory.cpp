@@ -166,25 +166,24 @@ bool device_free(void *place)
     return true;
 }
 
-// CuPy's pool hands out parts of what it allocated: Python tells of each array where it ends (see __init__.py). Its
-// memory is unknown from here on, in a captured step before each replay.
+// CuPy's pool hands out parts of what it allocated: Python tells of each array where it ends (see control.py). Its
+// memory is unknown from here on. A captured step uses memory again for other arrays, so each replay does the same.
 EXPORT void software_array(uintptr_t at, size_t size)
 {
     LOCKED;
     if (at - arena >= TOTAL) return;
     auto whole = containing(allocated, at);
     if (!whole || !size) return;
-    size_t room = std::min(aligned(size + 1), whole->first + whole->second - at);
-    forbid(at, (room + 7) / 8 * 8);
-    allow(at, size);
-    arrays[at] = size;
-    if (!software_settings.poison) return;
-    auto fill = [at, size] {
-        memset((void *)at, 0xff, size);
+    size_t room = std::min(aligned(size + 1), aligned(whole->first + whole->second - at));
+    auto begin = [at, size, room] {
+        forbid(at, room);
+        allow(at, size);
+        arrays[at] = size;
+        if (software_settings.poison) memset((void *)at, 0xff, size);
         return 0;
     };
-    fill();
-    if (any_capture()) submit(nullptr, {"array", fill, false});
+    begin();
+    if (any_capture()) submit(nullptr, {"array", begin, false});
 }
 
 void *pinned_malloc(size_t size)

@@ -13,7 +13,7 @@
 #include <unordered_map>
 
 struct Place { unsigned thread[3], block[3], threads[3], blocks[3]; };
-EXPORT_DATA Place software_place;
+EXPORT Place software_place;
 Place software_place = {};
 
 // Saves the registers that a function must keep, and goes on where another coroutine did so.
