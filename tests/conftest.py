@@ -10,6 +10,7 @@ import pytest
 import software_gpu
 from array_libraries import DEVICE, LIBRARIES, ON_A_GPU, Library
 from portnn.backend import availability
+from software_gpu import control
 
 if software_gpu.is_wanted():  # before anything imports CuPy
     software_gpu.install()
@@ -58,3 +59,12 @@ def pytest_collection_finish():
 def pytest_runtest_setup(item):
     if item.get_closest_marker("gpu") and not availability("gpu").ok:
         pytest.skip(str(availability("gpu")))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """What a test did wrong on the GPU in software fails it, though nothing it called may have said so."""
+    result = yield
+    if software_gpu.is_wanted() and item.get_closest_marker("gpu"):
+        assert control.faults() == []
+    return result

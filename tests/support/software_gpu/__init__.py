@@ -17,11 +17,13 @@ compiled into CuPy for GPUs alone; ``CUPY_ACCELERATORS`` is empty, so CuPy's own
 import os
 import sys
 from importlib.machinery import PathFinder
+from pathlib import Path
 
 from software_gpu.builds import unavailable
 
-__all__ = ["VARIABLE", "install", "is_wanted", "unavailable"]
+__all__ = ["SITE", "VARIABLE", "install", "is_wanted", "unavailable"]
 VARIABLE = "PORTNN_SOFTWARE_GPU"
+SITE = Path(__file__).parent / "site"  # on the PYTHONPATH of a program, it brings the device there
 
 
 def is_wanted():

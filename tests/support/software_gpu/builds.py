@@ -12,6 +12,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from software_gpu import analysis
+
 HERE = Path(__file__).parent
 FOLDER = "PORTNN_SOFTWARE_GPU_CACHE"  # an environment variable: where builds are kept
 CUPYS_HEADERS = ("cupy/complex.cuh", "cupy/carray.cuh", "cupy/atomics.cuh", "cupy/math_constants.h")
@@ -76,7 +78,8 @@ def folder():
     """A folder for everything built by these sources, this compiler and this CuPy."""
     parts = [str(path.relative_to(HERE)) + path.read_text() for path in sorted(HERE.rglob("*.?pp"))]
     parts += [path.read_text() for path in sorted(HERE.rglob("*.[hc]*")) if path.suffix in (".h", ".cuh")]
-    parts += [Path(__file__).read_text(), run(["g++", "--version"]), str(processor_flags()), str(headers())]
+    parts += [Path(__file__).read_text(), Path(analysis.__file__).read_text()]
+    parts += [run(["g++", "--version"]), str(processor_flags()), str(headers())]
     parts += [str(path) for path in cupy_folder().parent.glob("cupy*.dist-info")]
     kept = os.environ.get(FOLDER) or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "portnn-gpu"
     made = Path(kept) / digest(*parts)
@@ -229,21 +232,23 @@ def library(source, options, name_expressions, check):
 
 def wrapped(source, options, name_expressions):
     """The source, and for each kernel a function that calls it with an array of addresses of its arguments."""
-    own = not is_cupys(source)
-    text = source
+    own, text = not is_cupys(source), source
     if own:  # kernels may be made by macros
-        text = subprocess.run(["g++", "-E", "-P", "-x", "c++", *options, "-"], input=source, capture_output=True, text=True).stdout or source
+        command = ["g++", "-E", "-P", "-x", "c++", *options, "-"]
+        text = subprocess.run(command, input=source, capture_output=True, text=True).stdout or source
     kernels = {name: name for name in dict.fromkeys(KERNEL.findall(text))}
     if name_expressions:
         kernels = {lowered: name for name, lowered in name_expressions.items()}
-    synchronizes = re.search(r"__sync|__shfl|__ballot|__any_|__all_|cooperative_groups", source) is not None
     has_shared = own and "__shared__" in DYNAMIC.sub("", source)
     lines = [
         f"#define SHARED_SECTION {SHARED if has_shared else ''}",
         DYNAMIC.sub(r"\1 *\2 = (\1 *)software_dynamic_shared();", source),
-        f"extern \"C\" int software_synchronizes = {int(synchronizes)}, software_flushes = {int(is_single(source))};",
-        *(f"SOFTWARE_KERNEL({symbol}, ({kernel}))" for symbol, kernel in kernels.items()),
+        f'extern "C" int software_flushes = {int(is_single(source))};',
     ]
+    bodies = analysis.functions(text)
+    for symbol, kernel in kernels.items():
+        waits, alone = analysis.about(re.match(r"\w+", kernel).group(), bodies)
+        lines.append(f"SOFTWARE_KERNEL({symbol}, ({kernel}), {int(waits)}, {int(alone)})")
     if has_shared:
         lines += [
             "extern char __start_software_shared[], __stop_software_shared[];",

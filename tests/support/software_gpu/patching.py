@@ -2,6 +2,7 @@
 
 import ctypes
 import struct
+from pathlib import Path
 
 from software_gpu import builds
 
@@ -32,7 +33,7 @@ def after_cupy(cupy):
 
 
 def is_loaded(path):
-    return str(path) in open("/proc/self/maps").read()
+    return str(path) in Path("/proc/self/maps").read_text()
 
 
 def patch(path):

@@ -230,6 +230,8 @@ UNSEEN int software_sizes(void (*)(A...), size_t *sizes)
     return sizeof...(A);
 }
 
-#define SOFTWARE_KERNEL(symbol, kernel) \
+// ``waits``: whether threads wait for each other; ``alone``: whether one thread can do the work of all.
+#define SOFTWARE_KERNEL(symbol, kernel, waits, alone) \
+    extern "C" int software_waits_##symbol = waits, software_alone_##symbol = alone; \
     extern "C" UNSEEN void software_run_##symbol(void **at) { software_call(kernel, at); } \
     extern "C" UNSEEN int software_sizes_##symbol(size_t *sizes) { return software_sizes(kernel, sizes); }

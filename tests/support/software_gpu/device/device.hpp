@@ -61,7 +61,7 @@ struct Module {
     void *library = nullptr;
     uintptr_t low = 0, high = 0;                      // where its static memory is
     char *shared_low = nullptr, *shared_high = nullptr;  // its __shared__ variables
-    bool synchronizes = false, flushes = false;
+    bool flushes = false;  // denormals to zero
 };
 
 struct Kernel {
@@ -69,6 +69,7 @@ struct Kernel {
     std::string name;
     void (*run)(void **);
     std::vector<size_t> sizes;  // of the arguments
+    bool waits, alone;          // threads wait for each other; one thread can do the work of all
 };
 
 struct Shape {

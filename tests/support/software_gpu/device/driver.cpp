@@ -32,9 +32,9 @@ int find_data(dl_phdr_info *info, size_t, void *wanted)
 std::vector<std::unique_ptr<Module>> modules;
 std::vector<std::unique_ptr<Kernel>> kernels;
 
-bool flag(void *library, const char *name)
+bool flag(void *library, const std::string &name)
 {
-    auto found = (const int *)dlsym(library, name);
+    auto found = (const int *)dlsym(library, name.c_str());
     return found && *found;
 }
 
@@ -72,7 +72,6 @@ EXPORT int cuModuleLoadData(void **module, const void *image)
         made->shared_low = *(char **)made->shared_low;
         made->shared_high = *(char **)dlsym(made->library, "software_shared_high");
     }
-    made->synchronizes = flag(made->library, "software_synchronizes");
     made->flushes = flag(made->library, "software_flushes");
     *module = made.get();
     modules.push_back(std::move(made));
@@ -97,7 +96,9 @@ EXPORT int cuModuleGetFunction(void **function, void *module, const char *name)
     }
     size_t found[1024];
     int n = sizes(found);
-    auto kernel = std::make_unique<Kernel>(Kernel{(Module *)module, name, run, {found, found + n}});
+    bool waits = flag(library, std::string("software_waits_") + name);
+    bool alone = flag(library, std::string("software_alone_") + name);
+    auto kernel = std::make_unique<Kernel>(Kernel{(Module *)module, name, run, {found, found + n}, waits, alone});
     *function = kernel.get();
     kernels.push_back(std::move(kernel));
     return OK;

@@ -54,7 +54,8 @@ struct Thread {
 
 struct Warp {
     char given[2][WARP][16];  // of two exchanges in turn: a slow thread still reads while a fast one writes
-    unsigned present[2], waiting, epoch;
+    unsigned number[2][WARP];  // which exchange of the thread each is of
+    unsigned epoch;
 };
 
 char *stacks;
@@ -276,7 +277,16 @@ void one_block()
         for (unsigned first = 0; first < count; first += WARP)
             if (release(AT_WARP_BARRIER, first, std::min(first + WARP, count)))
                 released = true, ++warps[first / WARP].epoch;
-        if (!released && release(AT_BARRIER, 0, count)) released = true, ++epoch;
+        bool any_done = std::any_of(threads, threads + count, [](Thread &t) { return t.state == DONE; });
+        if (!released && release(AT_BARRIER, 0, count)) {
+            released = true, ++epoch;
+            if (any_done && software_settings.races) {
+                fault("kernel %s: some threads of a block wait at a barrier, the others have ended",
+                    running->name.c_str());
+                is_broken = true;
+                return;
+            }
+        }
         if (released || ran) continue;
         if (std::any_of(threads, threads + count, [](Thread &t) { return t.state != DONE; })) {
             fault("kernel %s: threads of a block wait at different barriers for ever", running->name.c_str());
@@ -296,8 +306,11 @@ std::vector<unsigned> drawn(size_t n, std::mt19937 &source)
 
 }  // namespace
 
-int run_kernel(const Kernel &kernel, const Shape &asked, void **arguments)
+int run_kernel(const Kernel &kernel, const Shape &given_shape, void **arguments)
 {
+    Shape asked = given_shape;
+    // Loops that are divided among all threads: one thread takes them whole, unless the threads are to be compared.
+    if (kernel.alone && !software_settings.order && !software_settings.races) asked.blocks[0] = asked.threads[0] = 1;
     static std::mt19937 source;
     static int seed;
     if (seed != software_settings.order) source.seed(seed = software_settings.order);
@@ -315,7 +328,7 @@ int run_kernel(const Kernel &kernel, const Shape &asked, void **arguments)
     is_broken = false;
     unsigned before = _mm_getcsr();
     if (kernel.module->flushes) _mm_setcsr(before | 0x8040);  // denormals are zero
-    if (!kernel.module->synchronizes) {
+    if (!kernel.waits) {
         epoch = 0;
         memset(warps, 0, sizeof warps);
         begin(0, whole_grid);
@@ -349,17 +362,19 @@ EXPORT void *software_exchange(const void *value, size_t size)
 {
     Thread &mine = threads[current];
     Warp &warp = warps[current / WARP];
-    unsigned turn = mine.exchanges++ % 2, lane = current % WARP;
+    unsigned turn = ++mine.exchanges % 2, lane = current % WARP;
     memcpy(warp.given[turn][lane], value, size);
-    warp.present[turn] |= 1u << lane;
-    warp.present[1 - turn] &= ~(1u << lane);
+    warp.number[turn][lane] = mine.exchanges;
     wait_at(AT_WARP_BARRIER);
     return warp.given[turn];
 }
 
 EXPORT unsigned software_present()
 {
-    return warps[current / WARP].present[(threads[current].exchanges - 1) % 2];
+    unsigned mine = threads[current].exchanges, present = 0;
+    for (unsigned lane = 0; lane < WARP; ++lane)
+        if (warps[current / WARP].number[mine % 2][lane] == mine) present |= 1u << lane;
+    return present;
 }
 
 EXPORT void software_atomic(void *place, size_t size) { outside((uintptr_t)place, size, true); }
