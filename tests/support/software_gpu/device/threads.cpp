@@ -98,7 +98,7 @@ struct Byte {
     bool many, many_blocks;  // readers since the last write: of several threads, of several blocks
 };
 
-std::unordered_map<uintptr_t, Byte> bytes;
+std::unordered_map<uintptr_t, Byte> bytes, shared_bytes;  // shared memory is another for each block
 
 Stamp now()
 {
@@ -117,7 +117,7 @@ bool ordered(const Stamp &before, const Stamp &after)  // by a barrier between t
 
 bool is_race(uintptr_t at, bool is_write, Stamp &other)
 {
-    Byte &byte = bytes[at];
+    Byte &byte = (at - arena < TOTAL ? bytes : shared_bytes)[at];
     Stamp mine = now();
     bool race = byte.writer.is_set && !ordered(byte.writer, mine);
     if (race) other = byte.writer;
@@ -264,6 +264,7 @@ void one_block()
     for (unsigned i = 0; i < count; ++i) begin(i, one_thread);
     memset(warps, 0, sizeof warps);
     epoch = 0;
+    shared_bytes.clear();
     shake_shared_memory();
     for (;;) {
         bool ran = false;
@@ -325,6 +326,7 @@ int run_kernel(const Kernel &kernel, const Shape &given_shape, void **arguments)
     order_of_blocks = drawn(blocks, source);
     order_of_threads = drawn(count, source);
     bytes.clear();
+    shared_bytes.clear();
     is_broken = false;
     unsigned before = _mm_getcsr();
     if (kernel.module->flushes) _mm_setcsr(before | 0x8040);  // denormals are zero
