@@ -64,7 +64,10 @@ def pytest_runtest_setup(item):
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
     """What a test did wrong on the GPU in software fails it, though nothing it called may have said so."""
+    on_it = software_gpu.is_wanted() and item.get_closest_marker("gpu") is not None
+    if on_it:
+        control.faults()  # an earlier test's, which has failed by itself
     result = yield
-    if software_gpu.is_wanted() and item.get_closest_marker("gpu"):
+    if on_it:
         assert control.faults() == []
     return result

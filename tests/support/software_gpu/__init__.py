@@ -60,6 +60,7 @@ def around(load):
         from software_gpu import control, patching
 
         patching.before_cupy()
+        control.set_from_environment()
         load(module)
         patching.after_cupy(module)
         control.watch_arrays(module)

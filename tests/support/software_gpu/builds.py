@@ -19,8 +19,7 @@ FOLDER = "PORTNN_SOFTWARE_GPU_CACHE"  # an environment variable: where builds ar
 CUPYS_HEADERS = ("cupy/complex.cuh", "cupy/carray.cuh", "cupy/atomics.cuh", "cupy/math_constants.h")
 # Without the errors that C++ has and CUDA has not; products and sums in one instruction, as NVRTC makes them; and a
 # call in front of each access to memory, which is how the device sees them.
-WARNINGS = ["-w", "-fpermissive"]
-FLAGS = ["-std=c++17", "-O1", "-fPIC", "-ffp-contract=fast", *WARNINGS]
+FLAGS = ["-std=c++17", "-O1", "-fPIC", "-fno-gnu-unique", "-ffp-contract=fast", "-w", "-fpermissive"]
 SEEN = ["-fsanitize=thread", "--param=tsan-instrument-func-entry-exit=0"]
 DEVICE_FLAGS = ["-std=c++17", "-O2", "-ftree-vectorize", "-fPIC", "-Wall"]
 # Its names are seen by all libraries of the process: C++'s own must not be among them, since NVRTC brings others.
@@ -239,7 +238,8 @@ def wrapped(source, options, name_expressions):
     kernels = {name: name for name in dict.fromkeys(KERNEL.findall(text))}
     if name_expressions:
         kernels = {lowered: name for name, lowered in name_expressions.items()}
-    has_shared = own and "__shared__" in DYNAMIC.sub("", source)
+    # That of a template's instances is in sections of other names.
+    has_shared = "__shared__" in DYNAMIC.sub("", source) and own and not re.search(r"\btemplate\b", source)
     lines = [
         f"#define SHARED_SECTION {SHARED if has_shared else ''}",
         DYNAMIC.sub(r"\1 *\2 = (\1 *)software_dynamic_shared();", source),

@@ -1,12 +1,15 @@
 """The device's settings, its log and its faults."""
 
 import ctypes
-import threading
+import os
 from contextlib import contextmanager
 
 from software_gpu import patching
 
 MORE = 16  # bytes asked for beyond an array's end, which nobody may use
+
+
+VARIABLE = "PORTNN_SOFTWARE_GPU_SETTINGS"  # of the environment: settings from the start on, as in "inexact=2,order=1"
 
 
 class Settings(ctypes.Structure):
@@ -17,6 +20,12 @@ class Settings(ctypes.Structure):
 
 def device():
     return patching.libraries[0]
+
+
+def set_from_environment():
+    for setting in filter(None, os.environ.get(VARIABLE, "").split(",")):
+        name, _, value = setting.partition("=")
+        setattr(Settings.in_dll(device(), "software_settings"), name.strip(), int(value))
 
 
 @contextmanager
