@@ -1,7 +1,6 @@
 """Each fused function of the GPU against its plain one, on shapes drawn at random.
 
-Without a GPU the kernels are compiled for the host, and launched over NumPy arrays by a stand-in for CuPy: one thread
-does all the work, or six share it. ``pytest -m gpu`` runs the same tests with CuPy.
+On the GPU in software, also with the blocks and threads of a launch in a drawn order.
 """
 
 import zlib
@@ -9,31 +8,28 @@ import zlib
 import numpy as np
 import pytest
 
-import host_kernels
 import portnn
-import stand_in_cupy
+import software_gpu
 from portnn import activations, losses, ops
 from portnn.ops.windows import window_plan
 from portnn.training import batches, step
+from software_gpu import control
 
-PLACES = [
-    pytest.param((1, 1), id="host, one thread"),
-    pytest.param((2, 3), id="host, six threads"),
-    pytest.param("gpu", marks=pytest.mark.gpu, id="gpu"),
-]
+pytestmark = pytest.mark.gpu
 DTYPES = ["float32", "float64"]
 TOLERANCE = {"float32": 3e-6, "float64": 2e-14}
 DRAWS = 25
 
 
-@pytest.fixture(params=PLACES)
-def backend(request, monkeypatch):
-    if request.param == "gpu":
-        return portnn.get_backend("gpu")
-    if host_kernels.COMPILER is None:
-        pytest.skip(host_kernels.REASON)
-    monkeypatch.setattr(host_kernels, "THREADS", request.param)
-    return stand_in_cupy.install(monkeypatch).backend.CupyBackend()
+@pytest.fixture(params=["in order", "drawn order"])
+def backend(request, backend):
+    if request.param == "in order":
+        yield backend
+    elif not software_gpu.is_wanted():
+        pytest.skip("only a GPU in software runs threads in an order that one can choose")
+    else:
+        with control.settings(order=7):
+            yield backend
 
 
 @pytest.fixture
