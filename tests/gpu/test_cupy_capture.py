@@ -270,7 +270,10 @@ def test_a_graph_takes_what_cupy_keeps_for_nobody(backend, cupy, full):
 def test_no_memory_within_a_capture(backend, full):
     """There CuPy's pool must not give back blocks that the graph writes to: the capture is given up."""
     pool = backend.driver.new_memory(backend)
-    with backend.scope(), pytest.raises(RuntimeError, match=r"the graph needs 5,\d\d\d bytes more than the GPU has left"):
+    with (
+        backend.scope(),
+        pytest.raises(RuntimeError, match=r"the graph needs 5,\d\d\d bytes more than the GPU has left"),
+    ):
         backend.driver.capture(lambda: pool.malloc(5_000))
     assert full.kept == 9_900
     with backend.scope():

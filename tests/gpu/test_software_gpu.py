@@ -108,6 +108,27 @@ def test_also_in_each_replay(backend, cupy):
         assert np.isnan(backend.to_numpy(state.home["a"])).any() == (k >= 2)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda x: (x, np.int32(4), np.float32(2)), "argument 1 is i4, it takes i8"),
+        (lambda x: (x.astype("f8"), np.int64(4), np.float32(2)), "argument 0 is Pf8, it takes Pf4"),
+        (lambda x: (x[::2], np.int64(2), np.float32(2)), "argument 0 is Pf4, with gaps, it takes Pf4"),
+        (lambda x: (None, np.int64(4), np.float32(2)), "argument 0 is NoneType"),
+        (lambda x: (x, np.int64(4), 2.0), "argument 2 is float, it takes f4"),
+        (lambda x: (x, np.int64(4)), "takes 3 arguments, not 2"),
+    ],
+)
+def test_arguments_of_other_types(cupy, backend, wrong, words):
+    code = 'extern "C" __global__ void scale(float *x, long long n, float by) { if (x && n > threadIdx.x) x[threadIdx.x] *= by; }'
+    scale, x = cupy.RawModule(code=code).get_function("scale"), cupy.ones(4, "f4")
+    scale((1,), (4,), (x, np.int64(4), np.float32(2)))
+    scale((1,), (4,), (np.uint64(0), np.int64(4), np.float32(2)))
+    assert x.get().tolist() == [2.0] * 4
+    with pytest.raises(TypeError, match=words):
+        scale((1,), (4,), wrong(x))
+
+
 # -- products ----------------------------------------------------------------------------------------------------------
 
 
@@ -315,7 +336,7 @@ def test_a_wait_and_a_new_handle_in_a_capture(backend, cupy):
     handle = ctypes.c_void_p()
     library = blas.load_library()
     for work in (backend.synchronize, lambda: blas._check(library.cublasCreate_v2(ctypes.byref(handle)), "create")):
-        with backend.scope(), pytest.raises(Exception, match="capturing|NOT_INITIALIZED"):
+        with backend.scope(), pytest.raises(Exception, match=r"capturing|NOT_INITIALIZED"):
             backend.driver.capture(work)
         with backend.scope():
             assert not backend.stream.is_capturing()

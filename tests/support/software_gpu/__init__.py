@@ -8,7 +8,8 @@ program that has ``site/`` of this folder on its ``PYTHONPATH``. What takes part
 - ``cuda/``: what CUDA's C++ has and C++ has not. ``builds.py`` compiles each kernel with it by g++, with a call in front
   of each access to memory, and keeps what it built.
 - ``patching.py``: CuPy contains CUDA's runtime; its functions are made to jump to the device's.
-- ``control.py``: settings of the device, its log, its faults.
+- ``analysis.py``: kernels that need no thread of their own, and those whose threads wait for each other.
+- ``control.py``: settings of the device, its log, its faults. ``arguments.py``: the types of kernels' arguments.
 
 What it does not show: threads and streams that really run at once, cuBLAS's own kernels, CUB's reductions (they are
 compiled into CuPy for GPUs alone; ``CUPY_ACCELERATORS`` is empty, so CuPy's own reductions run), TF32, speed.
@@ -57,12 +58,13 @@ class Finder:
 
 def around(load):
     def exec_module(module):
-        from software_gpu import control, patching
+        from software_gpu import arguments, control, patching
 
         patching.before_cupy()
         control.set_from_environment()
         load(module)
         patching.after_cupy(module)
         control.watch_arrays(module)
+        arguments.check_all(module)
 
     return exec_module

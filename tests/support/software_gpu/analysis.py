@@ -2,10 +2,14 @@
 
 import re
 
-SYNCHRONIZES = re.compile(r"\b(__sync\w*|__shfl\w*|__ballot\w*|__any_\w*|__all_\w*|software_dynamic_shared|__shared__)\b")
+SYNCHRONIZES = re.compile(
+    r"\b(__sync\w*|__shfl\w*|__ballot\w*|__any_\w*|__all_\w*|software_dynamic_shared|__shared__)\b"
+)
 FUNCTION = re.compile(r"(\w+)\s*\([^;{}]*\)\s*\{")
 # A loop over 0 .. n - 1 that is divided among all threads: with one thread it does the same work.
-DIVIDED = re.compile(r"CUPY_FOR\s*\(|for\s*\(\s*[\w ]+=[^;]*blockIdx\.x[^;]*threadIdx\.x[^;]*;[^;]*;[^;)]*\+=[^;]*gridDim\.x[^;)]*\)")
+DIVIDED = re.compile(
+    r"CUPY_FOR\s*\(|for\s*\(\s*[\w ]+=[^;]*blockIdx\.x[^;]*threadIdx\.x[^;]*;[^;]*;[^;)]*\+=[^;]*gridDim\.x[^;)]*\)"
+)
 FIRST_ONLY = re.compile(r"if\s*\(\s*blockIdx\.x\s*\|\|\s*threadIdx\.x\s*\)\s*return\s*;")
 DEPENDS = re.compile(r"\b(threadIdx|blockDim|gridDim)\b|\bblockIdx\.x\b|\batomic[A-Z]\w*\b")
 

@@ -202,7 +202,11 @@ def all_headers():
     """What every kernel needs, compiled once."""
 
     def make(target):
-        lines = ['#include "on_the_host.hpp"', *(f"#include <{name}>" for name in CUPYS_HEADERS), '#include "inexact.hpp"']
+        lines = [
+            '#include "on_the_host.hpp"',
+            *(f"#include <{name}>" for name in CUPYS_HEADERS),
+            '#include "inexact.hpp"',
+        ]
         text = folder() / "headers.hpp"
         text.write_text("\n".join(lines) + "\n")
         run(["g++", *compile_flags(), "-x", "c++-header", text, "-o", target])
@@ -222,7 +226,22 @@ def library(source, options, name_expressions, check):
         text = target.with_suffix(".cpp")
         text.write_text(wrapped(source, options, name_expressions or {}))
         try:
-            run(["g++", *compile_flags(), *options, "-shared", "-nodefaultlibs", "-include", all_headers(), text, "-o", target, "-lc", "-lm"])
+            run(
+                [
+                    "g++",
+                    *compile_flags(),
+                    *options,
+                    "-shared",
+                    "-nodefaultlibs",
+                    "-include",
+                    all_headers(),
+                    text,
+                    "-o",
+                    target,
+                    "-lc",
+                    "-lm",
+                ]
+            )
         finally:
             text.unlink()
 

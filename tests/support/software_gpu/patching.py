@@ -62,7 +62,15 @@ def compiled_by_gxx(source, options=(), *, arch=None, name_expressions=None, log
 
     def nvrtc(expressions=None):
         found = compiler._compile_using_nvrtc_no_warning(
-            source, (*options, "-ftz=true"), arch or compiler._get_arch(), "kernels.cu", expressions, log_stream, True, False, None
+            source,
+            (*options, "-ftz=true"),
+            arch or compiler._get_arch(),
+            "kernels.cu",
+            expressions,
+            log_stream,
+            True,
+            False,
+            None,
         )
         return found[1] or {}
 

@@ -230,8 +230,34 @@ UNSEEN int software_sizes(void (*)(A...), size_t *sizes)
     return sizeof...(A);
 }
 
+// The type of an argument as NumPy names it, "f4" or "i8"; behind a P where it is the address of such numbers.
+template <class T>
+constexpr const char *software_type()
+{
+    if (std::is_pointer<T>::value) {
+        using Of = typename std::remove_pointer<T>::type;
+        if (std::is_floating_point<Of>::value) return sizeof(Of) == 4 ? "Pf4" : "Pf8";
+        if (std::is_signed<Of>::value) return sizeof(Of) == 1 ? "Pi1" : sizeof(Of) == 4 ? "Pi4" : "Pi8";
+        if (std::is_unsigned<Of>::value) return sizeof(Of) == 1 ? "Pu1" : sizeof(Of) == 4 ? "Pu4" : "Pu8";
+        return "P";
+    }
+    if (std::is_floating_point<T>::value) return sizeof(T) == 4 ? "f4" : "f8";
+    if (std::is_signed<T>::value) return sizeof(T) == 1 ? "i1" : sizeof(T) == 4 ? "i4" : "i8";
+    if (std::is_unsigned<T>::value) return sizeof(T) == 1 ? "u1" : sizeof(T) == 4 ? "u4" : "u8";
+    return "?";
+}
+
+template <class... A>
+UNSEEN int software_types(void (*)(A...), const char **types)
+{
+    const char *found[] = {software_type<typename std::remove_const<A>::type>()..., ""};
+    for (size_t i = 0; i < sizeof...(A); ++i) types[i] = found[i];
+    return sizeof...(A);
+}
+
 // ``waits``: whether threads wait for each other; ``alone``: whether one thread can do the work of all.
 #define SOFTWARE_KERNEL(symbol, kernel, waits, alone) \
     extern "C" int software_waits_##symbol = waits, software_alone_##symbol = alone; \
     extern "C" UNSEEN void software_run_##symbol(void **at) { software_call(kernel, at); } \
-    extern "C" UNSEEN int software_sizes_##symbol(size_t *sizes) { return software_sizes(kernel, sizes); }
+    extern "C" UNSEEN int software_sizes_##symbol(size_t *sizes) { return software_sizes(kernel, sizes); } \
+    extern "C" UNSEEN int software_types_##symbol(const char **types) { return software_types(kernel, types); }
