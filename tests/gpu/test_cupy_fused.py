@@ -21,14 +21,14 @@ TOLERANCE = {"float32": 3e-6, "float64": 2e-14}
 DRAWS = 25
 
 
-@pytest.fixture(params=["in order", "drawn order"])
+@pytest.fixture(params=["in order", "drawn order, compared"])
 def backend(request, backend):
     if request.param == "in order":
         yield backend
     elif not software_gpu.is_wanted():
         pytest.skip("only a GPU in software runs threads in an order that one can choose")
     else:
-        with control.settings(order=7):
+        with control.settings(order=7, races=True):
             yield backend
 
 
