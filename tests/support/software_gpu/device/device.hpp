@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#define EXPORT extern "C"  // a name in exported.map
+#define EXPORT extern "C"  // seen by others if exported.map names it
 
 #define LOCKED std::lock_guard<std::recursive_mutex> hold(device_lock)
 

@@ -118,7 +118,7 @@ EXPORT int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz,
     }
     Shape shape = {{gx, gy, gz}, {bx, by, bz}, shared};
     size_t all = 0;
-    for (size_t size : kernel->sizes) all = (all + std::min<size_t>(size, 16) - 1) / std::min<size_t>(size, 16) * std::min<size_t>(size, 16) + size;
+    for (size_t size : kernel->sizes) all = (all + 7) / 8 * 8 + size;
     if (all > PARAMETER_BYTES) {
         fault("kernel %s: %zu bytes of arguments, of %zu", kernel->name.c_str(), all, PARAMETER_BYTES);
         return INVALID_VALUE;

@@ -233,7 +233,7 @@ std::string describe(uintptr_t at, size_t size)
         snprintf(words, sizeof words, "%zu bytes at %p, which is no memory of the device", size, (void *)at);
         return words;
     }
-    auto found = containing(allocated, at);
+    auto found = containing(allocated, at);  // else it was freed, or never allocated
     auto &blocks = arrays.empty() ? allocated : arrays;
     auto next = blocks.upper_bound(at);
     if (next == blocks.begin() || (!found && allocated.empty())) return "memory that nobody allocated";
