@@ -12,14 +12,25 @@ MOST = 1024  # arguments of a kernel
 def check_all(cupy):
     """Has every kernel of a ``cupy.RawModule`` check its arguments before it is launched."""
 
-    class RawModule:
-        def __init__(self, **options):
-            self.module, self.code, self.options = cupy_module(**options), options["code"], options.get("options", ())
+    made = cupy.RawModule
 
-        def get_function(self, name):
-            return Kernel(self.module.get_function(name), name, types(self.code, self.options, name))
+    def raw_module(*arguments, **options):
+        plain = not arguments and "code" in options and "name_expressions" not in options
+        module = made(*arguments, **options)
+        return Module(module, options["code"], options.get("options", ())) if plain else module
 
-    cupy_module, cupy.RawModule = cupy.RawModule, RawModule
+    cupy.RawModule = raw_module
+
+
+class Module:
+    def __init__(self, module, code, options):
+        self.module, self.code, self.options = module, code, options
+
+    def get_function(self, name):
+        return Kernel(self.module.get_function(name), name, types(self.code, self.options, name))
+
+    def __getattr__(self, name):
+        return getattr(self.module, name)
 
 
 def types(code, options, name):
