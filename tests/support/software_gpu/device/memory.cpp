@@ -178,6 +178,7 @@ EXPORT void software_array(uintptr_t at, size_t size)
     auto begin = [at, size, room] {
         forbid(at, room);
         allow(at, size);
+        arrays.erase(arrays.lower_bound(at), arrays.lower_bound(at + room));  // older ones, here before
         arrays[at] = size;
         if (software_settings.poison) memset((void *)at, 0xff, size);
         return 0;
