@@ -14,6 +14,7 @@ which value to use.
 
 import argparse
 import atexit
+import contextlib
 import json
 import os
 import platform
@@ -31,6 +32,10 @@ import workloads  # noqa: E402
 
 # The second form of portnn in the tables: without Numba; on the GPU unfused and eager.
 SECOND = {"cpu": "portnn, NumPy alone", "gpu": "portnn portable, eager"}
+
+
+class EndedError(RuntimeError):
+    """The process of a framework has ended, of itself or for want of memory."""
 
 
 class Worker:
@@ -52,8 +57,9 @@ class Worker:
     def ask(self, **request: Any) -> dict[str, Any]:
         assert self.process.stdin
         self._go_on()
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended: there is nothing to read either
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
         answer = self._read()
         self._pause()
         return answer
@@ -71,14 +77,22 @@ class Worker:
         assert self.process.stdout
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self.name} ended without an answer")
+            code = self.process.wait()
+            raise EndedError(f"{self.name} ended without an answer, with exit code {code}")
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+    def peak(self) -> int | None:
+        """Its peak memory in bytes; None if it has ended."""
+        with contextlib.suppress(EndedError):
+            return int(self.ask(peak=True)["peak"])
+        return None
 
     def close(self) -> None:
         self._go_on()
         if self.process.stdin:
-            self.process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
         self.process.wait()
 
 
@@ -92,7 +106,7 @@ def start(names: Any, workload: str, options: Any) -> list[Worker]:
             worker = Worker(
                 name, workload, options.folder or "", options.backend, tuned if name.startswith("portnn") else {}
             )
-        except RuntimeError as error:
+        except EndedError as error:
             print(f"  {name}: skipped, {error}", flush=True)
             continue
         if worker.missing:
@@ -101,6 +115,19 @@ def start(names: Any, workload: str, options: Any) -> list[Worker]:
         else:
             workers.append(worker)
     return workers
+
+
+def ask(workers: list[Worker], ended: list[str], **request: Any) -> list[tuple[Worker, dict[str, Any]]]:
+    """The answer of each worker; one that has ended is taken off the list, and its end is noted."""
+    answers = []
+    for worker in list(workers):
+        try:
+            answers.append((worker, worker.ask(**request)))
+        except EndedError as error:
+            workers.remove(worker)
+            ended.append(f"{error}: it is not in the table")
+            print(f"  {ended[-1]}", flush=True)
+    return answers
 
 
 def table(
@@ -119,9 +146,9 @@ def table(
             f"{statistics.median(a / b for a, b in zip(times[name], mine, strict=True)):.2f}" if name in times else ""
             for name in ("portnn", SECOND[backend])
         ]
-        peak = worker.ask(peak=True)["peak"] / 2**20
+        peak = "" if (found := worker.peak()) is None else f"{found / 2**20:.0f} MiB"
         lines.append(
-            f"| {worker.name} | {statistics.median(mine):,.0f} | {' | '.join(ratios)} | {peak:.0f} MiB | "
+            f"| {worker.name} | {statistics.median(mine):,.0f} | {' | '.join(ratios)} | {peak} | "
             f"{notes.get(worker.name, '')} |"
         )
     return "\n".join([*lines, "", "; ".join(dict.fromkeys(worker.about for worker in workers))])
@@ -139,12 +166,14 @@ def train(name: str, options: Any) -> str:
         return f"### {workload.title}\n\nportnn itself could not run"
     times: dict[str, list[float]] = {worker.name: [] for worker in workers}
     errors: dict[str, list[float]] = {worker.name: [] for worker in workers}
+    ended: list[str] = []
     for k in range(options.rounds + 1):
-        for worker in workers:
-            answer = worker.ask(round=k)
+        for worker, answer in ask(workers, ended, round=k):
             errors[worker.name].append(answer["error"])
             if k:
                 times[worker.name].append(answer["seconds"] / answer["steps"] * 1e6)
+    if not workers or workers[0].name != "portnn":
+        return f"### {workload.title}\n\n{'; '.join(ended)}"
     first = errors[workers[0].name][0]
     notes = {}
     for worker in workers:
@@ -153,28 +182,30 @@ def train(name: str, options: Any) -> str:
         own = worker.name == "scikit-learn"
         verdict = "own weights and order" if own else "same" if apart <= workload.tolerance else "NOT THE SAME"
         notes[worker.name] = f"error of the first epoch {error:.4f}: {verdict}"
+    times = {worker.name: times[worker.name] for worker in workers}
     text = table(workload.title, workers, times, "us per step", notes, options.backend)
     for worker in workers:
         worker.close()
-    return text
+    return "\n\n".join([text, *ended])
 
 
 def predict(options: Any) -> str:
     workers = start(["portnn", SECOND[options.backend], "torch", "jax"], "b", options)
-    parts = []
+    parts: list[str] = []
+    ended: list[str] = []
     for n, calls in ((1, 500), (128, 200), (10_000, 5)):
         times: dict[str, list[float]] = {worker.name: [] for worker in workers}
         for k in range(options.rounds + 1):
-            for worker in workers:
-                answer = worker.ask(predict=n, calls=calls)
+            for worker, answer in ask(workers, ended, predict=n, calls=calls):
                 if k:
                     times[worker.name].append(answer["seconds"] / answer["calls"] * 1e6)
+        times = {worker.name: times[worker.name] for worker in workers}
         parts.append(
             table(f"(e) predict, {n:,} samples, 784-512-256-10", workers, times, "us per call", {}, options.backend)
         )
     for worker in workers:
         worker.close()
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *ended])
 
 
 def main() -> None:

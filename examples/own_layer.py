@@ -1,6 +1,7 @@
 """Two layers of your own on either backend: one written as in the article, one with forward and backward."""
 
 import argparse
+import warnings
 
 import numpy as np
 
@@ -61,6 +62,9 @@ net = Network(
 net.use("mse")
 net.fit(x_train, y_train, epochs=options.epochs, learning_rate=0.3, batch_size=4, verbose=0)
 print(net.predict(x_train).round(2).ravel(), f"error={net.evaluate(x_train, y_train)['error']:.6f}")
+
+# On a GPU steps with a layer that updates itself are not captured, and a warning says so.
+warnings.filterwarnings("ignore", message="training runs eagerly")
 
 print("A layer as in the article, next to portnn's layers, one sample at a time:")
 net = Network([FCLayer(2, 8), ActivationLayer("tanh"), ArticleLayer(8, 1)], backend=options.backend, seed=options.seed)

@@ -6,8 +6,14 @@ from typing import Any
 
 from portnn import article, settings
 from portnn.backend import in_order
-from portnn.layers.layer import Layer
+from portnn.layers.layer import Layer, move
 from portnn.layers.sequential import shapes
+
+
+class _Gone:
+    """Stands for a layer whose children are never those that are known."""
+
+    layers = None
 
 
 class Arrangement:
@@ -21,6 +27,10 @@ class Arrangement:
             for part in layer.walk()
             if part.layers
         ]
+
+    def forget(self) -> None:
+        """Makes ``holds`` say no: a layer now belongs to another network, whoever holds it here."""
+        self.composites.append((_Gone(), []))
 
     def holds(self, layers: Any) -> bool:
         """Whether ``layers`` are still those of the snapshot."""
@@ -75,13 +85,25 @@ def take_in(network: Any, layers: list[Any], candidates: list[Any], home: Any) -
             raise TypeError(fault)
         if lacks := settings.missing(part):
             raise TypeError(_not_ready(part, f"it has no {lacks[0]}"))
+    before = [(part, _attributes(part)) for part in found]
     try:
         through = shapes(layers, None)
         for index, layer in enumerate(layers):
             if any(layer is candidate for candidate in candidates):
                 _build(network, layer, through[index], str(index))
-    except AttributeError as error:
-        raise TypeError(_not_ready(layer, str(error))) from error
+    except BaseException as error:
+        for part, attributes in before:
+            vars(part).clear()
+            vars(part).update(attributes)
+        if isinstance(error, AttributeError):
+            raise TypeError(_not_ready(layer, str(error))) from error
+        raise
+
+
+def _attributes(part: Layer) -> dict[str, Any]:
+    """A layer's attributes, with copies of the dicts that building it changes."""
+    found = {name: dict(value) if type(value) is dict else value for name, value in vars(part).items()}
+    return found | {"_slots_by_kind": {kind: dict(slots) for kind, slots in part._slots_by_kind.items()}}
 
 
 def _build(network: Any, layer: Layer, before: tuple[int, ...] | None, path: str) -> None:
@@ -96,21 +118,24 @@ def _build(network: Any, layer: Layer, before: tuple[int, ...] | None, path: str
         staying = [(part, part.drawn) for part in inside if all(part is not other for other in new)]
         for part, _ in staying:
             part.drawn = {}  # its values are not drawn again for another path
-        here, before_that = weakref.ref(network), [part._network_ref for part in new]
+        here = weakref.ref(network)
         for part in new:
+            owner_then = None if part._network_ref is None else part._network_ref()
+            if owner_then is not None:
+                owner_then._arrangement.forget()
             part._network_ref = here
-        try:
-            layer.build(before, network.backend, network.dtype, network.seed, path)
-            for part in new:  # whatever memory order its author left them in
-                for home in (part.parameters, part.buffers):
-                    home.update({name: in_order(array) for name, array in home.items()})
-        except BaseException:
-            for part, owner_then in zip(new, before_that, strict=True):
-                part._network_ref = owner_then
-            raise
-        finally:
-            for part, drawn in staying:
-                part.drawn = drawn
+        layer.build(before, network.backend, network.dtype, network.seed, path)
+        for part in new:  # whatever memory order its author left them in
+            for home in (part.parameters, part.buffers):
+                home.update({name: in_order(array) for name, array in home.items()})
+        for part, drawn in staying:
+            part.drawn = drawn
+    elsewhere = [part for part in inside if part.backend != network.backend]
+    if elsewhere:  # the network moved while they were out of it
+        move(elsewhere, network.backend)
+    for part in inside:
+        if part._uses != network._uses:  # training began afresh meanwhile
+            part._slots_by_kind, part._update_counts, part._uses = {}, {}, network._uses
     layer._place(path)
 
 

@@ -12,8 +12,11 @@ from typing import Any
 
 from portnn import checks
 from portnn._typing import Array
-from portnn.backend import is_array
+from portnn.backend import in_order, is_array
 from portnn.transfer import bring
+
+CALLED = ("forward_propagation", "backward_propagation")  # what callers use, and the article's layers override
+WRITTEN = ("forward", "backward")  # what the author of any other layer writes
 
 
 def adapted(layers: Sequence[Any]) -> list[Any]:
@@ -40,7 +43,7 @@ class Adapter:
         """Y for a batch X: ``forward_propagation``, sample by sample unless the layer is ``batched``."""
         layer, xp = self.layer, self.layer.xp
         if layer.batched:
-            return self._answer(layer.forward_propagation(xp.asarray(X, copy=True)), "forward_propagation")
+            return self._answer(self._forward(xp.asarray(X, copy=True)), "forward_propagation")
         if X.shape[0] == 0:
             raise ValueError(
                 f"{layer} is written as in the article and takes one sample at a time, but there are no samples in X: "
@@ -50,8 +53,7 @@ class Adapter:
         for i in range(X.shape[0]):
             sample = xp.asarray(X[i, ...], copy=True)  # the layer may write into it
             row = sample.ndim == 1
-            Y = layer.forward_propagation(xp.reshape(sample, (1, -1)) if row else sample)
-            Y = self._answer(Y, "forward_propagation")
+            Y = self._answer(self._forward(xp.reshape(sample, (1, -1)) if row else sample), "forward_propagation")
             layer._shapes = tuple(X.shape[1:]), Y.shape
             Y = xp.reshape(Y, (Y.shape[1],)) if row and Y.ndim == 2 and Y.shape[0] == 1 else Y
             outputs.append(xp.asarray(Y, copy=True))  # the layer may return the same array each time
@@ -79,6 +81,24 @@ class Adapter:
             )
         return layer.xp.reshape(dX, (1, *shape))
 
+    def _forward(self, X: Array) -> Any:
+        """Calls ``forward_propagation``, and notes in the first three calls which attributes each sets anew.
+
+        One that held no array before and is set twice is kept for backward; the first call may also make the weights.
+        What holds X or Y itself is known at once.
+        """
+        layer = self.layer
+        if layer._calls == 3:
+            return layer.forward_propagation(X)
+        before = dict(vars(layer))
+        Y = layer.forward_propagation(X)
+        times = layer._set_by_forward
+        for name, value in vars(layer).items():
+            if is_array(value) and value is not before.get(name) and (name in times or not is_array(before.get(name))):
+                times[name] = 2 if value is X or value is Y else times.get(name, 0) + 1
+        layer._calls += 1
+        return Y
+
     def _answer(self, value: Any, method: str) -> Array:
         """What a method returned, on the layer's backend and in the network's dtype."""
         layer = self.layer
@@ -86,7 +106,7 @@ class Adapter:
             checks.answer(layer, method, value)
         value = bring(value, layer.backend, layer.dtype, f"what {type(layer).__name__}.{method} returned")
         dtype = getattr(layer.xp, layer.dtype)
-        return value if value.dtype == dtype else layer.xp.astype(value, dtype)
+        return in_order(value if value.dtype == dtype else layer.xp.astype(value, dtype))
 
 
 def moved_attributes(layer: Any, backend: Any) -> Iterator[tuple[dict[str, Any], str, Array]]:
@@ -106,14 +126,13 @@ def moved_attributes(layer: Any, backend: Any) -> Iterator[tuple[dict[str, Any],
 def missing_method(layer: Any) -> str | None:
     """The error for a layer that defines only one method of a pair, or neither pair; None if all is well."""
     cls = type(layer)
-    article_pair, portnn_pair = ("forward_propagation", "backward_propagation"), ("forward", "backward")
     base = next(c for c in cls.__mro__ if c.__module__ == "portnn.layers.layer")
     line = cls.__mro__[: cls.__mro__.index(base)]
 
     def defined(name: str) -> bool:
         return any(c.__dict__.get(name) not in (None, base.__dict__[name]) for c in line)
 
-    pair = article_pair if layer.updates_itself else portnn_pair
+    pair = CALLED if layer.updates_itself else WRITTEN
     missing = [name for name in pair if not defined(name)]
     if not missing:
         return None

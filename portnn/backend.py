@@ -409,11 +409,16 @@ def _in_turn(versions: Sequence[Callable[..., Any]], own: Callable[..., Any]) ->
 # -- telling arrays apart --------------------------------------------------------------------------------------------
 
 OVERRIDES = ("__array_ufunc__", "__array_function__")
+# A library's namespace and the one that a backend has in its place, by the id of the first, which may be unhashable.
+NAMESPACES: dict[int, tuple[Any, Any]] = {}
 _NUMPY_KINDS = (np.ndarray, np.generic, int, float, list, tuple)  # decided without importing array_api_compat
 
 
 def namespace(x: Any) -> Any:
-    """Returns the namespace of ``x``: NumPy for its arrays and plain numbers, else array_api_compat's; or TypeError."""
+    """Returns the namespace of ``x``: NumPy for its arrays and plain numbers, else array_api_compat's; or TypeError.
+
+    A backend may have another in its place (``NAMESPACES``), as the GPU's has functions that can be captured.
+    """
     if type(x) is np.ndarray or (isinstance(x, (np.ndarray, np.generic, float)) and not isinstance(x, np.matrix)):
         return np
     if isinstance(x, int) and x.bit_length() < 1024:  # fits a float
@@ -422,7 +427,8 @@ def namespace(x: Any) -> Any:
         from array_api_compat import array_namespace
 
         try:
-            return array_namespace(x)
+            found = array_namespace(x)
+            return NAMESPACES.get(id(found), (found, found))[1]
         except TypeError:
             pass
     kind = "a whole number too large for a float" if isinstance(x, int) else f"{type(x).__module__}.{type(x).__name__}"
@@ -481,7 +487,7 @@ def in_order(x: Array) -> Array:
     flags = getattr(x, "flags", None)
     if flags is not None and flags.c_contiguous and getattr(flags, "aligned", True):
         return x
-    if isinstance(x, np.ndarray):
+    if isinstance(x, np.ndarray) and not x.flags.aligned:
         return np.array(x, order="C")
     if not hasattr(x, "shape"):
         return x

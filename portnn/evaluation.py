@@ -8,6 +8,7 @@ import numpy as np
 from portnn import metrics
 from portnn.backend import in_order
 from portnn.history import Values
+from portnn.layers.kept import Kept
 from portnn.samples import Samples
 
 
@@ -21,6 +22,7 @@ def evaluate(network: Any, batches: Iterable[Samples], between: Callable[[], Non
     sums: dict[str, Any] = {}
     measures: list[tuple[str, Any]] = []
     measured = False
+    kept = Kept([], network)
     for batch in batches:
         between()
         if not measured:
@@ -28,6 +30,7 @@ def evaluate(network: Any, batches: Iterable[Samples], between: Callable[[], Non
             measures = list(zip((name for name, _ in network.metrics), prepared, strict=True))
             measured = True
         Y, Y_true, weights = run.forward(batch.x), batch.y, batch.weights
+        kept.shapes.add(tuple(Y.shape))
         Y_true = in_order(Y_true if batch.classes else xp.astype(Y_true, Y.dtype, copy=False))
         weight = float(Y.shape[0]) if weights is None else float(backend.to_numpy(xp.sum(weights)))
         mean = loss(Y_true, Y) if weights is None else loss(Y_true, Y, weights)
@@ -36,6 +39,7 @@ def evaluate(network: Any, batches: Iterable[Samples], between: Callable[[], Non
             added = metrics.batch_sums(name, metric, Y_true, Y, weights, backend)
             of_batch = backend.to_numpy(added).astype(np.float64)
             sums[name] = sums[name] + of_batch if name in sums else of_batch
+    kept.note()
     if not measured:
         raise ValueError("an iterable of batches gave none: there is nothing to evaluate")
     means = {"error": error / count if count else 0.0}

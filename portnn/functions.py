@@ -6,7 +6,7 @@ from types import MethodType
 from typing import Any
 
 from portnn import names, ops
-from portnn.backend import Backend, device_dtype
+from portnn.backend import Backend, device_dtype, in_order
 
 Function = Callable[..., Any]
 Pairs = dict[str, tuple[Function, Function]]
@@ -94,7 +94,9 @@ def bound(function: Function, backend: Backend, kernels: str, dtype: str, scalar
                 f"{', '.join(str(tuple(a.shape)) for a in arrays)}: it must return "
                 + ("one number, the mean over the batch" if scalar else f"shape {expected}")
             )
-        return answer if answer.dtype == target else backend.xp.asarray(answer, dtype=target)
+        return in_order(
+            answer if answer.dtype == target else backend.xp.asarray(answer, dtype=target)
+        )  # in whatever memory order it came
 
     return call
 

@@ -8,19 +8,22 @@ from portnn._typing import Array
 from portnn.backend import device_dtype, in_order, namespace
 from portnn.functions import name_of
 from portnn.layers import sequential
+from portnn.layers.kept import Kept
+from portnn.ops import is_ours
 
 
 class Inference:
     """A network's layers as ``predict`` and ``evaluate`` run them; kept until the layers change."""
 
-    def __init__(self, network: Any, layers: list[Any]):
-        """``layers`` are those to run: the network's, fused and adapted."""
+    def __init__(self, network: Any, known: list[Any], layers: list[Any]):
+        """``known`` are the network's layers, ``layers`` those to run: fused and adapted."""
         self.layers = layers
         self.xp, self.dtype = network.backend.xp, device_dtype(network.backend, network.dtype)
-        self.all = list(network.walk())
+        self.all = [part for layer in known for part in layer.walk()]
         self.own = all(layer._own for layer in self.all)  # no user's class among them
         for layer in self.all:
             layer._check_leaves()
+        self.all_ours = self.own and all(is_ours(getattr(layer, "activation", Inference)) for layer in self.all)
         self.owns_output = self.own and any(layer.parameters for layer in self.all)  # Y is not a view of X
         # Whether arrays do not expose their memory order.
         self.order_unknown = not hasattr(network.backend.xp.empty(0), "flags")
@@ -38,7 +41,10 @@ class Inference:
         self.check_leaves()
         if X.dtype != self.dtype:
             X = self.xp.astype(X, self.dtype)
-        return sequential.run(self.layers, X, False, known=self.own)
+        if self.all_ours:
+            return sequential.run(self.layers, X, False, known=self.own)
+        with Kept(self.all, shapes=[X.shape]):  # a user's layer may keep the batch in predict, too
+            return sequential.run(self.layers, X, False, known=self.own)
 
     def check_leaves(self) -> None:
         """Checks every parameter and buffer: quickly, and in full only where the quick check fails."""

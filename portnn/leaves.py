@@ -1,14 +1,14 @@
 """Mappings from dotted paths to arrays: ``net.parameters`` and ``net.slots``."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from functools import partial
-from operator import getitem, setitem
+from operator import getitem
 from typing import Any, NamedTuple, NoReturn
 
 from portnn._typing import Array
 from portnn.backend import is_array, namespace
+from portnn.indivisible import set_all
 from portnn.layers.attributes import declared
 
 
@@ -192,7 +192,7 @@ def put_back(network: Any, arrays: dict[str, Any]) -> None:
     if missing:
         raise ValueError(f"there is no copy of {missing[0]}: the network's layers have changed since it was made")
     made = [_like(leaf.home[leaf.key], arrays[leaf.name], network.backend) for leaf in places]
-    deque(map(setitem, [leaf.home for leaf in places], [leaf.key for leaf in places], made), 0)
+    set_all((leaf.home, leaf.key, array) for leaf, array in zip(places, made, strict=True))
 
 
 def check_copied(network: Any, arrays: dict[str, Any]) -> None:

@@ -31,6 +31,7 @@ from portnn.backend import Backend, get_backend
 from portnn.files.methods import WithFiles
 from portnn.functions import bound, find_pair
 from portnn.history import History
+from portnn.indivisible import Binding, set_all
 from portnn.layers.attributes import check_names
 from portnn.layers.kept import Kept
 from portnn.layers.layer import Layer, move
@@ -94,6 +95,7 @@ class Network(WithFiles):
         self._arrangement = Arrangement([])  # of the layers, when their paths were last assigned
         self._settle(loss=None, loss_prime=None, optimizer=None, metrics=(), history=History())
         self._settle(progress=dict(FRESH))
+        self._uses = 0  # calls of use()
         self._checked: tuple[int, ...] | None = None  # the sample shape that is known to fit the layers
         self._inference: inference.Inference | None = None
         self._transient: list[Array] = []  # arrays that passes have left in objects of a user's
@@ -191,12 +193,16 @@ class Network(WithFiles):
         with self.turns.take("use"):
             self._arrange()
             validation.check_ending(self.layers, pair[0])
+            afresh: dict[str, Any] = {"_uses": self._uses + 1}
+            leaves: list[Binding] = []
             for layer in self.walk():
-                layer._slots_by_kind, layer._update_counts = {}, {}
-            self._settle(loss=pair[0], loss_prime=pair[1], optimizer=made, metrics=tuple(found))
-            names = ["error", *(name for name, _ in found)]
-            self.stop_training, self.learning_rate_factor = False, 1.0
-            self._settle(progress=dict(FRESH), history=History({name: [] for name in names}))
+                of_layer: dict[str, Any] = {"_slots_by_kind": {}, "_update_counts": {}} | afresh
+                leaves += [(vars(layer), name, value) for name, value in of_layer.items()]
+            of_network = {"loss": pair[0], "loss_prime": pair[1], "optimizer": made, "metrics": tuple(found)} | afresh
+            of_network |= {"stop_training": False, "learning_rate_factor": 1.0, "progress": dict(FRESH)}
+            of_network["history"] = History({name: [] for name in ("error", *(name for name, _ in found))})
+            leaves += [(vars(self), name, value) for name, value in of_network.items()]
+            set_all(leaves)
 
     @habits.answered
     def to(self, backend: Any) -> "Network":
@@ -207,8 +213,7 @@ class Network(WithFiles):
         target = get_backend(backend)
         with self.turns.take("to"):
             self._arrange()
-            move(list(self.walk()), target)
-            self._settle(backend=target, _inference=None)
+            move(list(self.walk()), target, [(vars(self), "backend", target), (vars(self), "_inference", None)])
         return self
 
     # -- training and predicting ---------------------------------------------------------------------------------
@@ -324,22 +329,27 @@ class Network(WithFiles):
         ):
             self._arrange()
         progress = self.progress
-        before = progress["step"]
-        with self.backend.scope():
-            X = validation.batch(x, self.backend, self.dtype, "x")
-            if self._checked != X.shape[1:]:
-                validation.shapes(self.layers, X, x)
-                self._checked = tuple(X.shape[1:])
-            run = self._inference or self.inference()
-            if X.shape[0] <= batch_size:
-                Y = run.forward(X)
-            else:
-                parts = validation.slices(X.shape[0], batch_size)
-                outputs = (run.forward(X[part, ...]) for part in parts)
-                if not run.own:  # a user's layer may return the same array each time
-                    outputs = (self.backend.xp.asarray(Y, copy=True) for Y in outputs)
-                Y = self.backend.xp.concat(list(outputs))
-            Y = validation.answer(Y, X, x, self.backend, run)
+        before, backend = progress["step"], self.backend
+        try:
+            with backend.scope():
+                X = validation.batch(x, backend, self.dtype, "x")
+                if self._checked != X.shape[1:]:
+                    validation.shapes(self.layers, X, x)
+                    self._checked = tuple(X.shape[1:])
+                run = self._inference or self.inference()
+                if X.shape[0] <= batch_size:
+                    Y = run.forward(X)
+                else:
+                    parts = validation.slices(X.shape[0], batch_size)
+                    outputs = (run.forward(X[part, ...]) for part in parts)
+                    if not run.own:  # a user's layer may return the same array each time
+                        outputs = (self.backend.xp.asarray(Y, copy=True) for Y in outputs)
+                    Y = self.backend.xp.concat(list(outputs))
+                Y = validation.answer(Y, X, x, self.backend, run)
+        except Exception:
+            if self.backend is backend:
+                raise
+            return self.predict(x, batch_size=batch_size)  # another thread moved the network meanwhile
         if progress["step"] != before:  # another thread began to train meanwhile
             return copy.deepcopy(self).predict(x, batch_size=batch_size)
         return Y
@@ -391,9 +401,14 @@ class Network(WithFiles):
         if self.turns.held_elsewhere() is not None:
             return copy.deepcopy(self).evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight)
         self._arrange()
-        before = self.step
-        with self.backend.scope():
-            found = evaluation.evaluate(self, preparation.batches(self, x, y, sample_weight, batch_size))
+        before, backend = self.step, self.backend
+        try:
+            with backend.scope():
+                found = evaluation.evaluate(self, preparation.batches(self, x, y, sample_weight, batch_size))
+        except Exception:
+            if self.backend is backend or sources.is_iterator(x):
+                raise
+            return self.evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight)  # moved meanwhile
         if self.step != before:  # another thread began to train meanwhile
             if sources.is_iterator(x):
                 raise RuntimeError(
@@ -511,27 +526,33 @@ class Network(WithFiles):
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy of the network's state as it was between two steps, even while another thread trains it."""
-        with self.backend.scope():
+        backend = self.backend
+        with backend.scope():
             self.note_kept()
             layers = list(self.walk())
             homes: list[Any] = [self.progress, *self.history.values()]
             for layer in layers:
                 homes += [layer.parameters, layer.buffers, layer._update_counts, *layer._slots_by_kind.values()]
             then = list(map(methodcaller("copy"), homes))  # one call into C
-            if self.turns.held_elsewhere() is not None and self.backend.name != "cpu":  # a graph writes into its arrays
+            if self.backend is not backend:  # another thread moved the network meanwhile
+                return self.__getstate__()
+            if self.turns.held_elsewhere() is not None and backend.name != "cpu":  # a graph writes into its arrays
                 for home in then:
                     if isinstance(home, dict):
                         home.update({key: _apart(array, self.backend) for key, array in home.items()})
             derived = ("_arrangement", "_checked", "_inference")
             state = {name: value for name, value in self.__dict__.copy().items() if name not in derived}
+            state["_arranged"] = self._arrangement.holds(self.layers)
+            state["_own"] = [layer._network_ref is not None and layer._network_ref() is self for layer in layers]
             left = [*self._transient, *(array for layer in layers for array in layer._transient)]
             instead: dict[int, Any] = dict.fromkeys(map(id, left))
             instead |= {id(home): as_then for home, as_then in zip(homes, then, strict=True)}
             self.turns.copying.add(get_ident())
             try:
-                return copy.deepcopy(state | {"_transient": []}, instead)
+                found: dict[str, Any] = copy.deepcopy(state | {"_transient": []}, instead)
             finally:
                 self.turns.copying.discard(get_ident())
+        return found if self.backend is backend else self.__getstate__()
 
     def note_kept(self) -> None:
         """Notes what the passes of a fit that runs have left in users' objects, before these are copied or saved."""
@@ -540,13 +561,17 @@ class Network(WithFiles):
             turn.kept.note()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        arranged, own = state.pop("_arranged"), state.pop("_own")
         self.__dict__.update(state)
         here = weakref.ref(self)
-        for layer in self.walk():
-            layer._network_ref = here
-            if layer.backend is not None:
-                layer._bind(self.backend)
+        for layer, is_own in zip(self.walk(), own, strict=True):
+            if is_own:
+                layer._network_ref = here
+                if layer.backend is not None:
+                    layer._bind(self.backend)
         self._note_layers()
+        if not arranged:  # layers were put in, or moved, since the original last ran: the copy arranges them, too
+            self._arrangement.forget()
 
     def __repr__(self) -> str:
         inside = ", ".join(map(repr, self.layers))
@@ -576,10 +601,12 @@ class Network(WithFiles):
         """The layers as they run now."""
         if self._inference is not None:
             return self._inference
-        made = inference.Inference(self, fusion.fuse(adapted(self.layers), self.backend, self.kernels))
-        if all(layer.complete for layer in made.all):  # otherwise only for this call
-            self._inference = made
-        return made
+        with self.turns.arranging:  # another thread may change the layers: those that are arranged are run
+            known = self._arrangement.known
+            made = inference.Inference(self, known, fusion.fuse(adapted(known), self.backend, self.kernels))
+            if all(layer.complete for layer in made.all):  # otherwise only for this call
+                self._inference = made
+            return made
 
     def _optimizer(self, learning_rate: Any) -> Any:
         if self.optimizer is None and learning_rate is None:

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from portnn import arguments, checks, sources, validation
 from portnn._typing import Array, Shape
 from portnn.article import adapted
 from portnn.backend import Backend, get_backend, in_order
+from portnn.layers.kept import Kept
 from portnn.layers.layer import Layer
 from portnn.samples import Samples, check_weights, class_weights, labels_of, split, split_at
 from portnn.sources import Read, Rows, Stream, Way, Whole
@@ -81,28 +82,19 @@ def _way(network: Any, output: Shape, check_finite: bool, what: str = "") -> Way
             X, Y, _ = _arrays(network, x, y, check_finite, backend)
             return _with_targets(network, X, Y, weights, output, backend)
 
-    def upload(found: Samples) -> Callable[[], Samples]:
-        if network.backend.owns(found.x):
-            return lambda: found
-        arrive = network.backend.upload([found.x, found.y, found.weights])
-
-        def arrived() -> Samples:
-            x, y, weights = arrive()
-            return replace(found, x=x, y=y, weights=weights)
-
-        return arrived
-
-    return Way(check, upload)
+    return Way(check, network.backend)
 
 
 def _passes(network: Any, X: Array) -> Iterator[Array]:
     """Yields X, cast to the network's dtype, then each layer's output."""
     Y = network.backend.xp.astype(in_order(X), getattr(network.backend.xp, network.dtype))
     yield Y
-    for layer in adapted(network.layers):
-        layer.fit_to(Y)
-        Y = layer.compute(Y, False)
-        yield Y
+    with Kept(list(network.walk()), shapes=[Y.shape]) as kept:
+        for layer in adapted(network.layers):
+            layer.fit_to(Y)
+            Y = layer.compute(Y, False)
+            kept.shapes.add(Y.shape)
+            yield Y
 
 
 # -- for fit -----------------------------------------------------------------------------------------------------------
@@ -178,7 +170,7 @@ def _stream(network: Any, x: Any, options: Options, plan: Plan) -> Data:
         _check_batch(network, first, found, shapes if alike else validation.shapes(network.layers, found.x, read[0]))
         return found.apart()  # the iterable may fill the same arrays again
 
-    source.way = Way(check, way.upload)
+    source.way = Way(check, network.backend)
     return Data(source, first.apart(), shapes[-1])
 
 

@@ -4,11 +4,13 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set, ValuesView
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from portnn.backend import Backend
 from portnn.checks import BadValueError
 from portnn.samples import Samples
 
@@ -40,7 +42,22 @@ class Way(NamedTuple):
     """The way of samples to the device: ``check`` takes what was read, on the host, ``upload`` what that returns."""
 
     check: Callable[[Read], Samples]
-    upload: Callable[[Samples], Callable[[], Samples]]
+    backend: Backend
+
+    def upload(self, samples: Samples) -> Callable[[], Samples]:
+        """Begins to copy samples to the device, and returns a function that returns them there."""
+        if self.backend.owns(samples.x):
+            return lambda: samples
+        host: list[Any] = [samples.x, samples.y, samples.weights]
+        arrive = self.backend.upload(host)
+
+        def arrived() -> Samples:
+            x, y, weights = arrive()
+            assert x is not None
+            assert y is not None
+            return replace(samples, x=x, y=y, weights=weights)
+
+        return arrived
 
 
 class Whole:

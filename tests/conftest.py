@@ -1,10 +1,9 @@
-"""Fixtures of all tests: the array libraries, and what makes a hidden read of a device array an error."""
+"""Shared fixtures: the array libraries, and one that turns implicit reads of device arrays into errors."""
 
 import gc
 import signal
 from importlib.util import find_spec
 
-import array_api_strict
 import pytest
 
 import software_gpu
@@ -15,7 +14,7 @@ from software_gpu import control
 if software_gpu.is_wanted():  # before anything imports CuPy
     software_gpu.install()
 
-# doctests are looked for in every file
+# pytest imports every file to look for doctests, and this one needs PyTorch
 collect_ignore = [] if find_spec("torch") else ["support/pytorch_twin.py"]
 collect_ignore += ["support/software_gpu/__main__.py", "support/software_gpu/site"]
 HOST_READS = ("__bool__", "__int__", "__float__", "__index__", "__iter__", "__complex__")
@@ -24,7 +23,8 @@ HOST_READS = ("__bool__", "__int__", "__float__", "__index__", "__iter__", "__co
 @pytest.fixture
 def no_hidden_reads(monkeypatch):
     """Makes reading a value of a device array an error where it would wait for a GPU unseen."""
-    array = type(array_api_strict.asarray(0.0))
+    # Not at the top: on a machine with a GPU and nothing but CuPy the GPU tests run without it.
+    array = type(pytest.importorskip("array_api_strict").asarray(0.0))
     for name in HOST_READS:
         original = getattr(array, name, None)
 
@@ -45,7 +45,7 @@ def library(request):
 
 def pytest_configure():
     gc.disable()  # until all tests are collected
-    # A shell lets jobs in the background ignore Ctrl-C; tests send it, and would wait for ever.
+    # A background job of a shell ignores Ctrl-C; tests that send it would wait forever.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -53,7 +53,7 @@ def pytest_configure():
 def pytest_collection_finish():
     gc.enable()
     gc.collect()
-    gc.freeze()  # twelve thousand tests with their arguments, which each collection would go through
+    gc.freeze()  # or each collection would traverse twelve thousand tests and their arguments
 
 
 def pytest_runtest_setup(item):

@@ -4,18 +4,23 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import array_api_compat.cupy as compat
 import cupy
 import numpy as np
 
-from portnn.backend import Backend, fast_version, thin_namespace
+from portnn.backend import NAMESPACES, Backend, fast_version, thin_namespace
 from portnn_cupy import blas, philox
-from portnn_cupy.driver import OUT_OF_MEMORY, CupyDriver
+from portnn_cupy.driver import CUDA_ERRORS, CupyDriver, is_out_of_memory
 from portnn_cupy.graph import CapturedStep
+from portnn_cupy.kept import SHARE, Kept
+from portnn_cupy.standard import clip, concat, matmul, namespace, sign, stack
+from portnn_cupy.sums import tickets
 
 Array = Any
+OUT_OF_MEMORY_ERRORS = (cupy.cuda.memory.OutOfMemoryError, *CUDA_ERRORS)
 
 
 class GpuOutOfMemoryError(RuntimeError):
@@ -37,13 +42,16 @@ class CupyBackend(Backend):
         self.lock = threading.RLock()
         self.blas = blas.shared()
         self.driver = CupyDriver(self.device, self.stream)
+        self.kept = Kept()  # captured steps of the networks trained last
         # array_api_compat has CuPy's own function where it conforms to the standard, and a wrapper elsewhere.
-        self.xp = thin_namespace(compat, clip=clip, matmul=self.blas.matmul)
+        self.xp = thin_namespace(compat, clip=clip, concat=concat, matmul=matmul, sign=sign, stack=stack)
         self.xp.__name__, self.xp.__version__ = "cupy", cupy.__version__
+        NAMESPACES[id(compat)] = compat, namespace
         with self.scope():
             self.uploaded_last = _now(self.stream)  # after all that the device had been given at the last upload
             self.held: list[Array | None] = []  # the arrays of the last upload
             self.blas.handle()  # it cannot be created within a capture
+            tickets()  # nor can these
 
     # -- arrays ------------------------------------------------------------------------------------------------
 
@@ -106,7 +114,9 @@ class CupyBackend(Backend):
             try:
                 with self.stream:
                     yield
-            except cupy.cuda.memory.OutOfMemoryError as error:
+            except OUT_OF_MEMORY_ERRORS as error:
+                if not is_out_of_memory(error):
+                    raise
                 raise self._out_of_memory(error, "here: try a smaller batch_size") from error
             finally:
                 done = _now(self.stream)
@@ -121,14 +131,14 @@ class CupyBackend(Backend):
         if not self.captures:
             return self._eagerly(super().compile(step, state))
         with self.scope():
-            captured = CapturedStep(step, state, self.driver)
+            captured = self._captured(step, state)
 
         def run() -> None:
             with self.scope():
                 try:
                     captured()
-                except (cupy.cuda.memory.OutOfMemoryError, cupy.cuda.runtime.CUDARuntimeError) as error:
-                    if getattr(error, "status", OUT_OF_MEMORY) != OUT_OF_MEMORY:
+                except OUT_OF_MEMORY_ERRORS as error:
+                    if not is_out_of_memory(error):
                         raise
                     traceback.clear_frames(error.__traceback__)  # they hold all arrays that the step had computed
                     captured.forget()
@@ -139,6 +149,19 @@ class CupyBackend(Backend):
                     raise self._out_of_memory(error, words) from error
 
         return run
+
+    def _captured(self, step: Callable[[], list[Array]], state: Any) -> CapturedStep:
+        """The step of an earlier fit, if it computes the same; else a new one."""
+        steps = self.kept.steps(state)
+        size = getattr(step, "size", 0)
+        found = None if steps is None else steps.get(size)
+        if found is not None and not found.eager and found.reusable:
+            found.go_on_with(step, state)
+        else:
+            found = CapturedStep(step, state, self.driver)
+        if steps is not None:
+            steps[size], state.at_end = found, partial(self.kept.rest, steps, self.device.mem_info[1] // SHARE)
+        return found
 
     def _eagerly(self, run: Callable[[], None]) -> Callable[[], None]:
         def eager() -> None:
@@ -167,7 +190,8 @@ class CupyBackend(Backend):
         return {"used": pool.used_bytes(), "kept": pool.free_bytes(), "free": free, "total": total}
 
     def release(self) -> None:
-        """Frees the device memory and the pinned host memory that are kept for future arrays."""
+        """Frees the device memory and the pinned host memory that are kept for future arrays, and for future fits."""
+        self.kept.clear()
         self.driver.sweep()
         self.synchronize()  # the device may still be at work on the last upload
         self.held = []
@@ -200,13 +224,6 @@ class CupyBackend(Backend):
         from portnn.backend import get_backend
 
         return (get_backend, ("gpu",))
-
-
-def clip(x: Array, /, min: Any = None, max: Any = None) -> Array:
-    """The standard's ``clip``. array_api_compat's reads a mask's count on the host, which cannot be captured."""
-    y = x if min is None else cupy.maximum(x, min)
-    y = y if max is None else cupy.minimum(y, max)
-    return y.astype(x.dtype, copy=y is x)
 
 
 def _now(stream: Any) -> Any:

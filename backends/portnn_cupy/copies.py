@@ -6,9 +6,10 @@ import cupy
 import numpy as np
 
 from portnn_cupy.kernels import COPIES
-from portnn_cupy.launch import NULL, REALS, in_order, launch
+from portnn_cupy.launch import REALS, in_order, launch
 
 Array = Any
+TABLE = np.dtype([("words", np.int64, COPIES), ("from", np.uint64, COPIES), ("to", np.uint64, COPIES)])
 
 
 def copy_all(pairs: list[tuple[Array, Array]]) -> None:
@@ -17,13 +18,14 @@ def copy_all(pairs: list[tuple[Array, Array]]) -> None:
     words = [pair for pair in flat if _is_in_words(*pair)]
     dtype = next((target.dtype for target, _ in flat if target.dtype.name in REALS), np.float32)
     for start in range(0, len(words), COPIES):
-        part = words[start : start + COPIES]
-        arguments: list[Any] = []
-        for target, source in part:
-            arguments += [np.int64(target.nbytes // 4), *(a.reshape(-1).view(np.uint32) for a in (source, target))]
-        arguments += [np.int64(0), NULL, NULL] * (COPIES - len(part))
-        largest = max(target.nbytes // 4 for target, _ in part)
-        launch("copy_all", dtype, largest, *arguments, rows=len(part))
+        part, all_of_them = words[start : start + COPIES], np.zeros((), TABLE)
+        for name, values in (
+            ("words", [target.nbytes // 4 for target, _ in part]),
+            ("from", [source.data.ptr for _, source in part]),
+            ("to", [target.data.ptr for target, _ in part]),
+        ):
+            all_of_them[name][: len(part)] = values
+        launch("copy_all", dtype, max(target.nbytes // 4 for target, _ in part), all_of_them, rows=len(part))
     for target, source in flat:
         if not _is_in_words(target, source):
             cupy.copyto(target, source)

@@ -11,7 +11,18 @@ import cupy
 from portnn_cupy.copies import copy_all
 
 Array = Any
-OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, which CuPy does not export
+OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation and CUDA_ERROR_OUT_OF_MEMORY, which CuPy does not export
+
+
+# Besides CuPy's own error: of the runtime for allocations, of the driver where a module is loaded or a kernel launched.
+CUDA_ERRORS = (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device has no memory left."""
+    if isinstance(error, CUDA_ERRORS):
+        return bool(error.status == OUT_OF_MEMORY)
+    return isinstance(error, cupy.cuda.memory.OutOfMemoryError)
 
 
 class CupyDriver:
@@ -39,17 +50,18 @@ class CupyDriver:
         memory.free_all_blocks()
 
     def capture(self, work: Callable[[], None]) -> Any:
-        self.stream.begin_capture()
-        self.capturing = True
+        self.capturing = True  # first: garbage collection, which frees graphs, may run at any time
         try:
-            work()
-        except BaseException:
-            with contextlib.suppress(Exception):  # a broken capture ends with an error, but does end
-                self.stream.end_capture()
-            raise
+            self.stream.begin_capture()
+            try:
+                work()
+            except BaseException:
+                with contextlib.suppress(Exception):  # a broken capture ends with an error, but does end
+                    self.stream.end_capture()
+                raise
+            return self.stream.end_capture()
         finally:
             self.capturing = False
-        return self.stream.end_capture()
 
     def launch(self, graph: Any) -> None:
         graph.launch(self.stream)
@@ -63,8 +75,8 @@ class CupyDriver:
         """Memory for a pool; where the device has none left, what CuPy keeps for reuse is freed first."""
         try:
             return cupy.cuda.MemoryPointer(cupy.cuda.Memory(size), 0)
-        except cupy.cuda.runtime.CUDARuntimeError as error:
-            if error.status != OUT_OF_MEMORY:
+        except CUDA_ERRORS as error:
+            if not is_out_of_memory(error):
                 raise
             if self.capturing:  # the pool would free unused blocks, which the graph writes to
                 raise RuntimeError(f"the graph needs {size:,} bytes more than the GPU has left") from error

@@ -1,15 +1,17 @@
 """A train step that is captured into a CUDA graph and replayed.
 
 A graph reads and writes the addresses it was captured with. So every leaf of the state is in a buffer that never moves,
-the graph ends with copies of the new leaves into these buffers, and all other memory of the step comes from a pool of
-its own that lives as long as the graph. The first calls run eagerly: they are real steps of the training, and they
-compile the kernels, which cannot be done within a capture.
+the graph ends by writing the new leaves into these buffers (see ``in_place.py``), and all other memory of the step
+comes from a pool of its own that lives as long as the graph. The first calls run eagerly: they are real steps of the
+training, and they compile the kernels, which cannot be done within a capture.
 """
 
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
+
+from portnn_cupy import in_place
 
 Array = Any
 WARM_UPS = 2
@@ -45,20 +47,32 @@ class CapturedStep:
     """Each call is one step: two run eagerly, the third captures the graph and launches it, later ones launch it."""
 
     def __init__(self, step: Callable[[], list[Array]], state: Any, driver: Driver):
-        self.step, self.state, self.driver = step, state, driver
+        self.step: Any = step
+        self.state, self.driver = state, driver
         self.memory = driver.new_memory(self)
-        self.eager = False
+        self.eager, self.reusable = False, True
+        self.places: list[Any] = []
         self.forget()
         if state.eager_reason is not None:
             self._give_up(state.eager_reason)
         else:
             state.use_device_counters()
 
+    def go_on_with(self, step: Callable[[], list[Array]], state: Any) -> None:
+        """Goes on in another fit, with a state of the same kind: its arrays are adopted at the first call."""
+        self.step, self.state = step, state
+        state.use_device_counters()
+
+    def rest(self) -> None:
+        """Keeps nothing of a fit that is over, such as its samples."""
+        self.step = self.state = None
+        self.places = []
+
     def forget(self) -> None:
         """Drops the graph and its memory: warm-ups and capture start again. The state stays as it is."""
         self.graph: Any = None
         self.calls = 0
-        self.places: list[Any] = []
+        self.places = []
         self.buffers: list[Array] = []  # for each place its array, fixed as long as the graph exists
         self.driver.release(self.memory)
 
@@ -90,7 +104,11 @@ class CapturedStep:
         """Copies arrays assigned from outside (new weights, an epoch's permutation) into their buffers."""
         places = [*self.state.places, *self.state.inputs]
         arrays = [home[key] for home, key in places]
-        if len(arrays) == len(self.buffers) and all(map(_alike, arrays, self.buffers)):
+        fits = [_alike] * len(self.state.places) + [_fits_in] * len(self.state.inputs)
+        if len(arrays) == len(self.buffers) and all(
+            f(a, b) for f, a, b in zip(fits, arrays, self.buffers, strict=True)
+        ):
+            self.places = places
             self._copy(arrays)
         else:  # the first call, or a graph that no longer fits
             self.forget()
@@ -113,6 +131,7 @@ class CapturedStep:
         try:
             with self.driver.using(self.memory):
                 self.graph = self.driver.capture(self._recorded)
+            self.reusable = not getattr(self.state, "skipped", ())
         except Exception as error:  # whatever cannot be captured can still be run
             place = self.step.where() if hasattr(self.step, "where") else ""
             words = f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -121,10 +140,12 @@ class CapturedStep:
             self._give_up(reason)
 
     def _recorded(self) -> None:
-        leaves, misfit = self._leaves()
-        if misfit:
-            raise TypeError(misfit)
-        self._copy(leaves)
+        with in_place.capturing(self.buffers) as ending:
+            leaves, misfit = self._leaves()
+            if misfit:
+                raise TypeError(misfit)
+            self._copy(leaves)
+            ending.launch()
 
     def _leaves(self) -> tuple[list[Array], str]:
         """Runs the step; returns the new leaves, and a message on the first that does not fit its buffer."""
@@ -142,7 +163,8 @@ class CapturedStep:
         moved = [(buffer, leaf) for buffer, leaf in zip(self.buffers, leaves, strict=False) if leaf is not buffer]
         written = {id(buffer) for buffer, _ in moved}
         safe = [leaf.copy() if {id(leaf), id(leaf.base)} & written else leaf for _, leaf in moved]
-        self.driver.copy([(buffer, leaf) for (buffer, _), leaf in zip(moved, safe, strict=True)])
+        targets = [buffer if _alike(leaf, buffer) else buffer[: leaf.shape[0]] for buffer, leaf in moved]
+        self.driver.copy(list(zip(targets, safe, strict=True)))
 
     def _bind(self) -> None:
         for (home, key), buffer in zip(self.places, self.buffers, strict=True):
@@ -161,6 +183,13 @@ def _kind(x: Array) -> tuple[Any, Any]:
 
 def _alike(a: Array, b: Array) -> bool:
     return _kind(a) == _kind(b)
+
+
+def _fits_in(a: Array, b: Array) -> bool:
+    """Whether an input has the kind of a buffer, and at most as many rows: of an epoch that is shorter."""
+    if _alike(a, b):
+        return True
+    return bool(a.dtype == b.dtype and a.ndim == b.ndim > 0 and a.shape[1:] == b.shape[1:] and len(a) <= len(b))
 
 
 def _apart(arrays: list[Array]) -> list[Array]:

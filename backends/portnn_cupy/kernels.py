@@ -1,16 +1,14 @@
 """The source of the fused kernels: each thread computes all values that it writes.
 
-There are no atomic additions, so the same step gives the same bits each time. Except for the CUDA names in ``HEAD`` it
-is C: a test compiles it for the host and compares every kernel with its portable routine. ``real`` is float or double.
+There are no atomic additions, so the same step gives the same bits each time. A test compares every kernel with its
+portable routine. ``real`` is float or double.
+Many arrays come as one argument, a struct of their addresses: each argument costs the host time in every launch.
 Images are (N, H, W, C), sequences (N, 1, L, C); ``WINDOW`` is a plan as integers.
 """
 
 HEAD = r"""
-#ifndef KERNEL
 #define KERNEL extern "C" __global__
 #define INSIDE static __device__
-#define CALLED static __device__ __noinline__
-#endif
 
 typedef long long number;
 typedef unsigned long long word;
@@ -57,6 +55,16 @@ KERNEL void philox_bits(word key0, word key1, const number *step_at, word step, 
 
 # -- activations and losses -------------------------------------------------------------------------------------------
 
+# The chain rule of an activation from Y = f(X).
+CHAIN = r"""
+INSIDE real chain_of(int kind, real y, real d)
+{
+    if (kind == 1) return d * (real)(y > 0);  /* relu */
+    if (kind == 2) return ((real)1 - y * y) * d;  /* tanh */
+    return kind == 3 ? ((real)1 - y) * y * d : d;  /* sigmoid; none */
+}
+"""
+
 ELEMENTWISE = r"""
 /* sum += x; the rounding error, ``lost``, is subtracted from the next x (W. Kahan, 1965). */
 INSIDE void add(real *sum, real *lost, real x)
@@ -81,11 +89,7 @@ KERNEL void biased(real *y, const real *bias, number n, number features, int kin
 /* dE/dX = f'(X) dE/dY from Y = f(X). */
 KERNEL void chained(const real *y, const real *d, real *dx, number n, int kind)
 {
-    EACH(i, n) {
-        if (kind == 1) dx[i] = d[i] * (real)(y[i] > 0);
-        else if (kind == 2) dx[i] = ((real)1 - y[i] * y[i]) * d[i];
-        else dx[i] = ((real)1 - y[i]) * y[i] * d[i];  /* sigmoid */
-    }
+    EACH(i, n) dx[i] = chain_of(kind, y[i], d[i]);
 }
 
 INSIDE real largest_of(const real *row, number classes)
@@ -133,28 +137,43 @@ KERNEL void cross_entropy_prime(const real *y, const number *labels, real *dy, n
 
 # -- the train step ---------------------------------------------------------------------------------------------------
 
-# The rows of data (samples, size) of a batch, cast to the network's dtype, or to int64 for class numbers.
-_ROWS = """
-KERNEL void rows_{0}_{1}(const {0} *data, const number *order, const number *position, {1} *out,
-    number batch_size, number rows, number size)
-{{
-    EACH(t, rows * size) {{
-        number i = *position * batch_size + t / size;
-        out[t] = ({1})data[(order ? order[i] : i) * size + t % size];
-    }}
-}}
-"""
-ROW_KINDS = (("byte", "real"), ("real", "real"), ("byte", "number"), ("number", "number"))
 COPIES = 64  # at most, in one launch
+PARAMETERS = 48  # at most, in one launch: each has a row of the grid
+DATA = 3  # arrays of a batch: samples, targets, weights
 STEP = (
-    "typedef unsigned char byte;\n"
-    + "".join(_ROWS.format(*kinds) for kinds in ROW_KINDS)
+    f"#define COPIES {COPIES}\n#define PARAMETERS {PARAMETERS}\n#define DATA {DATA}\n"
     + r"""
-/* The counters after a step, each in an array of its own. */
-KERNEL void update_counters(const number *step, const number *position, const double *total, const number *finite,
-    const real *error, number *new_step, number *new_position, double *new_total, number *new_finite, number size)
+typedef unsigned char byte;
+#define AT(kind, word) ((kind *)(size_t)(word))  /* an address, as the host knows it */
+
+/* The arrays of a batch: (samples, size) each, and where their rows go. ``cast``: 0 bytes to reals, 1 reals, 2 bytes to
+   numbers, 3 numbers. */
+typedef struct { number size[DATA], cast[DATA]; word from[DATA], to[DATA]; } batch;
+
+/* The rows of a batch, and the row of the table with its hyperparameters. Where the arrays are is in device memory, if
+   ``addresses`` is given: then a graph can be used with others. */
+KERNEL void gather(const batch data, const number *addresses, const number *order, const number *position,
+    number batch_size, number rows, const real *table, real *row, number columns)
 {
-    if (blockIdx.x || threadIdx.x) return;
+    number size = data.size[blockIdx.y], cast = data.cast[blockIdx.y];
+    word from = addresses ? (word)addresses[blockIdx.y] : data.from[blockIdx.y], to = data.to[blockIdx.y];
+    if (blockIdx.y == 0) EACH(k, columns) row[k] = table[*position * columns + k];
+    EACH(t, rows * size) {
+        number i = *position * batch_size + t / size;
+        number at = (order ? order[i] : i) * size + t % size;
+        if (cast == 0) AT(real, to)[t] = (real)AT(const byte, from)[at];
+        else if (cast == 1) AT(real, to)[t] = AT(const real, from)[at];
+        else AT(number, to)[t] = cast == 2 ? (number)AT(const byte, from)[at] : AT(const number, from)[at];
+    }
+}
+
+#define COUNTERS const number *step, const number *position, const double *total, const number *finite, \
+    const real *error, number *new_step, number *new_position, double *new_total, number *new_finite, number size
+
+/* The counters after a step, each in an array of its own; the new ones may be the old ones. */
+INSIDE void count(COUNTERS)
+{
+    if (blockIdx.x || blockIdx.y || threadIdx.x) return;
     double sum = *total + (double)*error * (double)size;
     *new_step = *step + 1;
     *new_position = *position + 1;
@@ -162,23 +181,79 @@ KERNEL void update_counters(const number *step, const number *position, const do
     *new_finite = *finite + (sum - sum == 0);  /* no increment for NaN and infinity */
 }
 
-CALLED void copy(number n, const unsigned *from, unsigned *to)
+#define COUNTED step, position, total, finite, error, new_step, new_position, new_total, new_finite, size
+KERNEL void update_counters(COUNTERS)
 {
-    EACH(i, n) to[i] = from[i];
+    count(COUNTED);
 }
 
-KERNEL void copy_all(ARGUMENTS)
+typedef struct { number words[COPIES]; word from[COPIES], to[COPIES]; } copies;
+
+KERNEL void copy_all(const copies all)
 {
-    switch (blockIdx.y) {
-    CASES
-    }
+    number n = all.words[blockIdx.y];
+    word from = all.from[blockIdx.y], to = all.to[blockIdx.y];
+    EACH(i, n) AT(unsigned, to)[i] = AT(const unsigned, from)[i];
 }
-""".replace(
-        "ARGUMENTS", ", ".join(f"number n{i}, const unsigned *from{i}, unsigned *to{i}" for i in range(COPIES))
-    ).replace("CASES", "\n    ".join(f"case {i}: copy(n{i}, from{i}, to{i}); break;" for i in range(COPIES)))
+"""
 )
 
 # -- images -----------------------------------------------------------------------------------------------------------
+
+# dE/dX of pooling at pixel ``t`` of the images.
+PIXELS = r"""
+#define PLAN H, W, C, kh, kw, oh, ow, sh, sw, ph, pw, dh, dw
+#define IS_LARGEST(x, y) ((x) == (y) || (x) != (x))  /* where there is NaN, y is NaN */
+
+/* Each pixel checks for every window that contains it whether it is the first with the window's largest value. */
+INSIDE real max_pool_error(const real *x, const real *y, const real *d, number t, WINDOW)
+{
+    number c = t % C, b = t / C % W, a = t / C / W % H, s = t / C / W / H;
+    real sum = 0;
+    for (number u = 0; u < kh; ++u) {
+        number i = a + ph - u * dh;
+        if (i < 0 || i % sh || i / sh >= oh) continue;
+        for (number v = 0; v < kw; ++v) {
+            number j = b + pw - v * dw;
+            if (j < 0 || j % sw || j / sw >= ow) continue;
+            number window = ((s * oh + i / sh) * ow + j / sw) * C + c;
+            int first = IS_LARGEST(x[t], y[window]);
+            for (number q = 0; first && q < u * kw + v; ++q) {
+                number a2 = i + q / kw * dh - ph, b2 = j + q % kw * dw - pw;
+                if (a2 >= 0 && a2 < H && b2 >= 0 && b2 < W
+                    && IS_LARGEST(x[((s * H + a2) * W + b2) * C + c], y[window]))
+                    first = 0;
+            }
+            if (first) sum += d[window];
+        }
+    }
+    return sum;
+}
+
+/* The number of pixels of the image, without padding, in a window that begins at pixel ``from``. */
+INSIDE number pixels(number from, number k, number size)
+{
+    number to = from + k < size ? from + k : size;
+    return to - (from > 0 ? from : 0);
+}
+
+INSIDE real avg_pool_error(const real *d, number t, WINDOW)
+{
+    number c = t % C, b = t / C % W, a = t / C / W % H, s = t / C / W / H;
+    real sum = 0;
+    for (number u = 0; u < kh; ++u) {
+        number i = a + ph - u * dh;
+        if (i < 0 || i % sh || i / sh >= oh) continue;
+        for (number v = 0; v < kw; ++v) {
+            number j = b + pw - v * dw;
+            if (j < 0 || j % sw || j / sw >= ow) continue;
+            sum += d[((s * oh + i / sh) * ow + j / sw) * C + c]
+                / (real)(pixels(i - ph, kh, H) * pixels(j - pw, kw, W));
+        }
+    }
+    return sum;
+}
+"""
 
 IMAGES = r"""
 /* p[m, (u, v, c)] for m = (n, i, j): the pixel of channel c under (u, v) of window (i, j), 0 in the padding.
@@ -230,40 +305,9 @@ KERNEL void max_pool(const real *x, real *y, number n, WINDOW)
     }
 }
 
-#define IS_LARGEST(x, y) ((x) == (y) || (x) != (x))  /* where there is NaN, y is NaN */
-
-/* Each pixel checks for every window that contains it whether it is the first with the window's largest value. */
 KERNEL void max_pool_backward(const real *x, const real *y, const real *d, real *dx, number n, WINDOW)
 {
-    EACH(t, n * H * W * C) {
-        number c = t % C, b = t / C % W, a = t / C / W % H, s = t / C / W / H;
-        real sum = 0;
-        for (number u = 0; u < kh; ++u) {
-            number i = a + ph - u * dh;
-            if (i < 0 || i % sh || i / sh >= oh) continue;
-            for (number v = 0; v < kw; ++v) {
-                number j = b + pw - v * dw;
-                if (j < 0 || j % sw || j / sw >= ow) continue;
-                number window = ((s * oh + i / sh) * ow + j / sw) * C + c;
-                int first = IS_LARGEST(x[t], y[window]);
-                for (number q = 0; first && q < u * kw + v; ++q) {
-                    number a2 = i + q / kw * dh - ph, b2 = j + q % kw * dw - pw;
-                    if (a2 >= 0 && a2 < H && b2 >= 0 && b2 < W
-                        && IS_LARGEST(x[((s * H + a2) * W + b2) * C + c], y[window]))
-                        first = 0;
-                }
-                if (first) sum += d[window];
-            }
-        }
-        dx[t] = sum;
-    }
-}
-
-/* The number of pixels of the image, without padding, in a window that begins at pixel ``from``. */
-INSIDE number pixels(number from, number k, number size)
-{
-    number to = from + k < size ? from + k : size;
-    return to - (from > 0 ? from : 0);
+    EACH(t, n * H * W * C) dx[t] = max_pool_error(x, y, d, t, PLAN);
 }
 
 KERNEL void avg_pool(const real *x, real *y, number n, WINDOW)
@@ -281,73 +325,13 @@ KERNEL void avg_pool(const real *x, real *y, number n, WINDOW)
 
 KERNEL void avg_pool_backward(const real *d, real *dx, number n, WINDOW)
 {
-    EACH(t, n * H * W * C) {
-        number c = t % C, b = t / C % W, a = t / C / W % H, s = t / C / W / H;
-        real sum = 0;
-        for (number u = 0; u < kh; ++u) {
-            number i = a + ph - u;
-            if (i < 0 || i % sh || i / sh >= oh) continue;
-            for (number v = 0; v < kw; ++v) {
-                number j = b + pw - v;
-                if (j < 0 || j % sw || j / sw >= ow) continue;
-                sum += d[((s * oh + i / sh) * ow + j / sw) * C + c]
-                    / (real)(pixels(i - ph, kh, H) * pixels(j - pw, kw, W));
-            }
-        }
-        dx[t] = sum;
-    }
+    EACH(t, n * H * W * C) dx[t] = avg_pool_error(d, t, PLAN);
 }
 """
 
 # -- normalization of each channel ------------------------------------------------------------------------------------
 
 NORMALIZE = r"""
-/* For each channel, sums over part ``g`` of the rows (R, C): of x, less the mean if that is given; and, if ``others``
-   is given, of that times z, or of its square if z is not given. */
-KERNEL void channel_sums(const real *x, const real *z, const real *mean, real *sums, real *others,
-    number R, number C, number parts)
-{
-    EACH(t, parts * C) {
-        number c = t % C, g = t / C;
-        real sum = 0, lost = 0, other = 0, other_lost = 0;
-        for (number r = g; r < R; r += parts) {
-            real seen = mean ? x[r * C + c] - mean[c] : x[r * C + c];
-            add(&sum, &lost, seen);
-            if (others) add(&other, &other_lost, seen * (z ? z[r * C + c] : seen));
-        }
-        sums[t] = sum;
-        if (others) others[t] = other;
-    }
-}
-
-INSIDE real parts_of(const real *sums, number c, number C, number parts)
-{
-    real sum = 0, lost = 0;
-    for (number g = 0; g < parts; ++g) add(&sum, &lost, sums[g * C + c]);
-    return sum;
-}
-
-/* The sum of the parts of each channel, divided by ``size``. */
-KERNEL void add_parts(const real *sums, real *out, number C, number parts, real size)
-{
-    EACH(c, C) out[c] = parts_of(sums, c, C, parts) / size;
-}
-
-/* From the sums of x - mean and of its square, where the mean was rounded: the mean of x - mean, a corrected mean, the
-   variance, and 1 / sqrt(variance + epsilon). */
-KERNEL void add_squares(const real *sums, const real *others, const real *mean, real *rest, real *better,
-    real *variance, real *scale, number C, number parts, real size, real epsilon)
-{
-    EACH(c, C) {
-        real left = parts_of(sums, c, C, parts) / size;
-        real square = parts_of(others, c, C, parts) / size - left * left;
-        rest[c] = left;
-        better[c] = mean[c] + left;
-        variance[c] = square < 0 ? (real)0 : square;
-        scale[c] = (real)1 / SQRT(variance[c] + epsilon);
-    }
-}
-
 KERNEL void standardize(const real *x, const real *mean, const real *rest, const real *scale, real *z,
     number n, number C)
 {
@@ -383,16 +367,6 @@ KERNEL void dropout(const real *x, real *y, real *mask, word key0, word key1, co
 
 # -- optimizers -------------------------------------------------------------------------------------------------------
 
-PARAMETERS = 48  # at most, in one launch: each has a row of the grid and eight kernel arguments
-_ARGUMENTS = (
-    "number n{0}, const real *w{0}, const real *g{0}, const real *s{0}, const real *t{0}, "
-    "real *new_w{0}, real *new_s{0}, real *new_t{0}"
-)
-_CASE = (
-    "case {0}: update(n{0}, w{0}, g{0}, s{0}, t{0}, new_w{0}, new_s{0}, new_t{0}, kind, NUMBERS); break;"
-)  # fmt: skip
-_NUMBERS = "lr, r, q, a, a1, b, b1, c, e, top"
-
 # The step's hyperparameters come from device memory if they are there, else by value; the others are constants.
 UPDATE = r"""
 /* A gradient bounded by ``top``, so that its square is finite; infinity and NaN are kept. */
@@ -402,51 +376,52 @@ INSIDE real bounded(real g, real top)
     return size > top && size - size == 0 ? (g < 0 ? -top : top) : g;
 }
 
-CALLED void update(number n, const real *w, const real *g, const real *s, const real *t, real *new_w, real *new_s,
-    real *new_t, int kind, REALS)
+/* Weights, gradient, two slots, and where the new weights and slots go: the old ones, in a captured step. */
+typedef struct { number size[PARAMETERS]; word at[PARAMETERS][7]; } tensors;
+
+KERNEL void update_all(int kind, const real *lr_at, const real *r_at, const real *q_at, real lr, real r,
+    real q, real a, real a1, real b, real b1, real c, real e, real top, const tensors all, COUNTERS)
 {
+    const real *w = AT(const real, all.at[blockIdx.y][0]), *g = AT(const real, all.at[blockIdx.y][1]);
+    const real *s = AT(const real, all.at[blockIdx.y][2]), *t = AT(const real, all.at[blockIdx.y][3]);
+    real *new_w = AT(real, all.at[blockIdx.y][4]), *new_s = AT(real, all.at[blockIdx.y][5]);
+    real *new_t = AT(real, all.at[blockIdx.y][6]);
+    number n = all.size[blockIdx.y];
+    if (lr_at) lr = *lr_at;
+    if (r_at) r = *r_at;
+    if (q_at) q = *q_at;
     EACH(i, n) {
         if (kind == 0) new_w[i] = w[i] - lr * g[i];
         else if (kind <= 2) {  /* momentum a; 2: nesterov */
             real v = a * s[i] + g[i];
-            new_s[i] = v;
             new_w[i] = w[i] - lr * (kind == 1 ? v : g[i] + a * v);
+            new_s[i] = v;
         } else if (kind == 3) {  /* squares: a times the old mean plus a1 times the new square */
             real d = bounded(g[i], top), v = a * s[i] + a1 * (d * d);
-            new_s[i] = v;
             new_w[i] = w[i] - lr * d / (SQRT(v) + e);
+            new_s[i] = v;
         } else {  /* Adam: betas a and b, a1 = 1 - a and b1 = 1 - b (which would be rounded here), decoupled weight
                     decay c; r = lr / (1 - a**t), q = 1 / sqrt(1 - b**t) */
             real d = bounded(g[i], top);
             real m = a * s[i] + a1 * d, v = b * t[i] + b1 * (d * d);
+            new_w[i] = w[i] * ((real)1 - lr * c) - r * m / (SQRT(v) * q + e);
             new_s[i] = m;
             new_t[i] = v;
-            new_w[i] = w[i] * ((real)1 - lr * c) - r * m / (SQRT(v) * q + e);
         }
     }
+    if (error) count(COUNTED);
 }
-
-KERNEL void update_all(int kind, const real *lr_at, const real *r_at, const real *q_at, REALS, ARGUMENTS)
-{
-    if (lr_at) lr = *lr_at;
-    if (r_at) r = *r_at;
-    if (q_at) q = *q_at;
-    switch (blockIdx.y) {
-    CASES
-    }
-}
-""".replace("ARGUMENTS", ",\n    ".join(map(_ARGUMENTS.format, range(PARAMETERS)))).replace(
-    "CASES", "\n    ".join(map(_CASE.format, range(PARAMETERS)))
-)
-UPDATE = UPDATE.replace("NUMBERS", _NUMBERS).replace("REALS", ", ".join(f"real {x}" for x in _NUMBERS.split(", ")))
+"""
 
 FUNCTIONS = {"float": ("tanhf", "expf", "logf", "sqrtf"), "double": ("tanh", "exp", "log", "sqrt")}
 
 
+def head(real: str) -> str:
+    """Types and functions for ``real``, ``"float"`` or ``"double"``."""
+    names = zip(("TANH", "EXP", "LOG", "SQRT"), FUNCTIONS[real], strict=True)
+    return f"{HEAD}\ntypedef {real} real;\n" + "".join(f"#define {name} {function}\n" for name, function in names)
+
+
 def source(real: str) -> str:
-    """All kernels for ``real``, ``"float"`` or ``"double"``."""
-    names = "".join(
-        f"#define {name} {function}\n"
-        for name, function in zip(("TANH", "EXP", "LOG", "SQRT"), FUNCTIONS[real], strict=True)
-    )
-    return f"{HEAD}\ntypedef {real} real;\n{names}{ELEMENTWISE}{STEP}{IMAGES}{NORMALIZE}{PHILOX}{DROPOUT}{UPDATE}"
+    """All kernels for ``real``."""
+    return f"{head(real)}{CHAIN}{PIXELS}{ELEMENTWISE}{STEP}{IMAGES}{NORMALIZE}{PHILOX}{DROPOUT}{UPDATE}"

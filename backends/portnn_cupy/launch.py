@@ -6,7 +6,7 @@ from typing import Any
 import cupy
 import numpy as np
 
-from portnn_cupy.kernels import source
+from portnn_cupy import kernels, reductions
 
 Array = Any
 THREADS = 256
@@ -22,14 +22,24 @@ def launch(name: str, dtype: Any, n: int, *arguments: Any, rows: int = 1) -> Non
         _kernel(name, REALS[np.dtype(dtype).name])((blocks, rows), (THREADS,), arguments)
 
 
+def launch_blocks(name: str, dtype: Any, blocks: int, *arguments: Any) -> None:
+    """Runs a kernel whose threads work together, in so many blocks, on the current stream."""
+    _together(name, REALS[np.dtype(dtype).name])((blocks,), (THREADS,), arguments)
+
+
 @cache
 def _kernel(name: str, real: str) -> Any:
-    return _module(real).get_function(name)
+    return _module(kernels.source(real)).get_function(name)
 
 
 @cache
-def _module(real: str) -> Any:
-    return cupy.RawModule(code=source(real), options=("-std=c++14",))
+def _together(name: str, real: str) -> Any:
+    return _module(reductions.source(kernels.head(real))).get_function(name)
+
+
+@cache
+def _module(source: str) -> Any:
+    return cupy.RawModule(code=source, options=("-std=c++14",))
 
 
 def in_order(x: Array) -> Array:

@@ -10,18 +10,19 @@ import cupy
 import numpy as np
 
 from portnn_cupy.launch import in_order, launch
+from portnn_cupy.shapes import are_alike, are_labels
 
 Array = Any
 
 
 def mse(y_true: Array, y_pred: Array, weights: Array | None = None) -> Array:
-    if weights is not None or not _are_alike(y_true, y_pred):
+    if weights is not None or not are_alike(y_true, y_pred):
         return NotImplemented
     return _each_difference("squares", y_true, y_pred, 1.0).sum()
 
 
 def mse_prime(y_true: Array, y_pred: Array, weights: Array | None = None) -> Array:
-    if weights is not None or not _are_alike(y_true, y_pred):
+    if weights is not None or not are_alike(y_true, y_pred):
         return NotImplemented
     return _each_difference("differences", y_true, y_pred, 2.0)
 
@@ -33,12 +34,8 @@ def _each_difference(name: str, y_true: Array, y_pred: Array, share: float) -> A
     return out
 
 
-def _are_alike(y_true: Array, y_pred: Array) -> bool:
-    return y_true.dtype == y_pred.dtype and y_true.shape == y_pred.shape
-
-
 def softmax_cross_entropy(y_true: Array, y_pred: Array, weights: Array | None = None) -> Array:
-    if weights is not None or not _are_labels(y_true, y_pred):
+    if weights is not None or not are_labels(y_true, y_pred):
         return NotImplemented
     lost, share = cupy.empty(y_pred.shape[:-1], y_pred.dtype), y_pred.dtype.type(1.0 / max(1, y_pred.shape[0]))
     launch("cross_entropy", y_pred.dtype, lost.size, *_rows(y_true, y_pred), lost, *_sizes(y_pred), share)
@@ -46,16 +43,12 @@ def softmax_cross_entropy(y_true: Array, y_pred: Array, weights: Array | None = 
 
 
 def softmax_cross_entropy_prime(y_true: Array, y_pred: Array, weights: Array | None = None) -> Array:
-    if weights is not None or not _are_labels(y_true, y_pred):
+    if weights is not None or not are_labels(y_true, y_pred):
         return NotImplemented
     dy, share = cupy.empty(y_pred.shape, y_pred.dtype), y_pred.dtype.type(1.0 / max(1, y_pred.shape[0]))
     rows = prod(y_pred.shape[:-1])
     launch("cross_entropy_prime", y_pred.dtype, rows, *_rows(y_true, y_pred), dy, *_sizes(y_pred), share)
     return dy
-
-
-def _are_labels(y_true: Array, y_pred: Array) -> bool:
-    return y_true.dtype.kind in "iu" and y_true.ndim < y_pred.ndim and y_true.size * y_pred.shape[-1] == y_pred.size
 
 
 def _rows(y_true: Array, y_pred: Array) -> tuple[Array, Array]:

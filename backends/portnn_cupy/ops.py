@@ -11,8 +11,10 @@ import cupy
 import numpy as np
 
 from portnn_cupy.blas import matmul
-from portnn_cupy.launch import NULL, REALS, in_order, launch
+from portnn_cupy.launch import REALS, in_order, launch
 from portnn_cupy.philox import PER_THREAD, words
+from portnn_cupy.shapes import is_by_channel, rows_and_columns, window_of
+from portnn_cupy.sums import launch_rows, summed, summed_with
 
 Array = Any
 
@@ -40,24 +42,6 @@ def dropout(x: Array, key: tuple[int, int], step: Any, threshold: int, scale: fl
 # -- convolution and pooling -------------------------------------------------------------------------------------------
 
 
-def _window(plan: Any, channels: int) -> tuple[Any, ...]:
-    """A plan as the kernels take it; a sequence is an image of height one."""
-    axes = [
-        (n, k, m, s, before, _step(plan, axis))
-        for axis, (n, k, m, s, (before, _)) in enumerate(
-            zip(plan.image, plan.kernel, plan.output, plan.stride, plan.padding, strict=True)
-        )
-    ]
-    (H, kh, oh, sh, ph, dh), (W, kw, ow, sw, pw, dw) = [(1, 1, 1, 1, 0, 1)] * (2 - len(axes)) + axes
-    return tuple(map(np.int64, (H, W, channels, kh, kw, oh, ow, sh, sw, ph, pw, dh, dw)))
-
-
-def _step(plan: Any, axis: int) -> int:
-    """The dilation along an axis: the distance between neighbouring pixels of the kernel."""
-    starts = sorted({w[axis].start for w in plan.windows})
-    return starts[1] if len(starts) > 1 else 1
-
-
 def patches(x: Array, plan: Any, groups: int = 1) -> list[Array]:
     return [p.T for p in _patches(x, plan, groups)]
 
@@ -75,7 +59,7 @@ def _patches(x: Array, plan: Any, groups: int) -> list[Array]:
             x,
             p,
             np.int64(n),
-            *_window(plan, x.shape[-1]),
+            *window_of(plan, x.shape[-1]),
             np.int64(g * size),
             np.int64(size),
         )
@@ -92,7 +76,7 @@ def _fold(parts: list[Array], plan: Any) -> Array:
     channels = size * len(parts)
     x = cupy.empty((n, *plan.image, channels), parts[0].dtype)
     for g, p in enumerate(parts):
-        places = *_window(plan, channels), np.int64(g * size), np.int64(size)
+        places = *window_of(plan, channels), np.int64(g * size), np.int64(size)
         launch("fold", x.dtype, x.size // len(parts), p, x, np.int64(n), *places)
     return x
 
@@ -132,34 +116,32 @@ def avg_pool(x: Array, plan: Any) -> Array:
 def _pool(name: str, x: Array, plan: Any) -> Array:
     x = in_order(x)
     y = cupy.empty((x.shape[0], *plan.output, x.shape[-1]), x.dtype)
-    launch(name, x.dtype, y.size, x, y, np.int64(x.shape[0]), *_window(plan, x.shape[-1]))
+    launch(name, x.dtype, y.size, x, y, np.int64(x.shape[0]), *window_of(plan, x.shape[-1]))
     return y
 
 
 def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Array:
     x, y, d = in_order(x), in_order(y), in_order(output_error)
     dx = cupy.empty(x.shape, x.dtype)
-    launch("max_pool_backward", x.dtype, x.size, x, y, d, dx, np.int64(x.shape[0]), *_window(plan, x.shape[-1]))
+    launch("max_pool_backward", x.dtype, x.size, x, y, d, dx, np.int64(x.shape[0]), *window_of(plan, x.shape[-1]))
     return dx
 
 
 def avg_pool_backward(output_error: Array, plan: Any) -> Array:
     d = in_order(output_error)
     dx = cupy.empty((d.shape[0], *plan.image, d.shape[-1]), d.dtype)
-    launch("avg_pool_backward", d.dtype, dx.size, d, dx, np.int64(d.shape[0]), *_window(plan, d.shape[-1]))
+    launch("avg_pool_backward", d.dtype, dx.size, d, dx, np.int64(d.shape[0]), *window_of(plan, d.shape[-1]))
     return dx
 
 
 # -- sums and normalization -------------------------------------------------------------------------------------------
 
-ROWS_A_PART = 64  # the fewest rows of a channel that each thread sums
-ONE_PART = 256  # rows: with fewer, a second launch would take longer than one thread per channel
 FEW = 1024  # elements: up to here CuPy's own sum is accurate enough, whatever the axes
 MANY = 1 << 14  # elements: above this CuPy's sum over all axes is not accurate enough
 
 
 def total(x: Array, axes: Any = None, keepdims: bool = False) -> Array:
-    """Sums the rows of (R, C) by a kernel: CuPy would use one or two blocks, whose threads sum sequentially."""
+    """Sums the rows of (R, C) by a kernel of ours: CuPy would use one or two blocks, whose threads sum sequentially."""
     if x.dtype.name in REALS and axes is None and x.size > MANY:  # CuPy's threads sum sequentially
         return total(in_order(x).reshape(-1, 1), 0).reshape((1,) * x.ndim if keepdims else ())
     if axes is None or x.dtype.name not in REALS or x.ndim == 0:
@@ -168,63 +150,33 @@ def total(x: Array, axes: Any = None, keepdims: bool = False) -> Array:
     shape = tuple(1 if axis in axes else n for axis, n in enumerate(x.shape))
     if x.size and x.ndim == 2 and axes == (1,) and x.T.flags.c_contiguous:  # columns of images
         x, axes = x.T, (0,)
-    if x.size == 0 or axes[-1] == x.ndim - 1 or not _is_by_channel(x, axes):
+    if x.size == 0 or axes[-1] == x.ndim - 1 or not is_by_channel(x, axes):
         few = prod(x.shape[axis] for axis in axes) <= FEW
         return x.sum(axis=axes, keepdims=keepdims) if few else NotImplemented
-    x, (R, C) = in_order(x), _rows_and_channels(x)
-    parts = 1 if R <= ONE_PART else _parts(R)
-    sums, nothing = cupy.empty((parts, C), x.dtype), (NULL, NULL)
-    launch("channel_sums", x.dtype, sums.size, x, *nothing, sums, NULL, np.int64(R), np.int64(C), np.int64(parts))
-    out = sums
-    if parts > 1:
-        out = cupy.empty(C, x.dtype)
-        launch("add_parts", x.dtype, C, sums, out, np.int64(C), np.int64(parts), x.dtype.type(1.0))
-    return out.reshape(shape if keepdims else (C,))
+    R, C = rows_and_columns(x)
+    return summed(in_order(x), R, C).reshape(shape if keepdims else (C,))
 
 
 def normalize(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array, Array, Array, Array]:
-    if not _is_by_channel(x, axes):
+    if not is_by_channel(x, axes) or x.size == 0:
         return NotImplemented
-    x, (R, C), real = in_order(x), _rows_and_channels(x), x.dtype.type
+    x, (R, C), real = in_order(x), rows_and_columns(x), x.dtype.type
+    size = real(max(1, R))
+    rounded = summed(x, R, C, size)
     shape = (1,) * (x.ndim - 1) + (C,)
-    rounded, rest, mean, variance, scale = (cupy.empty(shape, x.dtype) for _ in range(5))
-    parts, size = _parts(R), real(max(1, R))
-    sums, squares = (cupy.empty((parts, C), x.dtype) for _ in range(2))
-    sizes = np.int64(R), np.int64(C), np.int64(parts)
-    launch("channel_sums", x.dtype, sums.size, x, NULL, NULL, sums, NULL, *sizes)
-    launch("add_parts", x.dtype, C, sums, rounded, *sizes[1:], size)
-    launch("channel_sums", x.dtype, sums.size, x, NULL, rounded, sums, squares, *sizes)
-    found = sums, squares, rounded, rest, mean, variance, scale
-    launch("add_squares", x.dtype, C, *found, *sizes[1:], size, real(epsilon))
+    rest, mean, variance, scale = found = tuple(cupy.empty(shape, x.dtype) for _ in range(4))
+    launch_rows("sum_squares", x.dtype, R, C, x, rounded, *found, size, real(epsilon), np.int64(R), np.int64(C))
     z = cupy.empty(x.shape, x.dtype)
     launch("standardize", x.dtype, x.size, x, rounded, rest, scale, z, np.int64(x.size), np.int64(C))
     return z, scale, mean, variance
 
 
 def normalize_backward(dz: Array, z: Array, scale: Array, axes: tuple[int, ...]) -> Array:
-    if not _is_by_channel(z, axes):
+    if not is_by_channel(z, axes) or z.size == 0:
         return NotImplemented
     dz, z, scale = in_order(dz), in_order(z), in_order(scale)
-    (R, C), real = _rows_and_channels(z), z.dtype.type
-    parts, size = _parts(R), real(max(1, R))
-    sums, others = (cupy.empty((parts, C), z.dtype) for _ in range(2))
-    mean, along = (cupy.empty(C, z.dtype) for _ in range(2))
-    sizes = np.int64(R), np.int64(C), np.int64(parts)
-    launch("channel_sums", z.dtype, sums.size, dz, z, NULL, sums, others, *sizes)
-    launch("add_parts", z.dtype, C, sums, mean, *sizes[1:], size)
-    launch("add_parts", z.dtype, C, others, along, *sizes[1:], size)
+    R, C = rows_and_columns(z)
+    mean, along = summed_with(dz, z, R, C, max(1, R))
     dx = cupy.empty(z.shape, z.dtype)
     launch("standardize_backward", z.dtype, z.size, dz, z, mean, along, scale, dx, np.int64(z.size), np.int64(C))
     return dx
-
-
-def _is_by_channel(x: Array, axes: tuple[int, ...]) -> bool:
-    return tuple(axes) == tuple(range(x.ndim - 1))
-
-
-def _rows_and_channels(x: Array) -> tuple[int, int]:
-    return prod(x.shape[:-1]), x.shape[-1]
-
-
-def _parts(rows: int) -> int:
-    return max(1, min(1024, rows // ROWS_A_PART))

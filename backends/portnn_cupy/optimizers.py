@@ -1,15 +1,18 @@
 """Optimizers, fused: one launch updates up to ``PARAMETERS`` parameters."""
 
+from functools import partial
 from typing import Any
 
 import cupy
 import numpy as np
 
+from portnn_cupy.in_place import ending_of
 from portnn_cupy.kernels import PARAMETERS
 from portnn_cupy.launch import NULL, in_order, launch
 
 Array = Any
 Slots = dict[str, list[Array]]
+TABLE = np.dtype([("size", np.int64, PARAMETERS), ("at", np.uint64, (PARAMETERS, 7))])
 
 
 class SGD:
@@ -67,9 +70,16 @@ def _update(
     dtype = parameters[0].dtype
     if any(w.dtype != dtype for w in parameters):
         raise ValueError(f"parameters of several dtypes cannot be updated together: {[w.dtype for w in parameters]}")
-    real = dtype.type
-    new = [cupy.empty(w.shape, w.dtype) for w in parameters]
-    new_slots = {name: [cupy.empty(w.shape, w.dtype) for w in parameters] for name in kinds}
+    real, ending = dtype.type, ending_of([*parameters, *(a for name in kinds for a in slots[name])])
+    if ending is None:
+        new = [cupy.empty(w.shape, w.dtype) for w in parameters]
+        new_slots = {name: [cupy.empty(w.shape, w.dtype) for w in parameters] for name in kinds}
+    else:  # the buffers themselves, written when all else of the step is done
+        new, new_slots, gradients = (
+            parameters,
+            {name: slots[name] for name in kinds},
+            list(map(ending.apart, gradients)),
+        )
     most = PARAMETERS if own is None else 1
     for start in range(0, len(parameters), most):
         part = range(start, min(start + most, len(parameters)))
@@ -78,13 +88,26 @@ def _update(
         values = [real(0.0) if isinstance(h, cupy.ndarray) else real(h) for h in given]
         missing = 3 - len(places)
         common = [np.int32(kind), *places, *[NULL] * missing, *values, *[real(0.0)] * missing, *map(real, numbers)]
-        arguments: list[Any] = []
+        arrays = []
         for i in part:
-            old, made = ([arrays[name][i] for name in kinds] for arrays in (slots, new_slots))
-            nothing = [NULL] * (2 - len(old))
+            old, made = ([group[name][i] for name in kinds] for group in (slots, new_slots))
+            nothing = [None] * (2 - len(old))
             read = [in_order(a) for a in (parameters[i], gradients[i], *old)]
-            arguments += [np.int64(new[i].size), *read, *nothing, new[i], *made, *nothing]
-        arguments += [np.int64(0), *[NULL] * 7] * (PARAMETERS - len(part))
-        largest = max(new[i].size for i in part)
-        launch("update_all", dtype, largest, *common, *arguments, rows=len(part))
+            arrays.append([*read, *nothing, new[i], *made, *nothing])
+        update = partial(_launch, dtype, common, arrays)
+        if ending is None:
+            update(None)
+        else:
+            ending.updates.append(update)
     return new, new_slots
+
+
+def _launch(dtype: Any, common: list[Any], arrays: list[list[Any]], counters: Any) -> bool:
+    """One launch over the arrays of several parameters; whether it counted as well."""
+    table = np.zeros((), TABLE)
+    table["size"][: len(arrays)] = sizes = [row[0].size for row in arrays]
+    table["at"][: len(arrays)] = [[0 if a is None else a.data.ptr for a in row] for row in arrays]
+    counts = counters is not None and counters[4].dtype == dtype
+    counted = counters if counts else (*[NULL] * 9, np.int64(0))
+    launch("update_all", dtype, max(sizes), *common, table, *counted, rows=len(arrays))
+    return counts and max(sizes) > 0

@@ -1,4 +1,4 @@
-"""The rows of a batch, and the counters of a train step, in one launch each."""
+"""The rows of a batch, the counters of a step, and what joins the loss or an activation to sums: one launch each."""
 
 from math import prod
 from typing import Any
@@ -6,8 +6,11 @@ from typing import Any
 import cupy
 import numpy as np
 
-from portnn_cupy.kernels import ROW_KINDS
-from portnn_cupy.launch import NULL, REALS, launch
+from portnn_cupy.in_place import ending_of
+from portnn_cupy.kernels import DATA
+from portnn_cupy.launch import NULL, REALS, in_order, launch
+from portnn_cupy.shapes import are_alike, are_labels, rows_and_columns, window_of
+from portnn_cupy.sums import ONE_STRIP, launch_rows
 
 Array = Any
 
@@ -19,21 +22,117 @@ def update_counters(
     kinds = [getattr(a, "dtype", None) for a in old]
     if kinds != [np.int64, np.int64, np.float64, np.int64] or error.dtype.name not in REALS:
         return NotImplemented
-    new = [cupy.empty((), a.dtype) for a in old]
-    launch("update_counters", error.dtype, 1, *old, error, *new, np.int64(size))
+    ending = ending_of(old)
+    new = [cupy.empty((), a.dtype) for a in old] if ending is None else list(old)
+    counters = *old, error, *new, np.int64(size)
+    if ending is None:
+        _count(counters)
+    else:
+        ending.counters, ending.count = counters, _count
     return tuple(new)
 
 
-KINDS_OF_ROWS = {"uint8": "byte", "int64": "number"}
+def _count(counters: tuple[Any, ...]) -> bool:
+    launch("update_counters", counters[4].dtype, 1, *counters)
+    return True
 
 
-def rows(data: Array, order: Array | None, position: Array, offsets: Array, batch_size: int, dtype: Any) -> Array:
-    taken, wanted = (KINDS_OF_ROWS.get(np.dtype(d).name, "real") for d in (data.dtype, dtype))
-    real = np.dtype(dtype) if wanted == "real" else np.dtype(np.float32)
-    known = (taken, wanted) in ROW_KINDS and (taken != "real" or data.dtype == real) and real.name in REALS
-    if not known or position.dtype != np.int64 or not data.flags.c_contiguous:
+CASTS = {("uint8", "real"): 0, ("real", "real"): 1, ("uint8", "int64"): 2, ("int64", "int64"): 3}
+BATCH = np.dtype(
+    [("size", np.int64, DATA), ("cast", np.int64, DATA), ("from", np.uint64, DATA), ("to", np.uint64, DATA)]
+)
+
+
+def addresses_of(arrays: list[Array], dtypes: list[Any], real: Any) -> Any:
+    if _casts(list(zip(arrays, dtypes, strict=True)), real) is None:
+        return None
+    return cupy.array(np.array([array.data.ptr for array in arrays], np.int64))
+
+
+def _casts(data: list[tuple[Array, Any]], real: Any) -> list[int] | None:
+    """How each array is cast; None if the kernel does not know one."""
+    kinds = [["real" if d == real else np.dtype(d).name for d in (array.dtype, dtype)] for array, dtype in data]
+    casts = [CASTS.get((kept, wanted), -1) for kept, wanted in kinds]
+    known = min(casts) >= 0 and len(data) <= DATA and real.name in REALS
+    return casts if known and all(array.flags.c_contiguous for array, _ in data) else None
+
+
+def gathered(
+    data: list[tuple[Array, Any]],
+    order: Array | None,
+    position: Array,
+    offsets: Array,
+    batch_size: int,
+    table: Array,
+    addresses: Any = None,
+) -> tuple[list[Array], Array]:
+    real, rows = table.dtype, offsets.shape[0]
+    casts = _casts(data, real)
+    if casts is None or position.dtype != np.int64 or not table.flags.c_contiguous:
         return NotImplemented
-    out = cupy.empty((offsets.shape[0], *data.shape[1:]), dtype)
-    numbers = np.int64(batch_size), np.int64(offsets.shape[0]), np.int64(prod(data.shape[1:]))
-    launch(f"rows_{taken}_{wanted}", real, out.size, data, NULL if order is None else order, position, out, *numbers)
-    return out
+    found = [cupy.empty((rows, *array.shape[1:]), dtype) for array, dtype in data]
+    row, all_of_them = cupy.empty((1, table.shape[1]), real), np.zeros((), BATCH)
+    for name, values in (
+        ("size", [prod(array.shape[1:]) for array, _ in data]),
+        ("cast", casts),
+        ("from", [array.data.ptr for array, _ in data]),
+        ("to", [array.data.ptr for array in found]),
+    ):
+        all_of_them[name][: len(data)] = values
+    sizes = np.int64(batch_size), np.int64(rows)
+    largest = max(table.shape[1], *(array.size for array in found))
+    where = NULL if addresses is None else addresses, NULL if order is None else order, position
+    launch("gather", real, largest, all_of_them, *where, *sizes, table, row, np.int64(table.shape[1]), rows=len(data))
+    return found, row
+
+
+# -- sums in the pass of what comes before them ------------------------------------------------------------------------
+
+CHAINS = {"relu_chain": 1, "tanh_chain": 2, "sigmoid_chain": 3}
+MOST_CLASSES = 64
+
+
+def chained(Y: Array, output_error: Array, chain: Any) -> tuple[Array, Array | None]:
+    if Y.size == 0:
+        return NotImplemented
+    Y, d = in_order(Y), in_order(output_error)
+    no_window = np.int64(1), np.int64(1), np.int64(Y.shape[-1]), *[np.int64(1)] * 10
+    return _chained(Y, NULL, d, chain, 0, no_window)
+
+
+def pooled(
+    Y: Array, P: Array, output_error: Array, chain: Any, kind: str, plan: Any, routines: Any
+) -> tuple[Array, Array | None]:
+    if Y.size == 0:
+        return NotImplemented
+    Y, P, d = in_order(Y), in_order(P), in_order(output_error)
+    return _chained(Y, P, d, chain, 1 if kind == "MaxPoolLayer" else 2, window_of(plan, Y.shape[-1]))
+
+
+def _chained(Y: Array, P: Any, d: Array, chain: Any, pooling: int, window: tuple[Any, ...]) -> tuple[Array, Array]:
+    (R, C), dx, sums = rows_and_columns(Y), cupy.empty(Y.shape, Y.dtype), cupy.empty(Y.shape[-1], Y.dtype)
+    kinds = np.int32(CHAINS[chain.__name__]), np.int32(pooling)
+    launch_rows("sum_chained", Y.dtype, R, C, Y, P, d, dx, sums, *kinds, *window, np.int64(R))
+    return dx, sums
+
+
+def whole(Y_true: Array, Y: Array, loss: Any, loss_prime: Any, chain: Any) -> tuple[Array, Array, Array | None]:
+    name, (R, C) = getattr(loss, "__name__", ""), rows_and_columns(Y)
+    pair = getattr(loss_prime, "__name__", "") == f"{name}_prime"
+    ours = pair and loss.__module__ == loss_prime.__module__ == "portnn.losses" and Y.size > 0
+    squares = name == "mse" and C <= ONE_STRIP and are_alike(Y_true, Y)
+    classes = name == "softmax_cross_entropy" and C <= MOST_CLASSES and chain is None and are_labels(Y_true, Y)
+    if not ours or not (squares or classes):
+        return NotImplemented
+    Y, real = in_order(Y), Y.dtype.type
+    error, dx, sums = cupy.empty((), Y.dtype), cupy.empty(Y.shape, Y.dtype), cupy.empty(C, Y.dtype)
+    sizes = np.int64(R), np.int64(C)
+    if squares:
+        kind = np.int32(0 if chain is None else CHAINS[chain.__name__])
+        given: tuple[Any, ...] = in_order(Y_true), Y, error, dx, sums, kind, real(Y.size)
+        launch_rows("squares_whole", Y.dtype, R, C, *given, *sizes, lanes=ONE_STRIP)
+    else:
+        labels = in_order(Y_true.astype(np.int64, copy=False))
+        given = labels, Y, error, dx, sums, real(1.0 / Y.shape[0])
+        launch_rows("classes_whole", Y.dtype, R, C, *given, *sizes, lanes=ONE_STRIP)
+    return error, dx, sums

@@ -1,7 +1,12 @@
 """JAX: a jitted step called from Python, and a whole epoch as one compiled loop (for information)."""
 
+import os
 from functools import partial
 from typing import Any
+
+# Before JAX is imported: it would take three quarters of the GPU's memory, which the others need, and use TF32.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 
 import jax
 import jax.numpy as jnp

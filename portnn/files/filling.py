@@ -1,7 +1,5 @@
 """Filling networks from files: a new one, an equal one completely, or only the weights of one. All, or nothing."""
 
-from collections import deque
-from operator import setitem
 from typing import Any
 
 import numpy as np
@@ -12,11 +10,11 @@ from portnn.files import building, describing, reading
 from portnn.files.errors import FileError
 from portnn.files.leaves import (
     LEARNED,
+    attributes,
     complete,
     faults,
     homes,
     kind_faults,
-    own_arrays,
     refuse,
     training_faults,
     unbuilt,
@@ -24,10 +22,10 @@ from portnn.files.leaves import (
 from portnn.files.reading import Contents, Source
 from portnn.files.registry import Known
 from portnn.history import History
+from portnn.indivisible import Binding, set_all
 from portnn.transfer import bring
 from portnn.validation import DTYPES
 
-Binding = tuple[Any, str, Any]  # home[key] = value
 Paths = list[tuple[str, Any]]  # layers with their paths
 
 
@@ -73,7 +71,7 @@ def _restore(network: Any, contents: Contents) -> None:
     with network.backend.scope():
         new = _brought(network, layers, arrays)
         complete(layers, shapes)
-        _bind([*_values(layers, new), *_training(layers, new, arrays), *_numbers(network, contents)])
+        set_all([*_values(layers, new), *_training(layers, new, arrays), *_numbers(network, contents)])
     for i, layer in enumerate(network.layers):
         layer._place(str(i))  # masks are drawn by the seed
     network._note_layers()
@@ -88,7 +86,7 @@ def load_weights(network: Any, path: Any) -> None:
         refuse(found, "its weights do not fit the network, which was left as it is:")
         new = _brought(network, layers, source.contents().arrays)
         complete(layers, shapes)
-        _bind(_values(layers, new))
+        set_all(_values(layers, new))
         network._note_layers()
 
 
@@ -147,7 +145,8 @@ def _unlike(network: Any, about: dict[str, Any]) -> list[str]:
 def _put(made: list[Any], arrays: dict[str, np.ndarray]) -> None:
     """Puts a file's arrays into layers that are not built yet, so that building them draws no initial values."""
     for path, layer in named(made):
-        _bind([(leaf.home, leaf.key, arrays[leaf.name]) for leaf in homes(path, layer, arrays) if leaf.name in arrays])
+        found = [leaf for leaf in homes(path, layer, arrays) if leaf.name in arrays]
+        set_all((leaf.home, leaf.key, arrays[leaf.name]) for leaf in found)
 
 
 def _brought(network: Any, layers: Paths, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -155,11 +154,9 @@ def _brought(network: Any, layers: Paths, arrays: dict[str, np.ndarray]) -> dict
 
     The attributes of layers written as in the article keep their dtype, unless it is a floating one.
     """
-    attributes = {
-        f"parameters/{path}.{key}" for path, layer in layers if layer.updates_itself for key in own_arrays(layer)
-    }
+    own = attributes(layers, arrays)
     return {
-        name: bring(array, network.backend, network.dtype, name, copy=name not in attributes or array.dtype.kind == "f")
+        name: bring(array, network.backend, network.dtype, name, copy=name not in own or array.dtype.kind == "f")
         for name, array in arrays.items()
         if name.startswith(LEARNED)
     }
@@ -212,9 +209,3 @@ def _numbers(network: Any, contents: Contents) -> list[Binding]:
         *seeds,
         *frozen,
     ]
-
-
-def _bind(bindings: list[Binding]) -> None:
-    """All at once: one call into C, which no signal can interrupt."""
-    if bindings:
-        deque(map(setitem, *zip(*bindings, strict=True)), maxlen=0)

@@ -8,6 +8,7 @@ from portnn._typing import Shape
 from portnn.backend import get_backend, is_array
 from portnn.files.errors import FileError
 from portnn.layers import sequential
+from portnn.layers.layer import Layer
 from portnn.layers.normalization import NormLayer
 
 LEARNED = ("parameters/", "buffers/", "slots/")
@@ -42,6 +43,8 @@ def homes(path: str, layer: Any, names: Iterable[str]) -> list[Leaf]:
             keys += [name.removeprefix(start) for name in names if name.startswith(start)]
         for key in keys:
             found.setdefault(start + key, Leaf(start + key, home, key))
+    for name in later(path, layer, names):
+        found[name] = Leaf(name, vars(layer), name.removeprefix(f"parameters/{path}."))
     return list(found.values())
 
 
@@ -58,6 +61,26 @@ def own_arrays(layer: Any) -> list[str]:
     """The attributes of a layer written as in the article that hold numbers, but for those of its last pass."""
     arrays = {name: value for name, value in vars(layer).items() if is_array(value) and name not in layer._for_backward}
     return [name for name, value in arrays.items() if getattr(value.dtype, "kind", "f") in "buif"]
+
+
+def attributes(layers: Iterable[tuple[str, Any]], names: Iterable[str]) -> set[str]:
+    """The names of the array attributes of layers written as in the article, those that only the file has included."""
+    names, found = list(names), set()
+    for path, layer in layers:
+        if layer.updates_itself:
+            found |= {f"parameters/{path}.{key}" for key in own_arrays(layer)} | set(later(path, layer, names))
+    return found
+
+
+def later(path: str, layer: Any, names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that a layer written as in the article may hold once it has run: it has no such attribute yet,
+    or one that is None."""
+    start = f"parameters/{path}."
+    keys = [name.removeprefix(start) for name in names if name.startswith(start)] if layer.updates_itself else []
+    taken = set(vars(Layer())) | set(layer._for_backward)
+    return [
+        start + key for key in keys if key.isidentifier() and key not in taken and getattr(layer, key, None) is None
+    ]
 
 
 # -- what a file must hold ---------------------------------------------------------------------------------------------
@@ -82,10 +105,11 @@ def faults(layers: list[tuple[str, Any]], given: dict[str, Shape]) -> list[str]:
         for name, shape in given.items()
         if name in expected and shape != expected[name]
     ]
+    made_later = {name for path, layer in layers for name in later(path, layer, given)}
     extra = [
         f"{name} of shape {shape} belongs to no layer"
         for name, shape in given.items()
-        if name not in expected and not name.startswith(tuple(anything))
+        if name not in expected and name not in made_later and not name.startswith(tuple(anything))
     ]
     return missing + wrong + extra
 
@@ -95,13 +119,11 @@ def kind_faults(layers: list[tuple[str, Any]], dtypes: dict[str, str]) -> list[s
 
     The attributes of a layer written as in the article may be any numbers.
     """
-    attributes = {
-        f"parameters/{path}.{key}" for path, layer in layers if layer.updates_itself for key in own_arrays(layer)
-    }
+    any_numbers = attributes(layers, dtypes)
     return [
         f"{name} holds {dtype}, expected floating-point numbers"
         for name, dtype in dtypes.items()
-        if name.startswith(LEARNED) and name not in attributes and not dtype.startswith("float")
+        if name.startswith(LEARNED) and name not in any_numbers and not dtype.startswith("float")
     ]
 
 

@@ -35,6 +35,9 @@ class ActivationLayer(Layer):
         return self.f_prime(self.input) * output_error
 
     last_axis_only = True
+    f: Callable[[Array], Array]  # the activation as it runs here, its derivative, and the chain rule from Y
+    f_prime: Callable[[Array], Array]
+    chain: Callable[[Array, Array], Array] | None
     activation: Any = Fixed()
     activation_prime: Any = Fixed()
 
@@ -47,16 +50,16 @@ class ActivationLayer(Layer):
             "activation", activations.PAIRS, activation, activation_prime
         )
 
-    def _bind(self, backend: Backend) -> None:
-        super()._bind(backend)
+    def _bound(self, backend: Backend) -> dict[str, Any]:
         f, f_prime = (
             bound(function, backend, self.kernels, self.dtype) for function in (self.activation, self.activation_prime)
         )
         # Underflow is not an error in a network, so it is not one here either.
-        self.f, self.f_prime = (f, f_prime) if self._network_ref is not None else (quiet(f), quiet(f_prime))
+        f, f_prime = (f, f_prime) if self._network_ref is not None else (quiet(f), quiet(f_prime))
         chain: Any = self._chain_of_pair()
         portable = chain is None or self.kernels == "portable"
-        self.chain = None if portable else ops.implementation(backend, self.kernels, chain)
+        chain = None if portable else ops.implementation(backend, self.kernels, chain)
+        return super()._bound(backend) | {"f": f, "f_prime": f_prime, "chain": chain}
 
     def _chain_of_pair(self) -> Callable[[Array, Array], Array] | None:
         """The chain rule from Y, if there is one for f and f', and Y is f(X): a derived class may change Y."""

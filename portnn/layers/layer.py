@@ -1,24 +1,21 @@
 """The base class of every layer, and the two ways to write one."""
 
 import copy
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from inspect import signature
-from operator import setitem
 from threading import get_ident
 from typing import Any
 
 from portnn import article, checks, habits, initializers, ops
 from portnn._typing import Array
+from portnn.article import CALLED, WRITTEN
 from portnn.backend import Backend, device_dtype, get_backend, in_order
+from portnn.indivisible import Binding, set_all
 from portnn.layers.attributes import OfNetwork, Trainable, declared
 from portnn.layers.kept import Kept
 from portnn.ops import is_ours
 from portnn.transfer import backend_of, bring, is_array
-
-CALLED = ("forward_propagation", "backward_propagation")  # what callers use
-WRITTEN = ("forward", "backward")  # what an author writes
 
 
 class Layer:
@@ -82,6 +79,8 @@ class Layer:
         layer._slots_by_kind = {}
         layer._update_counts = {}
         layer._transient = []
+        layer._calls, layer._set_by_forward = 0, {}
+        layer._uses = 0
         return layer
 
     parameters: dict[str, Array]
@@ -106,6 +105,9 @@ class Layer:
     _slots_by_kind: dict[str, dict[str, Array]]  # the optimizer's state: kind -> parameter's name -> array
     _update_counts: dict[str, tuple[int, int | None]]  # a parameter's updates, and the step from which each adds one
     _transient: list[Array]  # arrays that passes have left in attributes of a user's: no copy holds them
+    _uses: int  # how often ``use`` had been called on the network when its optimizer last counted this layer as its own
+    _calls: int  # of forward_propagation, for a layer that updates itself; counted up to 3
+    _set_by_forward: dict[str, int]  # how many of them set an attribute that held no array before
 
     def __init__(self) -> None:
         pass
@@ -139,9 +141,9 @@ class Layer:
         self._refuse_beside_fit("running a layer", "run the whole network, predict(x), or a copy of it")
         self._check_leaves()
         layer = article.adapted([self])[0]
-        with self._alone():
+        with self._alone(), self._noting(X):
             layer.fit_to(X)
-            return layer.compute(X, False)
+            return self._copy(layer.compute(X, False))  # it may be a view of X, which is the caller's
 
     def forward_propagation(self, input: Array) -> Array:
         """Returns Y for a batch X (N, ...), in training: keeps ``layer.input`` and ``layer.output`` for backward."""
@@ -151,9 +153,11 @@ class Layer:
         self._check_leaves()
         if self._network_ref is None:
             self._freeze()
-        with self._alone(), self._noting():
+        with self._alone(), self._noting(X):
             self.fit_to(X)
-            return self._copy(self.compute(X, True))  # the caller may write into it; backward needs the layer's own
+            return self._copy(
+                self.compute(self._copy(X), True)
+            )  # the caller may write into it; backward needs the layer's own
 
     def backward_propagation(
         self, output_error: Array, learning_rate: float | None = None, *, need_input_error: bool = True
@@ -167,8 +171,8 @@ class Layer:
         self._refuse_beside_fit("training a layer")
         self._refuse_beside_pass()
         lr = None if learning_rate is None else checks.number("learning_rate", learning_rate)
-        with self._alone(), self._noting():
-            input_error = self.compute_backward(D, need_input_error)
+        with self._alone(), self._noting(D):
+            input_error = self.compute_backward(self._copy(D), need_input_error)
             if lr is not None:
                 self._descend(lr)
         return input_error
@@ -181,6 +185,7 @@ class Layer:
         Y = self.forward(given, training=training) if self._trains else self.forward(given)  # type: ignore[call-arg]
         if not self._own:
             checks.answer(self, "forward", Y, samples=X.shape[0])
+            Y = in_order(Y)  # in whatever memory order it came
         if training:
             self.input, self.output = (X, Y) if self._own else (self._copy(X), self._copy(Y))
         return Y
@@ -195,8 +200,11 @@ class Layer:
             input_error = self.backward(output_error)
         if not self._own:
             checks.gradients(self)
+            self.gradients |= {name: in_order(g) for name, g in self.gradients.items()}
             if need_input_error:
                 checks.answer(self, "backward", input_error, shape=self.input.shape)
+                assert input_error is not None
+                input_error = in_order(input_error)
         if self._is_frozen:
             self.gradients.clear()
         return input_error if need_input_error else None
@@ -232,10 +240,10 @@ class Layer:
         """The backend's scope, for a layer called on its own; a network enters it once for all its layers."""
         return self.backend.scope() if self.backend is not None else nullcontext()
 
-    def _noting(self) -> AbstractContextManager[Any]:
+    def _noting(self, batch: Array) -> AbstractContextManager[Any]:
         """Notes what passes leave in objects of a user's, for a layer called on its own; a fit notes it for all."""
         alone = self._own and not self.layers and is_ours(getattr(self, "activation", Layer))
-        return nullcontext() if alone else Kept(list(self.walk()))
+        return nullcontext() if alone else Kept(list(self.walk()), shapes=[tuple(batch.shape)])
 
     def fit_to(self, X: Array) -> None:
         """Builds what is still missing for samples such as those of X; ValueError if they do not fit."""
@@ -243,17 +251,32 @@ class Layer:
         if not self.complete:
             assert self.backend is not None
             self.build(sample, self.backend, self.dtype, self.seed, self.path)
-        self.output_shape(sample)
+        try:
+            self.output_shape(sample)
+        except ValueError as error:
+            if not self._takes_sample(tuple(X.shape)):
+                raise
+            raise ValueError(
+                f"X has shape {tuple(X.shape)}, which is that of one sample of {self}, without a batch axis: give "
+                "X[None], a batch of one"
+            ) from error
+
+    def _takes_sample(self, shape: tuple[int, ...]) -> bool:
+        try:
+            self.output_shape(shape)
+        except (ValueError, TypeError):
+            return False
+        return True
 
     def _descend(self, lr: float) -> None:
         self.drawn = {}  # trained values are not drawn again
-        leaves: list[tuple[dict[str, Any], str, Any]] = []  # either all of them are replaced, or none
+        leaves: list[Binding] = []  # either all of them are replaced, or none
         for layer in self.walk():
             for name, gradient in layer.gradients.items():
                 leaves.append((layer.parameters, name, in_order(layer.parameters[name] - lr * gradient)))
             leaves += [(layer.buffers, name, array) for name, array in layer.new_buffers.items()]
             leaves.append((layer.__dict__, "step", layer.step + 1))
-        deque(map(setitem, *zip(*leaves, strict=True)), maxlen=0)
+        set_all(leaves)
 
     # -- shapes and building -----------------------------------------------------------------------------------
 
@@ -322,8 +345,12 @@ class Layer:
 
     def _bind(self, backend: Backend) -> None:
         """Looks up the functions of ``backend`` that the layer uses; its arrays are there already."""
-        self.backend, self.xp, self.device_dtype = backend, backend.xp, device_dtype(backend, self.dtype)
-        self.ops = ops.bind(backend, self.kernels if isinstance(self.kernels, str) else "auto")
+        vars(self).update(self._bound(backend))
+
+    def _bound(self, backend: Backend) -> dict[str, Any]:
+        """The attributes that depend on the backend, but for arrays."""
+        found = ops.bind(backend, self.kernels if isinstance(self.kernels, str) else "auto")
+        return {"backend": backend, "xp": backend.xp, "device_dtype": device_dtype(backend, self.dtype), "ops": found}
 
     def accept(self, X: Array) -> Array:
         """Returns X as an array of the layer's backend and dtype; a layer without a network is built to suit X."""
@@ -442,6 +469,15 @@ class Layer:
             if name not in self.parameters:
                 raise ValueError(f"{self} has lost its {name}: layer.parameters must hold {', '.join(self.shapes)}")
 
+    def check_leaves(self) -> None:
+        """Checks parameters and buffers that somebody may have put in, and brings them into C order."""
+        self._check_leaves()
+        for home in () if self.updates_itself else (self.parameters, self.buffers):
+            for name, array in home.items():
+                ordered = in_order(array)
+                if ordered is not array:
+                    home[name] = ordered
+
     def _how_to_assign(self, kind: str, name: str) -> str:
         return f"call layer.assign({name!r}, array), which checks and casts it" if kind == "parameters" else "cast it"
 
@@ -527,14 +563,18 @@ def _defines(cls: type, name: str) -> bool:
     return method is not None and method is not Layer.__dict__[name]
 
 
-def move(layers: Sequence[Layer], backend: Backend) -> None:
-    """Moves layers, without their children, to a backend: all of them or, if there is an error, none."""
+def move(layers: Sequence[Layer], backend: Backend, also: Sequence[Binding] = ()) -> None:
+    """Moves layers, without their children, to a backend: all of them or, at an error or an interruption, none.
+
+    ``also`` are values (home, key, value) to set with them.
+    """
     for layer in layers:
         layer._refuse_beside_fit("moving a layer")
     leaves = [leaf for layer in layers for leaf in layer._moved(backend)]
-    deque(map(setitem, *zip(*leaves, strict=True)) if leaves else (), maxlen=0)
     for layer in layers:
-        layer.gradients, layer.new_buffers = {}, {}
+        attributes = layer._bound(backend) | {"gradients": {}, "new_buffers": {}}
         if not layer.updates_itself:
-            layer.input = layer.output = None  # what was kept is on the old backend
-        layer._bind(backend)
+            attributes |= {"input": None, "output": None}  # what was kept is on the old backend
+        leaves += [(vars(layer), name, value) for name, value in attributes.items()]
+    leaves += also
+    set_all(leaves)

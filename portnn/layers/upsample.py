@@ -52,6 +52,11 @@ class UpsampleLayer(Layer):
                 f"{self} takes images (H, W, C) or sequences (L, C), but a sample comes in with shape {input_shape}",
                 "put a ReshapeLayer in front of it",
             )
+        if isinstance(self.factor, tuple) and len(self.factor) != len(image):
+            raise checks.misfit(
+                f"{self} has {len(self.factor)} factors, but a sample comes in with shape {input_shape}",
+                f"give one factor for each of its {len(image)} axes, or one number for all",
+            )
         return (*(n * r for n, r in zip(image, self.factors(len(image)), strict=True)), channels)
 
     def __repr__(self) -> str:

@@ -15,6 +15,7 @@ from portnn.layers import sequential
 from portnn.network import Network
 from portnn.sources import batch_sizes
 from portnn.training.batches import Batches
+from portnn.training.fusion import Fused, Pooled
 from portnn.training.state import State, sum_of
 from portnn.training.step import TrainStep
 
@@ -131,6 +132,7 @@ class _Run:
             self.watch(step, step.layers)
 
     def watch(self, step: TrainStep, layers: list[Any]) -> None:
+        step.whole = None  # what is between the loss and the layer below it would not be seen
         step.layers = [_Watched(layer, self) for layer in layers]
         step.lowest = sequential.lowest_that_learns(step.layers)
 
@@ -182,9 +184,8 @@ class _Watched:
 
     def __init__(self, layer: Any, run: _Run):
         self.layer, self.run = layer, run
-        self.place = _place(
-            getattr(layer, "activation", getattr(layer, "layer", layer)) if not hasattr(layer, "forward") else layer
-        )
+        *_, last = layer.walk() if isinstance(layer, (Fused, Pooled)) else (getattr(layer, "layer", layer),)
+        self.place = _place(layer if hasattr(layer, "forward") else last)
         self.path, self.backend = layer.path, layer.backend
 
     def walk(self) -> Iterator[Any]:

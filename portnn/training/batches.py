@@ -27,12 +27,21 @@ class Batches:
         self.batch_size, self.backend = batch_size, backend
         self.dtype = dtype
         self.device_dtype = device_dtype(backend, dtype)
-        self.rows = ops.implementation(backend, kernels, rows)
+        self.gathered = ops.implementation(backend, kernels, gathered)
+        self.locate = ops.implementation(backend, kernels, addresses_of)
         self.on_device = False  # True: position and hyperparameters are arrays, which a graph reads
         self.most_steps = 0
         self.in_chunks = False  # True: the samples change within an epoch
+        self.addresses: Any = None  # where a graph finds the samples, if the backend has such a thing
         self.hyper: list[tuple[float, ...]] = []
         self.inputs: dict[str, Any] = {}  # "order": the permutation, "hyper": the table (steps, k), on the device
+
+    def find_addresses(self) -> None:
+        """Makes a graph find the samples by their addresses, so that it can be used for others, where it can."""
+        if not self.in_chunks:
+            given = [array for array in (self.x, self.y, self.weights) if array is not None]
+            dtypes = self.device_dtype, self.backend.xp.int64 if self.classes else self.device_dtype
+            self.addresses = self.locate(given, [*dtypes, self.device_dtype][: len(given)], self.device_dtype)
 
     def put(self, samples: Samples) -> None:
         """Puts the next chunk of samples in the place of the last one."""
@@ -46,6 +55,8 @@ class Batches:
             array = getattr(self, name)
             if array is not None:
                 self.inputs[name] = self._padded(array, self.inputs.get(name))
+        if self.addresses is not None:
+            self.inputs["addresses"] = self.addresses
 
     def _padded(self, array: Array, before: Array | None) -> Array:
         """The array with as many rows as the largest before: a graph is captured for one shape."""
@@ -75,12 +86,12 @@ class Batches:
         if self.on_device:
             xp = self.backend.xp
             X, Y, W = (self.inputs.get(name, getattr(self, name)) for name in ("x", "y", "weights"))
-            which = order, position, offsets, self.batch_size
-            row = xp.take(self.inputs["hyper"], xp.reshape(position, (1,)), axis=0)
-            hyper: Sequence[Any] = [row[0, k] for k in range(row.shape[1])]
             y_dtype = xp.int64 if self.classes else self.device_dtype
-            x, y = self.rows(X, *which, self.device_dtype), self.rows(Y, *which, y_dtype)
-            return x, y, None if W is None else self.rows(W, *which, self.device_dtype), hyper
+            data = [(X, self.device_dtype), (Y, y_dtype), *([] if W is None else [(W, self.device_dtype)])]
+            which = order, position, offsets, self.batch_size
+            found, row = self.gathered(data, *which, self.inputs["hyper"], self.inputs.get("addresses"))
+            hyper: Sequence[Any] = [row[0, k] for k in range(row.shape[1])]
+            return found[0], found[1], None if W is None else found[2], hyper
         some = slice(position * self.batch_size, position * self.batch_size + offsets.shape[0])
         if order is None:
             x, y, w = self.x[some, ...], self.y[some, ...], None if self.weights is None else self.weights[some]
@@ -92,6 +103,32 @@ class Batches:
 
     def _cast(self, a: Array) -> Array:
         return a if a.dtype == self.device_dtype else self.backend.xp.astype(a, self.device_dtype)
+
+
+def gathered(
+    data: list[tuple[Array, Any]],
+    order: Array | None,
+    position: Array,
+    offsets: Array,
+    batch_size: int,
+    table: Array,
+    addresses: Any = None,
+) -> tuple[list[Array], Array]:
+    """The ``rows`` of several (array, dtype), and the row (1, k) of the table at ``position``.
+
+    ``addresses`` is None, or what ``addresses_of`` said of the arrays: they may be others of the same kind by now.
+    """
+    xp = namespace(table)
+    found = [rows(array, order, position, offsets, batch_size, dtype) for array, dtype in data]
+    return found, xp.take(table, xp.reshape(position, (1,)), axis=0)
+
+
+def addresses_of(arrays: list[Array], dtypes: list[Any], real: Any) -> Any:
+    """What a fast ``gathered`` needs to find these arrays later; None where it would not be used for them.
+
+    Their rows are cast to ``dtypes``; ``real`` is that of the network.
+    """
+    return None
 
 
 def rows(data: Array, order: Array | None, position: Array, offsets: Array, batch_size: int, dtype: Any) -> Array:

@@ -1,13 +1,18 @@
-"""Fusion: an FC or convolution layer and the activation after it run as one."""
+"""Fusion: an FC or convolution layer and the activation after it run as one.
+
+On a GPU a pass over an array costs a launch. So there the backward pass joins more: the chain rule with the sums of its
+columns, dE/dB; a pooling layer's derivative with both; and at the end of the network the loss with all of them.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from portnn import activations
+from portnn import activations, ops
 from portnn._typing import Array
 from portnn.layers.activation import ActivationLayer
 from portnn.layers.conv import ConvLayer
 from portnn.layers.fc import FCLayer
+from portnn.layers.pooling import AvgPoolLayer, MaxPoolLayer
 from portnn.ops import portable
 
 # Activations that ``ops.biased`` knows. Their derivative is a function of Y: X is never written to memory.
@@ -17,20 +22,25 @@ PAIRS = ((activations.relu, activations.relu_prime), (activations.tanh, activati
 class Fused:
     """Two fused layers, Y = f(X W + B) in one pass over the products, by the backend's fast ``ops.biased``.
 
-    It replaces the two only in the list of layers that run; ``network.layers`` still holds both.
+    It replaces the two only in the list of layers that run; ``network.layers`` still holds both. Where the backend has
+    a fast ``chained``, dE/dB is summed in the pass of the chain rule. ``activation`` is None for a layer alone.
     """
 
-    def __init__(self, layer: Any, activation: Any):
+    def __init__(self, layer: Any, activation: Any = None):
         self.layer, self.activation = layer, activation
-        self.f, self.chain = activation.activation, activation.chain
+        self.f: Any = None if activation is None else activation.activation
+        self.chain: Any = None if activation is None else activation.chain
         self.is_convolution = isinstance(layer, ConvLayer)
         self.path, self.backend = layer.path, layer.backend
+        self.chained = _fast(chained, layer.backend, layer.kernels)
 
     def fit_to(self, X: Array) -> None:
         self.layer.fit_to(X)
 
     def compute(self, X: Array, training: bool) -> Array:
         layer = self.layer
+        if self.activation is None:
+            return layer.compute(X, training)
         if self.is_convolution:
             product, seen = layer.ops.convolution(X, layer.parameters["weights"], layer.plan, layer.groups)
             Y = layer.ops.biased(product, layer.parameters["bias"], self.f)
@@ -43,32 +53,125 @@ class Fused:
                 layer.kept = seen
         return Y
 
-    def compute_backward(self, output_error: Array, need_input_error: bool) -> Array:
-        return self.layer.compute_backward(self.chain(self.activation.output, output_error), need_input_error)
+    def compute_backward(self, output_error: Array, need_input_error: bool) -> Array | None:
+        if self.activation is None:
+            return self.layer.compute_backward(output_error, need_input_error)
+        if self.chained is None:
+            return self.layer.compute_backward(self.chain(self.activation.output, output_error), need_input_error)
+        D, sums = self.chained(self.activation.output, output_error, self.chain)
+        return self.compute_below(D, sums, need_input_error)
+
+    def compute_below(self, D: Array, sums: Array | None, need_input_error: bool) -> Array | None:
+        """dE/dX for D, the layer's own dE/dY, and dE/dB, the sums of its columns; None if they have not been taken."""
+        layer = self.layer
+        if sums is None or layer._is_frozen:
+            return layer.compute_backward(D, need_input_error)
+        W, ops, gradients = layer.parameters["weights"], layer.ops, layer.gradients
+        if self.is_convolution:
+            gradients["weights"] = ops.convolution_gradient(layer.kept, D, layer.plan, W.shape)
+        else:
+            gradients["weights"] = layer.xp.matmul(ops.rows(layer.input).T, ops.rows(D))
+        gradients["bias"] = layer.xp.reshape(sums, layer.shapes["bias"])
+        if not need_input_error:
+            return None
+        return ops.convolution_backward(W, D, layer.plan, layer.groups) if self.is_convolution else ops.affine(D, W.T)
 
     def walk(self) -> Iterator[Any]:
-        yield from (self.layer, self.activation)
+        yield from (self.layer,) if self.activation is None else (self.layer, self.activation)
+
+
+class Pooled:
+    """A fused convolution and the pooling layer after it: their derivatives in one pass, by the fast ``pooled``."""
+
+    def __init__(self, below: Fused, layer: Any):
+        self.below, self.layer = below, layer
+        self.pooled = _fast(pooled, layer.backend, layer.kernels)
+        self.path, self.backend = layer.path, layer.backend
+
+    def fit_to(self, X: Array) -> None:
+        self.below.fit_to(X)
+
+    def compute(self, X: Array, training: bool) -> Array:
+        return self.layer.compute(self.below.compute(X, training), training)
+
+    def compute_backward(self, output_error: Array, need_input_error: bool) -> Array | None:
+        Y, P, plan, below = self.layer.input, self.layer.output, self.layer.plan(self.layer.input), self.below
+        D, sums = self.pooled(Y, P, output_error, below.chain, type(self.layer).__name__, plan, self.layer.ops)
+        return below.compute_below(D, sums, need_input_error)
+
+    def walk(self) -> Iterator[Any]:
+        yield from (*self.below.walk(), self.layer)
+
+
+def chained(Y: Array, output_error: Array, chain: Any) -> tuple[Array, Array | None]:
+    """The chain rule of an activation, and the sums of its columns (over all axes but the last) or None."""
+    return chain(Y, output_error), None
+
+
+def pooled(
+    Y: Array, P: Array, output_error: Array, chain: Any, kind: str, plan: Any, routines: Any
+) -> tuple[Array, Array | None]:
+    """``chained`` for dE/dP of the pooled image P, by the layer of class ``kind``."""
+    if kind == "MaxPoolLayer":
+        return chain(Y, routines.max_pool_backward(Y, P, output_error, plan)), None
+    return chain(Y, routines.avg_pool_backward(output_error, plan)), None
+
+
+def whole(Y_true: Array, Y: Array, loss: Any, loss_prime: Any, chain: Any) -> tuple[Array, Array, Array | None]:
+    """The error, and what ``chained`` returns for its derivative; ``chain`` is None without an activation."""
+    D = loss_prime(Y_true, Y)
+    return loss(Y_true, Y), D if chain is None else chain(Y, D), None
+
+
+def ending(layers: Sequence[Any], backend: Any, kernels: str) -> tuple[list[Any], Any]:
+    """The fused layers, the last one so that it takes D and its sums, and the fast ``whole``; else None for that."""
+    fast = _fast(whole, backend, kernels)
+    if fast is None or not layers:
+        return list(layers), None
+    last = layers[-1] if isinstance(layers[-1], Fused) else Fused(layers[-1]) if _is_plain(layers[-1]) else None
+    return (list(layers), None) if last is None else ([*layers[:-1], last], fast)
 
 
 def fuse(layers: Sequence[Any], backend: Any, kernels: str) -> list[Any]:
     """The layers, fused where the backend can run two as one; unchanged with ``kernels="portable"``."""
     if kernels == "portable" or backend.implementation(portable.biased) is portable.biased:
         return list(layers)
+    pools = _fast(pooled, backend, kernels) is not None
     fused: list[Any] = []
     for layer in layers:
         if fused and _suits(fused[-1], layer):
             fused[-1] = Fused(fused[-1], layer)
+        elif pools and fused and type(fused[-1]) is Fused and fused[-1].is_convolution and _pools(layer):
+            fused[-1] = Pooled(fused[-1], layer)
         else:
             fused.append(layer)
     return fused
 
 
+def _fast(function: Any, backend: Any, kernels: str) -> Any:
+    """The backend's fast version of a function, or None."""
+    found = ops.implementation(backend, kernels, function)
+    return None if found is function else found
+
+
+def _is_plain(layer: Any) -> bool:
+    """Whether this is a layer of portnn's own with a bias: a class derived from it may differ."""
+    return type(layer) in (FCLayer, ConvLayer) and "bias" in layer.shapes and _as_written(layer)
+
+
+def _as_written(layer: Any) -> bool:
+    return not {"forward", "backward"} & vars(layer).keys()
+
+
+def _pools(layer: Any) -> bool:
+    return type(layer) in (MaxPoolLayer, AvgPoolLayer) and _as_written(layer)
+
+
 def _suits(layer: Any, activation: Any) -> bool:
-    """Whether the two can be fused: only portnn's own classes, since a class derived from them may differ."""
+    """Whether the two can be fused."""
     return (
-        type(layer) in (FCLayer, ConvLayer)
-        and "bias" in layer.shapes
-        and not any({"forward", "backward"} & vars(part).keys() for part in (layer, activation))
+        _is_plain(layer)
+        and _as_written(activation)
         and type(activation) is ActivationLayer
         and (activation.activation, activation.activation_prime) in PAIRS
     )

@@ -19,7 +19,7 @@ from portnn.history import History, Values
 from portnn.optimizers import rate_at
 from portnn.samples import Samples
 from portnn.sources import Chunk, Rows, Stream, Whole
-from portnn.training import resume
+from portnn.training import resume, reuse
 from portnn.training.batches import Batches
 from portnn.training.divergence import DivergedError, not_finite
 from portnn.training.interrupts import Interrupts
@@ -119,6 +119,9 @@ class _Fit:
         self.state = State(network, self.optimizer, self.batches, output)
         if any(callback.reads_gradients for callback in plan.callbacks):
             self.state.eager_reason = self.state.eager_reason or "a callback reads the gradients of each step"
+        self.batches.find_addresses()
+        if self.state.eager_reason is None:
+            self.state.key = reuse.key_of(network, optimizer, self.state)
         self.compiled: dict[int, Callable[[], None]] = {}
         self.epoch = 0  # epochs finished by this fit, including those before a resume
         self.seen = 0  # samples of the current epoch so far
@@ -343,9 +346,15 @@ class _Fit:
             _end(self.calls["on_fit_end"], network)
 
     def check_layers(self) -> None:
-        """RuntimeError where a callback has changed the network's layers: the steps run those of the beginning."""
+        """Raises where a callback has changed the network's layers, or has put into one what does not fit.
+
+        The steps run the layers of the beginning.
+        """
         if self.plan.callbacks:
             self.network._arrange()
+        if not all(ops.is_ours(type(callback)) for callback in self.plan.callbacks):
+            for layer in self.network.walk():
+                layer.check_leaves()
 
     def write_checkpoints(self) -> None:
         for checkpoint in self.checkpoints:
@@ -503,6 +512,7 @@ def _closing(state: State) -> Iterator[None]:
         state.settle()
         raise
     finally:
+        state.hand_over()
         for layer in state.article_layers:
             layer._learning_rate = None
 

@@ -1,16 +1,18 @@
 """The state that a train step changes, and its commit: all changes of a step become visible at once."""
 
+import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from operator import call, setitem
+from operator import call
 from typing import Any
 
 import numpy as np
 
 from portnn._typing import Array, Shape
 from portnn.backend import Backend, in_order, is_array
+from portnn.indivisible import set_all, set_each
 from portnn.metrics import prepared, zero_sums
 from portnn.ops import is_ours
 from portnn.training.batches import Batches
@@ -28,6 +30,9 @@ class State:
     def __init__(self, network: Any, optimizer: Any, batches: Batches, output: Shape):
         """``output`` is the shape of one output of the network."""
         self.backend: Backend = network.backend
+        self.network = weakref.ref(network)
+        self.key: Any = None  # of steps that a later fit may use again; see ``reuse``
+        self.at_end: Callable[[bool], None] | None = None  # of the backend, if it keeps steps: see ``hand_over``
         self.batches, self.optimizer, self.progress = batches, optimizer, network.progress
         self.turn = network.turns.held() or Turn("")
         self.layers = list(network.walk())
@@ -124,7 +129,7 @@ class State:
             self._commit(self.places, list(map(in_order, leaves)))
         else:
             leaves.append(self.progress["step"] + 1)
-            deque(map(setitem, self.homes, self.keys, leaves), 0)
+            set_each(self.homes, self.keys, leaves)
 
     def count_step(self) -> None:
         """Counts a step whose leaves the backend itself has stored, as a graph does."""
@@ -134,7 +139,7 @@ class State:
         step = self.progress["step"] + 1
         counts = [(layer._update_counts, name, (layer._updates(name, step - 1), step)) for layer, name in self.skipped]
         bound = [(home, key, leaf) for (home, key), leaf in zip(places, leaves, strict=True)]
-        deque(map(setitem, *zip(*bound, *counts, (self.progress, "step", step), strict=True)), 0)
+        set_all([*bound, *counts, (self.progress, "step", step)])
 
     def finish_epoch(self, means: dict[str, float], *histories: dict[str, list[float]]) -> None:
         """Counts the epoch and appends its means to the histories, in one call into C as well."""
@@ -225,7 +230,25 @@ class State:
     def bring_back(self, kept: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
         """Makes the state what it was when it was kept: one call into C, which no signal can interrupt."""
         bound = [(home, key, value) for home, then in kept for key, value in then.items()]
-        deque(map(setitem, *zip(*bound, strict=True)), 0)
+        set_all(bound)
+
+    def hand_over(self) -> None:
+        """At the end of a fit whose graphs are kept: binds copies of the arrays that graphs will go on to write to.
+
+        Without memory for the copies the graphs are given up instead, and the arrays are the network's own.
+        """
+        at_end, self.at_end = self.at_end, None
+        if at_end is None:
+            return
+        copied = False
+        try:
+            with suppress(Exception):
+                places = [(home, key) for home, key in self.places if home is not self.counters]
+                bound = [(home, key, self.backend.xp.asarray(home[key], copy=True)) for home, key in places]
+                set_all(bound)
+                copied = True
+        finally:
+            at_end(copied)
 
     def settle(self) -> None:
         """After an exception, reads the step's number from the device, in case a launched step was not counted."""

@@ -26,7 +26,8 @@ class TrainStep:
     """One step on a batch of ``size`` samples. Called, it returns the new leaves in the order of ``state.places``."""
 
     def __init__(self, network: Any, optimizer: Any, state: State, size: int):
-        self.layers = fusion.fuse(adapted(network.layers), network.backend, network.kernels)
+        layers = fusion.fuse(adapted(network.layers), network.backend, network.kernels)
+        self.layers, self.whole = fusion.ending(layers, network.backend, network.kernels)
         self.loss, self.loss_prime = network.bound_loss, network.bound_loss_prime
         update = getattr(type(optimizer), "update", None)
         self.update = (
@@ -74,10 +75,22 @@ class TrainStep:
                 f"the network's output has shape {tuple(Y.shape)}, but the targets of this batch {tuple(Y_true.shape)}"
             )
         self.at[0] = "the loss"
+        if self.whole is not None and weights is None and self.lowest < len(self.layers):
+            return Y, self._backward_whole(Y_true, Y, at)
         given = (Y_true, Y) if weights is None else (Y_true, Y, weights)
         error = self.loss(*given)
         sequential.run_backward(self.layers, self.loss_prime(*given), False, at, self.lowest)
         return Y, error
+
+    def _backward_whole(self, Y_true: Array, Y: Array, at: list[Any] | None) -> Array:
+        """The error; the loss, the last activation's chain rule and the last bias's gradient are one."""
+        *below, last = self.layers
+        error, D, sums = self.whole(Y_true, Y, self.loss, self.loss_prime, last.chain)
+        if at is not None:
+            at[0] = last
+        D = last.compute_below(D, sums, self.lowest < len(below))
+        sequential.run_backward(below, D, False, at, self.lowest)
+        return error
 
     def _new_leaves(
         self, hyper: Sequence[Any], Y_true: Array, Y: Array, weights: Array | None, error: Array

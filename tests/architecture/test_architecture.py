@@ -1,4 +1,4 @@
-"""The walls of the house: who may import whom, and the public names against their documentation."""
+"""The architecture rules: which modules may import which, and whether the public names match their documentation."""
 
 import ast
 import inspect
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "portnn").rglob("*.py"))
 BACKENDS = sorted((ROOT / "backends").rglob("*.py"))
 
-# Files on the host's side, which may import NumPy. Not among them: layers, activations, losses, optimizers, ops.
+# Modules that run on the host and may import NumPy: all but layers, activations, losses, optimizers and ops.
 HOST_SIDE = {
     "backend",
     "confusion",
@@ -37,7 +37,7 @@ def tree(path):
 
 
 def imports(path):
-    """Every module a file imports, at its head or within a function."""
+    """Every module that a file imports, at the top or inside a function."""
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -53,7 +53,7 @@ def name(path):
 def test_the_library_imports_no_backend(path):
     roots = {module.partition(".")[0] for module in imports(path)}
     backends = roots & {"cupy", "cupyx", "portnn_numpy", "portnn_cupy", "backends"}
-    assert not backends, "portnn knows no backend: ask portnn.backend.get_backend for one"
+    assert not backends, "portnn must not import a backend: get one from portnn.backend.get_backend"
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
@@ -62,7 +62,7 @@ def test_numpy_stays_on_the_hosts_side(path):
     if parts[0] in HOST_SIDE | HOST_FOLDERS:
         return
     numpys = [module for module in imports(path) if module.partition(".")[0] == "numpy"]
-    assert not numpys, "it runs on every array library: use self.xp, or portnn.backend.namespace(x)"
+    assert not numpys, "this module must run on every array library: use self.xp, or portnn.backend.namespace(x)"
 
 
 PAGES = ["fc", "conv", "pooling", "batch_norm", "layer_norm", "dropout", "activation", "softmax", "flatten", "residual"]
@@ -74,8 +74,10 @@ def test_a_layers_page_begins_with_formula_forward_and_backward(page):
     layers = [node for node in tree(ROOT / "portnn" / "layers" / f"{page}.py").body if isinstance(node, ast.ClassDef)]
     for layer in layers:
         docstring, forward, backward = layer.body[:3]
-        assert " = " in ast.unparse(docstring) or "dE/dX" in ast.unparse(docstring), "the formula"
-        assert (forward.name, backward.name) == ("forward", "backward"), "nothing stands before them"
+        assert " = " in ast.unparse(docstring) or "dE/dX" in ast.unparse(docstring), "the docstring needs the formula"
+        assert (forward.name, backward.name) == ("forward", "backward"), (
+            "forward and backward come right after the docstring"
+        )
         assert backward.end_lineno <= FIRST_SCREEN
 
 
@@ -83,10 +85,10 @@ def test_a_layers_page_begins_with_formula_forward_and_backward(page):
 def test_products_are_written_matmul(path):
     for node in ast.walk(tree(path)):
         assert not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult)), (
-            f"line {node.lineno}: write xp.matmul for @"
+            f"line {node.lineno}: write xp.matmul instead of @"
         )
         other = isinstance(node, ast.Attribute) and node.attr in ("tensordot", "einsum", "dot", "vecdot")
-        assert not other, f"line {node.lineno}: write xp.matmul for {node.attr}"
+        assert not other, f"line {node.lineno}: write xp.matmul instead of {node.attr}"
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.parent.name == "layers"], ids=name)
@@ -117,7 +119,7 @@ def test_the_environment_is_read_in_few_places(path):
 
 @pytest.mark.parametrize("root", [ROOT, ROOT / "backends"], ids=["portnn", "backends"])
 def test_no_import_circle(root):
-    """In the backends not within functions either, but for a package's ``__init__``, which loads its library late."""
+    """In backends, imports inside functions count too, except in a package's ``__init__``, which imports lazily."""
     graph = {}
     for path in FILES if root == ROOT else BACKENDS:
         module = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
@@ -134,7 +136,7 @@ def test_no_import_circle(root):
     assert len(graph) > 10
 
     def visit(module, trail):
-        assert module not in trail, f"circle: {' -> '.join([*trail, module])}"
+        assert module not in trail, f"import cycle: {' -> '.join([*trail, module])}"
         for other in graph.get(module, ()):
             visit(other, [*trail, module])
 
@@ -142,29 +144,50 @@ def test_no_import_circle(root):
         visit(module, [])
 
 
-def test_no_circle_of_rooms():
-    """A room is a folder or a file of ``portnn/``; imports within functions count too, those for types do not."""
+def imports_of_rooms():
+    """A room is a top-level folder or file of ``portnn/``. Imports inside functions count, type-only ones do not."""
     graph = {}
     for path in FILES:
         room = path.relative_to(ROOT / "portnn").parts[0].removesuffix(".py")
         typing = [node for node in tree(path).body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node)]
         for_types = {id(part) for node in typing for part in ast.walk(node)}
+        graph.setdefault(room, set())
         for node in ast.walk(tree(path)):
             if isinstance(node, ast.Import) and room != "__main__":
-                assert "portnn" not in [alias.name for alias in node.names], "an import names the room that it needs"
+                assert "portnn" not in [alias.name for alias in node.names], (
+                    "import the submodule that is needed, not portnn"
+                )
             if isinstance(node, ast.ImportFrom) and id(node) not in for_types:
                 first, *rest = (node.module or "").split(".")
                 if first == "portnn":
-                    graph.setdefault(room, set()).update(rest[:1] or (alias.name for alias in node.names))
-    graph = {room: others - {room} for room, others in graph.items()}
-    while free := [room for room, others in graph.items() if not others & graph.keys()]:
-        for room in free:
-            del graph[room]
-    assert not graph, "rooms that import each other, or stand above such"
+                    graph[room].update(rest[:1] or (alias.name for alias in node.names))
+    return {room: others - {room} for room, others in graph.items()}
+
+
+def floors():
+    """For each room the row of CONTRIBUTING's table that it stands in, counted from the top."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    table = text[text.index("## The rooms of the library") : text.index("## Rules that tests enforce")]
+    rows = re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE)
+    return {room: floor for floor, row in enumerate(rows) for room in re.findall(r"`(\w+)`", row)}
+
+
+def test_no_room_imports_one_above_it():
+    """Nor one beside it, so that there is no import cycle of rooms either."""
+    floor, graph = floors(), imports_of_rooms()
+    assert set(floor) == set(graph), "CONTRIBUTING.md, 'The rooms of the library', names each room"
+    upwards = [
+        (room, other)
+        for room, others in graph.items()
+        for other in others & floor.keys()
+        if floor[other] <= floor[room]
+    ]
+    assert not upwards, "the second room of each pair stands no lower than the first, which imports it"
+    assert len(set(floor.values())) > 10, "the floors were read"
 
 
 def test_the_walls_are_seen_to_stand(tmp_path):
-    """The tests above would see a breach."""
+    """The helpers above find forbidden imports and the ``@`` operator."""
     breach = tmp_path / "breach.py"
     breach.write_text("def f(x):\n    import cupy.cuda\n    from numpy import dot\n    return x @ x\n")
     assert set(imports(breach)) == {"cupy.cuda", "numpy.dot"}
@@ -178,7 +201,7 @@ ROWS = dict(re.findall(r"^\| `(\w+)` \| `(\(.*?\)|)` \|", API, re.MULTILINE))
 
 
 def parameters_of(thing):
-    """A class that passes other keyword arguments on takes those of the class it derives from too."""
+    """The parameters; if a class takes ``**kwargs``, its base class's parameters replace them."""
     parameters = [p for p in inspect.signature(thing).parameters.values() if p.name not in ("self", "unknown")]
     if parameters and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD and isinstance(thing, type):
         named = {p.name for p in parameters}
@@ -187,7 +210,7 @@ def parameters_of(thing):
 
 
 def signature(thing):
-    """Names, order and defaults, without annotations and ``self``."""
+    """The signature as text: names, order and defaults, without annotations and ``self``."""
     parameters = parameters_of(thing)
     return str(inspect.Signature([p.replace(annotation=inspect.Parameter.empty) for p in parameters])).replace("'", '"')
 

@@ -1,4 +1,4 @@
-"""The benchmarks run; what they measure is nobody's business here."""
+"""The benchmark scripts run. The timings that they report are not checked."""
 
 import subprocess
 import sys

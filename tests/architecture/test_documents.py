@@ -1,4 +1,4 @@
-"""What is written for people: links lead somewhere, the code of docs/development.md runs, the forms are valid."""
+"""The documentation: links resolve, the code on its pages runs, what it names exists, and the issue forms are valid."""
 
 import ast
 import inspect
@@ -18,7 +18,7 @@ WORKLOADS = re.findall(r'^    "(\w+)": Workload\(', (ROOT / "benchmarks" / "work
 DEVELOPMENT = ROOT / "docs" / "development.md"
 FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
 pytestmark = pytest.mark.skipif(
-    not (ROOT / ".github").is_dir(), reason="a source distribution leaves out some of the files that pages link to"
+    not (ROOT / ".github").is_dir(), reason="a source distribution lacks some of the files that the pages link to"
 )
 
 
@@ -27,20 +27,20 @@ def name(path):
 
 
 def prose(text):
-    """A page without its blocks and pieces of code: what looks like a link there is none."""
+    """A page without code blocks and inline code, where text that looks like a link is not one."""
     return re.sub(r"`[^`\n]+`", "", re.sub(r"^( *)```.*?^\1```$", "", text, flags=re.MULTILINE | re.DOTALL))
 
 
 @cache
 def anchors(path):
-    """The fragments by which the headings of a page are reached, as GitHub makes them."""
+    """The anchors of a page's headings, as GitHub generates them."""
     text = re.sub(r"^( *)```.*?^\1```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
     headings = re.findall(r"^#+ +(.+?) *$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def dead_links(page, root=ROOT):
-    """The relative links of a page, in either way of writing one, that lead nowhere."""
+    """The broken relative links of a page, both inline and reference links."""
     text = prose(page.read_text())
     targets = re.findall(r"\]\(<?([^)\s>]+)>?(?: +[^)]*)?\)", text) + re.findall(
         r"^\[[^\]]+\]: *(\S+)", text, re.MULTILINE
@@ -73,7 +73,9 @@ NUMBERS = "no one two three four five six seven eight nine ten eleven twelve thi
 
 def test_the_readme_counts_right():
     text = " ".join((ROOT / "README.md").read_text().split()).lower()
-    losses = {name.split(",")[0].lower().replace("_", "") for name in LOSSES}  # a loss and its class are one
+    losses = {
+        name.split(",")[0].lower().replace("_", "") for name in LOSSES
+    }  # a loss function and its class count once
     optimizers = {name.split(",")[0] for name in OPTIMIZERS}
     schedules = {name.split(",")[0] for name in SCHEDULES}
     for what, found in (
@@ -140,7 +142,7 @@ def test_the_diagnoses_that_are_explained_exist():
 
 
 def commands():
-    """Each command of a block or line of bash on the page that runs a file of the checkout: its words, and that file."""
+    """Each shell command on the page that names a file of the checkout: its words, and that file."""
     lines = [line for block in blocks(DEVELOPMENT, "bash") for line in block.splitlines()]
     lines += re.findall(r"`((?:python|bash) [^`\n]+)`", DEVELOPMENT.read_text())
     for command in [part for line in lines for part in line.split("&&")]:
@@ -186,7 +188,7 @@ def test_the_code_of_the_page_on_training_runs(tmp_path):
 
 
 def test_the_page_on_training_names_what_exists():
-    """The classes in its text are public, and what the last tables advise are arguments."""
+    """The classes in its text are public, and the last tables recommend only arguments that exist."""
     page = (ROOT / "docs" / "training.md").read_text()
     fit = inspect.signature(portnn.Network.fit).parameters
     rows = re.findall(r"^\| .* \| (.*) \|$", page.partition("## From Keras")[2], re.MULTILINE)
@@ -201,11 +203,11 @@ def test_the_page_on_training_names_what_exists():
     assert sorted(classes - set(dir(portnn))) == []
 
 
-# -- files that are read by programs ------------------------------------------------------------------------------------------
+# -- files that programs read ------------------------------------------------------------------------------------------
 
 
 def test_the_version_to_cite_is_this_one():
-    """Read line by line: it needs no PyYAML."""
+    """Parsed line by line, so that the test runs without PyYAML."""
     lines = (ROOT / "CITATION.cff").read_text().splitlines()
     assert [line for line in lines if line.startswith("version:")] == [f"version: {portnn.__version__}"]
 
@@ -247,7 +249,7 @@ NEEDS = {
 
 @pytest.mark.parametrize("path", [path for path in FORMS if path.stem != "config"], ids=name)
 def test_a_form_is_one_that_github_shows(path):
-    """GitHub leaves a form out, without a word, if a key or a type is wrong: an option `No`, say, is read as false."""
+    """GitHub silently drops a form with a wrong key or type: an unquoted option `No`, for one, is read as false."""
     form = load(path)
     assert (
         {"name", "description", "body"} <= set(form) <= {"name", "description", "body", "labels", "title", "assignees"}

@@ -1,4 +1,4 @@
-"""Every example runs, as a user would run it; the README's code runs, and its commands are what CI calls."""
+"""Every example runs the way a user runs it; the README's code runs, and CI finds its test command."""
 
 import os
 import re
@@ -50,7 +50,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGTERM")
 def test_lenet_goes_on_after_sigterm_as_if_it_had_never_stopped(tmp_path):
-    """Stopped within its second epoch of 36 steps, it saves; the same command then goes on, and a third time does nothing."""
+    """Stopped in its second epoch of 36 steps, it saves; the same command resumes it, and a third run does nothing."""
     command = [str(ROOT / "examples" / "mnist_lenet.py"), "--epochs", "2", "--checkpoint", "lenet.safetensors"]
     whole = run(*command[:-2], cwd=tmp_path)
     stopped = run("-c", STOPPED, *command, cwd=tmp_path)
@@ -73,7 +73,7 @@ WITHOUT_PILLOW = "import runpy, sys; sys.modules['PIL'] = None; sys.argv = sys.a
 
 @pytest.fixture
 def table(tmp_path):
-    """A table of 200 rows in which a > b says the class, in very different units."""
+    """A table of 200 rows whose class depends on a > b; the columns differ in scale by a factor of a million."""
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((2, 200))
     rows = [f"{1e6 * u},{'up' if u > v else 'down'},{v}" for u, v in zip(a, b, strict=True)]
@@ -157,7 +157,7 @@ def test_every_block_of_the_readme_has_its_title():
 @pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["short", "whole"])
 @pytest.mark.parametrize(("title", "code"), list(zip(TITLES, BLOCKS, strict=False)), ids=TITLES)
 def test_the_readmes_code_runs(title, code, whole, tmp_path):
-    """Each block alone, in a process of its own; its networks are trained as written there, or for one epoch."""
+    """Each block runs in its own process, for as many epochs as it says ("whole") or for one ("short")."""
     if not whole:
         code = re.sub(r"epochs=\d+", "epochs=1", code)
     if "Layer):" in code and "net.fit" in code:

@@ -1,6 +1,6 @@
-"""What ships: the wheel, installed outside the checkout, holds what it should and runs the examples.
+"""The wheel, installed outside the checkout, contains what it should and runs the examples.
 
-CI builds the wheel and names it in PORTNN_WHEEL.
+CI builds the wheel and passes its path in PORTNN_WHEEL.
 """
 
 import os
@@ -35,7 +35,7 @@ def test_the_wheel_holds_three_packages_and_the_sample():
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """A fresh virtual environment with the wheel and nothing of the checkout."""
+    """A fresh virtual environment with only the wheel and its dependencies installed."""
     folder = tmp_path_factory.mktemp("wheel")
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
     python = folder / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")

@@ -1,4 +1,4 @@
-"""The selector, transfers between host and device, and what happens where a backend is missing."""
+"""Choosing a backend, transfers between host and device, and what happens if a backend is missing."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ REASON = Availability("gpu", "device count", "no CUDA device is visible", "nvidi
 
 @pytest.fixture
 def without_gpu(monkeypatch):
-    """A machine without a GPU, whatever this one is."""
+    """Pretends that this machine has no GPU."""
     monkeypatch.setattr("portnn.backend._made", {})
     monkeypatch.setattr("portnn.backend._missing", {"gpu": REASON})
 

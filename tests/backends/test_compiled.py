@@ -1,4 +1,4 @@
-"""The loops compiled by Numba: each against its portable function on shapes drawn at random, and the ways around them."""
+"""The loops compiled by Numba, compared with portable functions on random shapes, and the cases that bypass them."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def numbers(seed, *shape, dtype="float32"):
 
 
 def laid_out(x, layout):
-    """The same numbers in another order in memory."""
+    """The same values in another memory layout."""
     if layout == "batch fastest":
         return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 0, -1)), -1, 0)
     if layout == "with gaps":
@@ -79,7 +79,7 @@ def test_convolution(case, layout, seed):
 
 
 def test_small_convolutions_are_gathered_and_large_ones_are_not():
-    """The test above means nothing if it never reaches the compiled loops."""
+    """The test above would mean nothing if it never reached the compiled loops."""
     from portnn_numpy.compiled._convolution import Seen
 
     fast, _ = tables()
@@ -93,11 +93,11 @@ def test_small_convolutions_are_gathered_and_large_ones_are_not():
 
 
 def test_tables_of_the_way_back_stay_small(monkeypatch):
-    """They count filters where those of the way there count channels."""
+    """Forward tables grow with the channels, backward tables with the filters: too large a table is not built."""
     from portnn_numpy.compiled import _convolution
 
     fast, portable = tables()
-    monkeypatch.setattr(_convolution, "backward_table", lambda *a: pytest.fail("a table of millions of lines"))
+    monkeypatch.setattr(_convolution, "backward_table", lambda *a: pytest.fail("built a table with millions of rows"))
     plan = window_plan((100, 100), (3, 3), 1, "same")
     w, d = numbers(0, 3, 3, 4, 64), numbers(1, 16, 100, 100, 64)
     close(fast.convolution_backward(w, d, plan, 1), portable.convolution_backward(w, d, plan, 1), "float32")
@@ -119,7 +119,7 @@ def poolings(draw):
 def test_pooling(case, layout, dtype, seed):
     plan, channels, n = case
     fast, portable = tables()
-    x = numbers(seed, n, *plan.image, channels, dtype=dtype).round(1)  # rounded: there are equals in a window
+    x = numbers(seed, n, *plan.image, channels, dtype=dtype).round(1)  # rounded, so that windows contain ties
     mine = laid_out(x, layout)
     largest, mean = portable.max_pool(x, plan), portable.avg_pool(x, plan)
     found = fast.max_pool(mine, plan)
@@ -153,7 +153,9 @@ def test_biased(shape, layout, dtype, name, seed):
     function = None if name is None else activations.PAIRS[name][0]
     fast, portable = tables()
     expected = portable.biased(product, bias, function)
-    given_away = product.copy() if layout == "read-only" else laid_out(product, layout)  # a product is always fresh
+    given_away = (
+        product.copy() if layout == "read-only" else laid_out(product, layout)
+    )  # a product is a new array, never read-only
     close(fast.biased(given_away, bias, function), expected, dtype)
 
 
@@ -199,7 +201,7 @@ OPTIMIZERS = [
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda optimizer: repr(optimizer).partition(" at 0x")[0])
 def test_optimizers(optimizer, dtype):
     results = []
     for kernels in ("auto", "portable"):
@@ -254,7 +256,7 @@ def test_a_network_learns_the_same_with_and_without():
 
 
 def test_a_layer_of_a_network_used_alone_is_what_it_always_is():
-    """Joined it is only for as long as the network runs."""
+    """The layer is fused with its neighbor only while the network runs."""
     net = lenet(backend=CPU)
     fc = net.layers[7]
     x = numbers(0, 64, 32)
@@ -264,7 +266,7 @@ def test_a_layer_of_a_network_used_alone_is_what_it_always_is():
 
 
 def test_our_function_with_a_derivative_of_the_users_is_not_joined():
-    """What such a derivative gives need not follow from Y."""
+    """Such a derivative cannot, in general, be computed from Y."""
     nets = []
     for kernels in ("auto", "portable"):
         net = portnn.Network(seed=1, kernels=kernels, backend=CPU)
@@ -295,7 +297,7 @@ def test_without_numba_everything_works(monkeypatch, failure, words):
 
 
 def test_neither_import_nor_a_small_network_pays_for_numba():
-    """Importing portnn does not import Numba; a network of a few weights compiles nothing."""
+    """Importing portnn does not import Numba, and a network with a few weights compiles nothing."""
     import os
     import subprocess
     import sys

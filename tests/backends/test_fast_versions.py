@@ -1,4 +1,4 @@
-"""How the fast version of a function is found, and what becomes of the cases that it leaves alone."""
+"""How the fast version of a function is found, and what happens in the cases that it does not handle."""
 
 import sys
 from functools import partial
@@ -19,7 +19,7 @@ PLAIN = NumpyBackend(compile=False)
 
 @pytest.fixture
 def package(monkeypatch):
-    """Makes a package with a module in it, ``package("quick", "losses", mse=...)``."""
+    """Creates a package with one module, as in ``package("quick", "losses", mse=...)``."""
 
     def make(name, module, **members):
         for full in (name, f"{name}.{module}"):
@@ -50,7 +50,7 @@ def test_a_function_of_the_same_module_and_name():
     assert PLAIN.implementation(activations.tanh) is np.tanh
     assert PLAIN.implementation(losses.mae) is losses.mae
     assert PLAIN.implementation(batches.rows) is batches.rows  # the package has no such module
-    for routine in (portable.patches, portable.total, composed.normalize):  # of modules that are portnn.ops' own
+    for routine in (portable.patches, portable.total, composed.normalize):  # from submodules of portnn.ops
         found = PLAIN.implementation(partial(routine, xp=np))
         assert found is getattr(portnn_numpy.ops, routine.__name__)
 
@@ -93,7 +93,7 @@ def test_versions_are_asked_in_turn_until_one_answers(package):
 @pytest.mark.parametrize("packages", [1, 2, 3, 5])
 @pytest.mark.parametrize("name", ["total", "biased", "patches", "dropout", "max_pool_backward"])
 def test_whatever_the_number_of_arguments(package, packages, name):
-    """As many as each routine has, with its defaults; the last asked is the routine itself."""
+    """Every version gets all arguments, defaults included; if all of them decline, the routine itself is called."""
 
     def leave(*arguments):
         seen.append(arguments)
@@ -138,11 +138,11 @@ def test_methods_are_found_by_class_and_name(package):
     quick = package("quick", "optimizers", SGD=SGD)
     assert fast_version(portnn.SGD.update, (quick,)) is SGD.update
     assert fast_version(portnn.AdaGrad.update, (quick,)) is portnn.AdaGrad.update
-    assert portnn.AdamW.update is portnn.Adam.update  # a class that inherits it has its fast version
+    assert portnn.AdamW.update is portnn.Adam.update  # a class that inherits update gets its fast version too
 
 
 def test_a_module_that_cannot_be_imported_is_not_passed_over(monkeypatch, tmp_path):
-    """Its fast versions would vanish without a word."""
+    """Otherwise its fast versions would silently disappear."""
     (tmp_path / "broken_package").mkdir()
     (tmp_path / "broken_package" / "losses.py").write_text("import no_such_module_at_all")
     monkeypatch.syspath_prepend(tmp_path)

@@ -1,4 +1,4 @@
-"""The NumPy backend's own ways: images kept batch-fastest, what it says of its BLAS."""
+"""What is specific to the NumPy backend: reshapes for any memory layout, large arrays, the BLAS kernels it reports."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from portnn_numpy import blas
 
 @pytest.mark.parametrize("n", [1, 2, 64])
 def test_images_and_rows_keep_their_values_when_reshaped(n):
-    """Whatever their order in memory, before and after."""
+    """Whatever their memory layout."""
     cpu = get_backend("cpu").xp
     images = np.random.default_rng(0).standard_normal((n, 16, 16, 12))
     rows = images.reshape(n, -1)

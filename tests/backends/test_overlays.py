@@ -1,7 +1,7 @@
-"""What a backend lays over the library is looked up by name: a misspelt one would be passed over in silence.
+"""What a backend overrides in the library is looked up by name: a misspelled name would be ignored silently.
 
-So the names are read from the source, without the array library (CuPy need not be installed), and compared with what
-they are meant to name.
+So these tests read the names from the backends' source, without importing the array library (CuPy need not be
+installed), and compare them with what they should refer to.
 """
 
 import ast
@@ -27,15 +27,15 @@ from portnn_cupy.kernels import source
 BACKENDS = Path(__file__).parents[2] / "backends"
 FILES = sorted(BACKENDS.rglob("*.py"))
 BOUND = {"xp", "ops"}  # parameters of a portable routine that ``ops.bind`` fills in
-EXTRAS = {"memory", "release"}  # what a backend offers beyond the contract
+EXTRAS = {"memory", "release"}  # public members of a backend that the contract does not have
 FUNCTIONS = {name for name, f in vars(activations).items() if inspect.isfunction(f) and not name.startswith("_")}
-# Tables looked up by the name of an activation, and of a dtype.
+# Tables keyed by the name of an activation, and tables keyed by the name of a dtype.
 ACTIVATIONS = {"KINDS", "_ALONG_ROWS", "_EACH_ROW"}
-DTYPE_TABLES = {"KINDS_OF_ROWS", "REALS", "ROUTINES"}
+DTYPE_TABLES = {"REALS", "ROUTINES"}
 
 
 def faults(path, text):
-    """What is wrong with the names in the source of one file of a backend."""
+    """The wrong names in the source of one file of a backend."""
     tree = ast.parse(text)
     checks = (
         fast_versions,
@@ -62,7 +62,7 @@ def calls_of(tree, name):
 
 
 def assigned(tree):
-    """Name and value of each assignment at the top of a file."""
+    """Name and value of each module-level assignment."""
     for node in tree.body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         if isinstance(node, (ast.Assign, ast.AnnAssign)):
@@ -75,16 +75,32 @@ def keys_of(value):
 
 # -- fast versions -----------------------------------------------------------------------------------------------------
 
-# Modules that mirror none of the library's. One whose name is neither here nor there would be passed over in silence.
+# Modules that mirror no module of the library. A module that is neither listed here nor mirrors one would be ignored.
 HELPERS = {
-    "portnn_cupy": {"availability", "blas", "backend", "copies", "driver", "graph", "kernels", "launch", "philox"},
+    "portnn_cupy": {
+        "availability",
+        "blas",
+        "backend",
+        "copies",
+        "driver",
+        "graph",
+        "in_place",
+        "kept",
+        "kernels",
+        "launch",
+        "philox",
+        "reductions",
+        "shapes",
+        "standard",
+        "sums",
+    },
     "portnn_numpy": {"blas", "layout", "memory", "namespace", "backend"},
     "portnn_numpy/compiled": {"jit", "troubles", "vectors"},
 }
 
 
 def fast_versions(path, tree):
-    """Each public function of a module that mirrors one of the library's has a namesake there, of the same signature."""
+    """If a module mirrors one of the library's, each public function has a counterpart with the same signature."""
     name = path.stem
     if name == "__init__" or name.startswith("_"):
         yield from leaving(path, tree, helpers_only=True)
@@ -98,17 +114,17 @@ def fast_versions(path, tree):
         return
     for key, given in public(defined(path, tree)):
         portable = library.get(key)
-        if isinstance(given, str):  # imported: what is no namesake is a helper
+        if isinstance(given, str):  # imported: a helper, unless the library has that name
             if portable is None:
                 continue
             there = BACKENDS / given.replace(".", "/")
             given = functions_of(ast.parse(there.with_suffix(".py").read_text())).get(key)
             if given is None:
-                yield f"{key} is imported from where it is not"
+                yield f"{key} is imported from a module that does not define it"
                 continue
         if portable is None:
-            yield f"portnn.{name} has no {key}, so nobody calls it: misspelt? A helper's name begins with _"
-        elif isinstance(given, ast.Attribute):  # one of the array library's own, np.tanh
+            yield f"portnn.{name} has no {key}, so nothing calls it: misspelled? A helper's name begins with _"
+        elif isinstance(given, ast.Attribute):  # a function of the array library, such as np.tanh
             if not hasattr({"np": np}[given.value.id], given.attr):
                 yield f"{key}: {ast.unparse(given)} does not exist"
         else:
@@ -118,7 +134,7 @@ def fast_versions(path, tree):
 
 @cache
 def namesakes(name):
-    """The functions of one of the library's modules, methods by ``Class.method``; None where there is no such module."""
+    """The functions of a module of the library, methods as ``Class.method``; None if there is no such module."""
     if name == "ops":
         return {
             n: getattr(convolution, n, None) or getattr(composed, n, None) or getattr(portable, n) for n in Ops._fields
@@ -140,7 +156,7 @@ def namesakes(name):
 
 
 def defined(path, tree):
-    """What a module defines in public: functions, methods, other names for a function; imports as a string."""
+    """The functions, methods and aliases that a module defines; for an import, the name of its module."""
     for node in tree.body:
         if isinstance(node, ast.FunctionDef):
             yield node.name, node
@@ -165,18 +181,18 @@ def differences(key, portable, given):
     arguments = given.args.posonlyargs + given.args.args
     optional = [False] * (len(arguments) - len(given.args.defaults)) + [True] * len(given.args.defaults)
     mine = [(a.arg, o) for a, o in zip(arguments, optional, strict=True)]
-    if "." in portable.__qualname__:  # a method: the object comes first, under a name that says what it is
+    if "." in portable.__qualname__:  # a method: its first argument is the object, which may have any name
         theirs, mine = theirs[1:], mine[1:]
         if [ast.unparse(d) for d in given.decorator_list] != ["staticmethod"]:
-            yield f"{key} is no staticmethod"
+            yield f"{key} is not a staticmethod"
     if theirs != mine:
         yield f"{key} takes {theirs}, its fast version {mine}"
     for a in given.args.kwonlyargs:
-        yield f"{key}: nobody gives its fast version {a.arg}"
+        yield f"{key}: nothing passes {a.arg} to its fast version"
 
 
 def leaving(path, tree, helpers_only):
-    """``NotImplemented`` is said by a fast version itself, which is how it is known to leave cases; by no helper."""
+    """``NotImplemented`` appears only in the body of a fast version, never in a helper or an inner function."""
     for node in tree.body:
         functions = node.body if isinstance(node, ast.ClassDef) else [node]
         for function in functions:
@@ -186,9 +202,9 @@ def leaving(path, tree, helpers_only):
                 n for n in ast.walk(function) if isinstance(n, (ast.FunctionDef, ast.Lambda)) and n is not function
             ]
             if says and helper:
-                yield f"{function.name} says NotImplemented, but is no fast version: nobody would see it"
+                yield f"{function.name} contains NotImplemented, but is not a fast version: it would have no effect"
             if any(isinstance(n, ast.Name) and n.id == "NotImplemented" for i in inner for n in ast.walk(i)):
-                yield f"{function.name} says NotImplemented within a function of its own: nobody would see it"
+                yield f"{function.name} contains NotImplemented in an inner function: it would have no effect"
 
 
 # -- kernels -----------------------------------------------------------------------------------------------------------
@@ -200,7 +216,7 @@ def kernels():
 
 
 def launches(path, tree):
-    """Kernels by name: a string, one that is put together, or what a helper was called with."""
+    """Kernel names: a string, an f-string, or the argument that a helper was called with."""
     for function in [tree, *functions_of(tree).values()]:
         own = function.body if function is not tree else [n for n in tree.body if not isinstance(n, ast.FunctionDef)]
         for call in calls_of(ast.Module(own, []), "launch"):
@@ -219,7 +235,7 @@ def launches(path, tree):
 
 
 def names_given(tree, function, name):
-    """The expression itself; of a parameter, what the function is called with in this file."""
+    """The expression itself, or, for a parameter, the arguments that the function is called with in this file."""
     if not isinstance(name, ast.Name) or function is tree:
         return [name]
     parameters = [a.arg for a in function.args.args]
@@ -228,7 +244,7 @@ def names_given(tree, function, name):
     return [call.args[parameters.index(name.id)] for call in calls_of(tree, function.name)]
 
 
-# -- the namespace, tables of names, names that are compared ------------------------------------------------------------
+# -- the namespace, tables of names, comparisons with names ------------------------------------------------------------
 
 
 def namespaces(path, tree):
@@ -257,7 +273,7 @@ def is_dtype(name):
 
 
 def compared_names(path, tree):
-    """``activation.__name__ == "relu"``, also by way of a variable called ``name``."""
+    """Comparisons such as ``activation.__name__ == "relu"``."""
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.Eq, ast.NotEq))):
             continue
@@ -282,7 +298,7 @@ def packages(path, tree):
 
 
 def backend_classes(path, tree):
-    """Classes derived from Backend: each public member, and each attribute that is set, is one of the contract's."""
+    """A subclass of Backend has only members of the contract, sets its attributes and overrides slow defaults."""
     for node in tree.body:
         if not (isinstance(node, ast.ClassDef) and any(ast.unparse(base) == "Backend" for base in node.bases)):
             continue
@@ -295,7 +311,7 @@ def backend_classes(path, tree):
             )
             is_public = not name.startswith("_") or name.startswith("__")
             if is_public and name not in EXTRAS and name not in vars(Backend) and name not in vars(object):
-                yield f"{node.name}.{name} is no member of a backend"
+                yield f"{node.name}.{name} is not a member of a backend"
             if not name.startswith("__") and inspect.isfunction(theirs):
                 expected, found = list(inspect.signature(theirs).parameters), arguments_of(method)
                 if expected != found:
@@ -309,10 +325,10 @@ def backend_classes(path, tree):
         }
         for name in ("name", "xp", "device"):
             if name not in made:
-                yield f"{node.name} sets no {name}"
+                yield f"{node.name} does not set {name}"
         for name in ("asarray", "to_numpy", "owns", "describe", "implementation"):
             if name not in methods:
-                yield f"{node.name} leaves {name} to the plain backend, which is slow"
+                yield f"{node.name} inherits {name} from the plain backend, which is slow"
 
 
 def arguments_of(function):
@@ -321,7 +337,7 @@ def arguments_of(function):
 
 
 def drivers(path, tree):
-    """What a captured step asks of its driver, CuPy's driver has."""
+    """CuPy's driver has the methods that a captured step calls."""
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name.endswith("Driver") and not node.bases:
             methods = {m.name: arguments_of(m) for m in node.body if isinstance(m, ast.FunctionDef)}
@@ -329,11 +345,11 @@ def drivers(path, tree):
                 if inspect.isfunction(member) and not name.startswith("_"):
                     expected = list(inspect.signature(member).parameters)
                     if methods.get(name) != expected:
-                        yield f"{node.name}.{name} takes {methods.get(name)}, a captured step gives {expected}"
+                        yield f"{node.name}.{name} takes {methods.get(name)}, a captured step passes {expected}"
 
 
 def attributes_by_name(path, tree):
-    """``getattr(step, "size", None)`` of a train step: a misspelt one would be None for ever."""
+    """``getattr(step, "size", None)`` of a train step: with a misspelled name it would always be None."""
     step = ast.parse(inspect.getsource(TrainStep))
     known = {n.attr for n in ast.walk(step) if isinstance(n, ast.Attribute) and ast.unparse(n.value) == "self"}
     known |= set(vars(TrainStep))
@@ -361,18 +377,18 @@ def test_every_backend_is_a_package_here():
 
 
 def test_what_is_read_is_there():
-    """The tests above mean nothing if they read nothing."""
+    """The tests above would mean nothing if they found no names."""
     trees = {path: ast.parse(path.read_text()) for path in FILES}
     found = {name for tree in trees.values() for name, value in assigned(tree) if isinstance(value, ast.Dict)}
     assert found >= ACTIVATIONS | DTYPE_TABLES
     counts = [sum(len(list(calls_of(tree, name))) for tree in trees.values()) for name in ("launch", "thin_namespace")]
-    assert counts[0] > 20
+    assert counts[0] > 10
     assert counts[1] == len(BUILT_IN)
-    assert len(kernels()) > 20
+    assert len(kernels()) >= 20
     assert {path.stem for path in FILES} >= {"ops", "activations", "losses", "optimizers", "training"}
     found = [key for path, tree in trees.items() if namesakes_of(path) for key, _ in public(defined(path, tree))]
     assert len(found) > 50
-    assert {"total", "tanh", "SGD.update", "convolution", "rows", "update_counters"} <= set(found)
+    assert {"total", "tanh", "SGD.update", "convolution", "gathered", "update_counters"} <= set(found)
     assert sum("NotImplemented" in path.read_text() for path in FILES) >= 8
 
 
@@ -385,14 +401,14 @@ def namesakes_of(path):
     )
 
 
-# The fast versions that would be used unseen by the contracts (large arrays, a GPU), and where each is compared with the
-# library's function. Activations and their chain rules are compared there by the tables of the library.
+# The fast versions that the contracts do not run (they need large arrays or a GPU), and the file in which each is
+# compared with the library's function. That file compares all activations and chain rules, so they are not listed.
 COMPARED = {
     "portnn_cupy": (
         "tests/gpu/test_cupy_fused.py",
         "avg_pool avg_pool_backward biased convolution convolution_backward convolution_gradient dropout fold max_pool "
         "max_pool_backward normalize normalize_backward patches total mse mse_prime softmax_cross_entropy "
-        "softmax_cross_entropy_prime SGD.update AdaGrad.update RMSprop.update Adam.update rows update_counters",
+        "softmax_cross_entropy_prime SGD.update AdaGrad.update RMSprop.update Adam.update addresses_of gathered update_counters chained pooled whole",
     ),
     "portnn_numpy/compiled": (
         "tests/backends/test_compiled.py",
@@ -411,11 +427,11 @@ def test_every_fast_version_is_compared(package):
             found |= {key for key, _ in public(defined(path, ast.parse(path.read_text()))) if key in library}
     new, gone = sorted(found.difference(names.split())), sorted(set(names.split()) - found)
     assert not new, f"compare {', '.join(new)} with the library's function in {file}, then name it in COMPARED"
-    assert not gone, f"{', '.join(gone)} in COMPARED is no fast version any more"
+    assert not gone, f"{', '.join(gone)} in COMPARED: no longer a fast version"
 
 
 def test_every_compiled_module_is_tried():
-    """What cannot be imported is found there; later it would end a training."""
+    """``trouble()`` reports a module that cannot be imported; found later, it would end a training run."""
     tree = ast.parse((BACKENDS / "portnn_numpy/compiled/__init__.py").read_text())
     imported = [node for node in ast.walk(functions_of(tree)["trouble"]) if isinstance(node, ast.ImportFrom)]
     mirrors = {path.stem for path in FILES if path.parent.name == "compiled" and namesakes_of(path)}

@@ -1,4 +1,4 @@
-"""Numba's own troubles: none ends a training, none is passed over in silence, and hints name what pip finds."""
+"""Failures of Numba: none ends a training run, each is reported once, and hints name only packages that pip finds."""
 
 import ast
 import importlib
@@ -24,7 +24,7 @@ from portnn_numpy.compiled import troubles
 ROOT = Path(__file__).parents[2]
 needs_numba = pytest.mark.skipif(compiled.trouble() is not None, reason=f"Numba cannot be used: {compiled.trouble()!r}")
 
-# One loop is compiled, in a process of its own; what is said, and what is calculated, comes back.
+# Compiles one loop in a separate process, and prints the warnings, the description and the error of the result.
 PROGRAM = """
 import json, sys, warnings
 import numpy as np
@@ -46,7 +46,7 @@ print(json.dumps([said, compiled.describe(), float(abs(found - expected).max())]
 
 
 def run(before="", **environment):
-    """What was warned of, and what info says, of the program in a process of its own."""
+    """The warnings of the program, run in a separate process, and the description that ``info`` shows."""
     path = os.pathsep.join(p for p in sys.path if p)
     program = [sys.executable, "-c", PROGRAM.replace("{before}", before)]
     environment = {"PYTHONPATH": path} | environment
@@ -59,7 +59,7 @@ def run(before="", **environment):
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
-    """A folder in which the loop is kept, as a process without troubles leaves it."""
+    """A cache folder with the compiled loop, written by a process in which nothing failed."""
     folder = tmp_path_factory.mktemp("kept")
     said, info = run(NUMBA_CACHE_DIR=str(folder))
     assert said == []
@@ -74,7 +74,7 @@ def test_without_troubles_nothing_is_said(kept):
     assert files == {".nbi", ".nbc"}
 
 
-FULL = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))"  # no file can grow longer than that
+FULL = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))"  # no file may grow beyond 600 bytes
 
 
 @needs_numba
@@ -90,7 +90,7 @@ def test_a_full_disk(tmp_path):
 @needs_numba
 @pytest.mark.slow
 def test_info_finds_out_by_itself_that_the_disk_is_full(tmp_path):
-    """Also where what it tries out was kept when there was room yet."""
+    """Even if its trial loop was cached while there was still space."""
     run(NUMBA_CACHE_DIR=str(tmp_path))
     code = f"{FULL}\nfrom portnn_numpy import compiled\nprint(compiled.describe())"
     path = os.pathsep.join(p for p in sys.path if p)
@@ -215,7 +215,7 @@ def test_numba_is_not_installed():
 
 
 def test_numba_lacks_a_part_of_its_own(tmp_path):
-    """A half installed Numba is not a missing one."""
+    """A Numba that is only partly installed does not count as missing."""
     (tmp_path / "numba.py").write_text("import llvmlite_that_nobody_has")
     said, _ = run(f"sys.path.insert(0, {str(tmp_path)!r})")
     assert len(said) == 1
@@ -226,7 +226,7 @@ def test_numba_lacks_a_part_of_its_own(tmp_path):
 
 @pytest.fixture
 def afresh(monkeypatch):
-    """Nothing was found, nothing was said."""
+    """No problems recorded and no warnings given so far."""
     monkeypatch.setattr(troubles, "_found", {})
     monkeypatch.setattr(troubles, "_said", set())
 
@@ -235,7 +235,7 @@ MISSING = ModuleNotFoundError("No module named 'numba'", name="numba")
 
 
 def uses_loops(backend):
-    """Whether a compiled function stands before NumPy's."""
+    """Whether a compiled function is used instead of NumPy's."""
     return backend.implementation(activations.tanh) is not np.tanh
 
 
@@ -244,7 +244,7 @@ def test_a_missing_numba_is_told_to_those_who_asked_for_it(monkeypatch, afresh):
     assert not uses_loops(NumpyBackend())
     with pytest.warns(compiled.CompiledLoopsWarning, match="Numba is not installed; python -m pip install numba"):
         assert not uses_loops(NumpyBackend(compile=True))
-    uses_loops(NumpyBackend(compile=True))  # said once in a process
+    uses_loops(NumpyBackend(compile=True))  # warns once per process
 
 
 def test_where_it_is_not_wanted_nothing_is_said(monkeypatch, afresh):
@@ -260,7 +260,7 @@ def test_with_numba_they_are_used():
 
 
 def network(backend, optimizer):
-    """One that calls every compiled function."""
+    """A network whose layers use all compiled loops in LOOPS other than those of optimizers."""
     layers = [
         portnn.ConvLayer((12, 12, 4), (3, 3), 6),
         portnn.ActivationLayer("tanh"),
@@ -281,7 +281,7 @@ def network(backend, optimizer):
     return net
 
 
-# Each loop, and the optimizer that needs it.
+# Each loop, and the optimizer that runs it; None if any optimizer will do.
 LOOPS = {
     "_convolution._gather": None,
     "_convolution.gradient_sums": None,
@@ -313,14 +313,14 @@ def loop_of(name):
 
 @pytest.fixture
 def nothing_lost(monkeypatch, afresh):
-    """No loop has failed to compile yet; of those that do here, nothing is left behind."""
+    """No loop has failed to compile so far; failures in the test are forgotten after it."""
     from portnn_numpy.compiled import jit
 
     monkeypatch.setattr(jit, "_lost", set())
 
 
 def refuse(monkeypatch, loop, calls):
-    """Has Numba fail at a loop, as if for the first time."""
+    """Makes Numba fail to compile a loop, as if for the first time."""
     from portnn_numpy.compiled import jit
 
     plain_ran = jit.ran
@@ -358,14 +358,14 @@ def test_numpys_function_takes_the_place_of_each_compiled_one(monkeypatch, nothi
         net.fit(x, y, epochs=3, batch_size=32, verbose=0)
     assert calls, f"network() does not run {name}: give it a layer that does"
     assert [(w.category, words in str(w.message)) for w in caught] == [(compiled.CompiledLoopsWarning, True)]
-    assert len(calls) == 1, "it is tried once"
+    assert len(calls) == 1, "compiled only once"
     expected.fit(x, y, epochs=3, batch_size=32, verbose=0)
     assert np.abs(net.predict(x) - expected.predict(x)).max() < 1e-4
 
 
 @needs_numba
 def test_the_loops_above_are_all_there_are():
-    """But for those that other loops call, and biases that no network above needs."""
+    """Except for those that other loops call, and the ways to add a bias that the network above does not use."""
     inner = {"_activations._tanh", "_convolution._store_two", "_convolution._add_six", "jit._sum"}
     others = {"_activations.add", "_activations.add_tanh", "_activations.add_each", "_activations.add_each_relu"}
     found = set()
@@ -388,7 +388,7 @@ def test_a_users_own_error_is_not_taken_for_numbas(afresh):
 
 @needs_numba
 def test_a_loop_that_is_compiled_is_called_without_a_detour(monkeypatch):
-    """What guards the compiling is not on the way of the calls after it."""
+    """The code that catches compile errors is not part of later calls."""
     from portnn_numpy.compiled.jit import jit
 
     loop = jit(lambda x: x + 1.0)
@@ -403,7 +403,7 @@ def test_a_warning_made_an_error_costs_no_more_than_the_step(monkeypatch, nothin
     net = portnn.Network([portnn.FCLayer(100, 100)], seed=1, backend=NumpyBackend())
     net.use("mse", optimizer=portnn.SGD(0.1, momentum=0.9))
     x, before = np.ones((4, 100), np.float32), net.parameters["0.weights"].copy()
-    with pytest.raises(compiled.CompiledLoopsWarning):  # the tests make errors of warnings
+    with pytest.raises(compiled.CompiledLoopsWarning):  # the test settings turn warnings into errors
         net.fit(x, x, epochs=1, batch_size=4, verbose=0)
     assert np.array_equal(net.parameters["0.weights"], before)
     net.fit(x, x, epochs=1, batch_size=4, verbose=0)
@@ -417,13 +417,13 @@ SOURCES = [*(ROOT / "portnn").rglob("*.py"), *(ROOT / "backends").rglob("*.py"),
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_hints_name_no_package_that_pip_does_not_find(path):
-    """portnn is not on PyPI: its extras can be installed from a checkout only."""
+    """portnn is not on PyPI: its extras can only be installed from a checkout."""
     text = path.read_text()
     if path.suffix == ".py":
         strings = (n.value for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Constant))
         text = "\n".join(s for s in strings if isinstance(s, str))
         hints = re.findall(r"(?:python -m )?pip (?:un)?install", text)
-        assert set(hints) <= {"python -m pip install", "python -m pip uninstall"}  # into the Python that runs it
+        assert set(hints) <= {"python -m pip install", "python -m pip uninstall"}  # for the Python that is running
     assert "portnn[" not in text
     assert not re.search(r"pip install [^.,;:\n]*\bportnn\b", text)
 

@@ -1,4 +1,4 @@
-"""The benchmark's workloads: each learns the same by the fast routines as by the portable ones."""
+"""The benchmark workloads: each has the same loss curve with the fast routines as with the portable ones."""
 
 import sys
 from dataclasses import replace
@@ -12,7 +12,7 @@ import portnn
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import workloads
 
-# (batch, samples, epochs): as much as a test may cost, and batches large enough for the compiled loops
+# (batch, samples, epochs): small enough for a test, with batches large enough for the compiled loops
 SIZES = {
     "a": (1, 60, 2),
     "a128": (128, 640, 4),
@@ -37,5 +37,5 @@ def test_the_loss_curve_is_that_of_the_portable_path(name):
         curves.append(history["error"])
         digits.append(net.predict(x[:200]).argmax(axis=1))
     assert curves[0] == pytest.approx(curves[1], rel=2e-4)
-    assert curves[1][-1] < curves[1][0]  # it learns at all
+    assert curves[1][-1] < curves[1][0]  # the loss decreases
     assert (digits[0] == digits[1]).mean() > 0.98

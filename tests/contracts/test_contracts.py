@@ -1,4 +1,4 @@
-"""The contracts that every layer, activation, loss and op keeps, on every array library."""
+"""The contracts of layers, activations, losses, metrics, schedules, optimizers and ops, on every array library."""
 
 import inspect
 import itertools
@@ -18,7 +18,7 @@ every_kernel = pytest.mark.parametrize("kernels", ["auto", "portable"])
 
 
 def draw(*shape, seed=0):
-    """Numbers that keep away from the kink of relu at zero."""
+    """Random numbers that stay away from relu's kink at zero."""
     x = np.random.default_rng(seed).standard_normal(shape)
     return x + 0.1 * np.sign(x)
 
@@ -30,7 +30,7 @@ def build(case, backend, dtype="float64"):
 
 
 def passes(case, library, dtype="float64", seed=0):
-    """A forward in training and a backward: Y, dE/dX and the gradients, as NumPy arrays."""
+    """A forward pass in training and a backward pass: Y, dE/dX, gradients and buffers, as NumPy arrays."""
     layer = build(case, library.backend, dtype)
     X = draw(N, *case.sample, seed=seed).astype(dtype)
     Y = layer.forward_propagation(library.array(X))
@@ -58,7 +58,7 @@ def test_the_table_is_complete():
 
 
 def slope(f, x, direction, h=1e-6):
-    """The central difference of f at x along a direction."""
+    """The central difference of f at x in a given direction."""
     return (f(x + h * direction) - f(x - h * direction)) / (2 * h)
 
 
@@ -97,7 +97,7 @@ def test_activation_prime_is_the_derivative(name):
 
 
 def loss_data(case, n=N, classes=3):
-    """Targets and outputs for a loss, away from the kinks."""
+    """Random targets and outputs for a loss."""
     rng = np.random.default_rng(3)
     y_true = case.targets(rng, n, classes)
     return y_true, 2.0 * rng.standard_normal((n, classes))
@@ -233,7 +233,7 @@ def test_backward_before_forward_says_so(case):
     layer = build(case, portnn.get_backend("cpu"))
     if case.name.startswith("OwnLayer"):
         pytest.skip("a user's layer makes its own checks")
-    layer(draw(N, *case.sample))  # not in training: nothing is kept
+    layer(draw(N, *case.sample))  # in inference nothing is kept
     with pytest.raises(RuntimeError, match=r"forward_propagation\(X\) first"):
         layer.backward_propagation(np.zeros(1))
 
@@ -244,9 +244,7 @@ def test_activation_on_every_library(name, library):
         x = draw(3, 4).astype(np.float32)
         y = library.numpy(function(library.array(x)))
         assert y.dtype == np.float32
-        close = (
-            1e-5 if library.name == "cupy" else 1e-6
-        )  # CUDA's tanh and exp are off by up to two units in the last place
+        close = 1e-5 if library.name == "cupy" else 1e-6  # CUDA's tanh and exp have errors of up to 2 ulp
         assert np.allclose(y, function(x.astype(np.float64)), rtol=close)
         assert np.isfinite(library.numpy(function(library.array(np.array([-1e4, 0.0, 1e4], np.float32))))).all()
         assert function(library.array(np.zeros((0, 3)))).shape == (0, 3)
@@ -281,10 +279,10 @@ def test_loss_on_every_library(case, kernels, library):
     gradient = library.numpy(prime(a, b))
     assert gradient.dtype == np.float32
     assert np.allclose(gradient, case.prime(*exact), rtol=1e-4, atol=1e-6)
-    if kernels == "portable":  # one row a sample, (N, 1, C), is the same; fast versions are given one shape
+    if kernels == "portable":  # one row per sample, (N, 1, C), gives the same; fast versions always get equal shapes
         rows = library.array(y_pred[:, None, :])
         assert np.array_equal(library.numpy(prime(a, rows))[:, 0], gradient)
-    # logits of any size
+    # huge logits
     huge = library.array(np.array([[-1e4, 0.0, 1e4]] * N, np.float32))
     assert np.isfinite(library.numpy(loss(a, huge)))
     assert np.isfinite(library.numpy(prime(a, huge))).all()
@@ -299,7 +297,7 @@ def test_loss_never_broadcasts(case):
 
 @pytest.mark.parametrize("name", METRICS)
 def test_metric_on_every_library(name, library):
-    """One number per sample, or sums that add up; the same for every library, also those beside some losses."""
+    """One value per sample, or sums over batches, the same on every library; also the variants for certain losses."""
     y_true, y_pred = METRICS[name](np.random.default_rng(3), 40, 5), draw(40, 5).astype(np.float32)
     for metric in {metrics.find(name, loss) for loss, _ in losses.PAIRS.values()}:
         if metrics.is_object(metric):
@@ -342,7 +340,7 @@ def test_optimizer_on_every_library(make, kernels, library):
         b, slots_b = plain.update(b, g, slots_b, plain.hyper(k))
     for mine, theirs in zip(a, b, strict=True):
         assert library.numpy(mine).dtype == np.float32
-        # a fused kernel may round a product and a sum once
+        # a fused kernel may round a multiply-add only once
         assert np.allclose(library.numpy(mine), theirs, rtol=1e-6, atol=3e-6 if library.name == "cupy" else 1e-8)
 
 
@@ -432,7 +430,7 @@ def test_fast_convolution_equals_the_portable_one(plan, channels, groups):
 def test_fast_pooling_equals_the_portable_one(plan, channels):
     backend = portnn.get_backend("cpu")
     fast, portable = (portnn.ops.bind(backend, kernels) for kernels in ("auto", "portable"))
-    x = draw(N, *plan.image, channels).round(1)  # rounded: there are equals in a window
+    x = draw(N, *plan.image, channels).round(1)  # rounded, so that windows contain ties
     results = []
     for table in (fast, portable):
         largest, mean = table.max_pool(x, plan), table.avg_pool(x, plan)
@@ -441,7 +439,9 @@ def test_fast_pooling_equals_the_portable_one(plan, channels):
     for a, b in zip(*results, strict=True):
         assert np.allclose(a, b, rtol=1e-13, atol=1e-14)
     largest, _, given, _ = results[0]
-    assert given.sum() == pytest.approx(draw(*largest.shape, seed=1).sum())  # each error is given to one pixel
+    assert given.sum() == pytest.approx(
+        draw(*largest.shape, seed=1).sum()
+    )  # each window's error goes to exactly one pixel
 
 
 def test_erf(library):

@@ -1,4 +1,4 @@
-"""Paths, drawn weights and masks are those of version 0.1: a seed means the same network for ever."""
+"""Paths, initial weights and masks are the same as in version 0.1: a seed always gives the same network."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Numbers at the edge: infinite and huge ones, NaN, and ``numpy.seterr(all="raise")``."""
+"""Extreme values: infinities, huge numbers and NaN, with ``numpy.errstate(all="raise")``."""
 
 import inspect
 
@@ -18,7 +18,7 @@ dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 # -- activations -------------------------------------------------------------------------------------------------------
 
 SELU_LOW = -activations.SELU_SCALE * activations.SELU_ALPHA
-# f(-inf), f(inf) and the same of f'; "x" stands for infinity itself
+# f(-inf), f(inf), f'(-inf), f'(inf); "x" stands for x itself, times a factor from SLOPES
 LIMITS = {
     "tanh": (-1.0, 1.0, 0.0, 0.0),
     "sigmoid": (0.0, 1.0, 0.0, 0.0),
@@ -58,7 +58,7 @@ def test_limits_of_activations(name, dtype, xp):
 @dtypes
 @pytest.mark.parametrize("name", activations.PAIRS)
 def test_the_quick_ones_have_these_limits_too(name, dtype):
-    """Small arrays, and large ones in compiled loops."""
+    """The fast versions: small arrays, and large ones in compiled loops."""
     f, f_prime = activations.PAIRS[name]
     edges = np.array([-INF, -1e38, -30.0, -1e-30, -0.0, 0.0, 0.5, 30.0, 1e38, INF, NAN], dtype)
     chain = activations.CHAINS.get((f, f_prime))
@@ -71,7 +71,7 @@ def test_the_quick_ones_have_these_limits_too(name, dtype):
             assert np.allclose(y, f(x), rtol=1e-6, atol=1e-7, equal_nan=True)
             d = np.full_like(x, 3.0)
             if chain:
-                if name != "relu":  # of Y = NaN, relu says 0 where relu_prime says so too
+                if name != "relu":  # relu's chain rule reads Y > 0, which is false for NaN
                     assert np.isnan(chain(y, d)[:, -1]).all() == np.isnan(f_prime(edges)[-1])
                 assert np.allclose(chain(y, d)[:, :-1], (f_prime(x) * 3.0)[:, :-1], rtol=1e-5, atol=1e-6)
             if name in ("tanh", "relu"):
@@ -82,7 +82,7 @@ def test_the_quick_ones_have_these_limits_too(name, dtype):
 @dtypes
 @pytest.mark.parametrize("name", activations.PAIRS)
 def test_what_is_cut_off_changes_no_other_value(name, dtype):
-    """On both sides of where an activation cuts x off, and close to it, the true values, by more digits."""
+    """Where x is clipped, and on both sides of that point, values match the exact formula in higher precision."""
     f, f_prime = activations.PAIRS[name]
     x = np.concatenate([np.linspace(-60, 60, 601), [-1001.0, -999.0, -800.0, -744.0, -100.0, 100.0, 800.0, 1001.0]])
     wide = x.astype(np.longdouble)
@@ -90,8 +90,8 @@ def test_what_is_cut_off_changes_no_other_value(name, dtype):
     if true is None:
         for function in (f, f_prime):
             names = inspect.unwrap(function).__code__.co_names
-            assert "_within" not in names, f"{function.__name__} cuts x off: add {name!r} to TRUE in this file"
-        pytest.skip("nothing is cut off")
+            assert "_within" not in names, f"{function.__name__} clips x: add {name!r} to TRUE in this file"
+        pytest.skip("nothing is clipped")
     tiny = float(np.finfo(dtype).tiny)
     rtol = 3e-5 if dtype == "float32" else 1e-11
     at = 2e-6 if dtype == "float32" else 1e-13  # 1 + tanh and 1 + erf cancel far below zero
@@ -148,7 +148,7 @@ def _pair(loss):
 
 
 def both_ways(function):
-    """A loss as it is, and as the CPU runs it."""
+    """A loss function and its fast version for the CPU."""
     return function, ops.implementation(CPU, "auto", function)
 
 
@@ -172,7 +172,7 @@ def test_cross_entropy_with_classes_that_cannot_be(loss, xp, dtype):
                 assert np.allclose(np.asarray(dE(xp.asarray(T), xp.asarray(Y))), (p - rows) / 3, atol=1e-7)
             wanted = np.array([0, 0, 0]) if T.ndim == 1 else np.eye(3, dtype=T.dtype)[[0, 0, 0]]
             with np.errstate(all="raise") if E is f else CPU.scope():
-                assert float(E(xp.asarray(wanted), xp.asarray(Y))) == INF  # the class that cannot be is asked for
+                assert float(E(xp.asarray(wanted), xp.asarray(Y))) == INF  # the target is a class with probability 0
             for bad in (NAN, INF):
                 worse = Y.copy()
                 worse[1, 1] = bad
@@ -305,7 +305,7 @@ def pooling(request):
 
 
 def largest_first(x, plan):
-    """Who gets which error, by the plain rule, for one image of one channel: the first NaN, else the first largest."""
+    """dE/dX for one image with one channel: the error of a window goes to its first NaN, else its first maximum."""
     x = x[0, :, :, 0]
     dx, k = np.zeros(x.shape), 0
     for i in range(plan.output[0]):
@@ -360,7 +360,7 @@ def test_means_of_infinite_pixels(kernels):
 
 @dtypes
 def test_the_chain_rule_of_tanh_with_infinite_errors(dtype):
-    """A NaN would hide which way it went; small arrays and large ones alike."""
+    """Infinite errors keep their sign instead of becoming NaN, in small arrays and in large ones."""
     chain = ops.implementation(CPU, "auto", activations.tanh_chain)
     for copies in (1, 10_000):
         y, d = (np.tile(np.array(v, dtype), copies) for v in ([0.5, 0.5, 0.0], [INF, -INF, 2.0]))
@@ -369,7 +369,7 @@ def test_the_chain_rule_of_tanh_with_infinite_errors(dtype):
 
 @pytest.mark.parametrize("copies", [1, 10_000])
 def test_a_users_function_with_a_derivative_of_ours(copies):
-    """A step trained with the derivative of relu, a surrogate: where Y > 0 says nothing about X > 0."""
+    """A step function with relu_prime as its surrogate gradient: here Y > 0 does not follow from X > 0."""
     layer = portnn.ActivationLayer(lambda x: np.where(x > 1.0, 1.0, -1.0).astype(x.dtype), activations.relu_prime)
     layer.forward_propagation(np.tile(np.array([[-0.5], [0.5], [1.5]], np.float32), (copies, 1)))
     found = layer.backward_propagation(np.full((3 * copies, 1), 7.0, np.float32))

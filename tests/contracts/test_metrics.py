@@ -1,4 +1,4 @@
-"""Metrics against plain loops over samples: on every array library, in batches of any size, weighted, and captured."""
+"""Metrics compared with plain loops over samples: on every array library, in batches, weighted, and captured."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ REPEATED = np.repeat(np.arange(N), WEIGHTS.astype(int))
 
 
 def rows_of(y_true, y_pred):
-    """(truth, outputs) of every row."""
+    """(class, outputs) of every row."""
     outputs = y_pred.reshape(-1, y_pred.shape[-1])
     truth = y_true.reshape(-1) if y_true.size == len(outputs) else y_true.reshape(outputs.shape).argmax(axis=1)
     return list(zip(truth.astype(int).tolist(), outputs.tolist(), strict=True))
@@ -41,7 +41,7 @@ def plain_top(k):
 
 
 def counts(y_true, y_pred):
-    """For each class: rows that are of it and predicted so, that are predicted so, that are of it."""
+    """For each class: the true positives, the rows predicted as it, and the rows that belong to it."""
     pairs = [(truth, guess(outputs)) for truth, outputs in rows_of(y_true, y_pred)]
     return [
         (sum(t == g == c for t, g in pairs), sum(g == c for _, g in pairs), sum(t == c for t, _ in pairs))
@@ -50,7 +50,7 @@ def counts(y_true, y_pred):
 
 
 def signs(threshold):
-    """The same where each output is a prediction of its own."""
+    """The same counts if each output is a binary prediction of its own."""
 
     def found(y_true, y_pred):
         true, predicted = y_true.reshape(y_pred.shape) > 0.5, y_pred > threshold
@@ -86,7 +86,9 @@ def plain_r2(y_true, y_pred):
 def classes(shape, one_hot=False):
     def draw(rng):
         y_true = rng.integers(0, shape[-1], shape[:-1])
-        return np.eye(shape[-1])[y_true] if one_hot else y_true, rng.standard_normal(shape).round(1)  # some are equal
+        return np.eye(shape[-1])[y_true] if one_hot else y_true, rng.standard_normal(shape).round(
+            1
+        )  # rounded, so that there are ties
 
     return draw
 
@@ -130,7 +132,7 @@ def drawn(draw, seed=7):
 
 
 def value(name, loss, y_true, y_pred, weights=None, *, size=N, backend=CPU):
-    """The metric as fit and evaluate compute it: prepared, summed over batches on the device, the value on the host."""
+    """The metric as fit and evaluate compute it: sums over batches on the device, the final value on the host."""
     metric = find(name, loss) if isinstance(name, str) else name
     y_true, y_pred, weights = (None if a is None else backend.asarray(a) for a in (y_true, y_pred, weights))
     metric = prepared(metric, y_true, weights)
@@ -210,7 +212,7 @@ def test_weights_of_a_wrong_shape(name, loss, draw, plain):
 
 
 class Summing:
-    """Leaves of a step that adds up a metric of outputs and weights that change."""
+    """A step to capture: it accumulates a metric while its outputs and weights change."""
 
     eager_reason, inputs = None, []
 
@@ -252,11 +254,13 @@ def test_in_a_captured_step(name, loss, draw, plain, where):
 
 
 def test_classes_that_occur_nowhere_are_left_out():
-    y_true, y_pred = np.array([0, 0, 2]), np.eye(5)[[0, 1, 2]]  # classes 3 and 4 are absent, 1 is only predicted
+    y_true, y_pred = np.array([0, 0, 2]), np.eye(5)[[0, 1, 2]]  # classes 3 and 4 are absent, class 1 is only predicted
     assert value("precision", CE, y_true, y_pred) == pytest.approx((1 + 0 + 1) / 3)
     assert value("recall", CE, y_true, y_pred) == pytest.approx((0.5 + 0 + 1) / 3)
     assert value("f1", CE, y_true, y_pred) == pytest.approx((2 / 3 + 0 + 1) / 3)
-    assert value("precision", CE, y_true, y_pred, np.array([1.0, 0.0, 1.0])) == 1.0  # weight 0: 1 occurs no more
+    assert (
+        value("precision", CE, y_true, y_pred, np.array([1.0, 0.0, 1.0])) == 1.0
+    )  # with weight 0, class 1 no longer occurs
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -288,7 +292,7 @@ def test_top_k_of_equal_and_of_infinite_outputs():
     y_pred = np.array([[inf, 0.0, -inf], [-inf, -inf, -inf], [-inf, 0.0, inf]])
     assert top.values(np.array([2, 1, 0]), y_pred).tolist() == [0.0, 1.0, 0.0]
     assert TopK(1).values(np.array([0, 0, 2]), y_pred).tolist() == [1.0, 1.0, 1.0]
-    assert TopK(9).values(np.array([2, 5, -1]), y_pred).tolist() == [1.0, 0.0, 0.0]  # classes that there are not
+    assert TopK(9).values(np.array([2, 5, -1]), y_pred).tolist() == [1.0, 0.0, 0.0]  # classes 5 and -1 do not exist
 
 
 def test_accuracy_is_top_1():
@@ -319,7 +323,7 @@ def test_refusals(make, words):
 @pytest.mark.parametrize("known", ["all", "the first batch"])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_r2_of_targets_far_from_zero(known, weighted, library):
-    """Around a million, with float32 outputs: right to 1e-9, with a constant from all targets or from some."""
+    """float32 targets around a million: accurate to 1e-9, with the offset from all targets or from the first ten."""
     rng, n = np.random.default_rng(2), 3000
     scales = np.array([[1e6, 1.0, -1e6, 1e-3]])
     y_true = (scales * (1.0 + 1e-6 * rng.standard_normal((n, 4)))).astype(np.float32)
@@ -346,7 +350,7 @@ def test_r2_of_equal_targets():
     two = np.concatenate([y, np.arange(7.0)[:, None]], axis=1)
     assert value("r2", losses.mse, two, two + np.array([0.5, 0.0])) == 0.5
     assert value("r2", losses.mse, y[:1], y[:1] + 1.0) == 0.0  # one sample
-    for seed in range(20):  # equal where they count: the sums cancel but for rounding
+    for seed in range(20):  # equal wherever the weight is not zero: the sums cancel except for rounding
         rng = np.random.default_rng(seed)
         mixed = np.where(np.arange(50) < 3, 5.0, rng.random())[:, None]
         assert value("r2", losses.mse, mixed, mixed + 0.5, (np.arange(50) >= 3) * rng.random(50), size=7) == 0.0
@@ -384,7 +388,7 @@ def test_own_metrics_given_as_themselves_are_those_of_their_names():
 
 
 class Largest:
-    """A user's: the largest output so far, as the sum of the batches' largest; it writes into what it is given."""
+    """A user's metric: the sum of the largest outputs of the batches; it overwrites its arguments."""
 
     name = "largest"
 

@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn's, on drawn data, where it is installed."""
+"""Metrics and class weights compared with scikit-learn's on random data, if it is installed."""
 
 import warnings
 
@@ -20,7 +20,7 @@ scores = pytest.mark.parametrize("name", SCORES)
 
 
 def drawn(seed, classes=None):
-    """Samples, classes that need not all occur, outputs, and weights with some zeros."""
+    """The generator, targets in which some class is absent, outputs, and for even seeds weights with some zeros."""
     rng = np.random.default_rng(seed)
     n, classes = int(rng.integers(2, 80)), classes or int(rng.integers(2, 9))
     y_true, y_pred = rng.integers(0, max(1, classes - 1), n), rng.standard_normal((n, classes))
@@ -80,7 +80,7 @@ def test_accuracy_and_top_k(seed):
     theirs = sklearn.accuracy_score(y_true, y_pred.argmax(axis=1), sample_weight=weights)
     close(value(portnn.accuracy, y_true, y_pred, weights), theirs)
     if y_pred.shape[1] == 2:
-        return  # scikit-learn takes scores of one column then
+        return  # for two classes, scikit-learn expects the scores of one column
     for k in range(1, y_pred.shape[1]):
         labels = np.arange(y_pred.shape[1])
         theirs = sklearn.top_k_accuracy_score(y_true, y_pred, k=k, labels=labels, sample_weight=weights)
@@ -92,7 +92,9 @@ def test_accuracy_and_top_k(seed):
 def test_r2_and_mean_absolute_error(seed, outputs):
     rng, _, y_pred, weights = drawn(seed, outputs)
     y_true = y_pred + rng.standard_normal(y_pred.shape) + 100.0 * rng.standard_normal(outputs)
-    if outputs > 1 and weights is None:  # with weights, equal targets are not equal to scikit-learn's mean of them
+    if (
+        outputs > 1 and weights is None
+    ):  # with weights, scikit-learn's mean of equal targets differs from them by rounding
         y_true[:, 1] = 7.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one sample
@@ -116,6 +118,6 @@ def test_confusion_matrix(seed):
 )
 def test_balanced_class_weights(seed, make):
     rng = np.random.default_rng(seed)
-    labels = make(int(rng.integers(1, 9)), rng)  # in the second case every other class occurs nowhere
+    labels = make(int(rng.integers(1, 9)), rng)  # in the second case every other class is absent
     theirs = compute_sample_weight("balanced", labels)
     assert class_weights(labels, "balanced", 10) == pytest.approx(theirs, rel=1e-12)

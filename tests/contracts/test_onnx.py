@@ -1,8 +1,8 @@
-"""ONNX's own test cases of the operators that our layers' options cover: both must give the same results.
+"""ONNX's own test cases for the operators that our layers cover: both must give the same results.
 
-The cases come with ONNX: graphs of one operator, whose outputs its authors worked out in NumPy, and graphs that were
-once exported from PyTorch, with its results. ``onnx_cases.py`` writes the operators in our layers. What that cannot
-say is listed here with its reason: no case is left out unseen.
+The cases ship with ONNX: graphs of one operator, with outputs that its authors computed in NumPy, and graphs exported
+from PyTorch, with PyTorch's results. ``onnx_cases.py`` implements the operators with our layers. Cases that cannot be
+expressed this way are listed here with the reason, so that none is skipped silently.
 """
 
 import importlib
@@ -24,7 +24,7 @@ FOLDERS = ("pytorch-converted", "pytorch-operator")
 
 
 class Case(NamedTuple):
-    """A graph: its nodes as (operator, attributes, names of inputs, names of outputs), what goes in, what comes out."""
+    """A graph: its nodes as (operator, attributes, input names, output names), and its input and output arrays."""
 
     name: str
     opset: int
@@ -34,7 +34,7 @@ class Case(NamedTuple):
 
     @property
     def operator(self):
-        """The first one that is ours; None if there is none."""
+        """The first operator that we implement; None if there is none."""
         return next((op for op, *_ in self.nodes if op in OPERATORS), None)
 
 
@@ -42,7 +42,7 @@ def split(X, axis=0, split=None):
     return np.split(X, np.cumsum(split)[:-1] if split else 2, axis)
 
 
-# What stands between the operators in older graphs, in NumPy.
+# Auxiliary operators in the older graphs, in NumPy.
 BETWEEN = {
     "Constant": lambda value: [value],
     "Mul": lambda X, Y: [X * Y],
@@ -55,7 +55,7 @@ BETWEEN = {
 
 
 def run(case, kernels):
-    """The values in the graph, by name, as our layers calculate them."""
+    """All values in the graph by name, as our layers compute them."""
     if any(op not in OPERATORS and op not in BETWEEN for op, *_ in case.nodes):
         raise NotOursError(Why.OTHER_OPERATORS)
     values = dict(case.inputs)
@@ -76,7 +76,7 @@ def run(case, kernels):
 
 
 def array(value):
-    """An array of what ONNX holds: its own tensors, arrays, numbers."""
+    """Converts what ONNX stores (tensors, arrays, numbers) to a NumPy array."""
     return onnx.numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
 
 
@@ -86,7 +86,7 @@ def attribute(a):
 
 
 def case_of(name, model, inputs, outputs):
-    """A case of a model; the weights that lie in it are inputs as well."""
+    """A case made from a model; the weights stored in the model become inputs too."""
     graph = model.graph
     weights = {tensor.name: array(tensor) for tensor in graph.initializer}
     names = [i.name for i in graph.input if i.name not in weights]
@@ -101,7 +101,7 @@ def case_of(name, model, inputs, outputs):
 
 
 def generated():
-    """The cases that ONNX generates when the module of an operator is imported; only those modules are."""
+    """The cases that ONNX generates when an operator's module is imported; only the modules we need are imported."""
     from onnx.backend.test.case import node
 
     modules = [module.name for module in pkgutil.iter_modules(node.__path__)]
@@ -109,14 +109,14 @@ def generated():
         if any(operator.lower().startswith(name.replace("_", "")) for operator in OPERATORS):
             importlib.import_module(f"{node.__name__}.{name}")
     for case in node._NodeTestCases:
-        # "expanded" are the same cases with the operator written in others
+        # "expanded" cases are the same, with the operator decomposed into others
         if case.model.graph.node[0].op_type in OPERATORS and "_expanded" not in case.name:
             for inputs, outputs in case.data_sets:
                 yield case_of(case.name, case.model, inputs, outputs)
 
 
 def stored():
-    """The cases that lie in ONNX's folders."""
+    """The cases stored in ONNX's data folders."""
     for kind in FOLDERS:
         for folder in sorted((Path(onnx.__file__).parent / "backend" / "test" / "data" / kind).glob("*/")):
             model = onnx.load(folder / "model.onnx")
@@ -129,7 +129,7 @@ def stored():
 
 
 def collected():
-    """{operator: the cases that are compared}, {operator: {name of a case: why it is left out}}."""
+    """{operator: the cases that are compared}, {operator: {name of a case: why it is skipped}}."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         cases = [case for case in [*generated(), *stored()] if case.operator]
@@ -140,7 +140,7 @@ def collected():
         except NotOursError as why:
             left_out[case.operator][case.name] = str(why)
             continue
-        except Exception:  # the test will show it
+        except Exception:  # test_results_equal_onnx will report it
             pass
         compared[case.operator].append(case)
     return compared, left_out
@@ -150,7 +150,7 @@ COMPARED, LEFT_OUT = collected()
 
 # -- what is compared, and what is not ---------------------------------------------------------------------------------
 
-# How many are compared of each operator at least, so that none is lost unseen: the numbers of ONNX 1.23.
+# The minimum number of cases compared per operator, so that none gets lost unnoticed; counted with ONNX 1.23.
 NUMBERS_COMPARED = {
     "Adagrad": 2,
     "Adam": 2,
@@ -278,18 +278,18 @@ TABLE = {
 
 
 def rows_for(operator, name):
-    """The reasons that the table gives for a case."""
+    """The reasons that TABLE gives for skipping a case."""
     return {reason for pattern, reason in TABLE.get(operator, {}).items() if fnmatchcase(name, pattern)}
 
 
 # -- the tests ---------------------------------------------------------------------------------------------------------
 
-# What results may differ by, relative to the largest of them; whole numbers must be equal.
+# The allowed difference, relative to the largest value; integers must be equal.
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 
 
 def agree(ours, theirs):
-    """Whether two arrays have the same shape and dtype, and the same numbers within the tolerance."""
+    """Whether two arrays have the same shape and dtype, and values equal within the tolerance."""
     if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
         return False
     ours, theirs, tolerance = (
@@ -300,7 +300,7 @@ def agree(ours, theirs):
 
 
 def results(case, kernels):
-    """(name, our output, ONNX's output) of every output that our layers have."""
+    """(name, our output, ONNX's output) for every output that our layers produce."""
     values = run(case, kernels)
     assert next(iter(case.outputs)) in values
     return [(name, values[name], wanted) for name, wanted in case.outputs.items() if name in values]
@@ -318,7 +318,7 @@ def test_results_equal_onnx(case, kernels):
 
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_no_case_is_left_out_unseen(operator):
-    """In a newer ONNX, or an older one, cases may come or go; but none that the table knows may change sides."""
+    """Another version of ONNX may add or remove cases, but a case that TABLE lists as skipped may not be compared."""
     assert len(COMPARED[operator]) >= NUMBERS_COMPARED.get(operator, 1)
     assert not [case.name for case in COMPARED[operator] if rows_for(operator, case.name)], "listed, but compared"
     left_out = LEFT_OUT[operator]
@@ -327,7 +327,7 @@ def test_no_case_is_left_out_unseen(operator):
     if VERSION != TABLE_OF:
         listed = {name: reasons for name, reasons in listed.items() if reasons}
     expected = {name: {left_out[name]} for name in listed}
-    assert listed == expected, f"what TABLE gives as reasons for {operator}, and what they are"
+    assert listed == expected, f"the reasons in TABLE for {operator} differ from the actual ones"
     if VERSION == TABLE_OF:
         stale = [row for row in TABLE.get(operator, {}) if not any(fnmatchcase(name, row) for name in left_out)]
         assert not stale
@@ -342,7 +342,7 @@ def test_the_tables_name_our_operators():
 
 @pytest.mark.parametrize("operator", [op for op in OPERATORS if COMPARED[op]])
 def test_another_result_is_noticed(operator):
-    """One number a little off, another shape, another dtype, no number at all: each would fail."""
+    """A slightly wrong value, another shape, another dtype or NaN: ``agree`` rejects each."""
     for case in COMPARED[operator]:
         for _, ours, theirs in results(case, "auto"):
             off = (np.max(np.abs(theirs)) or 1) * (1e-4 if ours.dtype.kind == "f" else 1)
@@ -372,7 +372,7 @@ OTHER_OPTIONS = [
 
 @pytest.mark.parametrize(("name", "options"), OTHER_OPTIONS)
 def test_another_option_is_noticed(name, options):
-    """The attributes do reach our layers: with another one the results are no longer ONNX's."""
+    """The attributes do reach our layers: with another value the results differ from ONNX's."""
     (case,) = (case for cases in COMPARED.values() for case in cases if case.name == name)
     ((op, attributes, inputs, outputs),) = case.nodes
     changed = case._replace(nodes=[(op, attributes | options, inputs, outputs)])

@@ -1,6 +1,6 @@
-"""Optimizers at their edges: numbers too large, too small or none at all, counts of their own, arrays in any order.
+"""Edge cases of optimizers: huge, tiny and non-finite numbers, step counts per parameter, arrays of any memory layout.
 
-In every implementation, against the formulas in Python's floats.
+Every implementation is compared with the formulas in Python floats.
 """
 
 import math
@@ -15,12 +15,12 @@ from portnn import SGD, AdaGrad, Adam, AdamW, ExponentialDecay, RMSprop, ops
 from portnn.optimizers import Optimizer, rate_at
 from portnn_numpy.backend import NumpyBackend
 
-N = 8200  # compiled loops serve arrays of so many numbers
+N = 8200  # large enough for the compiled loops
 CPU = NumpyBackend()
 
 
 class Implementation:
-    """``update`` of an optimizer, given NumPy arrays and giving them."""
+    """An implementation of ``update`` that takes and returns NumPy arrays."""
 
     def __init__(self, backend, kernels, places_on_device=False):
         self.backend, self.kernels, self.on_device = backend, kernels, places_on_device
@@ -37,7 +37,7 @@ class Implementation:
         return [home(a) for a in new], {kind: [home(a) for a in arrays] for kind, arrays in made.items()}
 
     def run(self, optimizer, values, gradients, steps, dtype="float32"):
-        """One parameter whose first numbers are ``values``, moved by the same gradients in every step."""
+        """Updates one parameter, whose first elements are ``values``, with the same gradient in every step."""
         w, g = ([spread(v, dtype)] for v in (values, gradients))
         slots = optimizer.slots(w)
         for k in range(steps):
@@ -74,11 +74,11 @@ def on_host(request):
     return Implementation(NumpyBackend(compile=False), "portable" if request.param == "portable" else "auto")
 
 
-# -- the formulas, of one number ---------------------------------------------------------------------------------------
+# -- the formulas, for one number --------------------------------------------------------------------------------------
 
 
 def exactly(optimizer, w, g, steps):
-    """What a number becomes under the same gradient in every step, in Python's floats."""
+    """The value of one parameter after ``steps`` updates with the same gradient, in Python floats."""
     v = m = s = 0.0
     for k in range(steps):
         lr, d = rate_at(optimizer.learning_rate, k), g
@@ -110,7 +110,7 @@ def assert_exact(made, optimizer, values, gradients, steps, dtype="float32", tol
     assert all(np.isfinite(a).all() for a in slots.values())
 
 
-# -- numbers at the edge -----------------------------------------------------------------------------------------------
+# -- extreme numbers ---------------------------------------------------------------------------------------------------
 
 MIXED = [0.0, 1.0, -2.0, 0.5, 0.0]
 LARGE = [1e20, -3e38, 1e18, 1.0, 0.0]
@@ -124,7 +124,7 @@ def test_squares_of_huge_gradients(made, optimizer):
 
 @pytest.mark.parametrize("optimizer", SQUARING, ids=repr)
 def test_squares_of_huge_gradients_in_float64(made, optimizer):
-    """1e120 squared is 1e240, which Python's floats hold as well; 1e160 squared is not."""
+    """The square of 1e120 still fits into a float64; that of 1e160 does not."""
     assert_exact(made, optimizer, [0.0, 1.0], [1e120, -1e120], 3, "float64", 1e-12)
     far, _ = made.run(optimizer, [0.0, 1.0], [1e160, -1e300], 3, "float64")
     near, _ = made.run(optimizer, [0.0, 1.0], [1e10, -1e10], 3, "float64")
@@ -146,7 +146,7 @@ def test_gradients_that_are_no_numbers_are_not_hidden(made, optimizer):
     "make", [Adam, lambda lr: AdamW(lr, weight_decay=0.0), RMSprop, AdaGrad, SGD, lambda lr: SGD(lr, momentum=0.9)]
 )
 def test_a_rate_that_underflows(made, make):
-    """The last rates are 1e-63: zero in float32. In float64 such a rate is what a schedule ends in."""
+    """The last rates underflow: 1e-62 is zero in float32, and 1e-336 in float64."""
     for factor, dtype in ((0.0625, "float32"), (1.6e-7, "float64")):
         optimizer = make(ExponentialDecay(1e-3, factor))
         found, _ = made.run(optimizer, [1.0, 0.0, 0.5], [0.0, 0.0, 1.0], 50, dtype)
@@ -185,7 +185,7 @@ def test_steps_of_tiny_gradients_stay_small(made):
 @pytest.mark.parametrize("beta1", [0.0, 0.9])
 @pytest.mark.parametrize("beta2", [0.0, 0.999, 1 - 2**-53])
 def test_betas_at_their_ends(made, beta1, beta2):
-    if beta2 == 1 - 2**-53:  # a square that is counted with a share of 1e-16
+    if beta2 == 1 - 2**-53:  # 1 - beta2, the factor of the squared gradient, is 1e-16
         found, _ = made.run(Adam(0.1, beta1=beta1, beta2=beta2), [0.0], [2.0], 1, "float64")
         assert found[0] == pytest.approx(-0.1, rel=1e-6)
     else:
@@ -205,7 +205,7 @@ def test_the_norm_of_huge_gradients(made, size, dtype):
 
 
 def test_the_norm_of_gradients_whose_norm_is_out_of_reach(made):
-    """Each fits into float32, their norm does not."""
+    """Each gradient fits into float32, but their norm does not."""
     found, _ = made.run(SGD(1.0, clip_norm=10.0), [0.0] * 4, [3e38] * 4, 1)
     assert found == pytest.approx([-5.0] * 4, rel=1e-5)
 
@@ -231,7 +231,7 @@ def test_the_norm_of_nothing(made):
 
 
 def test_the_norm_of_gradients_that_are_no_numbers(made):
-    """As in PyTorch: infinity becomes NaN and the others zero; one NaN makes all NaN."""
+    """As in PyTorch: an infinite gradient becomes NaN and the others zero; one NaN makes all of them NaN."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         infinite, _ = made.run(SGD(1.0, clip_norm=1.0), [1.0, 1.0], [np.inf, 1.0], 1)
@@ -264,6 +264,7 @@ ALL = [
     RMSprop(0.1, clip_norm=1e-30),
     Adam(0.1),
     AdamW(1e-40, weight_decay=1e-5),
+    *(make() for make in OPTIMIZERS.values()),
 ]
 
 
@@ -273,7 +274,7 @@ def test_underflow_is_no_error(on_host, optimizer):
         on_host.run(optimizer, [1.0, 1e-38, 1e-30], [1e-30, 1e-38, 1e-25], 3)
 
 
-# -- counts of their own -----------------------------------------------------------------------------------------------
+# -- step counts per parameter -----------------------------------------------------------------------------------------
 
 
 def test_numbers_of_equal_counts_are_three():
@@ -435,7 +436,7 @@ def test_parameters_without_axes(on_host, optimizer):
 @pytest.mark.parametrize("size", [5, 9000])
 @pytest.mark.parametrize("optimizer", [Adam(0.1), AdamW(0.1), RMSprop(0.1), AdaGrad(0.1)], ids=repr)
 def test_gradients_at_the_bound_and_nan_beside_huge_ones(optimizer, size):
-    """From the bound to twice it the square is finite, so nothing overflows; and NaN must not hide what is beside it."""
+    """Near the bound the squares are finite, so nothing overflows; and a NaN must not hide huge values beside it."""
     for values in ([1.2e19, -1.8e19, 1.0], [np.nan, 1e17, 1.0], [np.nan, 1.5e19, np.inf], [3e19, 1e-3, -1.2e19]):
         g = np.zeros(size, np.float32)
         g[:3] = values

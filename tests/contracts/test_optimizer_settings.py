@@ -1,4 +1,4 @@
-"""Optimizers' settings, whenever they are set, and schedules that run dry or do not answer."""
+"""Settings of optimizers, schedules and losses are checked whenever they are set; schedules that fail."""
 
 import copy
 import math
@@ -184,7 +184,7 @@ def test_fixed_settings_are_set_once():
             ValueError, match=r"size of Box is fixed when it is created: create another one, Box\(\.\.\.\)"
         ):
             other.size = 3
-        other.size = 2  # what it is
+        other.size = 2  # the value that it already has
         other.open = True
     with pytest.raises(TypeError, match="size must be a number"):
         Box("x")

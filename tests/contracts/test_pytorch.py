@@ -1,4 +1,4 @@
-"""Layers of freshly drawn shapes and options, against PyTorch where it is installed."""
+"""Layers, functions, optimizers and schedules, with random shapes and options, compared with PyTorch if installed."""
 
 from functools import partial
 
@@ -25,6 +25,8 @@ from portnn import (
     ParallelLayer,
     ReshapeLayer,
     ResidualLayer,
+    ScaleLayer,
+    SequentialLayer,
     SoftmaxLayer,
     UpsampleLayer,
     activations,
@@ -44,7 +46,7 @@ seeds = numbers(0, 10_000)
 
 @st.composite
 def per_axis(draw, axes, least, most):
-    """A number, or one an axis."""
+    """One number, or one per axis."""
     one = draw(numbers(least, most))
     return draw(st.sampled_from([one, tuple(draw(numbers(least, most)) for _ in range(axes))]))
 
@@ -86,7 +88,7 @@ def poolings(draw):
 def others(draw):
     axes = draw(numbers(1, 2))
     groups = draw(numbers(1, 3))
-    channels = groups * draw(numbers(3, 4))  # two values alone would always become -1 and 1
+    channels = groups * draw(numbers(3, 4))  # normalizing only two values would always give -1 and 1
     image = (*(draw(numbers(1, 5)) for _ in range(axes)), channels)
     width = draw(numbers(1, 5))
     makers = [
@@ -96,6 +98,8 @@ def others(draw):
         GlobalAvgPoolLayer,
         GlobalMaxPoolLayer,
         lambda: UpsampleLayer(2),
+        lambda: ScaleLayer(draw(st.floats(-3.0, 3.0)), draw(st.floats(-3.0, 3.0))),
+        lambda: SequentialLayer(FCLayer(channels, width), SoftmaxLayer()),
         lambda: BatchNormLayer(momentum=0.2, epsilon=1e-4),
         LayerNormLayer,
         lambda: GroupNormLayer(groups),
@@ -109,7 +113,7 @@ def others(draw):
 def compare(make, sample, dtype, kernels, seed, n):
     try:
         layer = make()
-    except ValueError as error:  # a kernel larger than its image, a padding as wide as the window
+    except ValueError as error:  # a kernel larger than its image, or padding as wide as the window
         if "does not fit" not in str(error) and "as wide as the window" not in str(error):
             raise
         reject()
@@ -175,7 +179,7 @@ def test_loss(name, n, classes, dtype, seed, scale):
     theirs = pytorch_twin.loss_reference(name, y_true, y_pred.astype(np.float64))
     y_true = y_true if y_true.dtype.kind == "i" else y_true.astype(dtype)
     ours = {"E": np.asarray(case.loss(y_true, y_pred)), "dE/dY": case.prime(y_true, y_pred)}
-    floor = 1.0 if dtype == "float32" else 1e-3  # a loss near zero is the difference of larger numbers
+    floor = 1.0 if dtype == "float32" else 1e-3  # a loss near zero is a difference of larger numbers
     for what, array in theirs.items():
         apart = np.abs(ours[what].astype(np.float64) - array).max()
         assert apart <= TOLERANCE[dtype] * max(floor, np.abs(array).max()), what
@@ -186,7 +190,7 @@ DRAWN = ["SGD", "AdaGrad", "RMSprop", "Adam", "AdamW"]
 
 def test_every_optimizer_is_drawn():
     lacking = {name.split(",")[0] for name in OPTIMIZERS} - set(DRAWN)
-    assert not lacking, f"name {sorted(lacking)} in DRAWN, and give the settings in descents()"
+    assert not lacking, f"add {sorted(lacking)} to DRAWN, and their settings to descents()"
 
 
 @st.composite
@@ -237,7 +241,7 @@ def test_optimizer(ours, kernels, seed):
         lambda rate, steps, factor: portnn.WarmUp(portnn.ExponentialDecay(rate, factor), steps),
     ],
 )
-@pytest.mark.filterwarnings("ignore")  # PyTorch's chained schedulers warn of themselves
+@pytest.mark.filterwarnings("ignore")  # PyTorch's chained schedulers emit warnings of their own
 @drawn(max_examples=30)
 @given(st.floats(1e-4, 1.0), numbers(2, 40), st.floats(0.1, 0.99))
 def test_schedule(make, rate, steps, factor):

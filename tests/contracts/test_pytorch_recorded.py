@@ -1,4 +1,4 @@
-"""Every row of the table against what PyTorch made of it, recorded by tools/record_pytorch.py."""
+"""Every case in ``cases.py`` compared with PyTorch's results, which tools/record_pytorch.py recorded."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def recorded():
 
 
 def arrays(recorded, name):
-    """What was recorded under a name; an AssertionError if there is nothing."""
+    """The arrays recorded under a name; AssertionError if there are none."""
     found = {key.removeprefix(f"{name}/"): array for key, array in recorded.items() if key.startswith(f"{name}/")}
     assert found, (
         f"nothing recorded for {name!r}: run tools/record_pytorch.py (it needs PyTorch; without it, say so in the pull "
@@ -75,7 +75,7 @@ def test_loss(name, case, dtype, recorded):
 @pytest.mark.parametrize("kernels", ["auto", "portable"])
 @pytest.mark.parametrize(("name", "make"), OPTIMIZERS.items(), ids=OPTIMIZERS.keys())
 def test_optimizer(name, make, kernels, recorded):
-    """Twenty steps, each compared."""
+    """Compares the weights after each of 20 steps."""
     optimizer = make()
     update = portnn.ops.implementation(portnn.get_backend("cpu"), kernels, type(optimizer).update)
     theirs = [arrays(recorded, f"optimizer {name}/{i}") for i in range(2)]

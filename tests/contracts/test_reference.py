@@ -1,4 +1,4 @@
-"""The networks of the four examples, and one with wider convolutions, held against the article's algorithm."""
+"""The networks of four examples, and one with wider convolutions, compared with the article's algorithm."""
 
 import importlib.util
 import os
@@ -21,7 +21,7 @@ LEARNING_RATE = 0.1
 EPOCHS = 3
 SAMPLES = 10
 
-# name -> (the layers, a sample's shape, a target's shape)
+# name -> (layers, shape of a sample, shape of a target)
 EXAMPLES = {
     "xor": (
         lambda: [FCLayer(2, 3), ActivationLayer("tanh"), FCLayer(3, 1), ActivationLayer("tanh")],
@@ -65,7 +65,7 @@ EXAMPLES = {
         (28, 28, 1),
         (1, 10),
     ),
-    "wide_conv": (  # channels and filters of every convolution differ, and are not 1; so do height and width
+    "wide_conv": (  # channels, filters, height and width differ, and no channel or filter count is 1
         lambda: [
             ConvLayer((7, 6, 3), (3, 2), 4),
             ActivationLayer("sigmoid"),
@@ -80,7 +80,7 @@ EXAMPLES = {
     ),
 }
 
-# name -> keywords of Network
+# name -> keyword arguments of Network
 PLACES = {
     "numpy": {"backend": "cpu"},
     "numpy, portable kernels": {"backend": "cpu", "kernels": "portable"},
@@ -90,7 +90,7 @@ PLACES = {
 }
 
 examples = pytest.mark.parametrize("example", EXAMPLES)
-STRICT = list(PLACES)[-1]  # it takes long: one test of each example is enough by default
+STRICT = list(PLACES)[-1]  # slow: by default it runs in one test per example
 places = pytest.mark.parametrize(
     "place", [pytest.param(place, marks=pytest.mark.slow) if place == STRICT else place for place in PLACES]
 )
@@ -99,7 +99,7 @@ batch_sizes = pytest.mark.parametrize("batch_size", [1, 3, 7, SAMPLES])
 
 
 def network(example, place="numpy", dtype="float64"):
-    """A network of ours, with biases that are not zero, so that an error in them shows."""
+    """A portnn network with nonzero biases, so that errors in them show."""
     layers = EXAMPLES[example][0]()
     net = Network(layers, dtype=dtype, seed=8, **PLACES[place])
     rng = np.random.default_rng(1)
@@ -111,7 +111,7 @@ def network(example, place="numpy", dtype="float64"):
 
 
 def reference(net, **replaced):
-    """The same layers with the same initial values, in plain NumPy; ``Connected=...`` and so on replaces a class."""
+    """The same layers and initial values in plain NumPy; ``Connected=...`` or ``Convolution=...`` replaces a class."""
     connected = replaced.get("Connected", ref.Connected)
     convolution = replaced.get("Convolution", ref.Convolution)
     arrays, layers = host(net.parameters), []
@@ -132,14 +132,14 @@ def host(arrays):
 
 
 def data(example, n=SAMPLES):
-    """Random samples and targets of the example's shapes."""
+    """Random samples and targets in the example's shapes."""
     _, sample, target = EXAMPLES[example]
     rng = np.random.default_rng(2)
     return rng.uniform(0.0, 1.0, (n, *sample)), rng.uniform(-0.5, 0.5, (n, *target))
 
 
 def compare(net, expected, x, errors, history, rtol=1e-12):
-    """Parameters, predictions and the errors of all epochs."""
+    """Compares the parameters, the predictions and the error of each epoch."""
     assert_all_close(host(net.parameters), expected.parameters, rtol)
     Y = expected.predict(x)
     assert_close(net.predict(x).reshape(Y.shape), Y, rtol, "predictions")
@@ -285,7 +285,7 @@ def test_the_references_gradients_are_those_of_its_error(example):
 
 
 def slope(expected, array, i, X, Y_true, h=1e-6):
-    """The central difference of the error in one element of a parameter."""
+    """The central difference of the error with respect to one element of a parameter."""
     value = array[i]
     errors = []
     for moved in (value + h, value - h):
@@ -295,7 +295,7 @@ def slope(expected, array, i, X, Y_true, h=1e-6):
     return (errors[0] - errors[1]) / (2 * h)
 
 
-# -- planted errors: each must be found --------------------------------------------------------------------------------
+# -- deliberate errors: each must be found -----------------------------------------------------------------------------
 
 PLANTED = {
     "the bias added with every input channel": {"Convolution": ref.BiasOnceAChannel},
@@ -326,7 +326,7 @@ def test_a_planted_error_is_found_in_batches(fault):
 
 @pytest.mark.parametrize("fault", ["the bias added with every input channel", "dE/dB times the number of filters"])
 def test_one_channel_and_one_filter_would_hide_a_planted_error(fault):
-    """Why the convolutions compared here are wider: with C = F = 1 both of the article's errors do nothing."""
+    """This is why wider convolutions are compared here: with C = F = 1 neither error changes anything."""
     W, B, X = np.ones((2, 2, 1, 1)), np.ones(1), np.arange(9.0).reshape(3, 3, 1)
     right, wrong = ref.Convolution(W, B), PLANTED[fault]["Convolution"](W, B)
     assert_close(wrong.forward(X), right.forward(X), rtol=0.0)
@@ -375,7 +375,7 @@ def test_assert_all_close_finds_a_missing_array_and_an_extra_one():
 
 @pytest.fixture(scope="module")
 def erratum():
-    """tools/erratum_figures.py, loaded from its file: it belongs to no package."""
+    """tools/erratum_figures.py, loaded from its path because it is not part of a package."""
     spec = importlib.util.spec_from_file_location("erratum_figures", ROOT / "tools" / "erratum_figures.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -383,7 +383,7 @@ def erratum():
 
 
 def quoted_blocks():
-    """What docs/erratum.md quotes as printed: its blocks of ``text``, in order."""
+    """The ``text`` blocks of docs/erratum.md, in order: the output that it quotes."""
     text = (ROOT / "docs" / "erratum.md").read_text(encoding="utf-8")
     return re.findall(r"^```text\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
@@ -413,7 +413,7 @@ def test_the_erratum_names_files_that_exist():
 
 def test_the_published_convolution_is_right_only_where_nothing_shows(erratum):
     rows = {(C, F): values for C, F, *values in erratum.bias_values()}
-    assert rows[1, 1] == [1.0, 1.0, 4.0, 4.0, 4.0]  # one channel, one filter: all as it should be
+    assert rows[1, 1] == [1.0, 1.0, 4.0, 4.0, 4.0]  # with one channel and one filter, everything is right
     for (C, F), (published, ours, published_dB, slope_of_published, our_dB) in rows.items():
         assert (ours, our_dB) == (1.0, 4.0)
         assert (published, published_dB, slope_of_published) == (C * 1.0, F * 4.0, C * 4.0)

@@ -1,4 +1,4 @@
-"""Every layer, activation, loss and optimizer in a step that is recorded once and replayed, as on a GPU."""
+"""Every layer, activation, loss, metric and optimizer in a step that is recorded once and replayed, as on a GPU."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ SAMPLES, BATCH = 25, 5
 
 
 def train(backend, layers, sample, *, loss="mse", optimizer=None, n=SAMPLES, metrics=(), epochs=2, targets=None):
-    """Two epochs of five steps: all but three of ten are replays. Returns every leaf of the network."""
+    """Trains for two epochs of five steps by default. Returns all parameters, buffers and slots, and the history."""
     net = Network(layers, backend=backend, dtype="float64", seed=3)
     net.use(loss, optimizer=optimizer or SGD(0.1), metrics=metrics)
     rng = np.random.default_rng(0)
@@ -99,7 +99,7 @@ def test_weights_assigned_between_two_fits_are_seen_by_the_replays():
 
 
 class OwnTail(Layer):
-    """Multiplies by one learned number, so that every case has something to learn behind it."""
+    """Multiplies by one trainable number, so that every case has a parameter after it."""
 
     def __init__(self):
         self.parameters["factor"] = [1.0]
@@ -114,7 +114,7 @@ class OwnTail(Layer):
         return output_error * self.parameters["factor"]
 
 
-# -- planted mistakes: each must be caught -----------------------------------------------------------------------------
+# -- deliberate mistakes: each must be caught --------------------------------------------------------------------------
 
 
 class ReboundTooEarly(OwnTail):
@@ -147,7 +147,7 @@ class WritesIntoItsParameter(OwnTail):
 
 
 class StuckStep(OwnTail):
-    """Counts its steps in Python: a replay runs no Python."""
+    """Counts its steps in Python, but a replay runs no Python."""
 
     count = 0
 
@@ -158,7 +158,7 @@ class StuckStep(OwnTail):
 
 
 class BakedLearningRate(SGD):
-    """Computes the rate in ``update``, where a capture freezes it, instead of in ``hyper``."""
+    """Computes the rate in ``update``, where the capture freezes it, instead of in ``hyper``."""
 
     count = 0
 

@@ -1,4 +1,4 @@
-"""Whatever ``numpy.seterr`` says: harmless underflow and overflow are not reported, and divergence has its own error."""
+"""Under any ``numpy.seterr`` setting, NumPy reports no floating-point errors, and divergence raises DivergedError."""
 
 from contextlib import suppress
 
@@ -62,7 +62,7 @@ OPTIMIZERS = [
     portnn.RMSprop(1e38),
     portnn.SGD(1e10, clip_norm=1e30),
 ]
-STATES = [{"all": "raise"}, {"all": "warn"}, {}]  # a warning is an error in these tests
+STATES = [{"all": "raise"}, {"all": "warn"}, {}]  # the test settings turn warnings into errors
 
 
 @pytest.mark.parametrize("state", STATES, ids=str)
@@ -104,7 +104,7 @@ def test_diverged_error_comes_before_any_warning(loss, state):
 
 @pytest.mark.parametrize("kernels", ["auto", "portable"])
 def test_a_usual_fit_under_seterr(kernels):
-    """exp of far negative numbers, squares of small gradients: nothing of it is an error."""
+    """exp of very negative numbers and squares of small gradients underflow without an error."""
     x = np.random.default_rng(0).standard_normal((64, 6, 6, 1)) * 100.0
     for optimizer in (portnn.Adam(0.01), portnn.RMSprop(0.01), portnn.SGD(0.1, momentum=0.9)):
         net = network("cpu", kernels)
@@ -126,7 +126,7 @@ def test_an_error_within_a_fit_leaves_the_users_setting():
 
 
 def test_what_a_network_runs_is_not_wrapped():
-    """The setting is made once a call, in ``scope``, not once a function."""
+    """The error state is set once per call of the network, in ``scope``, not in every function."""
     for name, pair in activations.PAIRS.items():
         alone, layer = portnn.ActivationLayer(name), portnn.ActivationLayer(name)
         alone.build((3,), CPU, "float32", 0, "0")

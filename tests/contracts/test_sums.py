@@ -1,7 +1,7 @@
-"""Sums and means of many float32 numbers: as exact as sums of blocks are, whatever the order in memory.
+"""Sums and means of many float32 numbers are as accurate as blockwise summation, whatever the memory layout.
 
-Added up one number after the other, a constant of which there are a hundred thousand is off by tenths of a percent.
-The bounds are relative to the mean of the numbers' sizes, as an error of summation is.
+Naive summation of a constant, a hundred thousand times, has an error of some tenths of a percent. The bounds here are
+relative to the sum (or mean) of the absolute values, like the error bounds of summation.
 """
 
 import array_api_strict
@@ -36,7 +36,7 @@ def numbers(kind, shape, seed=0):
 
 
 def laid(x, order):
-    """The same numbers, the first axis innermost in memory, the last one outermost."""
+    """The same values, C-contiguous or, if "batch fastest", with the first axis innermost and the last outermost."""
     if order == "samples first":
         return np.ascontiguousarray(x)
     return np.ascontiguousarray(np.moveaxis(np.moveaxis(x, 0, -1), -2, 0)).transpose(
@@ -62,7 +62,7 @@ def back(where, x):
 
 
 def off(found, numbers, axes, count=1, **options):
-    """The largest error of a sum (or of a mean of ``count``), over the sum of the numbers' sizes."""
+    """The largest error of a sum (or of a mean over ``count``), relative to that of the absolute values."""
     numbers = numbers.astype(np.float64)
     exact = numbers.sum(axis=axes, **options) / count
     assert found.shape == exact.shape
@@ -154,7 +154,7 @@ def test_batch_norm_of_a_constant_image(where, order):
 
 
 def reference(x, d, axes):
-    """Z and dE/dX in float64."""
+    """The normalized values Z and dE/dX, in float64."""
     x, d = x.astype(np.float64), d.astype(np.float64)
     z = x - x.mean(axis=axes, keepdims=True)
     scale = 1.0 / np.sqrt((z * z).mean(axis=axes, keepdims=True) + 1e-5)
@@ -175,7 +175,7 @@ def test_batch_norm_far_from_zero(where, order):
     variance = x.astype(np.float64).var(axis=(0, 1, 2), ddof=1)
     assert np.allclose(back(where, layer.new_buffers["running_var"]), variance, rtol=1e-5)
     error = back(where, layer.backward_propagation(there(where, laid(d, order))))
-    assert np.abs(error - dx).max() < 4e-4  # dE/dY is a thousand, and its last place 6e-5
+    assert np.abs(error - dx).max() < 4e-4  # dE/dY is about 1000, where one ulp is 6e-5
     assert off(back(where, layer.gradients["bias"]), d, (0, 1, 2)) < BOUND
     assert off(back(where, layer.gradients["weights"]), d * z, (0, 1, 2)) < BOUND
 
@@ -274,7 +274,9 @@ def test_softmax_over_a_long_axis(order, namespace):
     z = np.exp(x.astype(np.float64))
     exact = z / z.sum(axis=-1, keepdims=True)
     assert np.abs(np.asarray(softmax(given)) / exact - 1.0).max() < BOUND
-    assert np.abs(np.asarray(log_softmax(given)) - np.log(exact)).max() < 4e-6  # of 12: its last place is 1e-6
+    assert (
+        np.abs(np.asarray(log_softmax(given)) - np.log(exact)).max() < 4e-6
+    )  # values around 12, where one ulp is 1e-6
 
 
 @tables
@@ -285,7 +287,7 @@ def test_softmax_layer_over_a_long_axis(where, order):
     layer.forward_propagation(there(where, laid(x, order)))
     dx = back(where, layer.backward_propagation(there(where, laid(d, order))))
     y = back(where, layer.output)
-    assert np.abs(dx / y).max() < 123.456 * 2e-6  # the true one is 0: all outputs pull alike
+    assert np.abs(dx / y).max() < 123.456 * 2e-6  # exactly 0 if dE/dY is constant
 
 
 @orders
@@ -336,7 +338,7 @@ def test_the_error_of_an_epoch_and_the_metrics(kernels):
         assert found["accuracy"] == history["accuracy"][0] == pytest.approx(np.mean(y < 0.5), rel=1e-12)
 
 
-# -- the kernels of the GPU ----------------------------------------------------------------------------------------------
+# -- the GPU kernels ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=[pytest.param("gpu", marks=pytest.mark.gpu)])
@@ -348,7 +350,7 @@ def gpu(request):
 
 @pytest.fixture
 def fused(gpu):
-    """The fused routines, and the way there and back."""
+    """The fused routines, and the transfers to and from the device."""
     return ops.bind(gpu, "auto"), gpu.asarray, gpu.to_numpy
 
 
@@ -363,7 +365,7 @@ def test_total_on_the_gpu(fused, kind):
             assert found.shape == exact.shape
             assert np.abs(found - exact).max(initial=0.0) <= BOUND * np.abs(exact).max(initial=0.0), (shape, axes)
     x = numbers(kind, (3, 50_001))
-    assert off(back(table.total(to(np.ascontiguousarray(x.T)).T, 1)), x, 1) < BOUND  # columns of images
+    assert off(back(table.total(to(np.ascontiguousarray(x.T)).T, 1)), x, 1) < BOUND  # a transposed array
     x = np.ones((1000, 3), np.float32)
     x[5, 0], x[900, 1], x[77, 2] = np.inf, np.nan, -np.inf
     assert np.array_equal(back(table.total(to(x), 0)), [np.inf, np.nan, -np.inf], equal_nan=True)

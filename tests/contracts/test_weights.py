@@ -1,4 +1,4 @@
-"""Losses with a weight for each sample: 0 leaves it out, 2 counts it twice; on every array library, and captured."""
+"""Losses with sample weights: 0 ignores a sample, 2 counts it twice; on every array library, and captured."""
 
 import numpy as np
 import pytest
@@ -21,10 +21,10 @@ PLACES = [
 
 
 class Place(Library):
-    """An array library, and the losses as a network runs them there."""
+    """An array library on which losses run as they do in a network."""
 
     def run(self, function, *host):
-        """Its result as a NumPy array, which must have the dtype of the outputs."""
+        """The result of a loss as a NumPy array; checks that it has the dtype of the outputs."""
         kernels = "portable" if "portable" in self.name else "auto"
         with self.backend.scope():
             found = ops.implementation(self.backend, kernels, function)(*map(self.array, host))
@@ -46,7 +46,7 @@ def place(request):
 
 
 def data(case, shape=(N, CLASSES), seed=3):
-    """Targets and outputs for a loss, away from the kinks; rows of a sample, as in (N, rows, C), have targets too."""
+    """Targets and outputs for a loss; in the shape (N, rows, C) every row has a target."""
     rng = np.random.default_rng(seed)
     n = int(np.prod(shape[:-1]))
     y_true = case.targets(rng, n, shape[-1])
@@ -75,7 +75,7 @@ def test_whole_weights_leave_out_and_repeat(case, place):
 
 @cases
 def test_any_weights(case, place):
-    """The formula: sum of w e / sum of w, where e is the error of one sample alone."""
+    """The weighted mean: sum(w * e) / sum(w), where e is the error of one sample alone."""
     weights = np.random.default_rng(1).random(N) * [1.0, 1e-3, 1.0, 1e3, 0.0, 1.0]
     shares = weights / weights.sum()
     for shape in SHAPES:
@@ -131,14 +131,14 @@ def test_what_a_sample_of_weight_zero_holds_does_not_matter(case, place):
         assert place.run(case.loss, y_true, y_pred, WEIGHTS) == error
         assert np.array_equal(place.run(case.prime, y_true, y_pred, WEIGHTS), slope)
     y_pred[4] = np.nan
-    small = np.where(WEIGHTS == 0.0, 1e-3, WEIGHTS)  # these do count
+    small = np.where(WEIGHTS == 0.0, 1e-3, WEIGHTS)  # small weights do count
     assert np.isnan(place.run(case.loss, y_true, y_pred, small))
     assert np.isnan(place.run(case.prime, y_true, y_pred, small)[4]).any()
 
 
 @cases
 def test_such_a_sample_warns_of_nothing(case):
-    """Called directly, outside a network: no overflow and no invalid operation in what does not count."""
+    """Called directly, outside a network: samples of weight 0 cause no overflow and no invalid operation."""
     y_true, y_pred = data(case)
     y_pred[1, 0], y_pred[4, :] = np.inf, [np.inf, np.nan, -np.inf]
     if y_true.dtype.kind == "f":
@@ -204,7 +204,7 @@ def test_shapes_are_compared_before_weights_are_used():
 
 @pytest.mark.parametrize("n", [1000, 200_000])
 def test_sums_of_many_samples_in_float32(n, place):
-    """As exact as sums of blocks are."""
+    """The sums are as accurate as blockwise summation."""
     y, t = np.full((n, 2), 0.1, np.float32), np.zeros((n, 2), np.float32)
     weights = np.where(np.arange(n) % 4 == 0, 0.0, 0.7).astype(np.float32)
     exact = {"mse": 0.01, "mae": 0.1, "hinge": 1.0, "binary_cross_entropy": np.log1p(np.exp(0.1))}
@@ -220,7 +220,7 @@ def test_sums_of_many_samples_in_float32(n, place):
 
 
 class Descent:
-    """Leaves of a step that descends the loss itself; a weight of 0 becomes 2, and one of 2 becomes 0."""
+    """A step to capture: gradient descent on the outputs; each step exchanges the weights 0 and 2."""
 
     eager_reason, inputs = None, []
 
@@ -250,9 +250,7 @@ class Descent:
 
 @cases
 @pytest.mark.parametrize("where", ["replay", pytest.param("gpu", marks=pytest.mark.gpu)])
-def test_in_a_captured_step(case, where, request):
-    if where == "gpu" and case is LOSSES["mae"]:  # array_api_compat's sign counts on the host
-        request.applymarker(pytest.mark.xfail(reason="mae cannot be captured yet", strict=False))
+def test_in_a_captured_step(case, where):
     backend = ReplayBackend() if where == "replay" else portnn.get_backend("gpu")
     with backend.scope():
         captured, eager = Descent(backend, case), Descent(portnn.get_backend(np), case)

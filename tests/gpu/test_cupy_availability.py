@@ -1,10 +1,11 @@
-"""Every way in which the GPU backend can be missing: the step that failed, the reason, the remedy."""
+"""Every way in which the GPU backend can be unavailable: the step that failed, the reason and the remedy."""
 
 import importlib.metadata
 import importlib.util
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -18,7 +19,7 @@ WHEEL_13, WHEEL_12 = 'python -m pip install "cupy-cuda13x[ctk]"', 'python -m pip
 
 @pytest.fixture
 def installed(monkeypatch):
-    """Says that these distributions are installed, and that a package ``cupy`` is there."""
+    """Pretends that exactly these distributions are installed, and that ``cupy`` exists if there are any."""
 
     def install(*names):
         def distribution(name):
@@ -44,8 +45,8 @@ class Array(np.ndarray):
 
 @pytest.fixture
 def cupy(monkeypatch, installed):
-    """Puts as much of a CuPy in its place as the steps use, whose ``devices`` are a number or an error; and of our
-    products by cuBLAS: ``product`` is what one gives.
+    """Puts as much of a CuPy in its place as the steps use; ``devices`` is a device count or an error to raise,
+    ``product`` computes cuBLAS's products.
     """
 
     def make(devices=1, version="14.2.0", driver=13000, product=np.matmul):
@@ -70,7 +71,7 @@ def cupy(monkeypatch, installed):
 
 
 def failed(step, *words):
-    """Probes, and checks that this step failed with all of these words in reason or remedy."""
+    """Probes, and checks that this step failed and that all of these words are in the reason or the remedy."""
     status = portnn_cupy.probe()
     assert isinstance(status, Availability)
     assert not status.ok
@@ -114,7 +115,7 @@ def test_a_package_that_cannot_even_be_looked_for(monkeypatch):
 
 
 class Importer:
-    """Finds ``cupy`` and fails to load it, in the way it was told."""
+    """Finds ``cupy`` but fails to load it, with a given error and warning."""
 
     def __init__(self, error, warning=None):
         self.error, self.warning = error, warning
@@ -267,7 +268,7 @@ def test_a_full_gpu(cupy, monkeypatch, error):
     failed("smoke test", "memory is full", str(error), "nvidia-smi lists the processes")
 
 
-# -- all well ----------------------------------------------------------------------------------------------------------
+# -- success -----------------------------------------------------------------------------------------------------------
 
 
 def test_all_steps_pass(cupy):
@@ -297,3 +298,12 @@ def test_create_makes_the_backend(backend):
     assert type(backend).__name__ == "CupyBackend"
     assert backend.name == "gpu"
     assert get_backend("gpu") is backend
+
+
+def test_the_gpu_tests_need_no_other_array_library():
+    """A machine with a GPU may have no more than pytest, NumPy and CuPy."""
+    code = "import sys, pytest; sys.modules['array_api_strict'] = None; sys.exit(pytest.main(sys.argv[1:]))"
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", code, "--collect-only", "-q", "-p", "no:cacheprovider", "tests/gpu"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]

@@ -1,4 +1,4 @@
-"""The backend around the captured step: its scope and its arrays."""
+"""The backend apart from the captured step: its scope and its arrays."""
 
 import pickle
 import re
@@ -15,7 +15,7 @@ from software_gpu import control
 pytestmark = pytest.mark.gpu
 told = pytest.mark.skipif(not software_gpu.is_wanted(), reason="only a GPU in software tells what waits for what")
 
-# -- the scope -------------------------------------------------------------------------------------------------------------
+# -- the scope ---------------------------------------------------------------------------------------------------------
 
 
 def waits(lines):
@@ -64,7 +64,7 @@ def test_the_scope_may_be_entered_again(backend, cupy):
 
 @told
 def test_another_stream_within_the_scope(backend, cupy):
-    """A user's layer that calls the network on a stream of its own comes back to ours, in order."""
+    """Code that enters the scope again on a stream of its own runs on the backend's stream, in the right order."""
     other, own = cupy.cuda.Stream(non_blocking=True), backend.stream.ptr
     with control.log() as lines, backend.scope(), other, backend.scope():
         assert cupy.cuda.get_current_stream() == backend.stream
@@ -73,7 +73,7 @@ def test_another_stream_within_the_scope(backend, cupy):
 
 
 def test_one_thread_at_a_time(backend):
-    """Two threads on one stream would find their work in each other's graph."""
+    """If two threads shared the stream, each would capture the other's work in its graph."""
     inside, order = threading.Event(), []
 
     def other():
@@ -91,7 +91,7 @@ def test_one_thread_at_a_time(backend):
     assert order == ["first", "second"]
 
 
-# -- arrays ------------------------------------------------------------------------------------------------------------------
+# -- arrays ------------------------------------------------------------------------------------------------------------
 
 
 def test_arrays_in_and_out(backend):
@@ -105,11 +105,11 @@ def test_arrays_in_and_out(backend):
     assert backend.asarray(host.T).tolist() == host.T.tolist()
     assert backend.asarray(3.0).shape == ()
     host[...] = 0.0
-    assert x.tolist() == [[1.5, 2.5], [3.5, 4.5]]  # the caller's array is the caller's
+    assert x.tolist() == [[1.5, 2.5], [3.5, 4.5]]  # the backend has its own copy
 
 
 def test_uploads_hand_cupy_a_copy_nobody_else_has(backend, cupy, monkeypatch):
-    """CuPy goes on reading pinned memory after it has returned."""
+    """CuPy may still read pinned memory after ``array`` has returned."""
     host = np.arange(6.0).reshape(2, 3)
     given = []
     array = cupy.array
@@ -147,7 +147,7 @@ def test_clip(backend):
 
 
 def test_the_namespace_is_that_of_the_cpu(backend):
-    """The same names of the standard on both: what runs on one runs on the other."""
+    """Both have the same names of the standard: what runs on one runs on the other."""
     assert set(vars(backend.xp)) == set(vars(portnn.get_backend("cpu").xp))
     assert backend.xp.__name__ == "cupy"
 

@@ -1,4 +1,4 @@
-"""The captured train step: what a graph reads, writes, and keeps."""
+"""The captured train step: what a graph reads, writes and keeps alive."""
 
 import gc
 import weakref
@@ -12,11 +12,11 @@ from portnn_cupy.graph import WARM_UPS, CapturedStep
 pytestmark = pytest.mark.gpu
 OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
 
-# -- one step a call ---------------------------------------------------------------------------------------------------
+# -- one step per call -------------------------------------------------------------------------------------------------
 
 
 def test_every_call_is_one_real_step(backend, launches):
-    """Two eager, the third captured and launched, the rest launched: always the bits of the eager run."""
+    """Two steps run eagerly, the third is captured and launched, the others launched: bitwise as in an eager run."""
     expected = eager(backend, 7, rates=RATES)
     state = State(backend, rates=RATES)
     step = Step(state)
@@ -41,6 +41,7 @@ def test_leaves_stay_where_they_are(backend):
 
 
 def test_nothing_of_the_capture_is_seen_before_the_launch(backend, monkeypatch):
+    """A capture runs no kernels."""
     state = State(backend, rates=RATES)
     run = backend.compile(Step(state), state)
     for _ in range(WARM_UPS):
@@ -72,7 +73,7 @@ def test_each_step_is_captured_on_the_backends_stream_in_a_pool_of_its_own(backe
     assert cupy.cuda.get_allocator() == allocator
 
 
-# -- what comes from outside -------------------------------------------------------------------------------------------
+# -- changes from outside ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("at", [1, 2, 3, 5])
@@ -89,7 +90,7 @@ def test_a_leaf_set_from_outside_is_adopted(backend, at):
         expected.commit(reference())
         run()
         same(state.values(), expected.values())
-    assert given.tolist() == new  # read, never written
+    assert given.tolist() == new  # only read, never written
 
 
 def test_an_epochs_inputs_are_adopted(backend):
@@ -105,7 +106,7 @@ def test_an_epochs_inputs_are_adopted(backend):
 
 
 def test_leaves_exchanged_from_outside(backend):
-    """Each is the other's buffer: both must be read before one is written."""
+    """Each is the other's buffer: both must be read before either is written."""
     state = State(backend)
     state.home["b"] = state.array([5.0, 6.0])
     run = CapturedStep(lambda: [state.home["a"], state.home["b"], state.home["step"] + 1], state, backend.driver)
@@ -117,8 +118,10 @@ def test_leaves_exchanged_from_outside(backend):
             same(state.values() | {"step": before["step"]}, before | {"a": before["b"], "b": before["a"]})
 
 
-def test_other_shapes_make_another_graph(backend, launches):
-    """A table of another length: the old graph does not fit; warm-ups and capture start again, no step is lost."""
+def test_larger_shapes_make_another_graph(backend, launches):
+    """A longer table: the old graph does not fit; warm-ups and capture start again, no step is lost. A shorter one
+    goes into the buffer of the old one.
+    """
     expected, state = State(backend, rates=RATES), State(backend, rates=RATES)
     reference, step = Step(expected), Step(state)
     run = backend.compile(step, state)
@@ -129,11 +132,11 @@ def test_other_shapes_make_another_graph(backend, launches):
             expected.commit(reference())
             run()
             same(state.values(), expected.values())
-    assert step.runs == 3 * (WARM_UPS + 1)
-    assert len(launches) == 3 * 2
+    assert step.runs == 2 * (WARM_UPS + 1)
+    assert len(launches) == 2 + 4 + 2
 
 
-# -- leaves that lie in each other ---------------------------------------------------------------------------------------
+# -- leaves that share memory ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -142,9 +145,9 @@ def test_other_shapes_make_another_graph(backend, launches):
         lambda a, b: [b, a],  # exchanged
         lambda a, b: [b, a + b],  # a takes b's place
         lambda a, b: [b[::-1], a[::-1]],  # views of each other
-        lambda a, b: [a[::-1], b],  # a view of itself, and an unchanged one
-        lambda a, b: [a, a],  # one array twice
-        lambda a, b: [a, b],  # nothing new
+        lambda a, b: [a[::-1], b],  # a view of itself, and an unchanged leaf
+        lambda a, b: [a, a],  # the same array twice
+        lambda a, b: [a, b],  # unchanged
     ],
 )
 def test_leaves_that_are_each_others(backend, new):
@@ -158,7 +161,7 @@ def test_leaves_that_are_each_others(backend, new):
 
 @pytest.mark.parametrize("share", [lambda z: (z, z), lambda z: (z[:2], z[1:3]), lambda z: (z[:2], z)])
 def test_buffers_never_share_memory(backend, share):
-    """Slots that start as one array of zeros are two leaves all the same."""
+    """Two leaves that start as the same array still get separate buffers."""
     state = Pair(backend)
     z = backend.asarray(np.array([1.0, 2.0, 3.0]))
     state.home["a"], state.home["b"] = share(z)
@@ -181,11 +184,11 @@ def test_a_leaf_that_stays_is_not_copied(backend, monkeypatch):
     assert all(target is state.home["b"] for target in copied)
 
 
-# -- two graphs ----------------------------------------------------------------------------------------------------------
+# -- two graphs --------------------------------------------------------------------------------------------------------
 
 
 def test_two_sizes_share_their_buffers(backend):
-    """A full batch three times, then the last, smaller one; each has its graph, both write to the same places."""
+    """Three full batches, then a smaller last one: each size has its own graph, and both write to the same buffers."""
     expected, state = State(backend, rates=RATES), State(backend, rates=RATES)
     references = [Step(expected), Step(expected, scale=0.5)]
     runs = [backend.compile(Step(state, scale=scale), state) for scale in (1.0, 0.5)]
@@ -201,11 +204,11 @@ def test_two_sizes_share_their_buffers(backend):
             assert all(state.home[key] is buffer for key, buffer in buffers.items())
 
 
-# -- memory ----------------------------------------------------------------------------------------------------------------
+# -- memory ------------------------------------------------------------------------------------------------------------
 
 
 def test_out_of_memory(backend, cupy):
-    """Says how much was asked for and was free, and what to do; the network goes on."""
+    """The error says how much was requested, how much was free and what to do; afterwards training can go on."""
     from portnn_cupy.backend import GpuOutOfMemoryError
 
     state = State(backend, rates=RATES)
@@ -230,7 +233,7 @@ def test_out_of_memory(backend, cupy):
     assert isinstance(caught.value, RuntimeError)
     assert isinstance(caught.value.__cause__, cupy.cuda.memory.OutOfMemoryError)
     gc.collect()
-    assert not big  # the error holds the frames of the step, but nothing that they held
+    assert not big  # the error's traceback keeps nothing of the step alive
     same(state.values(), before)
     for k in range(1, 6):
         run()
@@ -239,7 +242,7 @@ def test_out_of_memory(backend, cupy):
 
 @pytest.fixture
 def full(cupy, monkeypatch):
-    """A GPU with as many bytes left as ``free`` says; CuPy keeps some for nobody, and gives them back when asked."""
+    """A GPU with as many bytes left as ``free`` says; CuPy keeps some for nobody, and releases them when asked."""
 
     class Full:
         free, kept = 100, 9_900
@@ -260,7 +263,7 @@ def full(cupy, monkeypatch):
 
 
 def test_a_graph_takes_what_cupy_keeps_for_nobody(backend, cupy, full):
-    """Out of memory outside a capture: CuPy's free blocks are given back, and it is tried again."""
+    """Out of memory outside a capture: CuPy's free blocks are released, and the allocation is tried again."""
     pool = backend.driver.new_memory(backend)
     assert pool.malloc(5_000).mem.size >= 5_000
     with pytest.raises(cupy.cuda.memory.OutOfMemoryError):
@@ -268,7 +271,7 @@ def test_a_graph_takes_what_cupy_keeps_for_nobody(backend, cupy, full):
 
 
 def test_no_memory_within_a_capture(backend, full):
-    """There CuPy's pool must not give back blocks that the graph writes to: the capture is given up."""
+    """In a capture, CuPy's pool must not release blocks that the graph writes to: the capture is aborted instead."""
     pool = backend.driver.new_memory(backend)
     with (
         backend.scope(),
@@ -281,7 +284,7 @@ def test_no_memory_within_a_capture(backend, full):
 
 
 def test_pools_are_emptied_when_their_graph_is_gone(backend, cupy, monkeypatch):
-    """A pool that is dropped with free blocks in it would never give them back."""
+    """A pool that is dropped with free blocks in it would never return them to the device."""
     made, new = [], backend.driver.new_memory
     monkeypatch.setattr(backend.driver, "new_memory", lambda owner: made.append(new(owner)) or made[-1])
     state = State(backend, rates=RATES)
@@ -297,6 +300,6 @@ def test_pools_are_emptied_when_their_graph_is_gone(backend, cupy, monkeypatch):
     assert pool in backend.driver.retired
     assert 0 < pool.total_bytes() < used
     del held
-    again = backend.compile(Step(state), state)  # the next one looks after it
+    again = backend.compile(Step(state), state)  # the next compile empties it
     assert pool not in backend.driver.retired
     again()

@@ -1,4 +1,4 @@
-"""Rows and iterables on the GPU: the numbers of the CPU, in graphs that stay."""
+"""Row sources and iterables on the GPU: the same results as on the CPU, with few captures."""
 
 import itertools
 
@@ -35,7 +35,7 @@ def small_chunks(monkeypatch):
 
 @pytest.fixture
 def captures(monkeypatch):
-    """The sizes of batches whose steps were captured, once for each capture."""
+    """The batch size of every captured step, in order."""
     sizes, capture = [], CapturedStep._capture
 
     def noted(self):
@@ -61,7 +61,7 @@ def agree(backend, on_gpu, on_cpu, **options):
 
 @pytest.mark.parametrize(("kind", "weights"), [("any numbers", None), ("slices only", WEIGHTS)])
 def test_rows(backend, captures, kind, weights):
-    """Seven batches are three chunks of two batches and one of one: smaller than the first, in the same graph."""
+    """Seven batches are three chunks of two and one of one: the smaller chunk runs in the same graph."""
     kind = KINDS[kind]
     options = dict(batch_size=8, shuffle=True, sample_weight=weights, drop_last=True)
     gpu, cpu = agree(backend, (kind(X), kind(Y)), (X, Y), **options)
@@ -71,7 +71,7 @@ def test_rows(backend, captures, kind, weights):
 
 
 def test_rows_with_a_smaller_last_batch(backend, captures):
-    """Its size is taken once an epoch: two warm-ups, a capture, a launch."""
+    """A smaller batch comes once per epoch: in four epochs, two warm-ups, one capture and one launch."""
     agree(backend, (Rows(X), Rows(Y)), (X, Y), batch_size=8, validation_split=0.1)
     assert captures == [8, 6]
 
@@ -90,7 +90,7 @@ def cut(*places, weights=False):
 
 @pytest.mark.parametrize("weights", [False, True])
 def test_batches_that_become_smaller(backend, captures, weights):
-    """The larger ones leave room for them."""
+    """Smaller batches fit into the input buffers of larger ones, so each size is captured once."""
     items = cut(0, 10, 20, 28, 33, 38, weights=weights)
     agree(backend, (items,), (items,), validation_data=items)
     assert captures == [10, 5, 8]
@@ -98,7 +98,7 @@ def test_batches_that_become_smaller(backend, captures, weights):
 
 @pytest.mark.parametrize("weights", [False, True])
 def test_batches_that_become_larger(backend, captures, weights):
-    """A graph of a smaller one is captured anew, once: its input has grown."""
+    """Growing the input buffer invalidates the graph of the smaller size, which is captured once more."""
     items = cut(0, 5, 10, 15, 20, 30, 35, weights=weights)
     agree(backend, (items,), (items,), validation_data=items)
     assert captures.count(5) == 2
@@ -106,7 +106,7 @@ def test_batches_that_become_larger(backend, captures, weights):
 
 
 def test_at_most_8_sizes_are_captured(backend, captures):
-    """Twelve sizes, five times each, while the first eight stay graphs."""
+    """Twelve sizes, five times each: only the first eight are captured."""
     sizes = [12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1]
     items = [(X[:size], Y[:size], WEIGHTS[:size]) for size in sizes]
     agree(backend, (items,), (items,), epochs=5)
@@ -127,7 +127,7 @@ def test_class_numbers_in_batches(backend, captures):
 
 
 def test_batches_on_the_device(backend):
-    """Also where they are the same arrays, filled again."""
+    """Even if they are the same arrays, refilled for every batch."""
     x, y = (backend.asarray(np.zeros((12, k))) for k in (6, 3))
 
     def refilled():
@@ -145,12 +145,12 @@ def test_batches_on_the_device(backend):
     assert np.allclose(backend.to_numpy(answer), cpu.predict(X), rtol=1e-11)
 
 
-# -- uploads ---------------------------------------------------------------------------------------------------------------
+# -- uploads -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", ["rows", "an iterable"])
 def test_the_host_reads_nothing_from_the_device_between_chunks(backend, monkeypatch, form):
-    """What it reads in an epoch does not depend on the number of chunks, though all of them are checked."""
+    """The number of reads per epoch does not depend on the number of chunks, although each chunk is checked."""
     read, to_numpy = [], type(backend).to_numpy
     monkeypatch.setattr(type(backend), "to_numpy", lambda self, x: read.append(self.owns(x)) or to_numpy(self, x))
     counts = []
@@ -167,7 +167,7 @@ def test_the_host_reads_nothing_from_the_device_between_chunks(backend, monkeypa
 
 
 def test_work_waits_for_an_upload_only_when_it_has_arrived(backend):
-    """Several under way at once, each of which reuses the memory of an earlier one."""
+    """Several uploads are in flight at once, and each reuses the memory of an earlier one."""
     sums, under_way = [], []
     with backend.scope():
         for k in range(12):

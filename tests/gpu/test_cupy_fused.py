@@ -1,4 +1,4 @@
-"""Each fused function of the GPU against its plain one, on shapes drawn at random.
+"""Each fused function for the GPU compared with its portable version, on random data and mostly random shapes.
 
 On the GPU in software, also with the blocks and threads of a launch in a drawn order.
 """
@@ -12,7 +12,7 @@ import portnn
 import software_gpu
 from portnn import activations, losses, ops
 from portnn.ops.windows import window_plan
-from portnn.training import batches, step
+from portnn.training import batches, fusion, step
 from software_gpu import control
 
 pytestmark = pytest.mark.gpu
@@ -38,7 +38,7 @@ def rng(request):
 
 
 class Tables:
-    """The backend's fused routines and NumPy's portable ones, called with the same numbers."""
+    """The backend's fused routines and NumPy's portable ones, called with the same values."""
 
     def __init__(self, backend, dtype, rng):
         self.backend, self.dtype, self.rng = backend, dtype, rng
@@ -50,7 +50,7 @@ class Tables:
         return (x if decimals is None else x.round(decimals)).astype(self.dtype)
 
     def there(self, x):
-        """On the device; now and then in another order than C's, since results must not depend on it."""
+        """Copies to the device, sometimes in Fortran order, because results must not depend on the memory layout."""
         if isinstance(x, np.ndarray) and x.ndim and self.rng.random() < 0.3:
             return self.backend.asarray(np.ascontiguousarray(x.T)).T
         return self.backend.asarray(x) if isinstance(x, np.ndarray) else x
@@ -121,7 +121,7 @@ def test_pooling(tables, rng):
         plan = draw_plan(rng, pooling=True)
         x = tables.numbers(
             int(rng.integers(1, 4)), *plan.image, int(rng.integers(1, 4)), decimals=0
-        )  # equals in a window
+        )  # rounded, so that windows contain ties
         _, largest = tables.compare("max_pool", x, plan)
         d = tables.numbers(*largest.shape)
         tables.compare("max_pool_backward", x, largest, d, plan)
@@ -207,7 +207,7 @@ def test_softmax_cross_entropy(tables, rng):
     for shape, labels in (((5, 3), (5,)), ((4, 2, 3), (4, 2)), ((6, 1, 10), (6,)), ((300, 4), (300,)), ((5, 3), None)):
         y = tables.numbers(*shape) * 5
         y = y.astype(tables.dtype)
-        if labels is None:  # rows: the portable routine does it
+        if labels is None:  # one-hot targets: the portable function handles them
             t = np.eye(3, dtype=tables.dtype)[rng.integers(0, 3, 5)]
         else:
             t = rng.integers(0, shape[-1], labels)
@@ -228,6 +228,88 @@ def test_mean_squared_error(tables):
             tables.close(found, np.asarray(plain(t, y)))
 
 
+# -- sums in the pass of what comes before them ------------------------------------------------------------------------
+
+CHAINS = list(activations.CHAINS.values())
+
+
+def with_sums(answer):
+    """dE/dX and the sums of its columns, on the host."""
+    *_, D, sums = answer
+    return [*answer[:-1], D.sum(axis=tuple(range(D.ndim - 1))) if sums is None else sums]
+
+
+def compare_sums(tables, function, arguments, plain_arguments, scale=10.0):
+    fast = ops.implementation(tables.backend, "auto", function)
+    with tables.backend.scope():
+        found = fast(*arguments)
+    assert found[-1] is not None
+    tables.close(found, list(map(np.asarray, with_sums(function(*plain_arguments)))), scale)
+
+
+@pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain.__name__)
+def test_the_chain_rule_and_its_sums(tables, chain):
+    fast = ops.implementation(tables.backend, "auto", chain)
+    for shape in [(1, 1), (3, 5), (2, 3, 4, 6), (300, 7), (2100, 3)]:
+        y, d = tables.numbers(*shape), tables.numbers(*shape)
+        compare_sums(tables, fusion.chained, (tables.there(y), tables.there(d), fast), (y, d, chain))
+
+
+@pytest.mark.parametrize("kind", ["MaxPoolLayer", "AvgPoolLayer"])
+def test_the_derivative_of_pooling_with_both(tables, rng, kind):
+    chain = activations.relu_chain
+    fast = ops.implementation(tables.backend, "auto", chain)
+    for _ in range(DRAWS):
+        plan = draw_plan(rng, pooling=True)
+        y = tables.numbers(int(rng.integers(1, 4)), *plan.image, int(rng.integers(1, 4)), decimals=0)
+        p = tables.plain.max_pool(y, plan) if kind == "MaxPoolLayer" else tables.plain.avg_pool(y, plan)
+        d = tables.numbers(*p.shape)
+        there = (*map(tables.there, (y, p, d)), fast, kind, plan, tables.fused)
+        compare_sums(tables, fusion.pooled, there, (y, p, d, chain, kind, plan, tables.plain))
+
+
+@pytest.mark.parametrize("chain", [None, *CHAINS], ids=lambda chain: getattr(chain, "__name__", "none"))
+def test_mean_squared_error_with_all_behind_it(tables, chain):
+    fast = None if chain is None else ops.implementation(tables.backend, "auto", chain)
+    loss, prime = losses.PAIRS["mse"]
+    bound = [ops.implementation(tables.backend, "auto", f) for f in (loss, prime)]
+    for shape in [(1, 1), (128, 10), (5, 256), (7, 2, 3), (3000, 4)]:
+        t, y = tables.numbers(*shape), tables.numbers(*shape)
+        compare_sums(tables, fusion.whole, (tables.there(t), tables.there(y), *bound, fast), (t, y, loss, prime, chain))
+
+
+def test_cross_entropy_with_all_behind_it(tables, rng):
+    loss, prime = losses.PAIRS["softmax_cross_entropy"]
+    bound = [ops.implementation(tables.backend, "auto", f) for f in (loss, prime)]
+    for shape, labels in (
+        ((1, 2), (1,)),
+        ((128, 10), (128,)),
+        ((9, 64), (9,)),
+        ((4, 2, 3), (4, 2)),
+        ((900, 7), (900,)),
+    ):
+        y, t = (5 * tables.numbers(*shape)).astype(tables.dtype), rng.integers(0, shape[-1], labels)
+        there = tables.backend.asarray(t), tables.there(y)
+        compare_sums(tables, fusion.whole, (*there, *bound, None), (t, y, loss, prime, None))
+    y[0, 0] = np.nan
+    with tables.backend.scope():
+        error, *_ = ops.implementation(tables.backend, "auto", fusion.whole)(
+            tables.backend.asarray(t), tables.backend.asarray(y), *bound, None
+        )
+    assert np.isnan(tables.backend.to_numpy(error))
+
+
+@pytest.mark.parametrize("name", ["mae", "hinge", "binary_cross_entropy"])
+def test_other_losses_are_left_to_the_library(tables, name):
+    t, y = tables.numbers(4, 3), tables.numbers(4, 3)
+    bound = [ops.implementation(tables.backend, "auto", f) for f in losses.PAIRS[name]]
+    with tables.backend.scope():
+        *_, sums = ops.implementation(tables.backend, "auto", fusion.whole)(
+            tables.there(t), tables.there(y), *bound, None
+        )
+    assert sums is None
+
+
 # -- the train step ----------------------------------------------------------------------------------------------------
 
 
@@ -240,18 +322,22 @@ def test_rows_of_a_batch(tables, rng, kept, cast, shuffled):
     data = (rng.random((20, 3, 2)) * 100).astype(kept or tables.dtype)
     order = rng.permutation(20)
     dtype = np.dtype(tables.dtype if cast == "real" else cast)
+    table = np.arange(12.0, dtype=tables.dtype).reshape(4, 3)
     with backend.scope():
         arguments = (
             backend.asarray(order) if shuffled else None,
             backend.asarray(np.array(2, np.int64)),
             backend.asarray(np.arange(4)),
             6,
-            dtype,
+            backend.asarray(table),
         )
-        found = ops.implementation(backend, "auto", batches.rows)(backend.asarray(data), *arguments)
+        parts = [(backend.asarray(data), dtype), (backend.asarray(data[:, 0, 0].copy()), dtype)]
+        both, row = ops.implementation(backend, "auto", batches.gathered)(parts, *arguments)
     expected = data[order[12:16]] if shuffled else data[12:16]
-    assert found.dtype == dtype
-    assert np.array_equal(backend.to_numpy(found), expected.astype(dtype))
+    for found, wanted in zip(both, (expected, expected[:, 0, 0]), strict=True):
+        assert found.dtype == dtype
+        assert np.array_equal(backend.to_numpy(found), wanted.astype(dtype))
+    assert np.array_equal(backend.to_numpy(row), table[2:3])
 
 
 @pytest.mark.parametrize("total", [3.5, np.inf, np.nan])
@@ -276,7 +362,7 @@ def test_copies_of_more_arrays_than_fit_in_one_launch(tables):
         targets = [backend.asarray(np.zeros_like(a)) for a in sources]
         pairs = [(t, tables.there(a)) for t, a in zip(targets, sources, strict=True)]
         sources.append(np.arange(8, dtype=np.uint8))
-        targets.append(backend.asarray(np.zeros(9, np.uint8))[1:])  # at no address that a word may have
+        targets.append(backend.asarray(np.zeros(9, np.uint8))[1:])  # not aligned to a word
         pairs.append((targets[-1], backend.asarray(sources[-1])))
         backend.driver.copy(pairs)
     for target, source in zip(targets, sources, strict=True):

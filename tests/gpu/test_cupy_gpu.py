@@ -1,4 +1,4 @@
-"""The GPU backend on a real GPU. Where there is none, every test here is skipped, with the reason."""
+"""The GPU backend on a real GPU. Without one, every test here is skipped with the reason."""
 
 import contextlib
 import threading
@@ -51,7 +51,7 @@ def test_casts(backend):
 
 
 def test_the_callers_array_may_change_at_once(backend, cupy):
-    """Also one in pinned memory, which the GPU reads by itself after the call has returned."""
+    """Even if it is in pinned memory, which the GPU may still read after the call has returned."""
     import cupyx
 
     pinned = cupyx.empty_pinned((4 * MANY,), np.float32)
@@ -85,7 +85,7 @@ def test_creation_and_clip(backend):
 
 
 def put(kind, values):
-    """The values on the device in a layout of that name."""
+    """The values on the device, in the given layout."""
     import cupy
 
     m, n = values.shape
@@ -147,7 +147,7 @@ def test_products_of_every_rank(backend, a, b, dtype):
 
 
 def test_products_are_not_tf32(backend):
-    """TF32 keeps 10 bits of the 23: this product would be off by a thousandth."""
+    """TF32 keeps only 10 of the 23 mantissa bits: this product would have errors of about 1e-3."""
     rng = np.random.default_rng(3)
     a, b = (rng.standard_normal((256, 256)).astype(np.float32) for _ in range(2))
     got = backend.to_numpy(backend.xp.matmul(backend.asarray(a), backend.asarray(b)))
@@ -176,7 +176,7 @@ def test_random_bits_are_the_hosts(backend, key, n):
 
 
 def slow(cupy, x, times=300):
-    """Work that takes the GPU some time, and whose result shows whether all of it was done."""
+    """Work that takes the GPU some time, and whose result shows whether all of it has finished."""
     for _ in range(times):
         x = x + 1.0
     return x
@@ -194,7 +194,7 @@ def test_the_scope_may_be_entered_again(backend, cupy):
 
 
 def test_arrays_of_other_streams_keep_their_order(backend, cupy):
-    """Made on the default stream, or on one of the user's, used within the scope, and the other way round."""
+    """Arrays made on the default stream or a user's stream and used within the scope, and vice versa."""
     own = cupy.cuda.Stream(non_blocking=True)
     for stream in (cupy.cuda.Stream.null, own):
         for _ in range(5):
@@ -204,7 +204,7 @@ def test_arrays_of_other_streams_keep_their_order(backend, cupy):
                     y = slow(cupy, x)
                 z = slow(cupy, y)
                 assert float(z.min()) == float(z.max()) == 900.0
-            del x, y, z  # their memory is used again at once
+            del x, y, z  # their memory is reused at once
 
 
 def test_results_are_there_for_a_stream_that_comes_later(backend, cupy):
@@ -232,7 +232,7 @@ def test_threads_take_turns(backend, cupy):
 
 
 class State:
-    """Weights, a mask from the step number, and a table of learning rates: as a network's state, in small."""
+    """A small version of a network's state: weights, momentum, the step number and a table of learning rates."""
 
     eager_reason = None
 
@@ -289,7 +289,7 @@ def test_replays_equal_eager_steps_bit_for_bit(backend, dtype):
 
 
 def test_two_sizes_adoption_and_garbage(backend, cupy):
-    """Two graphs on the same buffers, a weight set from outside, and other work that takes freed memory in between."""
+    """Two graphs share buffers, weights are set from outside, and other work reuses freed memory in between."""
     eager, captured = State(backend, "float32"), State(backend, "float32")
     steps = [Step(eager), Step(eager, 17)]
     runs = [backend.compile(Step(captured, rows), captured) for rows in (64, 17)]
@@ -347,3 +347,59 @@ def test_out_of_memory_leaves_the_state(backend, cupy):
     for ours, theirs in zip(state.values(), before, strict=True):
         assert np.array_equal(ours, theirs)
     backend.compile(Step(state), state)()
+
+
+@pytest.mark.parametrize("captured", [False, True], ids=["in the scope", "in a step"])
+def test_a_drivers_out_of_memory_is_translated(backend, cupy, captured):
+    """Where a module is loaded, or a kernel launched, it is no error of CuPy's memory."""
+    from portnn_cupy.backend import GpuOutOfMemoryError
+
+    def refuse():
+        raise cupy.cuda.driver.CUDADriverError(2)
+
+    def in_the_scope():
+        with backend.scope():
+            refuse()
+
+    state = State(backend, "float32")
+    with pytest.raises(GpuOutOfMemoryError, match="ran out of memory"):
+        (backend.compile(refuse, state) if captured else in_the_scope)()
+    with pytest.raises(cupy.cuda.driver.CUDADriverError), backend.scope():
+        raise cupy.cuda.driver.CUDADriverError(1)
+
+
+def test_nothing_is_freed_from_the_beginning_of_a_capture_to_its_end(backend, monkeypatch):
+    """Garbage collection may free a graph while the stream begins to be captured, or ends."""
+    seen, stream, driver = [], backend.stream, backend.driver
+
+    class Spied:
+        def begin_capture(self):
+            seen.append(driver.capturing)
+            stream.begin_capture()
+
+        def end_capture(self):
+            seen.append(driver.capturing)
+            return stream.end_capture()
+
+    monkeypatch.setattr(driver, "stream", Spied())
+    with backend.scope():
+        driver.capture(lambda: seen.append(driver.capturing))
+    assert seen == [True] * 3
+    assert not driver.capturing
+
+
+def test_a_launch_over_many_arrays_has_few_arguments(backend, monkeypatch):
+    """Each argument costs host time in every eager call: the addresses of all arrays are one, a table."""
+    from portnn_cupy import launch
+
+    counts, kernel = {}, launch._kernel
+
+    def spied(name, real):
+        return lambda grid, block, given: (counts.update({name: len(given)}), kernel(name, real)(grid, block, given))
+
+    monkeypatch.setattr(launch, "_kernel", spied)
+    net = portnn.Network([portnn.FCLayer(3, 4), portnn.FCLayer(4, 3)], backend=backend)
+    net.use("mse", optimizer=portnn.Adam())
+    net.fit(np.ones((4, 3)), np.ones((4, 3)), epochs=2, batch_size=4, verbose=0)
+    assert counts["update_all"] <= 32
+    assert counts["copy_all"] == 1

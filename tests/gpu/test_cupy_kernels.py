@@ -8,24 +8,30 @@ import pytest
 
 import software_gpu
 from portnn import random
+from portnn_cupy import kernels, reductions
 from portnn_cupy.kernels import source
 from software_gpu import control
 
 # -- kernels -----------------------------------------------------------------------------------------------------------
 
 SOURCES = {dtype: source(real) for dtype, real in (("float32", "float"), ("float64", "double"))}
+ALL = {
+    **SOURCES,
+    "float32, sums": reductions.source(kernels.head("float")),
+    "float64, sums": reductions.source(kernels.head("double")),
+}
 
 ARCHITECTURES = ["sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ALL)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_nvcc_compiles_the_kernels(architecture, dtype, tmp_path):
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         pytest.skip("no nvcc on PATH: the kernels cannot be compiled for a GPU")
-    (tmp_path / "kernels.cu").write_text(SOURCES[dtype])
+    (tmp_path / "kernels.cu").write_text(ALL[dtype])
     command = [nvcc, f"-arch={architecture}", "-std=c++17", "-Werror", "all-warnings", "-cubin", "kernels.cu"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     if "nsupported gpu architecture" in done.stderr:
@@ -34,20 +40,20 @@ def test_nvcc_compiles_the_kernels(architecture, dtype, tmp_path):
     assert (tmp_path / "kernels.cubin").stat().st_size > 0
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ALL)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_nvrtc_compiles_the_kernels(architecture, dtype):
-    """As CuPy compiles them; it needs CuPy and NVRTC, but no GPU."""
+    """Compiles them as CuPy does; needs CuPy and NVRTC, but no GPU."""
     nvrtc = pytest.importorskip(
-        "cupy_backends.cuda.libs.nvrtc", reason="CuPy is not installed, which brings NVRTC's API"
+        "cupy_backends.cuda.libs.nvrtc", reason="CuPy, which provides the NVRTC bindings, is not installed"
     )
     try:
         known = nvrtc.getSupportedArchs()
-    except Exception as error:  # the library is looked for at the first call
+    except Exception as error:  # the library is loaded at the first call
         pytest.skip(f"NVRTC cannot be loaded: {error}")
     if int(architecture.removeprefix("sm_")) not in known:
         pytest.skip(f"this NVRTC does not know {architecture}")
-    program = nvrtc.createProgram(SOURCES[dtype], "portnn.cu", [], [])
+    program = nvrtc.createProgram(ALL[dtype], "portnn.cu", [], [])
     try:
         nvrtc.compileProgram(program, [f"-arch={architecture}", "-std=c++14", "-ftz=true"])
         assert len(nvrtc.getCUBIN(program)) > 0
@@ -76,7 +82,7 @@ def test_the_comparison_would_see_another_stream(backend):
 
 @pytest.mark.gpu
 def test_a_captured_step_number_is_read_by_the_replay(backend):
-    """The step's place is handed to the kernel, not its value."""
+    """The kernel gets the address of the step number, not its value."""
     step = backend.asarray(np.array(0))
     out = backend.asarray(np.zeros(5, np.int64))
     with backend.scope():
@@ -94,7 +100,7 @@ def test_a_captured_step_number_is_read_by_the_replay(backend):
 
 
 def layouts(cupy, rng, shape, dtype):
-    """Matrices of one shape in every layout that cuBLAS can read, and some that it cannot, by name."""
+    """Matrices of one shape, by name, in every layout that cuBLAS can read and in some that it cannot."""
     m, n = shape
     values = cupy.asarray(rng.standard_normal(shape).astype(dtype))
 
@@ -110,12 +116,12 @@ def layouts(cupy, rng, shape, dtype):
         "every second column": put(cupy.empty((m, 2 * n), dtype)[:, ::2]),
         "every second row": put(cupy.empty((2 * m, n), dtype)[::2]),
         "backwards": put(cupy.empty((m, n), dtype)[::-1, ::-1]),
-        "one row again and again": cupy.broadcast_to(values[:1], shape),
-        "one column again and again": cupy.broadcast_to(values[:, :1], shape),
+        "one row repeated": cupy.broadcast_to(values[:1], shape),
+        "one column repeated": cupy.broadcast_to(values[:, :1], shape),
     }
 
 
-COPIED = {"every second column", "backwards", "one row again and again", "one column again and again"}
+COPIED = {"every second column", "backwards", "one row repeated", "one column repeated"}
 
 
 class Noted:
@@ -201,7 +207,7 @@ def test_what_lies_in_lines_is_not_copied(cupy, shape):
 
 @pytest.mark.gpu
 def test_vectors_with_gaps_are_not_copied(cupy, matmul):
-    """A column with any step is a matrix whose lines have length 1."""
+    """A column with any stride is a matrix whose rows have length 1."""
     from portnn_cupy.blas import operand
 
     rng = np.random.default_rng(4)
@@ -302,7 +308,7 @@ def test_a_handle_is_made_in_the_order_cublas_wants(blas, library, cupy):
     assert workspace[:2] == ("cublasSetWorkspace_v2", first.value)  # a new stream resets the workspace
     assert workspace[3] == 32 << 20
     assert math_mode == ("cublasSetMathMode", first.value, 0)  # CUBLAS_DEFAULT_MATH: no TF32
-    second = blas.handle()  # another stream, the default one
+    second = blas.handle()  # for the default stream
     assert second is not first
     assert ("cublasSetStream_v2", second.value, 0) in library.calls
     blas.close()
@@ -313,7 +319,7 @@ def test_a_handle_is_made_in_the_order_cublas_wants(blas, library, cupy):
 @pytest.mark.gpu
 @pytest.mark.skipif(not software_gpu.is_wanted(), reason="only a GPU in software says what it is asked to do")
 def test_the_backends_handle_is_there_from_the_start(backend):
-    """A capture could not make it."""
+    """A handle cannot be created during a capture."""
     with control.log() as lines:
         made = type(backend)()
         x = made.asarray(np.ones((2, 2)))

@@ -1,4 +1,4 @@
-"""Steps that cannot be captured, and errors within a capture."""
+"""Steps that cannot be captured, and errors during a capture."""
 
 import warnings
 from contextlib import nullcontext
@@ -11,7 +11,7 @@ from portnn_cupy.graph import WARM_UPS, EagerStepWarning
 
 pytestmark = pytest.mark.gpu
 
-# -- what cannot be captured ---------------------------------------------------------------------------------------------
+# -- what cannot be captured -------------------------------------------------------------------------------------------
 
 
 def reads_on_the_host(step):
@@ -48,7 +48,7 @@ def batched_product(step):
 )
 @pytest.mark.parametrize("broken", [False, True])
 def test_a_step_that_cannot_be_captured_runs_eagerly(backend, launches, hook, words, broken, request):
-    """No step is lost or made twice, the note comes once, and the stream is out of the capture."""
+    """No step is lost or repeated, the warning comes once, and the stream is no longer capturing."""
     if broken:
         request.getfixturevalue("broken_capture")
     expected = eager(backend, 7, rates=RATES)
@@ -65,7 +65,7 @@ def test_a_step_that_cannot_be_captured_runs_eagerly(backend, launches, hook, wo
 
 @pytest.fixture
 def broken_capture(backend, monkeypatch):
-    """CUDA finds only at the end that something invalidated the capture."""
+    """CUDA reports only at the end that something invalidated the capture."""
 
     class Stream:
         def begin_capture(self):
@@ -92,7 +92,7 @@ def test_a_capture_that_cannot_be_ended(backend, broken_capture):
 
 
 def test_the_note_as_an_error_loses_no_step(backend):
-    """Under ``-W error`` the call that would have captured raises before its step; the next one takes it."""
+    """Under ``-W error`` the call that would have captured raises before its step; the next call runs that step."""
     expected = eager(backend, 4, rates=RATES)
     state = State(backend, rates=RATES)
     run = backend.compile(Step(state, hook=raises_in_a_capture), state)
@@ -129,7 +129,7 @@ def test_one_of_two_sizes_cannot_be_captured(backend, launches):
 
 
 def test_a_reason_known_beforehand(backend, launches):
-    """Rebinding, host counters, one note."""
+    """The state is rebound, the counters stay on the host, and there is one warning."""
     expected = eager(backend, 5, rates=RATES)
     state = State(backend, rates=RATES, eager_reason="layer 2 (MyLayer) is written as in the article")
     with pytest.warns(EagerStepWarning, match=r"slower: layer 2 \(MyLayer\) is written as in the article$") as notes:
@@ -148,7 +148,7 @@ def test_a_reason_known_beforehand(backend, launches):
 @pytest.mark.parametrize("misfit", [lambda a: a.astype(np.float32), lambda a: a[:1]])
 @pytest.mark.parametrize("when", [1, 2, 3])
 def test_a_leaf_that_changes_its_kind(backend, misfit, when):
-    """NumPy's backend rebinds it without a word; so does this one, but not in a graph."""
+    """The leaf is rebound, as on NumPy; steps then run eagerly, with a warning."""
     state = Pair(backend)
     runs = iter(range(1, 100))
 
@@ -167,7 +167,7 @@ def test_a_leaf_that_changes_its_kind(backend, misfit, when):
     assert state.home["b"].tolist() == [4.0 + when, 5.0 + when]
 
 
-# -- errors ----------------------------------------------------------------------------------------------------------------
+# -- errors ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("when", [1, 2])
@@ -192,7 +192,7 @@ def test_an_error_in_a_warm_up_changes_nothing(backend, when):
 
 
 def test_an_error_in_capture_and_step_alike(backend):
-    """The capture fails, then the eager step, too: the state is that of the step before."""
+    """The capture fails, and then the eager step too: the state stays as it was after the step before."""
     state = State(backend, rates=RATES)
     broken = []
 
@@ -233,7 +233,7 @@ def test_a_keyboard_interrupt_in_the_capture_ends_it(backend):
 
 
 def test_a_layer_that_binds_its_own(backend):
-    """What a step binds itself is undone: only what it returns counts."""
+    """Whatever a step rebinds itself is undone: only what it returns counts."""
     expected = eager(backend, 5, rates=RATES)
     state = State(backend, rates=RATES)
 

@@ -1,4 +1,4 @@
-"""Validation, weights, metrics, large data and callbacks on the GPU: as on the CPU, in captured steps."""
+"""Validation, weights, metrics, data in chunks and callbacks on the GPU: as on the CPU, in captured steps."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def network(backend):
 
 
 class Rows:
-    """An array in a file, as it were."""
+    """Stands for an array in a file."""
 
     def __init__(self, array):
         self.array, self.shape, self.dtype = array, array.shape, array.dtype
@@ -47,7 +47,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_data_metrics_and_callbacks_as_on_the_cpu(case, backend, launches, monkeypatch):
-    monkeypatch.setattr(sources, "CHUNK", 4 * 8 * 8 * 2)  # two batches in a chunk: three chunks in an epoch
+    monkeypatch.setattr(sources, "CHUNK", 4 * 8 * 8 * 2)  # two batches per chunk, three chunks per epoch
     gpu, cpu = network(backend), network("cpu")
     for net in (gpu, cpu):
         callbacks = [EarlyStopping(patience=3), ReduceLROnPlateau("error", patience=1, factor=0.5)]
@@ -58,7 +58,7 @@ def test_data_metrics_and_callbacks_as_on_the_cpu(case, backend, launches, monke
     for path, array in cpu.parameters.items():
         assert np.allclose(backend.to_numpy(gpu.parameters[path]), array, rtol=1e-7, atol=1e-10), path
     steps = STEPS * len(cpu.history["error"])
-    assert len(launches) == steps - 4  # two steps of either size run eagerly
+    assert len(launches) == steps - 4  # for each of the two batch sizes, two steps run eagerly
 
 
 def test_gradients_for_a_callback_make_steps_eager(backend, launches):

@@ -129,6 +129,22 @@ def test_arguments_of_other_types(cupy, backend, wrong, words):
         scale((1,), (4,), wrong(x))
 
 
+def test_a_struct_as_an_argument(cupy, backend):
+    code = """typedef struct { long long size[2]; unsigned long long at[2]; } table;
+    extern "C" __global__ void ones(const table all) {
+        for (int i = 0; i < all.size[blockIdx.y]; ++i) ((float *)all.at[blockIdx.y])[i] = 1;
+    }"""
+    ones, x, y = cupy.RawModule(code=code).get_function("ones"), cupy.zeros(4, "f4"), cupy.zeros(3, "f4")
+    table = np.zeros((), [("size", np.int64, 2), ("at", np.uint64, 2)])
+    table["size"], table["at"] = (4, 3), (x.data.ptr, y.data.ptr)
+    ones((1, 2), (1,), (table,))
+    assert x.get().tolist() + y.get().tolist() == [1.0] * 7
+    with pytest.raises(TypeError, match="argument 0 is V16, it takes V32"):
+        ones((1, 2), (1,), (np.zeros((), [("size", np.int64, 2)]),))
+    with pytest.raises(TypeError, match="argument 0 is an array of the host, it takes V32"):
+        ones((1, 2), (1,), (np.zeros(4, np.int64),))
+
+
 # -- products ----------------------------------------------------------------------------------------------------------
 
 
@@ -204,6 +220,33 @@ def test_sums_by_atomic_additions_depend_on_the_order(kernel, cupy):
         found.add(float(y[0]))
     assert len(found) > 1
     assert np.allclose(list(found), float(x.sum()), rtol=1e-4)
+
+
+LAST = """void last(const float *x, float *sums, unsigned *ticket, float *y) {
+    __shared__ int is_last;
+    if (threadIdx.x < 2) sums[blockIdx.x * 2 + threadIdx.x] = x[blockIdx.x * 2 + threadIdx.x];
+    FENCE
+    __syncthreads();
+    if (threadIdx.x == 0) is_last = atomicAdd(ticket, 1u) == gridDim.x - 1;
+    __syncthreads();
+    if (!is_last) return;
+    AGAIN
+    const volatile float *all = sums;
+    if (threadIdx.x == 5) for (int i = *y = 0; i < 2 * gridDim.x; ++i) *y += all[i];
+}"""
+
+
+def test_the_last_block_sees_the_sums_of_the_others(kernel, cupy):
+    """Fences and a ticket, taken by an atomic addition, order what blocks do; without a fence they do not."""
+    x, sums, y = cupy.arange(8, dtype="f4"), cupy.empty(8, "f4"), cupy.empty(1, "f4")
+    fence = "__threadfence();"
+    for order in (0, 1):
+        with control.settings(order=order, races=True):
+            kernel(LAST.replace("FENCE", fence).replace("AGAIN", fence))(4, 64, x, sums, cupy.zeros(1, "u4"), y)
+            assert y.get().tolist() == [28.0]
+            for first, second in (("", fence), (fence, "")):
+                wrong = kernel(LAST.replace("FENCE", first).replace("AGAIN", second))
+                refused("last: .* a race", wrong, 4, 64, x, sums, cupy.zeros(1, "u4"), y)
 
 
 def test_a_barrier_that_some_threads_never_reach(kernel, cupy):

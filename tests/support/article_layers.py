@@ -1,4 +1,4 @@
-"""The article's layers, as published and written with self.xp, and sequences of them mixed with portnn's."""
+"""The article's layers, both as published and written with self.xp, alone and mixed with portnn's layers."""
 
 import array_api_strict
 import numpy as np
@@ -58,7 +58,7 @@ class FlattenLayer(portnn.Layer):
 
 
 class ConvLayer(portnn.Layer):
-    """With the article's attributes, its two errors mended (docs/erratum.md)."""
+    """Has the article's attributes, but not its two errors (docs/erratum.md)."""
 
     def __init__(self, input_shape, kernel_shape, layer_depth):
         self.input_shape = input_shape
@@ -104,7 +104,7 @@ def tanh_prime(x):
     return 1 - np.tanh(x) ** 2
 
 
-# -- the same, written with self.xp: they run on every backend ---------------------------------------------------------
+# -- the same, written with self.xp so that they run on every backend --------------------------------------------------
 
 
 class XpFCLayer(FCLayer):
@@ -162,7 +162,7 @@ class XpConvLayer(ConvLayer):
 
 
 class BatchedFCLayer(FCLayer):
-    """Takes whole batches, so its bias adds the samples up."""
+    """Takes whole batches, so the gradient of its bias is summed over the samples."""
 
     batched = True
 
@@ -174,7 +174,7 @@ class BatchedFCLayer(FCLayer):
 
 
 class Witness(portnn.Layer):
-    """Passes everything on, and remembers what it saw."""
+    """The identity; records the shapes and rates that it gets."""
 
     def __init__(self):
         self.shapes_in, self.shapes_back, self.rates = [], [], []
@@ -189,7 +189,7 @@ class Witness(portnn.Layer):
         return output_error
 
 
-# -- sequences of layers for rows and for images, in several mixtures --------------------------------------------------
+# -- networks for rows and for images, in several mixtures -------------------------------------------------------------
 
 
 def ours_tanh():
@@ -215,7 +215,7 @@ ROWS = {
     "with self.xp": lambda: [XpFCLayer(4, 5), XpTanhLayer(), XpFCLayer(5, 3), XpTanhLayer()],
     "with self.xp, and ours": lambda: [XpFCLayer(4, 5), ours_tanh(), portnn.FCLayer(5, 3), XpTanhLayer()],
 }
-IMAGE = (5, 4, 3)  # (H, W, C); the convolutions make (4, 3, 2) of it
+IMAGE = (5, 4, 3)  # (H, W, C); the convolution's output is (4, 3, 2)
 IMAGES = {
     "the article's": lambda: [ConvLayer(IMAGE, (2, 2), 2), articles_tanh(), FlattenLayer(), FCLayer(24, 3)],
     "the article's first": lambda: [
@@ -253,7 +253,7 @@ def network(layers, backend="cpu", dtype="float64", **use):
 
 
 def reference(layers):
-    """The same layers with the same values in plain NumPy, recognized by the names of their classes."""
+    """The same layers with the same values in plain NumPy."""
     made = []
     for layer in layers:
         if isinstance(layer, (FCLayer, portnn.FCLayer)):

@@ -1,8 +1,8 @@
-"""The article's algorithm in plain NumPy, one sample at a time: what portnn's networks are held against.
+"""The article's algorithm in plain NumPy, one sample at a time: the reference for portnn's networks.
 
-It is written to be read, not to be quick, and shares no code with portnn: sums are loops over filters, channels and
-kernel offsets, everything is float64, and a batch is nothing but samples whose gradients are averaged. X, Y, W, B and E
-are the article's letters; ``dX`` stands for dE/dX, and so on.
+It is written for clarity, not for speed, and shares no code with portnn: convolutions are loops over filters, channels
+and kernel offsets, everything is float64, and the gradients of a batch are averaged over its samples. X, Y, W, B and E
+are named as in the article; ``dX`` stands for dE/dX, and so on.
 """
 
 import numpy as np
@@ -33,7 +33,7 @@ class Fixed:
 
 
 class Learning:
-    """A layer with parameters: ``parameters`` and ``gradients`` hold (W, B) and (dE/dW, dE/dB)."""
+    """A layer with the parameters (W, B) and the gradients (dE/dW, dE/dB)."""
 
     def __init__(self, W, B):
         self.W, self.B = np.array(W, np.float64), np.array(B, np.float64)
@@ -63,7 +63,7 @@ class Convolution(Learning):
     """Y[:, :, f] = B[f] + the sum over channels c of X[:, :, c] correlated with W[:, :, c, f]; no padding."""
 
     def windows(self):
-        """Each (f, c, u, v) with the part of the image that this one weight is multiplied with."""
+        """Each weight's index (u, v, c, f), and the part of the image that this weight is multiplied by."""
         h, w, channels, filters = self.W.shape
         H, W = self.X.shape[0] - h + 1, self.X.shape[1] - w + 1
         for f in range(filters):
@@ -105,7 +105,7 @@ class Activation(Fixed):
 
 
 class Flatten(Fixed):
-    """An image (H, W, C) as a row (1, H*W*C), channels fastest."""
+    """Flattens an image (H, W, C) to a row (1, H*W*C), channels fastest."""
 
     def forward(self, X):
         self.X = X
@@ -116,7 +116,7 @@ class Flatten(Fixed):
 
 
 class Reference:
-    """The layers above, run in order and trained with the mean squared error. Samples are rows (1, n) or images (H, W, C)."""
+    """A network of the layers above, trained with the mean squared error, on rows (1, n) or images (H, W, C)."""
 
     def __init__(self, layers):
         self.layers = layers
@@ -139,9 +139,9 @@ class Reference:
         return np.stack([self.forward(np.asarray(X, np.float64)) for X in x])
 
     def train(self, x, y, epochs, learning_rate):
-        """The article's loop: each layer is updated at once, after its dE/dX was computed with the old weights.
+        """The article's loop: in the backward pass, each layer is updated right after its dE/dX was computed.
 
-        ``learning_rate``: a number, or a function of the number of updates so far. Returns each epoch's mean error.
+        ``learning_rate`` is a number, or a function of the number of steps so far. Returns each epoch's mean error.
         """
         rate_at = learning_rate if callable(learning_rate) else lambda step: learning_rate
         errors, step = [], 0
@@ -159,7 +159,7 @@ class Reference:
         return errors
 
     def train_in_batches(self, x, y, epochs, learning_rate, batch_size):
-        """One update a batch, with the mean of its samples' gradients; the last batch may be smaller."""
+        """One update per batch, with the mean of its samples' gradients; the last batch may be smaller."""
         x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
         errors = []
         for _ in range(epochs):
@@ -185,7 +185,7 @@ class Reference:
         return mse(Y_true, Y), gradients
 
 
-# -- the errors that the comparison has to find: each is planted once, in test_reference.py ---------------------------
+# -- errors that the comparison has to find; test_reference.py uses them -----------------------------------------------
 
 
 class BiasOnceAChannel(Convolution):
@@ -218,7 +218,7 @@ class UpdatedTooEarly(Connected):
 
 
 def assert_close(actual, expected, rtol=1e-12, what="array"):
-    """Same shape, same dtype, and no element further off than ``rtol`` times the largest value of ``expected``."""
+    """Same shape and dtype, and no difference larger than ``rtol`` times the largest absolute value of ``expected``."""
     assert isinstance(actual, np.ndarray), f"{what} is a {type(actual).__name__}, not a NumPy array"
     assert isinstance(expected, np.ndarray), f"{what}: {type(expected).__name__} expected, not a NumPy array"
     assert actual.shape == expected.shape, f"{what} has shape {actual.shape}, expected {expected.shape}"
@@ -230,7 +230,7 @@ def assert_close(actual, expected, rtol=1e-12, what="array"):
 
 
 def assert_all_close(actual, expected, rtol=1e-12):
-    """The same for dicts of arrays, which must have the same names."""
+    """The same for dicts of arrays, which must have the same names in the same order."""
     assert list(actual) == list(expected), f"names {list(actual)}, expected {list(expected)}"
     for name, array in expected.items():
         assert_close(actual[name], array, rtol, name)

@@ -1,4 +1,4 @@
-"""A network for bad input."""
+"""A small network and data for the tests of bad input."""
 
 import numpy as np
 

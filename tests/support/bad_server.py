@@ -1,10 +1,10 @@
-"""A server of files on this machine, which can go wrong in every way."""
+"""A local file server that can misbehave in many ways."""
 
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves /WAY/NAME: the file NAME in the way that the method WAY describes."""
+    """Answers /WAY/NAME by calling the method WAY with the contents of the file NAME."""
 
     def do_GET(self):
         _, way, name = self.path.split("/")
@@ -28,7 +28,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def labelled(self, body):  # says that the packing was its own doing: most clients would unpack it
+    def labelled(self, body):  # declares the file's own gzip as a content encoding: most clients would unpack it
         self.answer(body, Content_Encoding="gzip", Content_Type="application/octet-stream")
 
     def unmeasured(self, body):  # no Content-Length
@@ -56,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
     def cut_unmeasured(self, body):
         self.unmeasured(body[: len(body) // 2])
 
-    def mute(self, body):  # hangs up without a word
+    def mute(self, body):  # closes the connection without an answer
         self.close_connection = True
 
     def wrong(self, body):
@@ -71,12 +71,12 @@ class Handler(BaseHTTPRequestHandler):
     def silent(self, body):
         self.server.over.wait(10)
 
-    def stalled(self, body):  # half, and then nothing more, but the connection stays
+    def stalled(self, body):  # sends half and then nothing, but keeps the connection open
         self.answer(body[: len(body) // 2], len(body))
         self.wfile.flush()
         self.server.over.wait(10)
 
-    # servers that would hold a program up for ever
+    # servers that would block a program forever
 
     def forever(self, piece, pause=0.0):
         while not self.server.over.wait(pause):
@@ -182,5 +182,5 @@ class Handler(BaseHTTPRequestHandler):
 class Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def handle_error(self, request, client_address):  # a client that went away
+    def handle_error(self, request, client_address):  # the client closed the connection
         pass

@@ -1,4 +1,4 @@
-"""What the tests of captured steps share: a small state and its step, and networks of all that has a fused version."""
+"""Shared by the tests of captured steps: small states, a step, and a network of layers with fused versions."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ import portnn
 
 
 class State:
-    """A state of two weights, a counter and, once an epoch, a table of learning rates."""
+    """A state of two weights, a step counter and a table of learning rates, which is loaded once per epoch."""
 
     def __init__(self, backend, rates=(0.5, 0.25, 0.125), eager_reason=None):
         self.backend, self.eager_reason = backend, eager_reason
@@ -19,7 +19,7 @@ class State:
         return self.backend.asarray(np.array(values, dtype))
 
     def load(self, rates):
-        """The host's part of an epoch."""
+        """Starts an epoch: new rates, and the counter back to 0."""
         self.feed["rates"] = self.array(rates)
         self.home["step"] = 0 if isinstance(self.home["step"], int) else self.array(0, np.int64)
 
@@ -44,7 +44,7 @@ class State:
 
 
 class Step:
-    """a <- a - rate * a * sum(b); b <- b + rate * tanh(b) a a^T. Counts how often its Python runs."""
+    """a <- a - rate * a * sum(b); b <- b + rate * tanh(b) a a^T. Counts how often its Python code runs."""
 
     def __init__(self, state, scale=1.0, hook=lambda step: None):
         self.state, self.scale, self.hook, self.runs = state, scale, hook, 0
@@ -61,7 +61,7 @@ class Step:
 
 
 def eager(backend, steps, **options):
-    """The state after each of so many steps, committed by rebinding."""
+    """The state after each of ``steps`` eager steps, committed by rebinding."""
     state = State(backend, **options)
     step, after = Step(state), []
     for _ in range(steps):
@@ -80,7 +80,7 @@ RATES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
 
 
 class Pair:
-    """Two leaves of one shape and no counters."""
+    """Two leaves of the same shape, and no counters."""
 
     eager_reason, inputs = None, []
 
@@ -104,7 +104,10 @@ class PlannedError(Exception):
 
 
 def everything(where, kernels="auto", dtype="float32", learning_rate=1e-2):
-    """A network of all that has a fused version; no bias in front of batch normalization, where Adam makes noise of it."""
+    """A network of layers with fused versions.
+
+    There is no bias before batch normalization: its gradient is rounding noise, which Adam turns into full steps.
+    """
     layers = [
         portnn.ConvLayer((8, 8, 1), (3, 3), 4, padding="same"),
         portnn.ActivationLayer("relu"),

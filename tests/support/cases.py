@@ -1,4 +1,4 @@
-"""One table of cases: a row for every public layer, activation, loss, optimizer, schedule and op."""
+"""The table of cases: every public layer, activation, loss, optimizer, schedule, metric and op has at least one row."""
 
 from collections.abc import Callable
 from itertools import cycle
@@ -44,7 +44,7 @@ from portnn import (
 
 
 class Case(NamedTuple):
-    """A layer to be made fresh for each test, and the shape of one sample it takes."""
+    """A function that makes a new layer, and the shape of one sample for it."""
 
     name: str
     make: Callable[[], Layer]
@@ -52,7 +52,7 @@ class Case(NamedTuple):
 
 
 class OwnLayer(Layer):
-    """A user's layer in forward and backward: Y = X * scale, scale (n,)."""
+    """A user's layer with only ``forward`` and ``backward``: Y = X * scale, with scale of shape (n,)."""
 
     def __init__(self, n: int):
         self.parameters["scale"] = [1.0 + 0.5 * i for i in range(n)]
@@ -82,7 +82,7 @@ ACTIVATIONS = [
     "softsign",
     "hard_sigmoid",
 ]
-FUNCTIONS_ONLY = ["softmax", "log_softmax"]  # of a whole axis: no ActivationLayer
+FUNCTIONS_ONLY = ["softmax", "log_softmax"]  # they act on a whole axis, so there is no ActivationLayer of them
 
 LAYERS = [
     Case("FCLayer", lambda: FCLayer(5, 3), (5,)),
@@ -138,7 +138,7 @@ LAYERS = [
     Case(
         "ResidualLayer, images",
         lambda: ResidualLayer(
-            # a bias in front of batch normalization has no gradient but rounding noise
+            # the gradient of a bias before batch normalization is only rounding noise
             ConvLayer((4, 4, 2), (3, 3), 2, padding="same", bias=False),
             BatchNormLayer(),
             OwnLayer(2),
@@ -163,12 +163,12 @@ LAYERS = [
 
 
 class LossCase(NamedTuple):
-    """A loss with its derivative, and targets that suit outputs (n, classes)."""
+    """A loss with its derivative, and a function that draws targets for outputs of shape (n, classes)."""
 
     loss: Any
     prime: Any
     targets: Callable[[np.random.Generator, int, int], np.ndarray]
-    given: Any  # what use() takes
+    given: Any  # the argument for use()
 
 
 def _numbers(rng, n, c):
@@ -232,7 +232,7 @@ SCHEDULES = {
     "WarmUp, number": lambda: WarmUp(0.1, 4),
     "OneCycle": lambda: OneCycle(0.1, 20),
 }
-METRICS = dict.fromkeys(  # the targets, as for losses
+METRICS = dict.fromkeys(  # functions that draw targets, as for losses
     ["accuracy", "top_5", "precision", "recall", "f1", "mean_absolute_error", "r2"], _one_hot
 )
 OPS = [
@@ -259,7 +259,7 @@ OPS = [
     "dropout",
 ]
 
-# Public names that are no row of the table, because they calculate nothing that has a derivative or a fast version.
+# Public names that need no row, because they compute nothing that has a derivative or a fast version.
 OTHERS = {
     "History",
     "Layer",
@@ -274,7 +274,7 @@ OTHERS = {
     "to_device",
     "to_numpy",
     "compare_backends",
-    # callbacks, and metrics, which have contracts of their own in test_metrics.py
+    # callbacks, and metrics, whose contracts are in test_metrics.py
     "CSVLogger",
     "Callback",
     "Checkpoint",
@@ -294,7 +294,7 @@ OTHERS = {
 
 
 def missing() -> set[str]:
-    """Public names that have no row."""
+    """Public names that should have a row but have none."""
     names = [case.name for case in LAYERS] + [*LOSSES, *OPTIMIZERS, *SCHEDULES]
     rows = {name.split(",")[0] for name in names} | set(FUNCTIONS_ONLY)
     functions = {*ACTIVATIONS, *(name for name in portnn.losses.PAIRS if name in rows)}

@@ -1,4 +1,4 @@
-"""A small classifier and its data, for tests of what stands inside a network."""
+"""A small classifier and its data, and backends by name."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def leaves(net):
 
 
 class Doubled(Layer):
-    """A layer that does not say what shape it makes."""
+    """A layer without ``output_shape``."""
 
     def forward(self, X, *, training=False):
         return self.xp.concat([X, X], axis=-1)

@@ -1,4 +1,4 @@
-"""Programs of the repository, run as a reader would run them."""
+"""Runs programs of the repository in a separate process, with warnings as errors."""
 
 import os
 import subprocess

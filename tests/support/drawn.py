@@ -1,4 +1,4 @@
-"""What networks draw: the paths of their parameters, the values, the masks of dropout; as digests that can be kept."""
+"""Digests of what networks draw from a seed: parameters by path, and dropout masks."""
 
 import hashlib
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def digest(array: Any) -> str:
 
 
 def drawn(name: str, seed: int = 7) -> dict[str, str]:
-    """Digests of all parameters by path before training, and of all masks in the second step of a training."""
+    """Digests of all parameters by path before training, and of all masks in the second training step."""
     make, sample = NETWORKS[name]
     net = Network(make(), seed=seed, dtype="float64")
     x = np.random.default_rng(0).standard_normal((6, *sample))

@@ -1,4 +1,4 @@
-"""Files taken apart, changed and put together again, with a right SHA-256: as an attacker could make them."""
+"""Takes files apart, changes them and reassembles them with a valid SHA-256, as an attacker could."""
 
 import json
 from hashlib import sha256
@@ -7,14 +7,14 @@ ZEROS = "0" * 64
 
 
 def parts(data):
-    """The header as a dict, the metadata "portnn" as a dict, and the tensors' bytes."""
+    """The header and its "portnn" metadata as dicts, and the bytes of the tensors."""
     n = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + n])
     return header, json.loads(header["__metadata__"]["portnn"]), data[8 + n :]
 
 
 def raw(header, body):
-    """A file with that header, a text or bytes; every ZEROS in it becomes the digest."""
+    """A file with this header (str or bytes); the ZEROS that stand for its SHA-256 become the digest."""
     header = header.encode() if isinstance(header, str) else header
     data = len(header).to_bytes(8, "little") + header + body
     digest = sha256(data).hexdigest()
@@ -22,8 +22,8 @@ def raw(header, body):
 
 
 def forged(data, change=None, tensors=None, body=None, about=None):
-    """``data`` with other contents: ``change(about)`` and ``tensors(header)`` change those in place; ``about`` is a
-    text in place of the metadata, ``body`` other bytes of the tensors."""
+    """``data`` with other contents: ``change(metadata)`` and ``tensors(header)`` modify their arguments in place,
+    ``about`` is text that replaces the metadata, and ``body`` replaces the bytes of the tensors."""
     header, described, old = parts(data)
     if change is not None:
         change(described)
@@ -34,7 +34,7 @@ def forged(data, change=None, tensors=None, body=None, about=None):
 
 
 def with_tensor(name, dtype, shape, bytes_each):
-    """A change that appends a tensor to a header, and the number of bytes to be appended."""
+    """A function that appends a tensor to a header; ``bytes_each`` is the size of one element."""
 
     def change(header):
         end = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)

@@ -1,7 +1,7 @@
-"""Files that an attacker might make: each must be refused with a clear error, quickly, in little memory.
+"""Files that an attacker might make: each must be rejected with a clear error, quickly and in little memory.
 
-``python hostile_files.py FOLDER`` writes them, loads each one, and prints what happened: one line of JSON per file, with
-seconds, bytes of memory at most so far, what was executed or written meanwhile, and the error.
+``python hostile_files.py FOLDER`` writes and loads each of them, and prints one line of JSON per file: the seconds, the
+increase of peak memory in bytes, what was executed or written, and the error.
 """
 
 import json
@@ -15,7 +15,7 @@ import numpy as np
 from forged import ZEROS, forged, parts, raw, with_tensor
 from portnn import ActivationLayer, Adam, BatchNormLayer, FCLayer, Network, StepDecay, load
 
-HUGE = 2**20  # 2**20 x 2**20 numbers of 4 bytes are 4 TB
+HUGE = 2**20  # 2**20 x 2**20 elements of 4 bytes are 4 TB
 EVENTS = ("exec", "compile", "import", "os.", "subprocess", "pickle", "marshal", "socket", "ctypes", "shutil", "code")
 HARMLESS = {"os.listdir", "os.scandir", "os.fspath"}
 
@@ -38,7 +38,7 @@ def entry(name, **arguments):
 
 
 def layers(*entries):
-    """The file's layers are replaced by others, and it has no tensors."""
+    """Replaces the layers in the file, and removes its tensors."""
 
     def change(about):
         about.update(layers=list(entries), optimizer=None, loss=None)
@@ -75,13 +75,13 @@ def body_with(data, more):
 
 
 def files(data):
-    """The hostile files: name -> (bytes, words of the error)."""
+    """The hostile files: name -> (contents, a pattern of the error message)."""
     header, about, body = parts(data)
     text = json.dumps(about)
     return {
         # other formats, and code
         "a pickle": (pickle.dumps(Evil()), "header"),
-        "a pickle behind a length": (len(pickle.dumps(Evil())).to_bytes(8, "little") + pickle.dumps(Evil()), "not valid"),
+        "a pickle after a length": (len(pickle.dumps(Evil())).to_bytes(8, "little") + pickle.dumps(Evil()), "not valid"),
         "a pickle as metadata": (forged(data, about=pickle.dumps(Evil(), 0).decode()), "not valid"),
         "a zip": (b"PK\x03\x04" + b"\0" * 1000, "header"),
         "nothing": (b"", "too few"),
@@ -113,13 +113,13 @@ def files(data):
         "deep metadata": (forged(data, about='{"a":' * 500 + "1" + "}" * 500), "nested"),
         "many lists": (forged(data, about="[" + "[]," * 400_000 + "[]]"), "lists and objects"),
         "many numbers": (forged(data, about=text[:-1] + ',"x":[' + "0.1," * 2_000_000 + "1]}"), "values"),
-        "as many numbers as there may be": (forged(data, about=text.replace('"Adam"', '"X"')[:-1] + ',"x":[' + "0.1," * 500_000 + "1]}"), "does not have"),
+        "the maximum number of values": (forged(data, about=text.replace('"Adam"', '"X"')[:-1] + ',"x":[' + "0.1," * 500_000 + "1]}"), "does not have"),
         "a long text": (forged(data, about=text.replace('"Adam"', '"' + "\\ud83d\\ude00" * 600_000 + '"')), "does not have"),
-        "as many layers as there may be": (forged(data, **layers(*[entry("BatchNormLayer")] * 1_999, entry("X"))), "does not have"),
-        "layers that are all flat": (forged(data, **layers(*[entry("FlattenLayer")] * 2_000) | {"body": b"1234"}), "behind"),
+        "the maximum number of layers": (forged(data, **layers(*[entry("BatchNormLayer")] * 1_999, entry("X"))), "does not have"),
+        "the maximum number of flatten layers": (forged(data, **layers(*[entry("FlattenLayer")] * 2_000) | {"body": b"1234"}), "behind"),
         "many layers, and one that does not fit": (forged(data, **layers(*[entry("FlattenLayer")] * 1_998, entry("ReshapeLayer", shape=[2]), entry("ReshapeLayer", shape=[3]))), "fit"),
         "a huge header": (raw(b" " * (17 << 20), b""), "bytes"),
-        "a header that is not there": ((1 << 40).to_bytes(8, "little") + b"{}", "header would have"),
+        "a missing header": ((1 << 40).to_bytes(8, "little") + b"{}", "header would have"),
         "a header longer than the file": ((1 << 20).to_bytes(8, "little") + b"{}", "cut off"),
         "NaN as a number": (forged(data, about=text.replace('"step": 4', '"step": NaN')), "NaN"),
         "infinity as a number": (forged(data, about=text.replace('"step": 4', '"step": -Infinity')), "Infinity"),
@@ -128,26 +128,26 @@ def files(data):
         "a duplicate key": (forged(data, about='{"step":1,' + text[1:]), "occurs twice"),
         "a duplicate key among many": (raw("{" + ",".join(f'"{i}":0' for i in range(200_000)) + ',"199999":0}', b""), "occurs twice"),
         "no UTF-8": (raw(b'{"\xff":1}', b""), "not valid"),
-        "text behind the JSON": (forged(data, about=text + "{}"), "not valid"),
+        "text after the JSON": (forged(data, about=text + "{}"), "not valid"),
         # tensors
         "a duplicate tensor": (raw('{"w":{},"w":{},"__metadata__":{}}', b""), "occurs twice"),
         "overlapping tensors": (forged(data, tensors=overlap), "overlaps"),
         "a gap between tensors": (forged(data, tensors=gap, body=body_with(data, 4)), "gap"),
-        "bytes behind the tensors": (forged(data, body=body_with(data, 1)), "behind its tensors"),
-        "tensors that are not there": (forged(data, body=body[:-1]), "cut off"),
+        "bytes after the tensors": (forged(data, body=body_with(data, 1)), "behind its tensors"),
+        "missing tensor data": (forged(data, body=body[:-1]), "cut off"),
         "a shape of 4 TB": (forged(data, **first_tensor(shape=[HUGE, HUGE])), "bytes"),
-        "a place of 4 TB": (forged(data, **first_tensor(shape=[HUGE, HUGE], data_offsets=[0, 4 * HUGE**2])), "overlaps|gap|cut off"),
+        "offsets of 4 TB": (forged(data, **first_tensor(shape=[HUGE, HUGE], data_offsets=[0, 4 * HUGE**2])), "overlaps|gap|cut off"),
         "a shape that overflows": (forged(data, **first_tensor(shape=[2**32, 2**32, 0, 2**60])), "bytes"),
         "a negative size": (forged(data, **first_tensor(shape=[-4, -3])), "whole numbers"),
         "a fraction as size": (forged(data, **first_tensor(shape=[4.0, 3])), "whole numbers"),
         "many axes": (forged(data, **first_tensor(shape=[1] * 40 + [4, 3])), "at most"),
-        "offsets the wrong way": (forged(data, **first_tensor(data_offsets=[48, 0])), "bytes"),
+        "reversed offsets": (forged(data, **first_tensor(data_offsets=[48, 0])), "bytes"),
         "an unknown dtype": (forged(data, **first_tensor(dtype="O")), "dtype"),
         "a tensor that is a text": (forged(data, tensors=lambda h: h.update(x="y")), "no dtype"),
         # layers
         "a layer of 4 TB": (forged(data, **layers(entry("FCLayer", input_size=HUGE, output_size=HUGE))), "missing"),
-        "a wider layer than its weights": (forged(data, change=lambda a: a["layers"][0]["arguments"].update(output_size=HUGE)), "fit|expected"),
-        "channels that nobody has": (forged(data, **layers(entry("ReshapeLayer", shape=[2**39]), entry("BatchNormLayer"))), "missing"),
+        "a layer wider than its weights": (forged(data, change=lambda a: a["layers"][0]["arguments"].update(output_size=HUGE)), "fit|expected"),
+        "more channels than could exist": (forged(data, **layers(entry("ReshapeLayer", shape=[2**39]), entry("BatchNormLayer"))), "missing"),
         "an immense window": (forged(data, **layers(entry("ReshapeLayer", shape=[4096, 4096, 1]), entry("MaxPoolLayer", window=[4096, 4096], stride=1, padding="valid"))), "positions"),
         "an immense window as a list": (forged(data, **layers(entry("MaxPoolLayer", window={"list": [4096, 4096]}))), "positions"),
         "an immense window by one number": (forged(data, **layers(entry("ReshapeLayer", shape=[4096, 4096, 1]), entry("MaxPoolLayer", window=4096))), "positions"),
@@ -162,12 +162,12 @@ def files(data):
         "a list that is a layer": (forged(data, change=lambda a: a["layers"].append([])), "describes a layer"),
         "lists of lists of layers": (forged(data, **layers({**entry("ParallelLayer", merge="concat"), "children": [[[[]]]]})), "describes a layer"),
         "groups that do not divide the channels": (forged(data, change=lambda a: a["layers"].__setitem__(1, entry("GroupNormLayer", groups=2))), "layer 1 has 3 channels in the file"),
-        "a frozen text": (forged(data, **first_layer(trainable="no")), "describes a layer"),
+        "text as trainable": (forged(data, **first_layer(trainable="no")), "describes a layer"),
         "layers that do not fit": (forged(data, change=lambda a: a["layers"].reverse()), "fit"),
         "a wrong shape for a layer": (forged(data, **first_tensor(shape=[3, 4])), "expected"),
-        "whole numbers as weights": (forged(data, **first_tensor(dtype="I32")), "0.weights holds int32, expected floating"),
-        "truths as slots": (forged(data, tensors=lambda h: h["slots/mean/3.bias"].update(dtype="BOOL", shape=[8])), "slots/mean/3.bias"),
-        "whole numbers as slots": (forged(data, tensors=lambda h: h["slots/mean/3.bias"].update(dtype="U32")), "slots/mean/3.bias holds uint32"),
+        "integers as weights": (forged(data, **first_tensor(dtype="I32")), "0.weights holds int32, expected floating"),
+        "booleans as slots": (forged(data, tensors=lambda h: h["slots/mean/3.bias"].update(dtype="BOOL", shape=[8])), "slots/mean/3.bias"),
+        "integers as slots": (forged(data, tensors=lambda h: h["slots/mean/3.bias"].update(dtype="U32")), "slots/mean/3.bias holds uint32"),
         "a missing tensor": (forged(data, tensors=lambda h: h.update({"parameters/9.weights": h.pop("parameters/0.weights")})), "missing"),
         # numbers
         "a newer format": (forged(data, **sets(format=2, version="9.9")), "install portnn 9.9"),
@@ -209,7 +209,7 @@ def gap(header):
 
 
 def peak():
-    """The most memory that this process has had so far, in bytes."""
+    """The peak memory of this process so far, in bytes."""
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,8 +1,8 @@
-"""ONNX's operators written in portnn's layers, losses, optimizers and ops; ``test_onnx.py`` compares what comes out.
+"""ONNX's operators implemented with portnn's layers, losses, optimizers and ops; ``test_onnx.py`` compares the results.
 
-Each adapter takes a node and its inputs, in ONNX's layout (channels second), and returns the outputs in the same one.
-What our options cannot say it leaves out, with a reason. Outputs that we have no word for (the places of maxima,
-masks, the means of LayerNormalization) are not returned and not compared. Nothing here needs ONNX itself.
+Each adapter takes a node and its inputs in ONNX's layout (channels second), and returns the outputs in that layout. If
+our options cannot express a node, it raises NotOursError with the reason. Outputs that we do not compute (the indices
+of maxima, masks, the means of LayerNormalization) are neither returned nor compared. Nothing here needs ONNX itself.
 """
 
 from enum import StrEnum
@@ -18,39 +18,39 @@ CPU = portnn.get_backend("cpu")
 
 
 class Why(StrEnum):
-    """Why a case is left out."""
+    """Why a case is skipped."""
 
-    THREE_AXES = "images of three axes"
-    ROUNDED_UP = "sizes that are rounded up (ceil_mode)"
+    THREE_AXES = "images with three axes"
+    ROUNDED_UP = "output sizes that are rounded up (ceil_mode)"
     DILATED = "pooling with dilation"
-    PADDING_COUNTS = "averages that count the padding"
+    PADDING_COUNTS = "averages that include the padding"
     NUMBERS = "numbers that are neither float32 nor float64"
-    CONSTANTS = "a constant of the function that is not ours"
-    SAMPLES = "the axis of samples is not kept"
-    INTERPOLATED = "pixels that are interpolated"
-    NEIGHBOUR = "a rule for the nearest pixel that is no repetition"
-    NOT_WHOLE = "a factor that is not a whole number"
-    RANDOM = "random numbers of another generator"
-    FACTORS = "a factor before the product or the bias (alpha, beta)"
-    OWN_BIAS = "a bias of its own for each sample"
-    OWN_WEIGHTS = "weights of their own for each sample"
-    CLASS_WEIGHTS = "weights for the classes"
-    IGNORED = "a class that is ignored"
-    EACH_LOSS = "a loss for each sample, not the mean"
+    CONSTANTS = "a constant that differs from ours"
+    SAMPLES = "the sample axis is not kept"
+    INTERPOLATED = "interpolated pixels"
+    NEIGHBOUR = "a rule for the nearest pixel that does not repeat pixels"
+    NOT_WHOLE = "a factor that is not an integer"
+    RANDOM = "random numbers from another generator"
+    FACTORS = "a factor of the product or the bias (alpha, beta)"
+    OWN_BIAS = "a different bias for each sample"
+    OWN_WEIGHTS = "different weights for each sample"
+    CLASS_WEIGHTS = "class weights"
+    IGNORED = "an ignored class"
+    EACH_LOSS = "a loss per sample, not the mean"
     NEGATIVE = "class numbers below 0"
     BROADCAST = "a sum of arrays of different shapes"
-    LATER_STEP = "corrections for the step number that PyTorch does not make so"
-    UNSTATED = "a constant that the graph does not state, though its results were worked out with it"
-    OTHER_OPERATORS = "operators in the graph that are none of ours"
-    OTHER_ATTRIBUTES = "an attribute that no adapter knows"
+    LATER_STEP = "corrections for the step number that PyTorch makes differently"
+    UNSTATED = "a constant that the graph omits, although its results depend on it"
+    OTHER_OPERATORS = "operators in the graph that we do not implement"
+    OTHER_ATTRIBUTES = "an attribute that the adapter does not know"
 
 
 class NotOursError(Exception):
-    """Raised with the reason by an adapter that cannot say with our options what the node asks for."""
+    """Raised by an adapter, with the reason, if our options cannot express what the node asks for."""
 
 
 class Given(portnn.Layer):
-    """A layer whose output was given to it: the second summand of a residual layer, a branch of a parallel one."""
+    """A layer with a given output: the second summand of a residual layer, or a branch of a parallel one."""
 
     def __init__(self, value):
         self.value = value
@@ -62,12 +62,12 @@ class Given(portnn.Layer):
         return output_error
 
 
-# Attributes without effect: of sums in older graphs, of random numbers, of numbers on the way, of places of maxima.
+# Attributes without effect here: for sums in older graphs, random numbers, intermediate dtypes and indices of maxima.
 IDLE = {"broadcast", "seed", "stash_type", "storage_order"}
 
 
 class Node:
-    """An operator in a graph: what an adapter asks for its attributes, and runs our layers with."""
+    """An operator in a graph: adapters take its attributes from here, and run our layers with it."""
 
     def __init__(self, attributes: dict[str, Any], opset: int, kernels: str):
         self.attributes = {name: value for name, value in attributes.items() if name not in IDLE}
@@ -77,7 +77,7 @@ class Node:
         return self.attributes.pop(name, default)
 
     def run(self, layer, X, training=False, **arrays):
-        """Y of the layer, built for X and given its parameters and buffers, those that are not None."""
+        """Builds the layer for X, assigns the arrays that are not None to its parameters and buffers, and returns Y."""
         if X.dtype not in (np.float32, np.float64):
             raise NotOursError(Why.NUMBERS)
         for each in layer.walk():
@@ -92,17 +92,17 @@ class Node:
         return layer.forward_propagation(X) if training else layer(X)
 
     def call(self, function, *arguments):
-        """What one of our functions gives, or its fast version on the backend."""
+        """Calls one of our functions, or its fast version."""
         return ops.implementation(CPU, self.kernels, function)(*arguments)
 
 
 def last(X, axis=1):
-    """ONNX's layout in ours: channels last."""
+    """Converts ONNX's layout (channels second) to ours (channels last)."""
     return np.moveaxis(X, axis, -1)
 
 
 def second(Y, axis=1):
-    """Our layout in ONNX's."""
+    """Converts our layout to ONNX's."""
     return np.moveaxis(Y, -1, axis)
 
 
@@ -110,7 +110,7 @@ def second(Y, axis=1):
 
 
 def windows(n, image, kernel):
-    """stride, padding and dilation as our layers take them."""
+    """Stride, padding and dilation in the form that our layers take."""
     axes = len(image)
     stride, dilation = (tuple(n.take(name, [1] * axes)) for name in ("strides", "dilations"))
     pads, auto_pad = n.take("pads", [0] * 2 * axes), n.take("auto_pad", b"NOTSET")
@@ -156,7 +156,7 @@ def global_pool(make):
 
 def resize(n, X, roi=None, scales=None, sizes=None):
     for name in ("cubic_coeff_a", "exclude_outside", "extrapolation_value", "antialias"):
-        n.take(name)  # of the modes that interpolate
+        n.take(name)  # used only by the modes that interpolate
     rule = n.take("coordinate_transformation_mode", b"half_pixel"), n.take("nearest_mode", b"round_prefer_floor")
     axes = n.take("axes", range(X.ndim))
     keep = {b"stretch": None, b"not_larger": min, b"not_smaller": max}[n.take("keep_aspect_ratio_policy", b"stretch")]
@@ -182,8 +182,8 @@ def enlarged(n, X, scales):
 
 
 def batch_norm(n, X, scale, bias, mean, variance):
-    """Running variances: ONNX keeps the biased one, we and PyTorch the unbiased one, n / (n - 1) times as large."""
-    old = n.take("momentum", 0.9)  # the weight of the old value; ours is that of the new one
+    """ONNX's running variance is the biased one; ours and PyTorch's is unbiased, n / (n - 1) times as large."""
+    old = n.take("momentum", 0.9)  # weights the old value; our momentum weights the new one
     training = bool(n.take("training_mode", 0) or not n.take("is_test", int(n.opset > 6)))
     layer = portnn.BatchNormLayer(momentum=1.0 - old, epsilon=n.take("epsilon", 1e-5))
     Y = n.run(layer, last(X), training, weights=scale, bias=bias, running_mean=mean, running_var=variance)
@@ -195,7 +195,7 @@ def batch_norm(n, X, scale, bias, mean, variance):
 
 
 def layer_norm(n, X, scale, bias=None):
-    """Over the axes from ``axis`` on, written out as one."""
+    """Normalizes over all axes from ``axis`` on, flattened into one."""
     axis = n.take("axis", -1) % X.ndim
     rows = X.reshape(*X.shape[:axis], -1) if axis else X.reshape(1, -1)
     layer = portnn.LayerNormLayer(epsilon=n.take("epsilon", 1e-5))
@@ -224,7 +224,7 @@ def gelu(n, X):
 
 
 def hard_sigmoid(n, X):
-    """max(0, min(1, alpha x + beta)) is our function, of 6 (alpha x + beta - 1/2)."""
+    """max(0, min(1, alpha x + beta)) is our function of 6 (alpha x + beta - 1/2)."""
     scaled = n.run(portnn.ScaleLayer(6.0 * n.take("alpha", 0.2), offset=6.0 * (n.take("beta", 0.5) - 0.5)), X)
     return n.run(portnn.ActivationLayer("hard_sigmoid"), scaled)
 
@@ -234,14 +234,14 @@ def softmax(run):
         if n.opset >= 13:
             axis = n.take("axis", -1)
             return second(run(n, last(X, axis)), axis)
-        axis = n.take("axis", 1) % X.ndim  # older: of all axes from this one on, written out as one
+        axis = n.take("axis", 1) % X.ndim  # older opsets: over all axes from this one on, flattened into one
         return run(n, X.reshape(prod(X.shape[:axis]), -1)).reshape(X.shape)
 
     return adapter
 
 
 def cross_entropy(n, X, labels, weights=None):
-    """Ours is 1/N of the sum, ONNX's mean that over everything but the classes."""
+    """Our loss is the sum divided by N; ONNX's mean also divides by the other axes, except the classes."""
     reduction, ignored = n.take("reduction", b"mean"), n.take("ignore_index")
     if weights is not None:
         raise NotOursError(Why.CLASS_WEIGHTS)
@@ -274,7 +274,7 @@ def concat(n, *parts):
 
 
 def add(n, X, Y):
-    n.take("axis")  # of arrays of different shapes, in older graphs
+    n.take("axis")  # for arrays of different shapes, in older graphs
     if Y.size == 1 < X.size and Y.ndim <= 1:
         return n.run(portnn.ScaleLayer(1.0, offset=float(Y.reshape(()))), X)
     if X.shape != Y.shape:
@@ -289,7 +289,7 @@ def flatten(n, X):
 
 
 def reshape(n, X, shape):
-    """0 stands for the axis as it is, unless ``allowzero``, -1 for what is left."""
+    """0 copies the size of the axis unless ``allowzero`` is set; -1 stands for the remaining size."""
     copied = not n.take("allowzero", 0)
     shape = [X.shape[i] if size == 0 and copied else int(size) for i, size in enumerate(shape)]
     shape = [X.size // -prod(shape) if size == -1 else size for size in shape]
@@ -329,7 +329,7 @@ def matmul(n, A, B):
 
 
 def step(n, optimizer, hyper, arrays, *names):
-    """New parameters and slots; the arrays are parameters, gradients and slots, as many of each."""
+    """New parameters and slots; ``arrays`` are the parameters, the gradients and each kind of slot, equally many."""
     size = len(arrays) // (2 + len(names))
     parameters, gradients, *kept = (list(arrays[i : i + size]) for i in range(0, len(arrays), size))
     slots = dict(zip(names, kept, strict=True))
@@ -347,16 +347,16 @@ def momentum(n, R, T, *arrays):
 
 def adagrad(n, R, T, *arrays):
     optimizer = portnn.AdaGrad(float(R), weight_decay=n.take("norm_coefficient"))
-    optimizer.EPSILON = n.take("epsilon")  # no option of ours, but a part of the formula
+    optimizer.EPSILON = n.take("epsilon")  # not an option of ours, but part of the formula
     if n.take("decay_factor") * T:
         raise NotOursError(Why.LATER_STEP)
     return step(n, optimizer, optimizer.hyper(int(T)), arrays, "squares")
 
 
 def adam(n, R, T, *arrays):
-    """At its step 0 ONNX makes no corrections for the start at zero: so ``hyper`` is given none."""
+    """At step 0 ONNX applies no bias correction, so ``hyper`` contains none."""
     options = dict(beta1=n.take("alpha"), beta2=n.take("beta"), epsilon=n.take("epsilon"))
-    if options["epsilon"] is None:  # so in a case of ONNX up to 1.21
+    if options["epsilon"] is None:  # missing in a case of ONNX up to 1.21
         raise NotOursError(Why.UNSTATED)
     optimizer = portnn.Adam(float(R), **options, weight_decay=n.take("norm_coefficient"))
     if T > 0 or n.take("norm_coefficient_post", 0.0):

@@ -1,4 +1,4 @@
-"""One forward and backward of a layer with everything that comes of it, and how far two such results are apart."""
+"""The results of one forward and backward pass of a layer, and the difference between two sets of results."""
 
 import numpy as np
 
@@ -8,13 +8,13 @@ N = 4
 
 
 def draw(*shape, seed=0):
-    """Numbers that keep away from the kink of relu at zero."""
+    """Random numbers that stay away from relu's kink at zero."""
     x = np.random.default_rng(seed).standard_normal(shape)
     return x + 0.1 * np.sign(x)
 
 
 def made(case, dtype="float64", kernels="auto"):
-    """The layer of a case, built, and with parameters that hide nothing: no zeros, no ones."""
+    """The layer of a case, built, with random parameters: zeros and ones could hide mistakes."""
     return built(case.make(), case.sample, dtype, kernels)
 
 
@@ -29,7 +29,7 @@ def built(layer, sample, dtype="float64", kernels="auto"):
 
 
 def paths(layer, kind):
-    """(dotted path below the layer, the part it is in, its name) for each parameter, gradient or buffer."""
+    """(dotted path, the layer that has it, its name) for each parameter, gradient or buffer."""
     return [
         (f"{part.path}.{name}".removeprefix("."), part, name) for part in layer.walk() for name in getattr(part, kind)
     ]
@@ -40,7 +40,7 @@ def parameters(layer):
 
 
 def results(layer, X, D=None):
-    """Y, dE/dX, each dE/d(parameter) and each new buffer. E = sum(D * Y); D is drawn if it is not given."""
+    """Y, dE/dX, each dE/d(parameter) and each new buffer. E = sum(D * Y); D is random if not given."""
     Y = layer.forward_propagation(X)
     D = draw(*Y.shape, seed=1).astype(X.dtype) if D is None else D.astype(X.dtype)
     found = {"Y": Y, "dE/dX": layer.backward_propagation(D)}
@@ -52,8 +52,8 @@ def results(layer, X, D=None):
 def difference(ours, theirs):
     """The largest difference, relative to the largest value of its array.
 
-    An array that is nothing but rounding noise (the gradient of a bias in front of batch normalization) is measured
-    against the largest value of all.
+    An array of nothing but rounding noise (the gradient of a bias before batch normalization) is instead compared with
+    a thousandth of the largest value of all arrays.
     """
     assert ours.keys() == theirs.keys(), ours.keys() ^ theirs.keys()
     floor = 1e-3 * max(largest(array) for array in theirs.values())

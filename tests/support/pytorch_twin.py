@@ -1,7 +1,7 @@
-"""What PyTorch makes of the same layers, losses, optimizers and schedules: the other side of every comparison.
+"""The same layers, losses, optimizers and schedules in PyTorch: the other side of every comparison.
 
-``forward(layer, X, parameters)`` writes a portnn layer, with all its options, in PyTorch's own functions; autograd then
-gives every gradient. PyTorch keeps channels second, portnn last: axes are moved on the way in and out.
+``forward(layer, X, parameters)`` runs a portnn layer, with all its options, in PyTorch's functions; autograd then gives
+every gradient. In PyTorch, channels are the second axis, in portnn the last: inputs and outputs are transposed.
 """
 
 import math
@@ -23,9 +23,9 @@ ACTIVATIONS = {
     "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "silu": F.silu,
-    "softplus": lambda x: F.softplus(x, threshold=100),  # by default it is x above 20, off by 2e-9
+    "softplus": lambda x: F.softplus(x, threshold=100),  # by default it returns x above 20, an error of 2e-9
     "softsign": F.softsign,
-    # F.hardsigmoid's derivative is 1/6 rounded to float32, in float64 too (2.13): off by 3e-8
+    # F.hardsigmoid's derivative is 1/6 rounded to float32, in float64 too (2.13): an error of 3e-8
     "hard_sigmoid": lambda x: torch.clamp(x / 6 + 0.5, 0, 1),
     "softmax": lambda x: F.softmax(x, dim=-1),
     "log_softmax": lambda x: F.log_softmax(x, dim=-1),
@@ -36,9 +36,9 @@ ACTIVATIONS = {
 
 
 def forward(layer, X, P):
-    """Y of a portnn layer in training, by PyTorch; P: dotted path below the layer -> parameter.
+    """Y of a portnn layer in training, computed by PyTorch; P: dotted path below the layer -> parameter.
 
-    The new running means of batch normalization are put into P as well.
+    The new running statistics of batch normalization are added to P.
     """
     return LAYERS[type(layer).__name__](layer, X, P)
 
@@ -75,7 +75,7 @@ def avg_pool(layer, X, P):
     run = {1: F.avg_pool1d, 2: F.avg_pool2d}[axes]
     if all(before == after and before <= k // 2 for (before, after), k in zip(around, window, strict=True)):
         return last(run(x, window, stride, [before for before, _ in around], count_include_pad=False))
-    # PyTorch has no padding on one side: the sum of each window over the number of its pixels
+    # PyTorch cannot pad on one side only: divide the sum of each window by its number of pixels
     counts = run(padded(torch.ones_like(x), around, 0.0), window, stride)
     return last(run(padded(x, around, 0.0), window, stride) / counts)
 
@@ -111,7 +111,7 @@ def group_norm(layer, X, P):
 
 
 def dropout(layer, X, P):
-    """PyTorch draws other masks: ours is taken, as its documentation describes it."""
+    """PyTorch draws other masks, so ours is used, computed as the documentation describes it."""
     words = portnn.random.bits(
         portnn.random.key(layer.seed, f"{layer.path}.mask" if layer.path else "mask"), 0, X.numel()
     )
@@ -120,7 +120,7 @@ def dropout(layer, X, P):
 
 
 def below(P, path):
-    """The parameters of a child; what it puts in is seen in P too."""
+    """The parameters of a child layer, by path below it."""
     prefix = f"{path}."
     return {name.removeprefix(prefix): array for name, array in P.items() if name.startswith(prefix)}
 
@@ -174,8 +174,8 @@ LAYERS = {
 
 
 def second(x):
-    """Channels from the last place to the second."""
-    return x.movedim(-1, 1).contiguous()  # some of PyTorch's routines refuse anything else
+    """Moves channels from the last axis to the second."""
+    return x.movedim(-1, 1).contiguous()  # some PyTorch functions need contiguous tensors
 
 
 def last(x):
@@ -187,7 +187,7 @@ def per_axis(value, axes):
 
 
 def pads(padding, sizes, reach, stride):
-    """(before, after) for each axis, worked out from what the documentation says of ``padding``."""
+    """(before, after) for each axis, derived from the documentation of ``padding``."""
     axes = len(sizes)
     if padding == "valid":
         return [(0, 0)] * axes
@@ -198,7 +198,7 @@ def pads(padding, sizes, reach, stride):
 
 
 def padded(x, around, value):
-    """Pads the axes behind the second one; PyTorch wants the last axis first."""
+    """Pads all axes after the second; PyTorch expects the last axis first."""
     return F.pad(x, [n for pair in reversed(around) for n in pair], value=value)
 
 
@@ -267,7 +267,7 @@ def rate(ours, k):
 
 
 def descend(ours, weights, gradients):
-    """The weights after each step with these gradients: clipping by PyTorch's functions, then its optimizer."""
+    """The weights after each step with these gradients: PyTorch's clipping functions, then its optimizer."""
     parameters = [tensor(w, True) for w in weights]
     theirs, steps = optimizer(ours, parameters), []
     for k, step in enumerate(gradients):
@@ -298,7 +298,7 @@ def rates(ours, n):
 
 
 def base(ours):
-    """The schedule that a warm-up leads to."""
+    """The schedule after a warm-up."""
     return ours.schedule if isinstance(ours, schedules.WarmUp) else ours
 
 

@@ -1,4 +1,4 @@
-"""Small networks of numbers, and their weights."""
+"""A small regression network with data, and its weights."""
 
 import numpy as np
 

@@ -1,10 +1,10 @@
 """A stand-in for a GPU: a NumPy backend that records one train step and replays it into the same memory.
 
-A CUDA graph reads and writes the addresses it was captured with, and nothing else: no Python runs in a replay. So does
-this backend. ``compile`` runs two steps eagerly, traces the third through an ndarray subclass, and from then on only
-repeats the recorded calls. What would be refused or go wrong in a capture goes wrong here: reading a value on the host,
-an upload, a product outside ``xp.matmul``, a number baked in, a weight bound to a new array instead of copied into its
-place.
+A CUDA graph only reads and writes the addresses that it was captured with, and a replay runs no Python code. This
+backend behaves the same way: ``compile`` runs two steps eagerly, traces the third through an ndarray subclass, and from
+then on repeats the recorded calls. What CUDA would refuse or get wrong in a capture fails here too: reading a value on
+the host, an upload, a product outside ``xp.matmul``, a constant baked into the graph, a weight bound to a new array
+instead of being copied into its buffer.
 """
 
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ class CaptureError(RuntimeError):
 
 
 class Tape:
-    """The calls of one traced step: (function, arguments, keywords, the array its result lives in)."""
+    """The calls of one traced step: (function, arguments, keyword arguments, the array for its result)."""
 
     current = None
 
@@ -46,7 +46,7 @@ class Tape:
 
 
 def plain(value):
-    """Strips the subclass, also in lists and tuples: NumPy then calculates without coming back here."""
+    """Strips the subclass, also in lists and tuples, so that NumPy does not call back into it."""
     if isinstance(value, DeviceArray):
         return value.view(np.ndarray)
     if isinstance(value, (list, tuple)):
@@ -67,7 +67,9 @@ def run(function, args, kwargs):
         return device(writes_into[0] if isinstance(writes_into, tuple) else writes_into)
     result = np.asarray(result)
     sources = [a for a in (*args, *kwargs.values()) if isinstance(a, np.ndarray)]
-    if not any(np.may_share_memory(result, a) for a in sources):  # a view needs no repeating: it reads the same memory
+    if not any(
+        np.may_share_memory(result, a) for a in sources
+    ):  # a view need not be repeated: it refers to the same memory
         note(function, args, kwargs, result)
     return device(result)
 
@@ -96,7 +98,7 @@ def no_method(name):
 
 
 class DeviceArray(np.ndarray):
-    """An array in the memory of the stand-in device."""
+    """An array in the memory of the emulated device."""
 
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
         if ufunc in PRODUCTS:
@@ -113,7 +115,7 @@ class DeviceArray(np.ndarray):
         if any(isinstance(k, np.ndarray) for k in key):
             return run(lambda a, *k: a[k], (self, *key), {})
         if not any(k is Ellipsis for k in key):
-            key = (*key, Ellipsis)  # a 0-d view, where NumPy would read a scalar out of the memory
+            key = (*key, Ellipsis)  # gives a 0-d view, where NumPy would read a scalar
         return super().__getitem__(key)
 
     def __setitem__(self, key, value):
@@ -171,7 +173,7 @@ for _name in [
 
 
 def recorded_namespace():
-    """The array API functions that layers use, each going through the recorder."""
+    """NumPy's functions, each wrapped by the recorder."""
 
     def wrap(function):
         return lambda *args, **kwargs: run(function, args, kwargs)
@@ -189,7 +191,7 @@ def recorded_namespace():
 
 
 class ReplayBackend(Backend):
-    """``capture=False`` runs every step eagerly with the same functions: what the replays must equal."""
+    """``capture=False`` runs every step eagerly with the same functions; replays must give equal results."""
 
     def __init__(self, capture=True):
         self.name, self.device, self.xp, self.capture = "replay", "cpu", recorded_namespace(), capture
@@ -208,7 +210,7 @@ class ReplayBackend(Backend):
         return isinstance(x, DeviceArray)
 
     def random_bits(self, key, step, n):
-        """As a kernel: it reads the step number when it runs."""
+        """Like a kernel, it reads the step number when it runs."""
         return run(lambda number: random.bits(key, int(number), n), (step,), {})
 
     def __eq__(self, other):
@@ -224,7 +226,7 @@ class ReplayBackend(Backend):
 
 
 class ReplayedStep:
-    """Two real steps eagerly, one traced, all others replayed; every leaf stays in its fixed buffer."""
+    """Runs two steps eagerly, traces the third and replays all others; every leaf stays in its fixed buffer."""
 
     def __init__(self, step, state):
         self.step, self.state, self.calls, self.tape = step, state, 0, Tape()

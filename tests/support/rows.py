@@ -1,10 +1,10 @@
-"""Stand-ins for data that lies elsewhere: objects with shape, dtype and slices, which count what is read of them."""
+"""Stand-ins for data outside of memory: objects with shape, dtype and slicing, which record how many rows are read."""
 
 import numpy as np
 
 
 class Rows:
-    """Takes slices, and arrays of numbers in any order."""
+    """Takes slices, and arrays of indices in any order."""
 
     def __init__(self, array):
         self.array, self.shape, self.dtype, self.reads = array, array.shape, array.dtype, []
@@ -20,7 +20,7 @@ class Rows:
 
 
 class Ascending(Rows):
-    """As h5py does, it takes slices, and strictly ascending numbers."""
+    """Like h5py, takes slices and strictly ascending indices."""
 
     def check(self, some):
         if not isinstance(some, slice) and (np.ndim(some) != 1 or np.any(np.diff(some) <= 0)):

@@ -1,7 +1,7 @@
-"""Whole runs of training for tests: a network of all that a run remembers, and everything that two runs must share.
+"""Whole training runs for tests: a network with every kind of state, and everything in which two runs must agree.
 
-As a program, ``python runs.py FOLDER UNIT EPOCHS``, it trains in that folder, goes on from a checkpoint found there,
-and writes what it has come to.
+As a program, ``python runs.py FOLDER UNIT EPOCHS`` trains in that folder, resumes from a checkpoint if there is one,
+and writes its final state.
 """
 
 import json
@@ -26,7 +26,7 @@ from portnn import (
 from states import leaves, same
 
 SAMPLES, BATCH, EPOCHS = 44, 6, 5
-STEPS = 7  # of an epoch: a tenth of the samples are for validation
+STEPS = 7  # per epoch: a tenth of the samples is for validation
 
 
 def data():
@@ -36,9 +36,9 @@ def data():
 
 
 def network(backend="cpu", seed=1, **options):
-    """It remembers means, variances and two slots, draws masks, and clips.
+    """A network with running statistics, two slots, dropout masks and gradient clipping.
 
-    There is no bias in front of the batch normalization: its gradient is rounding alone, of which Adam makes steps.
+    There is no bias before batch normalization: its gradient is only rounding noise, which Adam turns into full steps.
     """
     layers = [FCLayer(6, 8, bias=False), BatchNormLayer(), ActivationLayer("tanh"), DropoutLayer(0.3), FCLayer(8, 3)]
     net = Network(layers, backend=backend, seed=seed, **options)
@@ -63,13 +63,13 @@ def train(net, calls=(), epochs=EPOCHS, **options):
 
 
 def come_to(net):
-    """All leaves, and all numbers."""
+    """The final state: all leaves, the counters, and the history."""
     counts = {layer.path: {name: layer._updates(name, net.step) for name in layer.parameters} for layer in net.walk()}
     return leaves(net), (net.step, net.epoch, net.seed, net.learning_rate_factor, counts), dict(net.history)
 
 
 def equal(a, b):
-    """Whether two runs came to the same, to the last bit."""
+    """Whether two runs ended in the same state, bit for bit."""
     return same(a[0], b[0]) and a[1] == b[1] and same(a[2], b[2])
 
 

@@ -1,4 +1,4 @@
-"""The state of a network in tests: its leaves, whether two are the same, and networks to look at."""
+"""The state of a network in tests: its leaves, whether two states are equal, and some networks."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from portnn import (
 
 
 def leaves(net):
-    """Every leaf by what it is, copied."""
+    """Copies of all parameters, buffers and slots, by kind and path."""
     found = {f"parameter {path}": a for path, a in net.parameters.items()}
     for layer in net.walk():
         found |= {f"buffer {layer.path}.{name}": a for name, a in layer.buffers.items()}
@@ -55,7 +55,7 @@ def trained(*layers, optimizer=None, sample=20, steps=3):
 
 
 def slow_network(action, at=3):
-    """A layer that does something in the forward pass of step ``at``."""
+    """A network with a layer that calls ``action`` in the forward pass of step ``at``."""
 
     class Acts(ScaleLayer):
         count = 0

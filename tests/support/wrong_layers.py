@@ -1,4 +1,4 @@
-"""A table of layers with one mistake each, in both styles, and the words in which gradcheck is to name it."""
+"""A table of layers with one mistake each, in both styles, and words that gradcheck's diagnosis must contain."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from portnn import Layer, ResidualLayer
 
 
 class Wrong(NamedTuple):
-    """A layer with a mistake, a sample's shape, and words that its diagnosis must hold."""
+    """A function that makes a wrong layer, the shape of a sample, and words that the diagnosis must contain."""
 
     name: str
     make: Callable[[], Any]
@@ -52,7 +52,7 @@ class FC(Layer):
 
 
 class Function(Layer):
-    """Y = f(X), for each element; ``wrong(D, X, Y)`` stands for D * f'(X)."""
+    """Y = f(X); ``wrong(D, X, Y)`` is returned in place of dE/dX."""
 
     def __init__(self, f, wrong):
         self.f, self.wrong = f, wrong
@@ -68,7 +68,7 @@ class Function(Layer):
 
 
 class Fused(FC):
-    """Y = f(X W + B); ``f_prime(Z, Y)``."""
+    """Y = f(Z) with Z = X W + B; ``f_prime(Z, Y)`` is used in place of f'(Z)."""
 
     def __init__(self, n, m, f, f_prime):
         super().__init__(n, m)
@@ -84,7 +84,7 @@ class Fused(FC):
 
 
 class Normalize(Layer):
-    """Mean 0 and variance 1 over ``axes``, then scale and shift; ``dZ(D, Z, S)`` is the wrong way back."""
+    """Normalization over ``axes``, then scale and shift; ``wrong`` gives dE/dX, ``dgamma`` summands of dE/dgamma."""
 
     def __init__(self, n, axes, wrong, dgamma=None):
         self.parameters = {"gamma": np.ones(n), "beta": np.zeros(n)}
@@ -108,7 +108,7 @@ def mean(a, axes):
 
 
 class Scale(Layer):
-    """Y = gain * X + shift; ``wrong(D, gain)`` stands for dE/dX, ``dgain(D, X)`` for dE/dgain."""
+    """Y = gain * X + shift; ``wrong(D, gain)`` is returned as dE/dX, ``dgain(D, X)`` as dE/dgain."""
 
     def __init__(self, n, wrong=lambda D, gain: D * gain, dgain=lambda D, X: (D * X).sum(axis=0)):
         self.parameters = {"gain": np.ones(n), "shift": np.zeros(n)}
@@ -124,7 +124,7 @@ class Scale(Layer):
 
 
 class Masked(Layer):
-    """Dropout, with a mask from the step; ``wrong(layer, D)`` is the backward pass."""
+    """Dropout with a mask that depends on the step; ``wrong(layer, D)`` is the backward pass."""
 
     def __init__(self, wrong):
         self.wrong, self.rate = wrong, 0.4
@@ -141,7 +141,7 @@ class Masked(Layer):
 
 
 class Pool(Layer):
-    """Pooling over windows of 2 x 2; ``forwards`` and ``wrong`` see the windows (N, h, w, 4, C)."""
+    """Pooling over windows of 2 x 2; ``wrong(D, windows)`` computes dE/dX, for windows of shape (N, h, w, 4, C)."""
 
     def __init__(self, kind, wrong):
         self.kind, self.wrong = kind, wrong
@@ -161,7 +161,7 @@ class Pool(Layer):
 
 
 class Conv(Layer):
-    """Valid convolution in loops over the kernel, Y (N, H', W', F); ``dX`` and ``dK`` spoil what comes out."""
+    """Convolution without padding, as loops over the kernel; ``dX`` and ``dK`` corrupt the gradients."""
 
     def __init__(self, c, f, dX=lambda dX: dX, dK=lambda dK: dK):
         self.parameters = {"kernel": rng().standard_normal((3, 2, c, f)), "bias": np.zeros(f)}
@@ -187,7 +187,7 @@ class Conv(Layer):
 
 
 class Skip(FC):
-    """Y = X + tanh(X W + B); ``share`` is that of X."""
+    """Y = X + tanh(X W + B); ``share`` is the derivative of the skip connection, which should be 1."""
 
     share = 1.0
 
@@ -205,7 +205,7 @@ def softmax(X):
 
 
 def changed(kind, n, m, **methods):
-    """A maker of that layer, of a class with other methods."""
+    """A function that makes a layer of a subclass of ``kind`` with these methods."""
     return lambda: type("Wrong" + kind.__name__, (kind,), methods)(n, m)
 
 
@@ -265,7 +265,7 @@ class ArticleFC(Layer):
 
 
 class ArticleFunction(Layer):
-    """Y = f(X); ``wrong(D, X, Y)`` stands for dE/dX."""
+    """Y = f(X), written as in the article; ``wrong(D, X, Y)`` is returned as dE/dX."""
 
     def __init__(self, f, wrong, keep=True):
         self.f, self.wrong, self.keep = f, wrong, keep

@@ -1,4 +1,4 @@
-"""More layers with one mistake each: of several steps, of the article's kind, and such as hide what is wrong."""
+"""More layers with one mistake each: fused, written as in the article, or with a mistake that is hard to see."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from wrong_layers import FC, Function, Wrong, relu, rng, sigmoid, softmax, tanh_
 
 
 class ArticleFused(Layer):
-    """Y = f(k B + X W) as in the article, W of shape (n, m), with the mistake ``how``."""
+    """Y = f(X W + k B), written as in the article, with W of shape (n, m) and the mistake ``how``."""
 
     def __init__(self, n, m, how="", f=np.tanh, prime=tanh_prime, k=1):
         self.W, self.b = rng(5).standard_normal((n, m)), 0.3 * rng(6).standard_normal((1, m))
@@ -29,7 +29,7 @@ class ArticleFused(Layer):
 
 
 class Rows(Layer):
-    """The article's Y = X W, its weights where ``where`` says; ``more`` is added to a step, ``go`` is the way down."""
+    """Y = X W as in the article, with the weights stored in ``where``; ``go`` and ``more`` change the update."""
 
     def __init__(self, n, m, where="list", go=1.0, more=lambda self, dW: 0.0):
         W = rng().standard_normal((n, m))
@@ -72,7 +72,7 @@ def decay(self, dW):
 
 
 class Copied(Layer):
-    """Back through a copy of the weights, made once, or with each step where ``renewed``."""
+    """Computes dE/dX with a copy of the weights, which is made once, or after each step if ``renewed``."""
 
     def __init__(self, n, m, renewed=False):
         self.W = rng().standard_normal((n, m))
@@ -100,7 +100,7 @@ class CopiedFC(FC):
 
 
 class Composite(Layer):
-    """The article's kind, with children that step themselves: in ``layers``, or elsewhere, which is right."""
+    """As in the article, with children that update themselves: wrong if they are in ``layers``, right elsewhere."""
 
     def __init__(self, in_layers):
         self.inner = [FCLayer(3, 4), ActivationLayer("tanh"), FCLayer(4, 2)]
@@ -120,7 +120,7 @@ class Composite(Layer):
 
 
 class ArticlePass(Layer):
-    """Relu, or the larger one of two neighbours; the error goes straight through, or to the first of the two."""
+    """Relu, or the maximum of two neighbors; the error passes through unchanged, or goes to the first of the two."""
 
     def __init__(self, kind="relu"):
         self.kind = kind
@@ -138,7 +138,7 @@ class ArticlePass(Layer):
 
 
 class Ends(FC):
-    """Y = f(X W + k B) of our kind; ``d(D, Z, Y)`` is the derivative of f."""
+    """Y = f(Z) with Z = X W + k B, in portnn's style; ``d(D, Z, Y)`` is returned as dE/dZ."""
 
     k = 1
 
@@ -160,7 +160,7 @@ class Twice(Ends):
 
 
 class Dead(Ends):
-    """No unit is alive at usual inputs."""
+    """All units are dead for typical inputs."""
 
     def __init__(self):
         super().__init__(3, 2, relu, lambda D, Z, Y: 7.0 * D * (Z > 0))
@@ -168,7 +168,7 @@ class Dead(Ends):
 
 
 class FlippedConv(ConvLayer):
-    """Convolution, and a function behind it; dE/dX goes back through the flipped kernel."""
+    """Convolution followed by a function; dE/dX is computed with the flipped kernel."""
 
     function = staticmethod(relu)
 
@@ -199,7 +199,7 @@ class OnePosition(ConvLayer):
 
 
 class Table(Layer):
-    """Rows of a table, picked by the signs of the input; ``lost``: repeated rows count once."""
+    """Looks up rows of a table by the sign of the input; if ``lost``, the gradient counts repeated rows only once."""
 
     def __init__(self, lost):
         self.parameters, self.lost = {"table": rng(4).standard_normal((3, 2))}, lost
@@ -235,7 +235,7 @@ class Noisy(Layer):
 
 
 class SharedTanh(Layer):
-    """What it keeps is kept on the class: two of them overwrite each other's."""
+    """Stores its cache on the class, so that two such layers overwrite each other's."""
 
     kept: dict[str, np.ndarray] = {}  # noqa: RUF012 - the mistake
 
@@ -253,7 +253,7 @@ class Passes(ActivationLayer):
 
 
 class Tempered(Function):
-    """Softmax of X / 2, taken for the identity."""
+    """Softmax of X / 2, with a backward pass that treats softmax as the identity."""
 
     def __init__(self):
         super().__init__(lambda X: softmax(X / 2.0), lambda D, X, Y: D / 2.0)
@@ -264,7 +264,7 @@ def one_channel(layer):
 
 
 def lenet(activation, conv=ConvLayer, size=28):
-    """LeNet-5 for images of ``size``, 28 or 20, with a convolution or an activation that may be wrong."""
+    """LeNet-5 for images of ``size`` 28 or 20; the second convolution and its activation may be wrong."""
     inner, last = (size - 4) // 2, (size - 12) // 4
     return Network(
         [

@@ -1,4 +1,4 @@
-"""Errors that advise: the data that does not fit, the name that was meant, the call to write instead."""
+"""Advice in error messages: how to reshape data, which name was probably meant, which call to write instead."""
 
 import re
 
@@ -22,6 +22,7 @@ from portnn import (
     ScaleLayer,
     get_backend,
     load_mnist,
+    names,
 )
 from portnn.arguments import OPTIMIZERS
 from portnn.names import meant
@@ -92,7 +93,7 @@ def test_data_that_does_not_fit_is_told_how_to(name, shape, advice):
         with pytest.raises(ValueError, match=re.escape(f"x has samples of shape {shape[1:]}")) as caught:
             call()
         messages.append(str(caught.value))
-        assert caught.value.__cause__ is None  # it would say to change the layer
+        assert caught.value.__cause__ is None  # a chained error would advise changing the layer
     assert len(set(messages)) == 1
     assert messages[0].endswith(advice)
     assert "make it" not in messages[0]
@@ -149,7 +150,7 @@ def test_no_samples_of_a_shape_that_would_not_fit():
         Network([FCLayer(4, 2)]).predict([])
 
 
-# -- names ---------------------------------------------------------------------------------------------------------------
+# -- misspelled and foreign names --------------------------------------------------------------------------------------
 
 
 def with_loss(loss):
@@ -245,10 +246,13 @@ def test_a_name_that_is_meant(make, given, right):
     assert repr(given) in str(caught.value)
 
 
+NO_ACTIVATION = next(name for name, ours in names.OTHERS["activation"].items() if not ours)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (with_activation("prelu"), "unknown activation 'prelu'; known: tanh, sigmoid"),
+        (with_activation(NO_ACTIVATION), f"unknown activation {NO_ACTIVATION!r}; known: tanh, sigmoid"),
         (with_loss("nonsense"), "unknown loss 'nonsense'; known: mse"),
         (with_metric("nonsense"), "unknown metric 'nonsense'; known: accuracy"),
         (with_optimizer("nadam"), f"unknown optimizer 'nadam'; known: {', '.join(OPTIMIZERS)}. Or give"),

@@ -1,4 +1,4 @@
-"""Layers written as in the article, inside our networks: they train beside ours, sample by sample."""
+"""Layers written as in the article train together with portnn's layers, one sample at a time."""
 
 import copy
 import re
@@ -114,7 +114,7 @@ def test_flat_targets_for_rows():
     layers = [portnn.ConvLayer(IMAGE, (2, 2), 2), FlattenLayer(), FCLayer(24, 10)]
     net = network(layers)
     expected = reference(layers)
-    x, y = rows(IMAGE, (10,))  # y (N, 10), as to_categorical makes it; the outputs are (N, 1, 10)
+    x, y = rows(IMAGE, (10,))  # y has shape (N, 10), as from to_categorical; the outputs have (N, 1, 10)
     net.fit(x, y, EPOCHS, RATE, verbose=0)
     expected.train(x, y[:, None], EPOCHS, RATE)
     assert_weights(layers, expected)
@@ -129,7 +129,7 @@ def test_printed_lines_have_the_articles_form(capsys):
         assert re.fullmatch(rf"epoch {k}/30   error=\d+\.\d{{6}}", line), line
 
 
-# -- what such a layer gets --------------------------------------------------------------------------------------------
+# -- the arguments of such a layer -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_it_gets_the_learning_rate_of_the_optimizer():
 def test_it_gets_each_steps_learning_rate_of_a_schedule():
     witness = Witness()
     net = network([witness])
-    for _ in range(2):  # the second fit goes on counting
+    for _ in range(2):  # the second fit continues the count
         net.fit(*rows(target=(1, 4)), epochs=1, learning_rate=lambda k: 1 / (k + 1), verbose=0)
     assert witness.rates == [1 / (k + 1) for k in range(2 * SAMPLES)]
 

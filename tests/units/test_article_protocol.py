@@ -1,4 +1,4 @@
-"""Layers written as in the article: their attributes, which pair of methods counts, mistakes, copies."""
+"""Layers written as in the article: their attributes, which pair of methods is used, mistakes, copies."""
 
 import copy
 import pickle
@@ -116,11 +116,11 @@ def test_a_layer_may_be_made_with_any_argument_names():
     assert layer.given == (1, 2, 3, (), {"self_": 4})
 
 
-# -- which pair of methods counts --------------------------------------------------------------------------------------
+# -- which pair of methods is used -------------------------------------------------------------------------------------
 
 
 class NumpysFCLayer(portnn.FCLayer):
-    """Our layer, with the article's pair: its parameters are ours, its methods its own."""
+    """portnn's layer with the article's pair of methods: it inherits the parameters and overrides the methods."""
 
     def forward_propagation(self, input_data):
         self.input = input_data
@@ -134,7 +134,7 @@ class NumpysFCLayer(portnn.FCLayer):
 
 
 class HalvedFCLayer(NumpysFCLayer):
-    """Our pair again, on top of the article's: it gives half of what the layer gave."""
+    """Overrides the article's pair with portnn's pair again; returns half of the layer's output."""
 
     def forward(self, X, *, training=False):
         self.kept = X
@@ -162,7 +162,9 @@ def test_our_pair_in_a_subclass_of_an_article_layer_wins():
     x, y = rows((4,), (3,))
     assert_close(net.predict(x), 0.5 * (x @ layer.weights + layer.bias))
     W, error = layer.weights.copy(), 0.5 * (x @ layer.weights + layer.bias) - y
-    net.fit(x, y, 1, RATE, batch_size=SAMPLES, verbose=0)  # batches: no article-style layer is left
+    net.fit(
+        x, y, 1, RATE, batch_size=SAMPLES, verbose=0
+    )  # batches are allowed, since no layer is written as in the article
     assert_close(layer.weights, W - RATE * 0.5 * x.T @ (2 * error / error.size))
 
 
@@ -175,7 +177,9 @@ def test_our_pair_counts_where_a_class_defines_both():
     layer, (x, y) = Both(4, 3), rows((4,), (3,))
     net = network([layer])
     assert_close(net.predict(x), 0.5 * (x @ layer.weights + layer.bias))
-    net.fit(x, y, 1, RATE, batch_size=SAMPLES, verbose=0)  # batches: it is not written as in the article
+    net.fit(
+        x, y, 1, RATE, batch_size=SAMPLES, verbose=0
+    )  # batches are allowed, since it does not count as written as in the article
 
 
 def test_one_overridden_method_is_enough_below_an_article_layer():
@@ -204,7 +208,7 @@ def test_methods_from_a_mixin_count():
 
 
 def only(**methods):
-    """A layer class that defines just these methods."""
+    """A layer class that defines only these methods."""
     return type("Half", (portnn.Layer,), methods)
 
 
@@ -238,7 +242,7 @@ def test_one_method_of_the_articles_pair_on_our_layer_is_an_error_when_added():
 
 
 class Forgetful(Witness):
-    """Forgets its ``return`` in one of its methods."""
+    """Forgets to return something in one of its methods."""
 
     def __init__(self, method):
         super().__init__()
@@ -286,7 +290,7 @@ def test_a_copy_predicts_and_trains_the_same(mixture, copied):
     other = copied(net)
     assert np.array_equal(other.predict(x), net.predict(x))
     other.fit(x, y, 1, RATE, verbose=0)
-    assert not np.array_equal(other.predict(x), net.predict(x))  # the copy learned, the original did not
+    assert not np.array_equal(other.predict(x), net.predict(x))  # only the copy was trained further
     net.fit(x, y, 1, RATE, verbose=0)
     assert np.array_equal(other.predict(x), net.predict(x))
 

@@ -1,4 +1,4 @@
-"""Bad input: an error that says what was given, what was expected and what to do, before anything has changed."""
+"""Bad input raises an error that says what was given, what was expected and what to do, before anything is changed."""
 
 import array_api_strict
 import numpy as np
@@ -185,7 +185,7 @@ def test_a_layer_that_does_not_fit_is_not_added():
     assert len(net.layers) == 1
     with pytest.raises(RuntimeError, match="does not exist yet"):
         _ = layer.weights
-    Network([FCLayer(2, 4)]).add(layer)  # and it may still go elsewhere
+    Network([FCLayer(2, 4)]).add(layer)  # it can still be added elsewhere
 
 
 @pytest.mark.parametrize(

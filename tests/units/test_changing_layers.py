@@ -1,4 +1,4 @@
-"""Layers that come and go: slots and counts travel with their layer, what is new begins afresh."""
+"""Adding, removing and moving layers: slots and counts move with their layer, and new layers start without any."""
 
 import copy
 
@@ -34,7 +34,7 @@ def test_a_new_head_of_another_size_gets_slots_of_its_own():
 
 def test_adam_counts_the_updates_of_each_parameter():
     class Constant(Layer):
-        """dE/dw is 1 for ever."""
+        """dE/dw is always 1."""
 
         def __init__(self):
             self.parameters["w"] = np.zeros(3)
@@ -70,7 +70,7 @@ def test_adam_counts_the_updates_of_each_parameter():
 
 
 class Sometimes(Layer):
-    """Its parameter gets a gradient in every other step only."""
+    """Its parameter gets a gradient only in every other step."""
 
     def __init__(self):
         self.parameters["w"] = np.zeros(3)

@@ -1,4 +1,4 @@
-"""portnn.compare_backends: two runs that agree, and each kind of difference named where it begins."""
+"""portnn.compare_backends: runs that agree, and for runs that do not, the first tensor that differs."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def network(dtype="float64"):
 
 
 class Sabotaged(NumpyBackend):
-    """NumPy with one of its functions changed."""
+    """The NumPy backend with one function changed."""
 
     def __init__(self, name, change):
         super().__init__(compile=False)
@@ -50,7 +50,7 @@ def test_numpy_agrees_with_itself_without_its_fast_versions():
     assert report.steps == 9
     assert report.difference < 1e-11
     assert str(report).startswith("equal for 9 steps: no tensor differs by more than ")
-    assert net.step == 0  # the network itself was not trained
+    assert net.step == 0  # the given network was not trained
     assert all(np.array_equal(w, before[path]) for path, w in net.parameters.items())
 
 

@@ -1,4 +1,4 @@
-"""Layers of layers: paths of children, branches, summaries of what is within."""
+"""Composite layers: paths of children, branches, and the summary of a network."""
 
 import copy
 import pickle

@@ -1,4 +1,4 @@
-"""Somebody else at the same time: what is refused beside a fit, and what is read is of one step."""
+"""Concurrent use: what is refused during a fit, and that whatever is read belongs to a single step."""
 
 import contextlib
 import copy
@@ -59,7 +59,7 @@ def test_what_changes_a_network_waits_for_the_end_of_fit(name, call):
 
 
 class Beside:
-    """A thread that trains a network until it is told to stop; which weights there were after which step."""
+    """A thread that trains a network until it is told to stop, and records the weights after each step."""
 
     def __init__(self, net, x, y):
         self.net, self.x, self.y, self.stop, self.states = net, x, y, False, {}
@@ -109,7 +109,7 @@ def test_beside_a_fit_everything_read_is_of_one_step():
             read.append(list(pickle.loads(pickle.dumps(net)).parameters.values()))
             answers.append(net.predict(x))
             assert net.evaluate(x, y)["error"] > 0
-            with contextlib.suppress(RuntimeError):  # between two fits it is not refused
+            with contextlib.suppress(RuntimeError):  # refused during a fit, but not between two fits
                 copy.deepcopy(net.layers[0])
                 net.layers[0].weights = net.layers[0].weights
         assert all(map(beside.is_one_step, read))

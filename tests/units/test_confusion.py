@@ -1,4 +1,4 @@
-"""The confusion matrix: what it takes, and what it refuses."""
+"""The confusion matrix: accepted and rejected input."""
 
 import array_api_strict
 import numpy as np
@@ -25,7 +25,7 @@ def rows(labels, classes=3):
         (TRUE, rows(GUESS)),
         (rows(TRUE), GUESS),
         (rows(TRUE).astype(bool), 0.8 * rows(GUESS) + 0.1),
-        (rows(TRUE)[:, None], 5.0 * rows(GUESS)[:, None] - 9.0),  # as in the article; logits
+        (rows(TRUE)[:, None], 5.0 * rows(GUESS)[:, None] - 9.0),  # rows (N, 1, C) as in the article, with logits
         (0.4 * rows(TRUE) + 0.2, rows(GUESS).astype(np.float32)),
         (TRUE, np.where(rows(GUESS) == 1.0, np.inf, -np.inf)),
     ],

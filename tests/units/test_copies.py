@@ -1,4 +1,4 @@
-"""What a copy keeps: the state of training, and no batch."""
+"""Copies and pickles keep the training state, but no batch."""
 
 import pickle
 
@@ -26,7 +26,7 @@ from states import ArticleGain, leaves, same
 
 
 class Gain(Layer):
-    """Keeps, in its own attributes, what its backward needs."""
+    """Keeps what ``backward`` needs in attributes of its own."""
 
     def __init__(self):
         self.constant = np.ones(4)
@@ -83,7 +83,7 @@ def test_a_layer_alone_holds_no_batch_and_keeps_what_is_its_own():
     net.fit(x, x, epochs=1, learning_rate=0.01, verbose=0)
     gain, article = pickle.loads(pickle.dumps(net)).layers
     assert np.array_equal(gain.constant, np.ones(4))
-    assert gain.nothing == [None]  # the list that it is, without the array
+    assert gain.nothing == [None]  # the list is kept, but without its array
     assert getattr(gain, "seen", None) is None
     assert getattr(article, "input", None) is None
     assert np.array_equal(article.weights, net.layers[1].weights)

@@ -1,4 +1,4 @@
-"""Weights, masks and shuffles: the same on every device, and what they depend on."""
+"""Random weights, masks and shuffles are the same on every device; what they depend on."""
 
 import hashlib
 
@@ -50,14 +50,14 @@ def test_weights_masks_and_shuffles_are_the_same_everywhere(backend):
 
 
 def test_masks_are_those_of_the_documentation():
-    """Drawn from NumPy's generator directly, by what the documentation says of key, counter and words."""
+    """Computed directly with NumPy's Philox generator, with key, counter and words as documented."""
     net = Network([FCLayer(4, 3), ResidualLayer(FCLayer(3, 3), DropoutLayer(0.25))], seed=5)
     layer = net.layers[1].layers[1]
     layer.step = 7
     layer.forward_propagation(np.ones((2, 3)))
     key = np.array([5, int.from_bytes(hashlib.sha256(b"1.1.mask").digest()[:8], "big")], np.uint64)
     raw = np.random.Philox(key=key, counter=np.array([0, 0, 7, 0], np.uint64)).random_raw(3)
-    words = raw.view("<u4").astype(np.int64)  # the low half of each first
+    words = raw.view("<u4").astype(np.int64)  # the low half of each word first
     expected = np.where(words >= round(0.25 * 2**32), 1 / 0.75, 0.0).reshape(2, 3)
     assert np.array_equal(layer.mask, expected.astype(np.float32))
 

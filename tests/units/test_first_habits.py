@@ -1,4 +1,4 @@
-"""What people write first who come from Keras, PyTorch or scikit-learn: it works, or the error says what to write."""
+"""Habits from Keras, PyTorch or scikit-learn: they work, or the error says what to write instead."""
 
 import copy
 import inspect
@@ -208,7 +208,9 @@ def test_what_is_advised_works():
     plateau.mode = "max"
     plateau.min_delta = 0.001
     history = fit(epochs=3, callbacks=[plateau])
-    assert history["learning_rate"][-1] < history["learning_rate"][0]  # the error falls, which is no gain with "max"
+    assert (
+        history["learning_rate"][-1] < history["learning_rate"][0]
+    )  # the error decreases, which is no improvement in mode "max"
 
 
 def test_habits_that_work():
@@ -271,7 +273,7 @@ def test_other_attributes_are_as_without_the_answers():
         net.broken  # noqa: B018
     with pytest.raises(AttributeError, match="'Mine' object has no attribute 'predit'") as caught:
         net.predit  # noqa: B018
-    assert (caught.value.name, caught.value.obj) == ("predit", net)  # by which Python suggests predict
+    assert (caught.value.name, caught.value.obj) == ("predit", net)  # Python uses these to suggest "predict"
     for other in (copy.copy(net), copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
         assert np.array_equal(other.predict(X), net.predict(X))
     net.device = "here"
@@ -389,14 +391,14 @@ def test_names_of_layers():
     refused(lambda: exec("from portnn.layers import MSELoss"), ImportError, "cannot import name 'MSELoss'")
 
 
-# -- the tables --------------------------------------------------------------------------------------------------------
+# -- the tables of answers ---------------------------------------------------------------------------------------------
 
 
 BASES = {"Layer": portnn.Layer, "Optimizer": Optimizer, "PoolLayer": PoolLayer}
 
 
 def arguments_of(call):
-    """The arguments of a method, a function or a class; of all classes that derive from a base."""
+    """The arguments of a method, a function or a class; for a base class, those of all classes derived from it."""
     if call not in BASES:
         return set(inspect.signature(getattr(Network, call, None) or getattr(portnn, call)).parameters)
     made = [each for each in vars(portnn).values() if isinstance(each, type) and issubclass(each, BASES[call])]
@@ -413,7 +415,7 @@ def test_each_answer_names_an_argument(call):
 
 def test_each_answer_to_an_import_names_what_there_is():
     for foreign, ours in EXPORTS.items():
-        assert foreign not in vars(portnn), f"portnn has a {foreign} now: take it out of EXPORTS in portnn/habits.py"
+        assert foreign not in vars(portnn), f"portnn now has {foreign}: remove it from EXPORTS in portnn/habits.py"
         assert ours in portnn.__all__ or not ours.isidentifier(), f"{foreign}: {ours}"
         for name in re.findall(r"\b[A-Z]\w+(?:Layer|Decay|Logger)\b", ours):
             assert name in portnn.__all__
@@ -429,7 +431,7 @@ def test_no_attribute_is_answered_that_a_network_has():
             assert hasattr(net, name), advice
 
 
-# -- what the answers leave as it was -----------------------------------------------------------------------------------
+# -- what the checks of arguments must not change ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a reader tries first: accuracy, drawn weights, memory that predict needs, schedules in fit."""
+"""First use of the library: accuracy, initial weights, the memory that predict needs, schedules in fit."""
 
 import copy
 
@@ -24,7 +24,7 @@ from portnn import (
 )
 from replay import ReplayBackend
 
-# -- what a fresh reader tried ---------------------------------------------------------------------------------------------
+# -- what new users tried ----------------------------------------------------------------------------------------------
 
 
 def test_accuracy_counts_what_the_outputs_stand_for():
@@ -60,7 +60,9 @@ def test_weights_once_changed_are_never_drawn_again():
     assert Network([layer], seed=1).layers[0].weights.tolist() == [[5.0], [5.0]]
     fresh = FCLayer(2, 1)
     fresh(np.ones((1, 2)))
-    assert not np.array_equal(Network([fresh], seed=1).layers[0].weights, drawn)  # nobody changed it: drawn for seed 1
+    assert not np.array_equal(
+        Network([fresh], seed=1).layers[0].weights, drawn
+    )  # unchanged, so drawn again, for seed 1
 
 
 def test_weights_that_run_away_in_the_last_step_are_noticed():
@@ -108,26 +110,28 @@ def test_predict_lets_go_of_what_lies_between():
 
     net = Network([FCLayer(100, 1000), *(ActivationLayer("softsign") for _ in range(12))], seed=0)
     x = np.zeros((1000, 100), np.float32)
-    net.predict(x)  # imports and compiles what is missing
+    net.predict(x)  # so that lazy imports and compilation are not measured
     tracemalloc.start()
     net.predict(x)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 6 * 4_000_000  # an array between two layers has 4 MB, and a layer makes two or three on its way
+    assert peak < 6 * 4_000_000  # an array between two layers has 4 MB, and a layer allocates two or three
 
 
 def test_predict_of_a_million_rows_takes_the_memory_of_its_answer():
     import tracemalloc
 
     net = Network([FCLayer(8, 64), ActivationLayer("relu"), FCLayer(64, 2)], seed=0)
-    x = np.broadcast_to(np.ones((1, 8), np.float32), (1_000_000, 8))  # no memory of its own
-    net.predict(x[:1000])  # imports and compiles what is missing
+    x = np.broadcast_to(np.ones((1, 8), np.float32), (1_000_000, 8))  # a view that takes almost no memory
+    net.predict(x[:1000])  # so that lazy imports and compilation are not measured
     tracemalloc.start()
     y = net.predict(x)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert y.shape == (1_000_000, 2)
-    assert peak < 2.5 * y.nbytes  # the batches' answers, joined; what lies between is that of one batch
+    assert (
+        peak < 2.5 * y.nbytes
+    )  # the outputs of all batches and their concatenation; intermediate arrays exist for one batch only
 
 
 def test_boolean_targets_of_hinge_are_refused():
@@ -169,7 +173,7 @@ def test_a_schedule_goes_on_with_the_updates():
     net.use("mse")
     plain.use("mse")
     y = RNG.standard_normal((20, 1))
-    for _ in range(2):  # two fits of 4 updates: the second begins with update 4
+    for _ in range(2):  # two fits of 4 updates each: the second starts with update 4
         net.fit(X10, y, epochs=1, learning_rate=rates, batch_size=5, verbose=0)
     for k in range(8):
         part = slice(5 * (k % 4), 5 * (k % 4) + 5)

@@ -1,4 +1,4 @@
-"""The gradient checker on layers: right ones pass, wrong ones fail and are named."""
+"""The gradient checker on layers: right layers pass, and mistakes in wrong ones are found and named."""
 
 from time import perf_counter, process_time, sleep
 
@@ -34,7 +34,7 @@ def test_a_mistake_is_found_and_named(wrong):
 
 
 class ArticleConv(Layer):
-    """Valid convolution of one image (H, W, C), with the errors of ``how``; "bias" as published."""
+    """Convolution of one image (H, W, C) without padding, with the mistake ``how``; "bias": both published errors."""
 
     def __init__(self, channels, filters, how):
         self.weights, self.bias = (
@@ -88,11 +88,11 @@ def test_our_layers_are_right(case):
     assert report.worst <= 1e-6
 
 
-# -- layers of users, right ones ---------------------------------------------------------------------------------------
+# -- users' layers that are right --------------------------------------------------------------------------------------
 
 
 class Affine(Layer):
-    """In the article's style, with a number that is learned, a fixed array, and notes that no forward reads."""
+    """In the article's style, with a trainable number, a fixed array, and attributes that ``forward`` never reads."""
 
     def __init__(self, n):
         self.weights, self.bias, self.slope = np.ones((1, n)), np.zeros((1, n)), 0.25
@@ -123,7 +123,7 @@ class Batched(ArticleFC):
 
 
 class Unused(FC):
-    """It has a parameter that nothing depends on, and keeps its cache outside training too."""
+    """Has a parameter that nothing depends on, and fills its cache in inference too."""
 
     def __init__(self, n, m):
         super().__init__(n, m)
@@ -207,7 +207,7 @@ def test_nothing_but_kinks_is_said():
     assert "has a kink" in report.diagnosis
 
 
-SIZES = [20, pytest.param(28, marks=pytest.mark.slow)]  # of images; the larger is LeNet's own
+SIZES = [20, pytest.param(28, marks=pytest.mark.slow)]  # image sizes; LeNet's original size is the larger one
 
 
 def lenet(size):
@@ -237,7 +237,7 @@ def test_a_large_network_passes(size):
 
 
 def test_few_names_are_taken_by_the_base():
-    """An article's layer may use any name of ours for itself, and a parameter may be called X."""
+    """A layer as in the article may use portnn's attribute names for itself, and a parameter may be called X."""
     mine = {
         "kernels": np.ones(3),
         "layers": 2,
@@ -253,7 +253,10 @@ def test_few_names_are_taken_by_the_base():
         assert gradcheck(layer, input_shape=(3,)), name
         assert getattr(layer, name) is value
     assert set(gradcheck(Named(), input_shape=(3,)).errors) == {"X", "X (parameter)"}
-    assert set(gradcheck(Rows(3, 2, "object"), input_shape=(3,)).errors) == {"X", "inner.W"}  # it keeps its input as X
+    assert set(gradcheck(Rows(3, 2, "object"), input_shape=(3,)).errors) == {
+        "X",
+        "inner.W",
+    }  # its cached input is called X too
 
 
 class Named(Layer):
@@ -270,7 +273,7 @@ class Named(Layer):
 
 
 def test_a_wrong_layer_is_found_whatever_its_weights():
-    """Units that are dead at one sample are not at all of them."""
+    """Units that are dead for one sample are not dead for all of them."""
     for seed in range(20):
         layer = ArticleFused(4, 3, "twice", lambda z: np.maximum(z, 0), lambda z: (z > 0) * 1.0)
         layer.W = np.random.default_rng(seed).standard_normal((4, 3))
@@ -281,7 +284,7 @@ def test_all_samples_given_are_looked_at():
     x = np.random.default_rng(0).standard_normal((5, 3))
     x[0] = np.abs(x[0])
     assert not gradcheck(ArticlePass(), x)
-    assert not gradcheck(ArticlePass(), -np.abs(x[:1]))  # all zero: it is looked at elsewhere too
+    assert not gradcheck(ArticlePass(), -np.abs(x[:1]))  # all outputs are zero here, so other inputs are tried too
 
 
 @pytest.mark.parametrize("x", [[[1e-3, 1.0, 2.0]], [[1e-6, 2e-5, 1e-5], [3e-6, 1e-4, 1e-5]], [[0.5, 2.0, 1.0]]])
@@ -298,7 +301,7 @@ def test_a_square_root_that_is_given_a_zero():
 
 
 def test_a_guess_that_fails_ends_nothing():
-    """A forward that takes nothing but what it was made for."""
+    """A ``forward`` that rejects unexpected values may fail while the checker looks for the mistake."""
 
     class Picky(FC):
         def forward(self, X, *, training=False):

@@ -1,4 +1,4 @@
-"""The gradient checker on networks, what it leaves unchanged, and what its report says."""
+"""The gradient checker on networks, that it changes nothing of the caller's, and its report."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""A step is made whole or not at all: whatever interrupts it, a signal, Ctrl-C, or a network within the network."""
+"""A train step is atomic, whatever interrupts it: a signal, Ctrl-C, or a fit of another network inside it."""
 
 import os
 import signal
@@ -19,9 +19,9 @@ class AlarmError(Exception):
 
 
 def interrupted_runs(number, interruptions, optimizer):
-    """Trains while a signal's handler raises at a random moment, until that has struck so often.
+    """Trains while a signal handler raises at random moments, until that has happened ``interruptions`` times.
 
-    Returns in how many networks something was of no single step.
+    Returns the number of inconsistencies: states that are not the state after a single step.
     """
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((20, 6)), rng.standard_normal((20, 2))
@@ -55,9 +55,9 @@ def interrupted_runs(number, interruptions, optimizer):
 
     began = perf_counter()
     train(make())
-    latest = perf_counter() - began  # most alarms then strike within a fit
+    latest = perf_counter() - began  # so that most signals arrive during a fit
     previous = signal.getsignal(number)
-    if number != signal.SIGINT:  # Ctrl-C has fit's own handler
+    if number != signal.SIGINT:  # for Ctrl-C, fit installs its own handler
         signal.signal(number, handler)
     mixed = stopped = runs = 0
     try:
@@ -75,12 +75,12 @@ def interrupted_runs(number, interruptions, optimizer):
             except (AlarmError, KeyboardInterrupt):
                 stopped += 1
             armed.clear()
-            if net.step:  # before the first one the optimizer may remember nothing yet, or zeros
+            if net.step:  # before the first step, the optimizer's slots may be missing or zero
                 counts = {layer._updates(name, net.step) for layer in net.walk() for name in layer.parameters}
                 mixed += not same(leaves(net), states[net.step])
                 mixed += counts != {net.step} or any(len(values) != net.epoch for values in net.history.values())
             if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-                with pytest.raises(KeyboardInterrupt):  # fit's own was left behind as it ended: Ctrl-C takes it away
+                with pytest.raises(KeyboardInterrupt):  # fit's handler was left behind; the next Ctrl-C removes it
                     signal.raise_signal(signal.SIGINT)
             assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
             assert net.turns.held() is None
@@ -90,7 +90,7 @@ def interrupted_runs(number, interruptions, optimizer):
 
 
 def sent_after(seconds, number):
-    """Sends this process the signal later; the function that it returns calls it off, or waits until it is sent."""
+    """Sends this process a signal after some time. Returns a function that cancels it, or waits until it is sent."""
     timer = {signal.SIGALRM: signal.ITIMER_REAL, signal.SIGVTALRM: signal.ITIMER_VIRTUAL}.get(number)
     if timer is not None:
         signal.setitimer(timer, seconds)
@@ -111,8 +111,8 @@ needs_timers = pytest.mark.skipif(
 optimizers = pytest.mark.parametrize("optimizer", [Adam, partial(SGD, 0.05, momentum=0.9)], ids=["Adam", "SGD"])
 
 
-# Python drops what a handler raises within a destructor, or within a callback of the garbage collector, which
-# Hypothesis sets: the training goes on then.
+# Python ignores exceptions that a handler raises in a destructor or in a callback of the garbage collector (Hypothesis
+# installs one); training then continues.
 dropped = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
@@ -156,7 +156,7 @@ def test_ctrl_c_twice_ends_a_step_that_hangs():
         fit(net)
     assert net.step == 2
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    fit(net)  # and it goes on
+    fit(net)  # training can continue
 
 
 def test_a_handler_that_the_user_sets_meanwhile_is_kept():

@@ -1,4 +1,4 @@
-"""Iterables of batches: the same bits as from an array; where epochs end; and what is wrong with them."""
+"""Iterables of batches: results bitwise equal to those of an array, where epochs end, and errors."""
 
 import itertools
 import threading
@@ -42,7 +42,7 @@ def fit(net, *given, **options):
 
 
 class Loader:
-    """As loaders of other libraries are: no sequence."""
+    """An iterable that is not a sequence, like other libraries' data loaders."""
 
     def __init__(self, items):
         self.items, self.begun = items, 0
@@ -53,7 +53,7 @@ class Loader:
 
 
 class Numbered:
-    """Batches by their numbers; it does not end by itself."""
+    """Batches by index; iteration over it would never end."""
 
     def __init__(self, items):
         self.items = items
@@ -66,7 +66,7 @@ class Numbered:
 
 
 def refilled(items):
-    """A generator that gives the same two arrays again and again, with other values in them."""
+    """A generator that yields the same two arrays every time, refilled with new values."""
     x, y = (np.zeros_like(a) for a in items[0][:2])
     for batch in items:
         n = len(batch[0])
@@ -85,7 +85,7 @@ FORMS = {
     "lists as batches": lambda items: Loader([list(batch) for batch in items]),
     "nested lists": lambda items: [tuple(a.tolist() for a in batch) for batch in items],
     "None as weights": lambda items: [(*batch, None) if len(batch) == 2 else batch for batch in items],
-    "memory used again": lambda items: lambda: refilled(items),
+    "reused memory": lambda items: lambda: refilled(items),
     "one iterator": lambda items: itertools.chain.from_iterable([items] * 3),
 }
 
@@ -153,7 +153,7 @@ def test_an_iterator_goes_on_over_epochs():
     note, net, expected = Sizes(), network(), network()
     fit(net, given, steps_per_epoch=4, epochs=2, callbacks=[note])
     assert note.steps == [4, 4]
-    assert len(list(given)) == 3  # no more was taken than was used
+    assert len(list(given)) == 3  # it was not read further than necessary
     fit(expected, X[:16], Y[:16], batch_size=2, epochs=1)
     same(net, expected)
 
@@ -267,7 +267,7 @@ LATER = {
 
 @pytest.mark.parametrize("name", LATER)
 def test_a_wrong_later_batch(name):
-    """It leaves the network at the last whole step, also of the batch right before."""
+    """The network stays in the state after the last complete step, that of the batch right before."""
     batch, error, words = LATER[name]
     net, expected, note = network(), network(), Sizes()
     with pytest.raises(error, match=words):
@@ -301,7 +301,7 @@ def test_an_exception_in_the_iterable(after):
     same(net, expected)
     with pytest.raises(OSError, match="the network is gone"):
         net.evaluate(failing)
-    fit(net, X, Y)  # the turn has ended
+    fit(net, X, Y)  # the network is free for the next fit
 
 
 def test_a_batch_too_small_for_batch_norm():
@@ -350,7 +350,7 @@ def test_an_iterable_of_validation_that_ends_up_empty():
 
 
 def test_training_beside_an_evaluation():
-    """It begins while evaluate reads: an iterable is read again, of a network as it is then; an iterator cannot be."""
+    """Training starts while evaluate reads: an iterable is read again, with the new weights; an iterator cannot be."""
     net = network()
 
     class Trains(Loader):

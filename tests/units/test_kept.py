@@ -1,14 +1,16 @@
-"""What passes leave in users' layers and functions, such as the last batch: no copy, pickle or file holds it."""
+"""What a pass caches in users' layers and functions, such as the last batch, is not in copies, pickles or files."""
 
 import copy
 import pickle
 from collections import deque
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from portnn import Adam, Callback, FCLayer, Layer, Network, ResidualLayer, load
+from portnn.layers import kept
 from portnn.layers.activation import ActivationLayer
 
 X = np.random.default_rng(0).standard_normal((16, 8)).astype(np.float32)
@@ -16,7 +18,7 @@ Y = np.random.default_rng(1).standard_normal((16, 3)).astype(np.float32)
 
 
 class Keeps(Layer):
-    """The identity; ``keep`` says what a pass in training leaves in the layer."""
+    """The identity; in training, ``keep`` stores something in the layer."""
 
     passes = 0
 
@@ -81,6 +83,41 @@ class InObject(Keeps):
         self.store.X = X
 
 
+class WithSlots:
+    __slots__ = ("X", "__size")
+
+    def __init__(self):
+        self.__size = 3
+
+
+class InSlots(Keeps):
+    def __init__(self):
+        self.store = WithSlots()
+
+    def keep(self, X):
+        self.store.X = X
+
+
+def scaled(cache, X):
+    return X
+
+
+class InPartial(Keeps):
+    def __init__(self):
+        self.function = partial(scaled, {})
+
+    def keep(self, X):
+        self.function.args[0]["X"] = X
+
+
+class Patches(Keeps):
+    """Keeps several rows for each sample, and a number for each."""
+
+    def keep(self, X):
+        self.patches = X.reshape(-1, 2)
+        self.sums = X.sum(axis=1)
+
+
 class InActivation:
     def __call__(self, X):
         self.X = X
@@ -119,11 +156,12 @@ class Metric:
         return float(sums)
 
 
-MAKERS = [Late, InPlaceOfAnother, InDict, InList, InNamespace, InObject, caching_activation, inside_another]
+MAKERS = [Late, InPlaceOfAnother, InDict, InList, InNamespace, InObject, InSlots, InPartial, Patches]
+MAKERS += [caching_activation, inside_another]
 
 
 class Copies(Callback):
-    """Copies the network within a fit, where the layers have kept something by then."""
+    """Copies the network during a fit, when its layers have cached something."""
 
     def on_step_end(self, network, step):
         if step == 6:
@@ -175,7 +213,7 @@ def test_what_a_layer_called_on_its_own_keeps_is_in_no_pickle(make):
 
 
 class CountsMeans(Keeps):
-    """Keeps state of its own in plain attributes, set anew in each pass."""
+    """Has state in plain attributes, which are replaced in each pass."""
 
     def __init__(self):
         self.mean = np.zeros(8, np.float32)
@@ -206,7 +244,7 @@ def test_an_array_that_is_set_between_two_fits_stays():
 
 
 class ArticleKeeps(Layer):
-    """Written as in the article: its weights are plain attributes, set anew in each step."""
+    """Written as in the article: its weights are plain attributes, which are replaced in each step."""
 
     def __init__(self):
         self.weights = np.eye(8)
@@ -233,3 +271,123 @@ def test_a_layer_of_the_articles_keeps_its_weights(tmp_path):
     for each in (copied, loaded):
         assert np.array_equal(each.layers[0].weights, net.layers[0].weights)
         assert np.array_equal(each.predict(X), net.predict(X))
+
+
+class MakesItsWeights(Layer):
+    """Written as in the article; its weights are made by the first pass."""
+
+    def __init__(self):
+        self.W = None
+        self.cache = {}
+
+    def forward_propagation(self, input):
+        if self.W is None:
+            self.W = np.eye(input.shape[1], dtype=input.dtype)
+            self.B = np.zeros((1, input.shape[1]), input.dtype)
+        self.x, self.squares = input, input**2
+        self.cache["x"] = input
+        return input @ self.W + self.B
+
+    def backward_propagation(self, output_error, learning_rate):
+        error = output_error @ self.W.T
+        self.W = self.W - learning_rate * self.x.T @ output_error
+        self.B = self.B - learning_rate * output_error
+        return error
+
+
+def no_passes(net):
+    pass
+
+
+def one_prediction(net):
+    net.predict(X[:1])
+
+
+def predictions(net):
+    net.predict(X)
+
+
+def epochs(net):
+    net.fit(X, Y, epochs=2, learning_rate=0.01, verbose=0)
+
+
+@pytest.mark.parametrize("last", [no_passes, one_prediction, predictions])
+@pytest.mark.parametrize("first", [one_prediction, predictions, epochs])
+def test_weights_that_the_first_pass_makes_stay_and_batches_go(first, last, tmp_path):
+    net = Network([MakesItsWeights(), FCLayer(8, 3)], seed=0)
+    net.use("mse")
+    first(net)
+    last(net)
+    net.save(tmp_path / "net")
+    copies = [copy.deepcopy(net), pickle.loads(pickle.dumps(net)), load(tmp_path / "net", layers=[MakesItsWeights])]
+    for each in copies:
+        for name in ("W", "B"):
+            assert np.array_equal(getattr(each.layers[0], name), getattr(net.layers[0], name))
+        layer = each.layers[0]
+        assert getattr(layer, "x", None) is None
+        assert layer.cache.get("x") is None
+        if (first, last) != (one_prediction, no_passes):  # a second call tells what each call sets anew
+            assert getattr(layer, "squares", None) is None
+    for each in copies:
+        assert np.array_equal(each.predict(X), net.predict(X))
+
+
+def test_another_name_for_the_weights_is_an_error(tmp_path):
+    class Renamed(MakesItsWeights):
+        pass
+
+    net = Network([MakesItsWeights(), FCLayer(8, 3)], seed=0)
+    net.predict(X)
+    net.layers[0].layers_ = np.ones(3)
+    net.save(tmp_path / "net")
+    assert np.array_equal(load(tmp_path / "net", layers=[MakesItsWeights]).layers[0].layers_, np.ones(3))
+    with pytest.raises(Exception, match="MakesItsWeights"):
+        load(tmp_path / "net", layers=[Renamed])
+
+
+class LazyMean(Layer):
+    """Keeps a mean over batches that begins with the first batch, and what it needs for backward."""
+
+    mean = None
+
+    def forward(self, X):
+        of_batch = X.mean(axis=0)
+        self.mean = of_batch if self.mean is None else 0.9 * self.mean + 0.1 * of_batch
+        self.mask = X > 0
+        return X * self.mask
+
+    def backward(self, output_error):
+        return output_error * self.mask
+
+
+@pytest.mark.parametrize("last", [no_passes, one_prediction, predictions])
+@pytest.mark.parametrize("first", [predictions, epochs])
+def test_state_that_begins_with_the_first_batch_stays_and_masks_go(first, last):
+    net = Network([LazyMean(), FCLayer(8, 3)], seed=0)
+    net.use("mse")
+    first(net)
+    last(net)
+    for each in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert np.array_equal(each.layers[0].mean, net.layers[0].mean)
+        assert last is one_prediction or each.layers[0].mask is None
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_what_a_single_call_leaves_is_in_no_copy(make):
+    class Always(make if isinstance(make, type) else InDict):
+        def forward(self, X):
+            self.keep(X)
+            return X
+
+    layer = Always()
+    layer(X)
+    net = Network([layer])
+    net.use(Loss(), Loss().prime)
+    net.evaluate(X, X)
+    assert not any(array.shape[:1] == (16,) for array in arrays_in(copy.deepcopy(layer)))
+    assert not any(array.shape[:1] == (16,) for array in arrays_in(copy.deepcopy(net).layers[0]))
+    assert copy.deepcopy(net).loss.error is None
+
+
+def arrays_in(layer):
+    return [array for arrays in kept._arrays_in(layer).values() for array in arrays]

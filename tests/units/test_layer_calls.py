@@ -1,4 +1,4 @@
-"""The methods that callers use: layer(X) keeps nothing, backward_propagation without a learning rate changes nothing."""
+"""Layers called directly: layer(X) caches nothing, and backward_propagation without a learning rate updates nothing."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Layers' attributes under misspelt names, and parameters that do not exist yet."""
+"""Misspelled attributes of layers, and assigning parameters that do not exist yet."""
 
 import numpy as np
 import pytest
@@ -76,7 +76,7 @@ def test_parameters_of_a_layer_that_is_not_built_can_be_set_by_path(norm):
     for set_all in (lambda net, arrays: net.parameters.update(arrays), one_by_one):
         net = Network([norm(), FCLayer(4, 3)], seed=5)
         set_all(net, trained.parameters.copy())
-        x = X[:1]  # running averages are no parameters
+        x = X[:1]  # the running statistics are buffers, not parameters
         if norm is BatchNormLayer:
             trained.layers[0].buffers.update({"running_mean": np.zeros(4, "f4"), "running_var": np.ones(4, "f4")})
         assert np.array_equal(net.predict(x), trained.predict(x))

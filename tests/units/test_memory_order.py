@@ -1,4 +1,4 @@
-"""A network's results depend on values alone: not on the order in memory of data and weights, nor on whose memory it is."""
+"""Results depend only on values: not on the memory layout of data and weights, nor on who owns the memory."""
 
 import copy
 import pickle
@@ -31,7 +31,7 @@ def in_c_order(net):
     return all(type(a) is np.ndarray and a.flags.c_contiguous and a.flags.aligned for a in arrays)
 
 
-# -- the order in memory ---------------------------------------------------------------------------------------------
+# -- memory layout -----------------------------------------------------------------------------------------------------
 
 
 def reversed_view(a):
@@ -62,7 +62,7 @@ def misaligned(a):
 
 
 def one_further(a):
-    """Aligned as its dtype asks, but at no round address."""
+    """Aligned for its dtype, but not beyond that."""
     raw = np.zeros(a.size + 1, a.dtype)
     b = raw[1:].reshape(a.shape)
     b[...] = a
@@ -94,7 +94,7 @@ ORDERS = [
 ]
 orders = pytest.mark.parametrize("order", ORDERS, ids=lambda f: f.__name__)
 
-# Large enough for what is compiled, and what is fused, to be used.
+# Large enough that compiled loops and fused layers are used.
 NETWORKS = {
     "lenet": (lenet, (12, 12, 1)),
     "conv first, no bias": (
@@ -138,7 +138,7 @@ def test_the_order_of_data_and_weights_changes_no_bit(name, order):
         before = net.predict(f(x))
         history = net.fit(f(x), f(y), epochs=2, batch_size=32, verbose=0)
         assert in_c_order(net)
-        for layer in net.walk():  # slots and parameters as a user may leave them
+        for layer in net.walk():  # slots and parameters in a layout that a user may have left them in
             for home in (layer.parameters, *layer._slots_by_kind.values()):
                 home.update({key: f(a) for key, a in home.items()} if f is not other_bytes else {})
         history = [history["error"], net.fit(f(x), f(y), epochs=1, batch_size=32, verbose=0)["error"]]
@@ -171,7 +171,7 @@ def test_the_order_of_data_changes_no_bit_of_any_layer(case):
 
 
 class Turned(Layer):
-    """A user's layer whose gradient, and whose own update, lie in Fortran order."""
+    """A user's layer whose gradient is in Fortran order."""
 
     def __init__(self):
         self.parameters["w"] = np.ones((5, 4))
@@ -222,7 +222,7 @@ def test_a_copy_goes_on_with_the_same_bits(again):
     assert in_c_order(twice)
 
 
-# -- whose memory it is -----------------------------------------------------------------------------------------------------
+# -- who owns the memory -----------------------------------------------------------------------------------------------
 
 
 class Holder:

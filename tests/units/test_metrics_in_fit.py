@@ -1,6 +1,6 @@
-"""Metrics in fit, validation and evaluate, with batches of any size and weights, against plain formulas over all samples.
+"""Metrics in fit, validation and evaluate, in batches and with weights, compared with formulas over all samples.
 
-Fit is called with a learning rate of 0, so that every batch of an epoch is predicted by the same network.
+The learning rate is 0, so that the same network predicts every batch of an epoch.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ NAMES = ["accuracy", "precision", "recall", "f1", "top_5", "top_2", "mean_absolu
 
 
 class Share(portnn.metrics.Metric):
-    """A user's object derived from ours: the share of outputs that are positive."""
+    """A user's metric derived from Metric: the fraction of outputs that are positive."""
 
     name = "share"
 
@@ -31,14 +31,14 @@ class Share(portnn.metrics.Metric):
 
 
 class Squares:
-    """A user's object from scratch, that knows nothing of our base class: the sum of the squares of the targets."""
+    """A user's metric without portnn's base class: the sum of the squared outputs."""
 
     name = "squares"
 
     def sums(self, y_true, y_pred, weights):
         xp = namespace(y_pred)
         squares = xp.sum(y_pred * y_pred, axis=1)
-        y_pred *= 0.0  # it may write into what it is given
+        y_pred *= 0.0  # a metric may overwrite its arguments
         return xp.sum(squares if weights is None else weights * squares)
 
     def value(self, sums):
@@ -46,7 +46,7 @@ class Squares:
 
 
 def spread(y_true, y_pred):
-    """A user's function."""
+    """A user's metric function."""
     xp = namespace(y_pred)
     return xp.max(y_pred, axis=1) - xp.min(y_pred, axis=1)
 
@@ -66,7 +66,7 @@ def formulas(y, Y, w):
     rank = (Y[np.arange(len(Y)), labels][:, None] < Y).sum(axis=1)
     centre = np.average(y, axis=0, weights=w)
     off, about = ((w[:, None] * (y - to) ** 2).sum(axis=0) for to in (Y, centre))
-    r2 = np.where(about > 1e-12, 1 - off / np.maximum(about, 1e-12), 0.0)  # 0 for the class that does not occur
+    r2 = np.where(about > 1e-12, 1 - off / np.maximum(about, 1e-12), 0.0)  # 0 for the class that never occurs
     return {
         "accuracy": np.average(labels == guesses, weights=w),
         "precision": mean(right, predicted),

@@ -1,4 +1,4 @@
-"""The network as a user meets it: the article's form, fit, predict and the kinds of arrays, to."""
+"""The network's public interface: the article's examples, fit, predict with several kinds of arrays, and to."""
 
 import re
 
@@ -243,7 +243,7 @@ def test_no_input_error_is_computed_below_the_lowest_layer_that_learns():
 
     class Frozen(ScaleLayer):
         def backward(self, output_error, *, need_input_error=True):
-            raise AssertionError("nobody needs this")
+            raise AssertionError("this input error is not needed")
 
     net = Network([Frozen(0.5), Spy(4, 3), Spy(3, 2)], seed=0)
     net.use("mse")
@@ -251,7 +251,7 @@ def test_no_input_error_is_computed_below_the_lowest_layer_that_learns():
     assert asked == [("2", True), ("1", False)]
 
 
-# -- predict and the kinds of arrays -----------------------------------------------------------------------------------
+# -- predict with several kinds of arrays ------------------------------------------------------------------------------
 
 
 def test_answers_are_of_the_kind_of_the_question():

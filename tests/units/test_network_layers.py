@@ -1,4 +1,4 @@
-"""A network's layers and parameters, and what goes wrong within a step."""
+"""A network's layers and parameters, and errors during a step."""
 
 import copy
 import os
@@ -31,7 +31,7 @@ def test_weights_are_read_and_assigned():
     net, x, y = regression()
     given = np.arange(12.0).reshape(4, 3)
     net.layers[0].weights = given
-    given[:] = 0  # what was assigned is a copy
+    given[:] = 0  # assignment copies
     assert np.array_equal(net.layers[0].weights, np.arange(12.0).reshape(4, 3))
     assert net.layers[0].weights.dtype == np.float32
     assert net.parameters["0.weights"] is net.layers[0].weights
@@ -62,7 +62,7 @@ def test_forward_and_backward_propagation_of_our_layers():
     layer.weights, layer.bias = [[1.0], [2.0]], [[0.5]]
     X = np.array([[3.0, 4.0]])
     assert layer.forward_propagation(X) == np.array([[11.5]])
-    assert layer.input is X
+    assert np.array_equal(layer.input, X)
     assert layer.output == np.array([[11.5]])
     assert np.array_equal(layer.backward_propagation(np.array([[2.0]]), 0.1), [[2.0, 4.0]])
     assert np.allclose(layer.weights, [[1.0 - 0.6], [2.0 - 0.8]])
@@ -79,11 +79,11 @@ def test_a_network_can_be_copied_and_pickled():
         assert not same(weights(copied), weights(net))
 
 
-# -- what goes wrong within a step -------------------------------------------------------------------------------------
+# -- errors during a step ----------------------------------------------------------------------------------------------
 
 
 class Fails(FCLayer):
-    """Raises, or presses Ctrl-C, in the backward pass of step number ``at``."""
+    """Raises an error, or sends Ctrl-C, in the backward pass of step ``at``."""
 
     at, how, count = 3, "raise", 0
 
@@ -166,7 +166,7 @@ def test_pytorch_tensors_run_the_same_layers(dtype):
 
 
 class Both(Layer):
-    """A user's composite layer: Y = F(X) + G(X), G several layers in order."""
+    """A user's composite layer: Y = F(X) + G(X), where G is a sequence of layers."""
 
     def __init__(self):
         self.layers = [FCLayer(4, 3), [FCLayer(4, 2), ActivationLayer("tanh"), FCLayer(2, 3)]]

@@ -1,4 +1,4 @@
-"""Normalization inside a network: made at the first data, running means, small batches."""
+"""Normalization layers in a network: built on the first batch, running statistics, small batches."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_norms_are_made_at_the_first_data(make):
     net.use("softmax_cross_entropy", optimizer=SGD(0.1))
     net.fit(X10, LABELS, epochs=1, batch_size=5, verbose=0)
     assert norm.weights.shape == norm.bias.shape == (6,)
-    assert not np.array_equal(norm.weights, np.ones(6))  # it has learned
+    assert not np.array_equal(norm.weights, np.ones(6))  # the weights were trained
     with pytest.raises(ValueError, match=r"x has samples of shape \(7,\).*the network takes \(6,\)"):
         net.predict(np.zeros((2, 7)))
 
@@ -61,7 +61,7 @@ def test_running_means_are_those_of_the_data_and_predict_uses_them():
     assert np.allclose(norm.buffers["running_var"], x.var(axis=0, ddof=1))
     before = leaves(net)
     one, all_ = net.predict(x[:1]), net.predict(x)
-    assert np.allclose(one, all_[:1], rtol=1e-12)  # nothing depends on the batch
+    assert np.allclose(one, all_[:1], rtol=1e-12)  # the prediction does not depend on the batch
     assert all(np.array_equal(before[path], a) for path, a in leaves(net).items())
 
 

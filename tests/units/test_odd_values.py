@@ -1,4 +1,4 @@
-"""Values of the wrong kind: data that is no numbers, flags, whole numbers, calls that are not whole, odd values everywhere."""
+"""Values of the wrong kind: data that is not numeric, flags, integers, incomplete calls, and odd values everywhere."""
 
 import re
 from decimal import Decimal
@@ -30,11 +30,11 @@ from portnn import (
     to_categorical,
 )
 
-# -- data that is no numbers -----------------------------------------------------------------------------------------------
+# -- data that is not numeric ------------------------------------------------------------------------------------------
 
 
 class NAType:
-    """As pandas has it: it will not be compared."""
+    """Like pandas.NA: comparisons have no truth value."""
 
     def __ne__(self, other):
         return self
@@ -46,7 +46,7 @@ class NAType:
 
 
 class Table:
-    """Of a frame what portnn looks at."""
+    """The part of a data frame's interface that portnn uses."""
 
     def __init__(self, values, **columns):
         self.values, self.columns, self.dtypes = np.array(values, dtype=object), list(columns), list(columns.values())
@@ -129,7 +129,7 @@ def test_ragged_lists_say_which_sample_differs(x, words):
         Network([FCLayer(2, 1)]).predict(x)
 
 
-# -- flags and whole numbers -----------------------------------------------------------------------------------------------
+# -- flags and integers ------------------------------------------------------------------------------------------------
 
 
 def ready():
@@ -189,7 +189,7 @@ def test_lines_are_flushed(monkeypatch):
     assert seen == [("epoch 1/2", True), ("epoch 2/2", True)]
 
 
-# -- calls that are not whole ------------------------------------------------------------------------------------------------
+# -- incomplete calls --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -336,7 +336,7 @@ def test_odd_values_are_refused_in_words(place):
         try:
             with np.errstate(all="ignore"):
                 PLACES[place](given)
-        except RecursionError as error:  # a RuntimeError too
+        except RecursionError as error:  # a subclass of RuntimeError, but not acceptable
             raise AssertionError(f"{name}: {error!r}") from error
         except (TypeError, ValueError, RuntimeError):
             continue

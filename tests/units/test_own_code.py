@@ -1,4 +1,4 @@
-"""What layers, functions, metrics and optimizers of a user's own may get wrong, and arrays of other kinds."""
+"""Mistakes in users' own layers, functions, metrics and optimizers, and arrays of other kinds."""
 
 import array_api_strict
 import numpy as np
@@ -10,7 +10,7 @@ from portnn import ActivationLayer, FCLayer, FlattenLayer, Layer, Network, get_b
 
 
 class Own(Layer):
-    """Y = G * X; each test breaks one thing."""
+    """Y = gain * X; each test breaks one thing."""
 
     def __init__(self):
         self.parameters["gain"] = np.ones(2)
@@ -91,7 +91,7 @@ def test_a_users_functions_must_keep_shapes():
 
 
 class OwnOptimizer:
-    """Plain descent; each test breaks one method."""
+    """Plain gradient descent; each test breaks one method."""
 
     def slots(self, parameters):
         return {}

@@ -1,11 +1,11 @@
-"""predict over rows and iterables, predict_classes and predict_proba for every loss, and users' first habits."""
+"""predict with row sources and iterables, predict_classes and predict_proba for each loss, common arguments of fit."""
 
 import numpy as np
 import pytest
 
 from array_libraries import strict_backend
 from cases import LOSSES
-from portnn import SGD, EarlyStopping, FCLayer, FlattenLayer, Huber, Network, ReshapeLayer
+from portnn import SGD, EarlyStopping, FCLayer, FlattenLayer, Huber, Network, ReshapeLayer, losses
 from portnn.activations import sigmoid, softmax
 from replay import ReplayBackend
 from rows import KINDS, Rows
@@ -106,7 +106,7 @@ def test_every_loss(case, outputs, sample):
     if Y.shape[-1] > 1:
         expected = Y.argmax(axis=-1)
     else:
-        expected = (Y[..., 0] > (0.0 if case.given in ("hinge", "binary_cross_entropy") else 0.5)).astype(int)
+        expected = (Y[..., 0] > (0.0 if losses.takes_logits(case.loss) else 0.5)).astype(int)
     assert classes.dtype == np.int64
     assert classes.shape == Y.shape[:-1]
     assert np.array_equal(classes, expected)
@@ -147,7 +147,7 @@ def test_device_arrays(backend):
                 assert type(getattr(net, name)(X.tolist())) is np.ndarray
 
 
-# -- first habits ------------------------------------------------------------------------------------------------------
+# -- common arguments of fit -------------------------------------------------------------------------------------------
 
 LABELS = np.arange(20) % 3
 WORDS = np.array(["cat", "dog", "cow"])[LABELS]

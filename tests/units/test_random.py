@@ -1,4 +1,4 @@
-"""Random numbers: the same from a seed and a path, on every backend and for ever."""
+"""Random numbers: determined by seed and path, the same on every backend and in every version."""
 
 import hashlib
 
@@ -23,7 +23,7 @@ def test_words_are_philoxs():
 
     key = random.key(42, "0.weights")
     assert key == (42, int.from_bytes(hashlib.sha256(b"0.weights").digest()[:8], "big"))
-    expected = [*philox((1, 0, 7, 0), key), *philox((2, 0, 7, 0), key)]  # the position is counted up before use
+    expected = [*philox((1, 0, 7, 0), key), *philox((2, 0, 7, 0), key)]  # the counter is incremented before use
     assert random.words(key, 7, 8).tolist() == expected
 
 
@@ -78,7 +78,7 @@ def test_initializers_have_their_spread(name):
 
 
 def test_initial_weights_have_not_changed():
-    """Recorded: a seed means the same network in every release."""
+    """Compared with a recorded digest: a seed gives the same network in every release."""
     net = Network([FCLayer(2, 3)], seed=0, dtype="float64")
     digest = hashlib.sha256(net.layers[0].weights.astype("<f8").tobytes()).hexdigest()
     assert digest.startswith("7cd4b58d557223fb")

@@ -1,4 +1,4 @@
-"""Layers, losses and optimizers refuse to be made of what does not fit, in words."""
+"""Layers, losses, optimizers and schedules reject invalid arguments with a clear message."""
 
 import numpy as np
 import pytest

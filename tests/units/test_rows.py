@@ -1,4 +1,4 @@
-"""Data that is read in chunks, memory maps, and arrays of unusual kinds: the same bits as from an array."""
+"""Data that is read in chunks, memory maps and unusual dtypes: results bitwise equal to those of an array."""
 
 import pickle
 import subprocess
@@ -33,7 +33,7 @@ def same(one, other):
 
 
 def agree(x, y, rows_x, rows_y, dtype="float32", loss="mse", metrics=("r2",), **options):
-    """Trains, evaluates and predicts with an array and with rows: everything must have the same bits."""
+    """Trains, evaluates and predicts with an array and with a row source: all results must be bitwise equal."""
     options = {"epochs": 2, "batch_size": 8, "verbose": 0, **options}
     one, other = network(loss, dtype, metrics), network(loss, dtype, metrics)
     assert one.fit(x, y, **options) == other.fit(rows_x, rows_y, **options)
@@ -106,12 +106,12 @@ def test_memory_maps(tmp_path, order, dtype, shuffle):
 
 
 def test_what_is_read():
-    """By chunks, never all at once; each row once per epoch."""
+    """Data is read in chunks, never all at once, and each row once per epoch."""
     x, y = (Rows(array) for array in data())
     network().fit(x, y, 2, batch_size=8, verbose=0)
     for rows in (x, y):
         assert max(rows.reads) == 16
-        assert sum(rows.reads) == 2 * N + 8  # and the first batch, to check it
+        assert sum(rows.reads) == 2 * N + 8  # plus the first batch, which is checked beforehand
     x.reads.clear()
     network().predict(x, batch_size=16)
     assert x.reads == [16, 16, 16, 2]
@@ -155,7 +155,7 @@ def test_an_error_in_reading_leaves_the_last_whole_step():
 
 
 def test_a_file_may_be_closed_when_fit_has_ended():
-    """No thread reads on, whatever has ended it."""
+    """However the fit ended, no thread continues to read."""
 
     class Raises(Callback):
         def on_step_end(self, network, step):
@@ -170,13 +170,13 @@ def test_a_file_may_be_closed_when_fit_has_ended():
     with pytest.raises(OSError, match="enough") as caught:
         network().fit(rows, y, 1, batch_size=8, callbacks=[Raises()], verbose=0)
     network().fit(rows, y, 1, batch_size=8, callbacks=[Stops()], verbose=0)
-    assert caught.tb is not None  # it holds what the fit held
+    assert caught.tb is not None  # its traceback keeps the fit's objects alive
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("portnn")]
 
 
 @pytest.mark.parametrize("options", [{}, {"shuffle": True}, {"validation_split": 0.3}, {"validation_split": 0.8}])
 def test_bad_values_in_the_middle(options):
-    """They are told by their place in all of the data, wherever a chunk begins and in whatever order it is read."""
+    """The error gives the position in the whole data, wherever chunks begin and in whatever order they are read."""
     x, y = data()
     x[30, 1, 2] = np.nan
     net = network()
@@ -289,7 +289,7 @@ print((most - before) / 2**20)
 
 
 def anonymous_memory(folder, gigabytes, dtype):
-    """GiB of anonymous memory beyond that of the start, with the library's own size of chunks."""
+    """The increase of anonymous memory in GiB, with the library's default chunk size."""
     roots = [str(Path(sources.__file__).parents[1]), str(Path(sources.__file__).parents[1] / "backends")]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(folder / "x"), str(gigabytes), dtype],

@@ -1,4 +1,4 @@
-"""Faults that somebody else found by attack: each with the small input that showed it."""
+"""Regression tests for faults that were found by misusing the library on purpose, each with a minimal example."""
 
 import copy
 import pickle
@@ -46,7 +46,7 @@ def in_threads(n, work):
         list(pool.map(lambda _: work(), range(n)))
 
 
-# -- layers that change, and who sees it ---------------------------------------------------------------------------------
+# -- layers that change ------------------------------------------------------------------------------------------------
 
 
 def test_threads_that_predict_after_a_change_all_see_the_new_layers():
@@ -146,7 +146,7 @@ def test_odd_things_in_the_lists_of_layers(change, words):
             call()
 
 
-# -- beside a fit -----------------------------------------------------------------------------------------------------------
+# -- during a fit ------------------------------------------------------------------------------------------------------
 
 
 def test_what_would_mix_with_a_fit_beside_it_names_fit():
@@ -179,7 +179,7 @@ def test_what_would_mix_with_a_fit_beside_it_names_fit():
 
     net = small(FCLayer(8, 5), Waits(1.0), FCLayer(5, 3))
     Waits.done = True
-    train(net)  # there are slots now
+    train(net)  # creates the slots
     Waits.done = False
     train(net)
     assert refused == ["forward_propagation", "move", "slots", "weights", "step", "epoch"]
@@ -269,9 +269,9 @@ def test_a_fit_that_was_left_without_its_end_stands_in_nobodys_way():
         turn = net.turns.take("fit")
         interrupts = Interrupts().__enter__()
         try:
-            raise ValueError("as a signal's handler might, at the wrong moment")
+            raise ValueError("as a signal handler might raise at the wrong moment")
         except ValueError:
-            return sys.exc_info(), turn, interrupts  # somebody keeps the traceback, and all that hangs on it
+            return sys.exc_info(), turn, interrupts  # the traceback, and everything that it refers to, is kept
 
     try:
         kept = left()
@@ -320,7 +320,7 @@ def test_a_users_handler_is_called_for_each_further_signal_of_a_step():
     assert seen == [0, 0, 1]
 
 
-# -- users' code that writes ------------------------------------------------------------------------------------------------
+# -- users' code that overwrites arrays --------------------------------------------------------------------------------
 
 
 def test_a_loss_that_writes_into_what_it_is_given_changes_no_step():
@@ -386,7 +386,7 @@ def test_a_layer_that_writes_spoils_nothing_that_others_keep():
 
 
 class HandsOut(Layer):
-    """Answers with an array that it keeps."""
+    """Returns an array that it also keeps."""
 
     def __init__(self, how):
         self.how = how
@@ -464,7 +464,7 @@ def test_the_step_that_is_set_leaves_the_counts_of_updates_alone():
 
 
 class OldName(ArticleGain):
-    """A layer of the article's that has names of its own which later versions of the base use too."""
+    """A layer written as in the article with attributes whose names later versions of the base class use too."""
 
     def __init__(self):
         self.shapes, self.place, self.children, self.freeze = (1, 2), "here", 3, True

@@ -1,4 +1,4 @@
-"""What can be set on networks and layers, when, and where else it is settled; frozen layers."""
+"""Which attributes of networks and layers can be set, and what the error advises for the others; frozen layers."""
 
 import copy
 import pickle
@@ -106,7 +106,7 @@ def test_a_frozen_layer_is_left_alone():
     assert first._updates("weights", net.step) == 9
     assert net.layers[3]._updates("weights", net.step) == 15
     assert not np.array_equal(first.weights, after["parameter 0.weights"])
-    again.fit(x, y, epochs=1, batch_size=1, verbose=0)  # batch normalization that is frozen needs no variance
+    again.fit(x, y, epochs=1, batch_size=1, verbose=0)  # frozen batch normalization accepts batches of one sample
 
 
 def test_a_frozen_layer_counts_in_no_norm_and_its_error_goes_on():
@@ -119,7 +119,9 @@ def test_a_frozen_layer_counts_in_no_norm_and_its_error_goes_on():
         net.predict(x)
         middle.trainable = not freeze
         if freeze:
-            middle.buffers["running_var"] = middle.buffers["running_var"] - middle.epsilon  # an identity
+            middle.buffers["running_var"] = (
+                middle.buffers["running_var"] - middle.epsilon
+            )  # makes the layer an identity
         net.use("mse", optimizer=SGD(0.1, clip_norm=0.01))
         net.fit(x, y, epochs=2, batch_size=3, verbose=0)
         results.append([net.parameters[path] for path in ("0.weights", "0.bias", "2.weights", "2.bias")])

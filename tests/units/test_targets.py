@@ -1,4 +1,4 @@
-"""Targets: class numbers and one-hot rows, numbers out of range, losses that take logits."""
+"""Targets: class numbers and one-hot rows, values out of range, losses that take logits."""
 
 import pickle
 
@@ -192,7 +192,7 @@ def test_a_softmax_layer_before_its_own_loss_is_an_error():
     for call in (late.evaluate, lambda x, y: late.fit(x, y, 1)):
         with pytest.raises(ValueError, match="takes logits"):
             call(X10, LABELS)
-    net.use("mse")  # fine
+    net.use("mse")  # allowed
 
 
 def test_a_sigmoid_before_its_own_loss_is_an_error():

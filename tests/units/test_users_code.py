@@ -1,4 +1,4 @@
-"""Users' layers, functions and optimizers that keep, reuse or change what they are given, or what portnn returns."""
+"""Users' layers, functions and optimizers that keep, reuse or modify their arguments or arrays that portnn returned."""
 
 import copy
 import pickle
@@ -39,12 +39,12 @@ def trained(layers, optimizer=None, epochs=4, kernels="auto", **options):
     return net
 
 
-# -- classes derived from portnn's, and outputs that somebody changes ----------------------------------------------------
+# -- derived classes, and outputs that are modified --------------------------------------------------------------------
 
 
 def doubled(layer):
     class Doubled(layer):
-        """Twice what the layer returns."""
+        """Returns -2 times the layer's output."""
 
         def forward(self, X, *, training=False):
             given = {"training": training} if layer._trains else {}
@@ -80,7 +80,7 @@ def test_a_straight_through_estimator_learns_with_fast_kernels_too(name):
 
 
 class AddsInPlace(Layer):
-    """A residual that adds to what its child has returned."""
+    """A residual layer that adds to its child's output in place."""
 
     def __init__(self, child):
         self.layers = [child]
@@ -119,11 +119,11 @@ def test_an_activation_that_is_neither_hashable_nor_comparable():
     assert np.isfinite(trained([FCLayer(8, 5), ActivationLayer(Swish()), FCLayer(5, 3)]).history["error"]).all()
 
 
-# -- buffers that are used again, arrays that are written into ------------------------------------------------------------
+# -- reused buffers, and arrays that are overwritten -------------------------------------------------------------------
 
 
 class Reuses(Layer):
-    """Writes its outputs into one buffer, whatever the batch."""
+    """Writes the outputs of all batches into the same buffer."""
 
     def forward(self, X):
         if not hasattr(self, "buffer"):
@@ -182,7 +182,7 @@ def test_a_backward_that_writes_into_what_it_was_given():
 
 
 class InPlace:
-    """A user's optimizer that writes into its arguments."""
+    """A user's optimizer that updates its arguments in place."""
 
     def slots(self, parameters):
         return {"velocity": [0.0 * w for w in parameters]}
@@ -215,7 +215,7 @@ def test_an_optimizer_that_updates_in_place_leaves_whole_steps():
     assert net.step == 2
     assert all(
         np.array_equal(before[path], started[path]) for path in before
-    )  # arrays that were read stay as they were
+    )  # arrays that were read before do not change
     other = Network([FCLayer(8, 3)], seed=5)
     other.predict(X[:1])
     other.parameters.update(started)
@@ -224,7 +224,7 @@ def test_an_optimizer_that_updates_in_place_leaves_whole_steps():
     assert all(np.array_equal(net.parameters[path], other.parameters[path]) for path in before)
 
 
-# -- layers on their own -------------------------------------------------------------------------------------------------
+# -- layers used directly ----------------------------------------------------------------------------------------------
 
 
 def test_a_layer_is_not_run_beside_a_fit_of_its_network():
@@ -311,7 +311,7 @@ def test_parameters_without_axes_stay_arrays():
     assert type(in_order(np.float32(2.0))) is np.ndarray
 
 
-# -- layers that were trained, and views of parameters ---------------------------------------------------------------------
+# -- trained layers, and views of parameters ---------------------------------------------------------------------------
 
 
 def test_frozen_layers_keep_their_values_in_a_network_of_trained_layers():

@@ -1,4 +1,4 @@
-"""Weights in fit and evaluate: what they leave out and repeat, class weights, and what is wrong with them."""
+"""Sample weights and class weights in fit and evaluate: their meaning, and errors."""
 
 import numpy as np
 import pytest
@@ -50,7 +50,7 @@ def refused(net, error, words, *given, **options):
     assert before[1:] == after[1:]
 
 
-# -- leaving out and repeating -----------------------------------------------------------------------------------------
+# -- weights of 0 and 2 ------------------------------------------------------------------------------------------------
 
 
 @cases
@@ -89,7 +89,7 @@ def test_the_error_of_an_epoch_divides_by_the_sum_of_weights():
 
 
 def test_no_weight_at_all():
-    """The error is 0, and the steps count."""
+    """If all weights are 0, the error is 0 and steps are still counted."""
     x, y = data()
     net = network(metrics=["accuracy", "r2", "mean_absolute_error"])
     before = kept(net)[0]
@@ -166,7 +166,7 @@ def test_class_weights_are_sample_weights(form, split):
     x, first = data()[0], int(N * (1 - split))
     options = dict(batch_size=3, validation_split=split)
     counts = np.bincount(labels[:first])
-    occurring = np.count_nonzero(counts)  # after the split there is no class 1
+    occurring = np.count_nonzero(counts)  # with the split, class 1 is not in the training part
     balanced = np.array([first / (occurring * counts[label]) for label in labels[:first]])
     own = np.arange(1.0, N + 1)
     for given, by_sample in (
@@ -259,7 +259,7 @@ def test_wrong_weights(weights, error, words):
 
 @pytest.mark.parametrize("weight", [1e300, 3e38, 1e-50, 1e-40])
 def test_weights_out_of_the_range_of_float32(weight):
-    """Their sums, or their products with errors, would be infinite or 0: nothing would be trained, without a word."""
+    """Their sums, or products with errors, would overflow or underflow, and training would silently do nothing."""
     x, y = data()
     words = (
         r"\[1\] is .*: in float32 a weight is 0 or from 1e-29 to 8e\+28\. Only their ratios count: divide all by the"

@@ -1,4 +1,4 @@
-"""Code of a user's that runs within a step and calls the network's own layers."""
+"""Users' code that runs during a step and calls layers of the same network."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ PLACES = ["loss", "loss_prime", "metric", "optimizer", "sibling's forward", "sib
 
 
 class Calls(Layer):
-    """The identity, which calls something in each pass in training."""
+    """The identity; calls a function in each forward or backward pass in training."""
 
     def __init__(self, in_forward=lambda: None, in_backward=lambda: None):
         self.in_forward, self.in_backward = in_forward, in_backward
@@ -27,7 +27,7 @@ class Calls(Layer):
 
 
 class Descent:
-    """Plain gradient descent, which calls something in each update."""
+    """Plain gradient descent; calls a function in each update."""
 
     def __init__(self, act):
         self.act = act
@@ -44,7 +44,7 @@ class Descent:
 
 
 def network(place, act):
-    """A network that calls ``act`` at a place within each step."""
+    """A network that calls ``act`` at the given place in each step."""
 
     def at(here):
         return act if here == place else lambda: None
@@ -97,7 +97,7 @@ def test_a_layer_that_predicts_within_a_step_changes_no_bit(place):
 
 
 class Composite(Layer):
-    """Runs its child by the child's public methods."""
+    """Runs its child through the child's public methods."""
 
     def __init__(self, child):
         self.layers = [child]

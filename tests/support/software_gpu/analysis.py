@@ -10,7 +10,7 @@ FUNCTION = re.compile(r"(\w+)\s*\([^;{}]*\)\s*\{")
 DIVIDED = re.compile(
     r"CUPY_FOR\s*\(|for\s*\(\s*[\w ]+=[^;]*blockIdx\.x[^;]*threadIdx\.x[^;]*;[^;]*;[^;)]*\+=[^;]*gridDim\.x[^;)]*\)"
 )
-FIRST_ONLY = re.compile(r"if\s*\(\s*blockIdx\.x\s*\|\|\s*threadIdx\.x\s*\)\s*return\s*;")
+FIRST_ONLY = re.compile(r"if\s*\(\s*blockIdx\.x\s*\|\|\s*(?:blockIdx\.y\s*\|\|\s*)?threadIdx\.x\s*\)\s*return\s*;")
 DEPENDS = re.compile(r"\b(threadIdx|blockDim|gridDim)\b|\bblockIdx\.x\b|\batomic[A-Z]\w*\b")
 
 

@@ -34,10 +34,12 @@ class Module:
 
 
 def types(code, options, name):
-    """The types of a kernel's parameters, as ``on_the_host.hpp`` names them."""
-    found = (ctypes.c_char_p * MOST)()
+    """The types of a kernel's parameters, as ``on_the_host.hpp`` names them; of a struct its size as well: V1024."""
+    found, sizes = (ctypes.c_char_p * MOST)(), (ctypes.c_size_t * MOST)()
     library = ctypes.CDLL(str(builds.library(code, options, None, lambda: None)))
-    return [found[i].decode() for i in range(getattr(library, f"software_types_{name}")(found))]
+    getattr(library, f"software_sizes_{name}")(sizes)
+    kinds = (found[i].decode() for i in range(getattr(library, f"software_types_{name}")(found)))
+    return [f"V{size}" if kind == "V" else kind for kind, size in zip(kinds, sizes, strict=False)]
 
 
 class Kernel:
@@ -63,6 +65,8 @@ def kinds(argument):
     if isinstance(argument, np.generic):
         kind = argument.dtype.str[1:]
         return [kind, *(f"P{k}{n}" for k, n in PLACES if argument.dtype == np.uint64 and argument == 0)]
+    if isinstance(argument, np.ndarray):  # CuPy takes the bytes of a struct
+        return [f"V{argument.nbytes}" if argument.dtype.names else "an array of the host"]
     if not hasattr(argument, "data"):
         return [type(argument).__name__]  # CuPy takes None for the address 0xffffffff, and any int for 64 bits
     kind = "P" + argument.dtype.str[1:]

@@ -1,4 +1,4 @@
-"""What the tests of the data sets share: IDX files made of arrays."""
+"""Fixtures for the tests of data sets: IDX files made from arrays."""
 
 import gzip
 
@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture
 def idx_bytes():
-    """Returns a function that makes the IDX file of an array of bytes."""
+    """A function that returns the contents of an IDX file for an array."""
 
     def make(array, code=0x08):
         sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
@@ -19,7 +19,7 @@ def idx_bytes():
 
 @pytest.fixture
 def small():
-    """A data set of 12 training and 5 test images, as load_mnist returns it."""
+    """A random data set of 12 training and 5 test images in the form that load_mnist returns."""
     rng = np.random.default_rng(0)
 
     def half(count):
@@ -31,7 +31,7 @@ def small():
 
 @pytest.fixture
 def small_files(small, idx_bytes):
-    """The four packed files of the small data set, by name."""
+    """The contents of the small data set's four compressed files, by name."""
     (x_train, y_train), (x_test, y_test) = small
     return {
         "train-images-idx3-ubyte.gz": gzip.compress(idx_bytes(x_train)),

@@ -1,4 +1,4 @@
-"""Downloading, from a server on this machine that can go wrong in every way."""
+"""Downloads from a local server that can misbehave in many ways."""
 
 import gc
 import gzip
@@ -21,8 +21,8 @@ pytest.importorskip("pooch", reason="downloading needs pooch: python -m pip inst
 
 @pytest.fixture
 def server(small_files, monkeypatch):
-    """A server of the small data set; ``asked`` lists what it was asked for."""
-    gc.freeze()  # what all other tests have left need not be looked through at the end of each test here
+    """A server that has the files of the small data set; ``asked`` lists the requests."""
+    gc.freeze()  # so that the collection after each test need not traverse the objects of all other tests
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with Server(("127.0.0.1", 0), Handler) as site:
         site.files, site.asked, site.over = small_files, [], threading.Event()
@@ -33,7 +33,7 @@ def server(small_files, monkeypatch):
         site.over.set()
         site.shutdown()
         thread.join()
-    gc.collect()  # a connection left open would be a warning, which is an error
+    gc.collect()  # a connection left open would cause a warning, which is an error
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def sources(server, cache, monkeypatch):
-    """Returns a function that sets the sources of MNIST: ways of the server, or addresses."""
+    """A function that sets the sources of MNIST, given as methods of the server's handler or as URLs."""
 
     def use(*ways, train=12, test=5):
         addresses = tuple(way if "://" in way else f"{server.url}/{way}/" for way in ways)
@@ -65,11 +65,11 @@ def same(data, other):
 
 
 def left(tmp_path):
-    """All that lies in the folder of the test."""
+    """Everything in the test's folder."""
     return sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
 
 
-# -- what goes well ----------------------------------------------------------------------------------------------------
+# -- successful downloads ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_downloads_the_four_files(sources, cache, small, small_files, way):
 
 
 def test_shows_a_bar_if_tqdm_is_there(sources, capsys):
-    pytest.importorskip("tqdm", reason="the bar is tqdm's")
+    pytest.importorskip("tqdm", reason="the progress bar needs tqdm")
     sources("good")
     load_mnist(full=True)
     assert "train-images-idx3-ubyte.gz: 100%" in capsys.readouterr().err
@@ -178,26 +178,26 @@ FAULTS |= dict.fromkeys(SLOW, LATE)
 
 @pytest.fixture
 def refused():
-    """An address where nobody listens."""
+    """An address where no server listens."""
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound, but not listening: nobody else gets the port meanwhile
+        taken.bind(("127.0.0.1", 0))  # bound but not listening, so that no other process gets the port
         yield f"http://127.0.0.1:{taken.getsockname()[1]}/"
 
 
-# Whichever way a source fails, the next is asked: of those that only take long, one is enough.
+# After any failure the next source is tried. Of the faults that are only slow, one is enough to test this.
 QUICK = [name for name in FAULTS if name not in ("silent", *SLOW[1:])]
 
 
 @pytest.fixture(params=[pytest.param(f, marks=pytest.mark.slow) if f in SLOW[1:] else f for f in FAULTS])
 def fault(request, refused, monkeypatch):
-    """A source that fails, and the words of its reason."""
+    """A source that fails, and a pattern of the reason in the error."""
     if request.param in ("silent", "stalled"):
         monkeypatch.setattr(downloading, "TIMEOUT", 0.5)
     if request.param in SLOW:
         monkeypatch.setattr(downloading, "START", 0.7)
         monkeypatch.setattr(downloading, "SLOWEST", 1e9)
     if request.param == "refused" and sys.platform == "win32":
-        pytest.skip("Windows says it in the words of its language")
+        pytest.skip("on Windows the message is localized")
     return (refused if request.param == "refused" else request.param), FAULTS[request.param]
 
 
@@ -220,7 +220,7 @@ def test_after_a_source_that_fails_comes_the_next(sources, server, cache, small,
     sources(fault[0], "good")
     assert same(load_mnist(full=True), small)
     assert len(list((cache / "mnist").iterdir())) == 4
-    # the one that failed was asked for one file, not for all four
+    # the source that failed was asked for one file only, not for all four
     assert len({name for way, name in server.asked if way != "good"}) <= 1
 
 
@@ -279,8 +279,8 @@ def test_an_interruption_midway_leaves_nothing(sources, server, tmp_path, monkey
     monkeypatch.setattr(downloading, "_progress", lambda size, name: Bar())
     with pytest.raises(interruption):
         load_mnist(full=True)
-    assert len(seen) == 1, "there was no file to be cleared away"
-    assert len(server.asked) == 1, "an interruption is no reason to try the next source"
+    assert len(seen) == 1, "there was no temporary file to remove"
+    assert len(server.asked) == 1, "after an interruption the next source was tried"
     assert left(tmp_path) == []
 
 
@@ -311,7 +311,7 @@ def test_without_pooch_the_pip_line_is_given(sources, server, monkeypatch):
     assert server.asked == []
 
 
-# -- bounds ------------------------------------------------------------------------------------------------------------
+# -- limits of time and size -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -331,7 +331,7 @@ def test_the_time_is_counted_for_each_source_and_all_are_listed(sources, monkeyp
 
 
 def test_a_long_file_may_take_longer(monkeypatch):
-    """At SLOWEST bytes a second every file comes in time."""
+    """At SLOWEST bytes per second every file arrives in time."""
     for source in SOURCES.values():
         for name in source.sha256:
             seconds = source.longest(name) / downloading.SLOWEST
@@ -364,4 +364,4 @@ def test_no_thread_and_no_connection_is_left(sources, monkeypatch):
     load_mnist(full=True)
     gc.collect()
     new = {thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)} - before
-    assert all(timer.finished.is_set() for timer in new)  # cancelled: its thread ends soon, not at once
+    assert all(timer.finished.is_set() for timer in new)  # canceled: the thread ends soon, but not at once

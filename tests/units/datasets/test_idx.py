@@ -1,4 +1,4 @@
-"""The IDX reader: every type, packed or not, and every way a file can be wrong."""
+"""The IDX reader: every type, compressed or not, and many ways in which a file can be wrong."""
 
 import gzip
 import tracemalloc
@@ -13,7 +13,7 @@ IMAGES = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
 
 @pytest.fixture
 def file(tmp_path):
-    """Returns a function that writes bytes to a file and returns its path."""
+    """A function that writes bytes to a file and returns its path."""
 
     def write(content, name="some-idx"):
         path = tmp_path / name
@@ -90,7 +90,7 @@ def test_a_wrong_file_is_an_error_that_names_it(file, idx_bytes, fault, packed):
 
 
 def test_a_gz_file_of_no_bytes_is_empty(file):
-    # gzip unpacks it to nothing without a word
+    # gzip decompresses it to nothing without an error
     with pytest.raises(IDXError, match=r"zero\.gz is empty"):
         read_idx(file(b"", "zero.gz"))
 
@@ -126,9 +126,9 @@ def test_bytes_after_the_packing_are_an_error(file, idx_bytes):
 
 
 def test_no_memory_is_taken_for_a_promise(file, idx_bytes):
-    header = bytes([0, 0, 0x08, 1]) + (2**32 - 1).to_bytes(4, "big")  # four gigabytes
+    header = bytes([0, 0, 0x08, 1]) + (2**32 - 1).to_bytes(4, "big")  # declares four gigabytes
     promises = [file(header, "plain"), file(gzip.compress(header), "packed")]
-    # the other way round: a small file that unpacks to far more than it declares
+    # the opposite: a small file that decompresses to far more than it declares
     bomb = file(gzip.compress(idx_bytes(IMAGES) + bytes(100_000_000), 1), "bomb")
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""Class numbers as one-hot rows."""
+"""to_categorical: class numbers as one-hot rows."""
 
 import array_api_strict
 import numpy as np

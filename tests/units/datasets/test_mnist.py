@@ -1,4 +1,4 @@
-"""load_mnist without a network: the sample, and folders of files."""
+"""load_mnist without downloads: the bundled sample, folders of files, and its arguments."""
 
 import gzip
 import hashlib
@@ -18,7 +18,7 @@ from portnn.datasets.sources import SOURCES
 
 ROOT = Path(__file__).parents[3]
 
-# SHA-256 of the sample's files, unpacked.
+# SHA-256 of the sample's files after decompression.
 SAMPLE = {
     "train-images-idx3-ubyte": "1e3ffdb2f57e22d9e5363dde25c2d057542c2e72baa312f0f3b03948bb3802b7",
     "train-labels-idx1-ubyte": "685aeb7baef68233efa643639a5e9c15bb48be09a628f96fb7f606ca2a1ea7bc",
@@ -37,7 +37,7 @@ def same(data, other):
 
 @pytest.fixture
 def folder(tmp_path, small_files):
-    """A folder with the four packed files of the small data set."""
+    """A folder with the four compressed files of the small data set."""
     for name, content in small_files.items():
         (tmp_path / name).write_bytes(content)
     return tmp_path
@@ -67,7 +67,7 @@ def test_every_call_gives_arrays_of_its_own():
 def test_the_sample_is_the_one_that_was_cut(name):
     packed = (mnist.SAMPLE / f"{name}.gz").read_bytes()
     assert hashlib.sha256(gzip.decompress(packed)).hexdigest() == SAMPLE[name]
-    assert packed[3:8] == bytes(5), "the packing says a name or a time"
+    assert packed[3:8] == bytes(5), "the gzip header contains a file name or a time stamp"
 
 
 def test_the_sample_is_small_and_says_whose_it_is():
@@ -94,7 +94,7 @@ def in_checkout():
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
-# -- the full files, where somebody has them ---------------------------------------------------------------------------
+# -- the full files, if they are available -----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_the_tool_cuts_nothing_else(folder):
 
 
 def test_a_folder_of_packed_files(folder, small):
-    assert not same(small, load_mnist())  # the comparison sees a difference
+    assert not same(small, load_mnist())  # same() does detect a difference
     assert same(load_mnist(folder=folder), small)
     assert same(load_mnist(folder=str(folder), full=True, dataset="kmnist"), small)
 

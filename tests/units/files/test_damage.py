@@ -1,4 +1,4 @@
-"""Damaged files: no flipped bit and no missing end goes unnoticed."""
+"""Damaged files: flipped bits, truncation and changes during reading are detected."""
 
 import numpy as np
 import pytest
@@ -50,7 +50,7 @@ def test_something_behind_the_end(data, tmp_path):
 
 
 def test_what_is_taken_apart_and_put_together_is_read_again(data, tmp_path):
-    """The files of the other tests are refused for what was changed in them, not for how they were made."""
+    """Reassembling a file is harmless in itself: files in other tests are rejected only because of what was changed."""
     (tmp_path / "same").write_bytes(forged(data))
     net = portnn.load(tmp_path / "same")
     assert net.step == 4
@@ -113,7 +113,7 @@ def test_reading_takes_no_more_memory_than_the_file_has_bytes(tmp_path):
     import tracemalloc
 
     Network([FCLayer(1000, 1000)], seed=1).save(tmp_path / "net")
-    portnn.files.reading.read(tmp_path / "net")  # what is imported at first use
+    portnn.files.reading.read(tmp_path / "net")  # so that lazy imports are not measured
     tracemalloc.start()
     try:
         found = portnn.files.reading.read(tmp_path / "net")

@@ -1,4 +1,4 @@
-"""Writing: whatever fails, and whenever the process dies, the file is the old one or the new one, whole."""
+"""Saving: whatever fails, and whenever the process dies, the file is the complete old one or the complete new one."""
 
 import errno
 import os
@@ -33,7 +33,7 @@ def names(folder):
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO], ids=["ENOSPC", "EIO"])
 @pytest.mark.parametrize("call", FAILING)
 def test_every_call_that_fails(call, error, tmp_path, monkeypatch):
-    """The n-th call of each function of the system, for every n until a save succeeds."""
+    """The n-th call of a system function fails, for every n until a save succeeds."""
     path, (old, new) = tmp_path / "net", (network(1), network(2))
     monkeypatch.setattr(durable, "CHUNK", 1 << 10)
     old.save(path)
@@ -75,7 +75,7 @@ def test_a_short_write_goes_on(tmp_path, monkeypatch):
 
 
 def test_the_order_of_calls(tmp_path, monkeypatch):
-    """Bytes are on the disk before the name is, and the name before the call returns."""
+    """The data is synced before the rename, and the rename before the call returns."""
     seen = []
     for call in ("write", "fsync", "replace"):
         original = getattr(os, call)
@@ -90,7 +90,7 @@ def test_the_order_of_calls(tmp_path, monkeypatch):
 
 
 def test_a_full_disk(tmp_path):
-    """A small file system in memory, where the system lets us make one."""
+    """On a small file system in memory, if one can be mounted."""
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True).returncode:
@@ -119,7 +119,7 @@ while True:
 
 
 def killed(path, delay):
-    """A process that saves again and again is killed after ``delay`` seconds of it."""
+    """Kills a process that saves in a loop, after ``delay`` seconds."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "backends")])}
     with subprocess.Popen([sys.executable, "-c", PROGRAM, path], env=environment, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"ready\n"
@@ -161,7 +161,7 @@ def test_an_interrupted_save_leaves_nothing_behind(tmp_path, monkeypatch):
 
 
 def test_saves_side_by_side(tmp_path):
-    """From several threads into one folder: each file is whole, and no save takes the other's temporary file."""
+    """Several threads save into one folder: each file is complete, and no save uses another's temporary file."""
     nets, errors = [network(seed) for seed in range(4)], []
 
     def saves(i):

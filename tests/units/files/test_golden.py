@@ -1,4 +1,4 @@
-"""Files that earlier versions wrote are read for ever: one for each format, written once by tools/write_golden.py."""
+"""Files of earlier versions stay readable: one for each format, written once by tools/write_golden.py."""
 
 import importlib.util
 

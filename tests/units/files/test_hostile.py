@@ -1,4 +1,4 @@
-"""Hostile files: each is refused with a clear error, within a second and 200 MB, and nothing in it is executed."""
+"""Hostile files: each is rejected with a clear error, within one second and 200 MB, and nothing in it is executed."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from documents import ROOT
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory):
-    """What happened in a process of its own that tried to load them all."""
+    """The reports of a separate process that tried to load them all."""
     folder = tmp_path_factory.mktemp("hostile")
     path = [str(ROOT), str(ROOT / "backends"), str(ROOT / "tests" / "support")]
     program = ROOT / "tests" / "support" / "hostile_files.py"
@@ -59,7 +59,7 @@ def test_little_time_and_little_memory(reports):
 
 
 def test_the_watch_sees_what_it_should(tmp_path):
-    """Code, imports and writing would be noticed."""
+    """The audit hook would notice execution of code, imports and writing."""
     program = (
         "import hostile_files as h, sys\n"
         "seen = []\n"

@@ -1,4 +1,4 @@
-"""One name in a file stands for one thing; and what is saved can be loaded as the error without it says."""
+"""A name in a file stands for one object only, and a file can be loaded with the call that the error message shows."""
 
 import functools
 
@@ -33,7 +33,7 @@ def gain(k):
 
 
 class Swish:
-    """An activation with its derivative."""
+    """An activation function object with its derivative."""
 
     def __init__(self, b):
         self.b = b
@@ -95,7 +95,7 @@ def test_one_thing_twice(tmp_path):
     assert np.array_equal(portnn.load(tmp_path / "net", layers=given).predict(x), net.predict(x))
 
 
-# -- saved, and loaded as advised ------------------------------------------------------------------------------------------
+# -- saved, and loaded as the error advises ----------------------------------------------------------------------------
 
 
 def test_an_activation_with_its_derivative_is_made_by_its_class(tmp_path):
@@ -111,7 +111,7 @@ def test_an_activation_with_its_derivative_is_made_by_its_class(tmp_path):
 
 
 class Told(tuple):
-    """A schedule that is made by ``__new__``, and does not say how."""
+    """A schedule that is created by ``__new__`` and has no ``config``."""
 
     def __new__(cls, rate):
         return super().__new__(cls, (rate,))

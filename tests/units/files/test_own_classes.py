@@ -1,4 +1,4 @@
-"""Classes and functions of a user's own in files: given by the caller, found by name, made from their config."""
+"""Users' own classes and functions in files: passed by the caller, found by name, created from their config."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from states import leaves, same
 
 
 class Gain(Layer):
-    """With arguments, and a config."""
+    """A layer with arguments and a config."""
 
     def __init__(self, n, start=1.0, *, shift=(0.0,)):
         self.start, self.shift = start, shift
@@ -32,7 +32,7 @@ class Forgetful(Gain):
 
 
 class Plain(Layer):
-    """Without arguments, it needs no config."""
+    """A layer without arguments needs no config."""
 
     def forward(self, X):
         return X * 2.0
@@ -42,7 +42,7 @@ class Plain(Layer):
 
 
 class Block(SequentialLayer):
-    """Makes the layers in it itself."""
+    """Creates its child layers itself."""
 
     def __init__(self, n):
         super().__init__(FCLayer(n, n), ActivationLayer("tanh"))
@@ -53,7 +53,7 @@ class Block(SequentialLayer):
 
 
 class Twice(SequentialLayer):
-    """Takes the layers in it, as SequentialLayer does."""
+    """Takes its child layers as arguments, like SequentialLayer."""
 
     def forward(self, X, *, training=False):
         return 2.0 * super().forward(X, training=training)
@@ -92,7 +92,7 @@ class Halving:
 
 
 class Untold:
-    """A schedule that does not say how it is made."""
+    """A schedule without a config."""
 
     def __init__(self, rate):
         self.rate = rate
@@ -198,7 +198,7 @@ def test_an_object_that_does_not_say_how_it_is_made_is_given_itself(tmp_path):
 
 
 def test_numpys_functions(tmp_path):
-    """They have names of portnn's, and are not taken for them."""
+    """They may share names with portnn's functions, but are not mistaken for them."""
     net = Network([FCLayer(3, 3), ActivationLayer(np.tanh, lambda x: 1.0 - np.tanh(x) ** 2)], seed=1)
     net.save(tmp_path / "net")
     loaded = portnn.load(tmp_path / "net", layers=[np.tanh, net.layers[1].activation_prime])

@@ -1,4 +1,4 @@
-"""Going on with a run: write, read and restore, of equal networks and of others; the weights of a file alone."""
+"""Resuming a run: write, read and restore, with equal and with different networks; loading only the weights."""
 
 import copy
 
@@ -37,7 +37,7 @@ def unchanged(net, before):
 
 
 def test_an_equal_network_goes_on_as_the_first(tmp_path):
-    """Another seed, other values, a normalization layer that is not built yet: all that does not matter."""
+    """Another seed, other values, or a normalization layer that is not built yet make no difference."""
     net, other = network(), network(seed=2)
     net.layers[1].trainable = False
     train(net)
@@ -74,7 +74,7 @@ def test_what_a_run_adds(tmp_path):
         "sum of error": 2.5,
         "sum of r2": [0.0, 1.0, 2.0],
     }
-    loaded = portnn.load(tmp_path / "net")  # which is no resume: it ignores them
+    loaded = portnn.load(tmp_path / "net")  # load does not resume, so it ignores them
     assert loaded.step == 0
     train(loaded)
 
@@ -131,7 +131,7 @@ def test_another_network_is_left_as_it_is(other, match, tmp_path):
 
 
 def test_channels_of_another_number(tmp_path):
-    """Descriptions that are alike, of layers that were built for other data."""
+    """Networks with equal descriptions whose layers were built for different data."""
     net, other = (Network([BatchNormLayer()], seed=1) for _ in range(2))
     net.predict(np.ones((2, 3)))
     other.predict(np.ones((2, 4)))
@@ -142,7 +142,7 @@ def test_channels_of_another_number(tmp_path):
     assert unchanged(other, before)
 
 
-# -- weights alone ---------------------------------------------------------------------------------------------------------
+# -- only the weights --------------------------------------------------------------------------------------------------
 
 
 def test_load_weights(tmp_path):
@@ -202,7 +202,7 @@ def test_load_weights_of_a_damaged_file(tmp_path):
     assert unchanged(net, before)
 
 
-# -- what bits depend on -----------------------------------------------------------------------------------------------------
+# -- the environment, on which results may depend ----------------------------------------------------------------------
 
 
 def test_the_environment_is_in_the_file(tmp_path):

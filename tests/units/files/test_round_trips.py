@@ -1,4 +1,4 @@
-"""A network and its file: the same layers, the same bits in predict, and the same bits in further training."""
+"""A network and its loaded copy: the same layers, and bitwise equal predictions and further training."""
 
 import copy
 import json
@@ -53,7 +53,7 @@ def alike(a, b):
 
 
 def trained_on(net, loaded, x, y, **options):
-    """Both are trained, and must stay alike."""
+    """Trains both; they must stay equal."""
     for each in (net, loaded):
         each.fit(x, y, epochs=2, batch_size=3, shuffle=True, verbose=0, **options)
     alike(net, loaded)
@@ -76,7 +76,7 @@ def test_every_layer(case, dtype, tmp_path):
 
 @pytest.mark.parametrize("case", LAYERS, ids=[case.name for case in LAYERS])
 def test_every_layer_that_was_never_used(case, tmp_path):
-    """Without a loss, without data: layers that are built on the first batch are not built yet."""
+    """Without a loss or data: layers that are built on the first batch are not built yet."""
     net = Network([case.make()], seed=5)
     loaded = again(net, tmp_path / "net")
     alike(net, loaded)
@@ -179,7 +179,7 @@ def test_layers_that_came_later_keep_their_own_counts(tmp_path):
 
 
 def test_the_order_in_which_parameters_were_set_leaves_no_trace(tmp_path):
-    """The norm of all gradients is a sum in the order of the parameters."""
+    """The order matters for clipping: the norm of all gradients is summed in the order of the parameters."""
     layer = FCLayer(7, 5)
     layer.bias, layer.weights = np.ones((1, 5)), np.random.default_rng(1).standard_normal((7, 5))
     net = Network([layer, FCLayer(5, 5)], seed=1)
@@ -207,7 +207,7 @@ def test_kernels_are_kept(kernels, tmp_path):
 
 
 def test_a_network_from_another_backend(tmp_path):
-    """Such as one that ran on a GPU, where there is none now; and the other way."""
+    """For instance a network from a GPU, on a machine without one, and vice versa."""
     net = Network(deep(), seed=1, backend=ReplayBackend())
     net.use("mse", optimizer="adam")
     x, y = data(net, (6, 6, 2))
@@ -253,7 +253,7 @@ def test_a_missing_file_is_no_bad_file(tmp_path):
 
 
 def test_what_is_in_a_file(tmp_path):
-    """Read by the safetensors library alone."""
+    """Read with only the safetensors library."""
     net = Network([FCLayer(4, 3), BatchNormLayer(), FCLayer(3, 2)], seed=1)
     net.use("mse", optimizer=Adam(1e-2))
     x, y = data(net, (4,))
@@ -274,7 +274,7 @@ def test_what_is_in_a_file(tmp_path):
 
 
 def test_saving_within_training_and_beside_it(tmp_path):
-    """A layer saves in the middle of a step: the file holds the state before it."""
+    """A layer saves in the middle of a step: the file contains the state before that step."""
     path, seen = tmp_path / "net", []
 
     class Saves(ActivationLayer):

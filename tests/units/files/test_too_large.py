@@ -1,4 +1,4 @@
-"""What no file can hold is named, and nothing is written."""
+"""What is too large for a file is named in the error, and nothing is written."""
 
 import numpy as np
 import pytest
@@ -77,7 +77,7 @@ def test_several_parts_that_are_too_large_together(tmp_path):
 
 
 def test_a_header_that_could_not_be_read_is_not_written(tmp_path, monkeypatch):
-    """The header holds the metadata, and the names and places of the arrays too."""
+    """The header contains the metadata, and also the names and offsets of the arrays."""
     net, sizes = network(), []
     too_much = text.too_much
     monkeypatch.setattr(text, "too_much", lambda part: sizes.append(len(part)) or too_much(part))

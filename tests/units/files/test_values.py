@@ -1,4 +1,4 @@
-"""What JSON may hold, and values to JSON and back without loss."""
+"""Values survive the conversion to JSON and back, and what JSON in a file may contain is limited."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ VALUES = st.recursive(
 
 
 def alike(a, b):
-    """Equal, and of equal types, NaN and the sign of zero included."""
+    """Equal in value and type, including NaN and the sign of zero."""
     if type(a) is not type(b):
         return False
     if isinstance(a, dict):
@@ -66,7 +66,7 @@ def test_numpys_numbers_become_pythons():
 @settings(deadline=None)
 @given(st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10))
 def test_what_is_no_value_is_a_file_error_or_plain(value):
-    """Whatever JSON a file holds, no other error is raised, and nothing but plain values and known objects comes out."""
+    """Whatever JSON a file contains, decoding it raises no error other than FileError."""
     with contextlib.suppress(FileError):
         decoded(value, Known(), {})
 
@@ -103,7 +103,7 @@ def test_what_could_not_be_read_is_not_written(tmp_path):
 
 
 def test_the_registry_holds_no_more_than_it_should():
-    """Layers but for the base class, optimizers, schedules, losses and metrics; functions with their derivatives."""
+    """Layers except the base class, optimizers, schedules, losses and metrics; functions with their derivatives."""
     public = {name for name in portnn.__all__ if isinstance(getattr(portnn, name), type)}
     metrics = {name for name, made in vars(portnn.metrics).items() if isinstance(made, type)}
     assert set(LAYERS) | set(CLASSES) <= public - {"Layer", "Network", "History"} | metrics | {"Optimizer"}

@@ -1,4 +1,4 @@
-"""Faults in ``validation_data`` are said to be in it: its x and y are not those of the training."""
+"""Errors about ``validation_data`` say so, because its x and y are not the training data's."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ ROWS = np.asarray([[1.0, 1.0, 1.0]] * 5 + [[np.nan, 1.0, 1.0]])
 
 
 class Rows:
-    """Rows that are read by slices."""
+    """A row source that is read in slices."""
 
     def __init__(self, array):
         self.array, self.shape, self.dtype = array, array.shape, array.dtype

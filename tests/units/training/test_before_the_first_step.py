@@ -1,4 +1,4 @@
-"""What callbacks must not do within a fit, and what is wrong with their files, is said at once and by name."""
+"""Callbacks that change layers during a fit, and files that cannot be written, are errors as early as possible."""
 
 import re
 
@@ -55,7 +55,7 @@ def test_layers_that_a_callback_changes(hook, steps, change, tmp_path):
 
 
 class Gain(Layer):
-    """It takes an argument, and has no config."""
+    """A layer with an argument but without ``config``."""
 
     def __init__(self, k):
         self.k = k

@@ -1,4 +1,4 @@
-"""EarlyStopping puts all of the best epoch back, also what a layer written as in the article keeps as attributes."""
+"""EarlyStopping restores all weights of the best epoch, including attributes of layers written as in the article."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,11 @@ import pytest
 from portnn import Callback, Checkpoint, EarlyStopping, FCLayer, Layer, Network, SequentialLayer
 
 BEST = 2
-CURVE = [1.0, 0.5, 2.0, 3.0, 4.0, 5.0]  # of a metric, by epoch
+CURVE = [1.0, 0.5, 2.0, 3.0, 4.0, 5.0]  # the metric's value in each epoch
 
 
 class Article(Layer):
-    """It sets new weights, or changes the old ones in place."""
+    """Assigns new weights, or updates the old ones in place."""
 
     def __init__(self, in_place=False):
         self.W, self.momentum, self.in_place = np.eye(3) * 0.5, np.zeros((3, 3)), in_place

@@ -32,7 +32,7 @@ class PlantedError(Exception):
 
 
 class Calls(Callback):
-    """Notes each call; in one of the hooks it does something, at the ``at``-th call."""
+    """Records each call; at the ``at``-th call of one hook it runs an action."""
 
     def __init__(self, hook=None, action=None, at=1):
         self.hook, self.action, self.at, self.noted = hook, action, at, []
@@ -78,7 +78,7 @@ def data():
 
 
 def fit(net, *calls, epochs=2, **options):
-    options = dict(batch_size=4, verbose=0) | options  # two steps an epoch
+    options = dict(batch_size=4, verbose=0) | options  # two steps per epoch
     return net.fit(*data(), epochs=epochs, callbacks=calls, **options)
 
 
@@ -139,7 +139,7 @@ def test_of_several_exceptions_as_the_fit_ends_none_is_lost():
 
 @pytest.mark.parametrize("hook", HOOKS)
 def test_fit_within_a_callback(hook):
-    """Of the same network it is an error that names fit; of another one, or of a copy, it is allowed."""
+    """Fitting the same network is an error; fitting a copy is allowed."""
     x, y = data()
 
     def again(net):
@@ -328,7 +328,7 @@ def test_loggers(tmp_path):
     assert re.fullmatch(r"2,[\d.]+,[\d.]+", second)
     net = network()
     net.use("mse", optimizer=SGD(0.01), metrics=[nothing])
-    fit(net, JSONLogger(tmp_path / "a"), epochs=1)  # afresh
+    fit(net, JSONLogger(tmp_path / "a"), epochs=1)  # starts a new file
     assert re.fullmatch(r'\{"epoch": 1, "step": 2, "error": [\d.]+, "nothing": null\}\n', (tmp_path / "a").read_text())
 
 

@@ -1,4 +1,4 @@
-"""Callbacks, divergence and resume where steps are captured: the numbers of the CPU, and no host read within a step."""
+"""Callbacks, divergence and resume with captured steps: the same results as on the CPU, and no host reads in a step."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from replay import ReplayBackend
 
 @pytest.fixture(params=["replay", pytest.param("gpu", marks=pytest.mark.gpu)])
 def captured(request):
-    """A function that returns such a backend."""
+    """A function that returns a backend that captures steps."""
     return ReplayBackend if request.param == "replay" else lambda: get_backend("gpu")
 
 
@@ -34,7 +34,7 @@ def network(where, seed=1):
 
 
 def close(a, b):
-    """Whether two runs, on two backends, came to the same but for the order of sums."""
+    """Whether two runs on different backends ended in the same state, up to rounding."""
     arrays = all(np.allclose(a[0][name], b[0][name], rtol=1e-9, atol=1e-11) for name in b[0])
     histories = all(np.allclose(a[2][name], b[2][name], rtol=1e-9, equal_nan=True) for name in b[2])
     return a[0].keys() == b[0].keys() and a[1] == b[1] and a[2].keys() == b[2].keys() and arrays and histories
@@ -46,7 +46,7 @@ def folder(tmp_path, name):
 
 
 def test_a_whole_run(captured, tmp_path):
-    """Early stopping, plateaus, a log and checkpoints by step, with validation."""
+    """With validation, early stopping, rate reduction on plateaus, a log and a checkpoint in every step."""
     nets = network("cpu"), network(captured())
     for net, name in zip(nets, "ab", strict=True):
         runs.train(net, runs.callbacks(folder(tmp_path, name)), epochs=8)
@@ -56,7 +56,7 @@ def test_a_whole_run(captured, tmp_path):
 @pytest.mark.parametrize("unit", ["step", "epoch"])
 @pytest.mark.parametrize("step", [8, *(pytest.param(n, marks=pytest.mark.slow) for n in (10, 13, 15, 21))])
 def test_resume(captured, unit, step, tmp_path):
-    """Bit-identical to the uninterrupted run on the same backend, in another network."""
+    """A resumed run is bitwise equal to an uninterrupted one on the same backend, in a new network."""
     whole, net = network(captured()), network(captured(), seed=7)
     history = runs.train(whole, [*runs.callbacks(folder(tmp_path, "a"), unit), Fails()], epochs=4)
     here = folder(tmp_path, "b")
@@ -168,7 +168,7 @@ def test_gradients_of_eager_steps_can():
 
 
 def test_stops_and_checkpoints_between_the_sizes_of_batches(captured, tmp_path):
-    """Two graphs, of the full batches and of the last one."""
+    """There are two graphs, one for full batches and one for the last batch."""
     expected = network("cpu")
     net = network(captured())
     for each, name in ((expected, "a"), (net, "b")):

@@ -1,4 +1,4 @@
-"""The learning rate in logs and histories, wherever callbacks change it; and factors that are none."""
+"""The learning rate in logs and histories when callbacks change it, and invalid values of its factor."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from portnn import SGD, Callback, CSVLogger, FCLayer, JSONLogger, Network
 
 
 class Acts(Callback):
-    """Calls a function as an epoch begins, after a step, or as an epoch ends."""
+    """Calls a function at the beginning of an epoch, after a step, or at the end of an epoch."""
 
     def __init__(self, hook, action, at):
         self.hook, self.action, self.at, self.logs = hook, action, at, []
@@ -56,7 +56,7 @@ def test_a_rate_that_changes_within_the_fit(hook, at, action):
     fit(net, epochs=2)
     net.step = 0
     history = fit(net, acts)
-    late = (hook, action) == ("on_epoch_begin", factor)  # it counts from the next epoch on
+    late = (hook, action) == ("on_epoch_begin", factor)  # the factor takes effect in the next epoch
     expected = [0.1, 0.1, 0.1 if late else 0.05, 0.05]
     assert history["learning_rate"] == expected
     assert {len(values) for values in history.values()} == {4}
@@ -66,7 +66,7 @@ def test_a_rate_that_changes_within_the_fit(hook, at, action):
     assert ["learning_rate" in logs for logs in acts.logs] == [k >= changed for k in range(4)]
     assert acts.logs[-1]["learning_rate"] == 0.05
     assert {len(values) for values in net.history.values()} == {6}
-    assert ("learning_rate" in fit(net)) == (action is factor)  # another fit at a constant rate
+    assert ("learning_rate" in fit(net)) == (action is factor)  # the next fit has a constant rate
     assert {len(values) for values in net.history.values()} == {10}
 
 

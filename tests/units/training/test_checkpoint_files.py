@@ -1,4 +1,4 @@
-"""Which files a Checkpoint writes, and which it removes: its own, and no others."""
+"""Which files a Checkpoint writes, and that it removes only its own; time limits and logs."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from forged import forged
 from portnn import SGD, Callback, Checkpoint, CSVLogger, EarlyStopping, FCLayer, JSONLogger, Network, TimeLimit, load
 from portnn.files.reading import newest, read
 
-STEPS = 3  # of an epoch
+STEPS = 3  # per epoch
 
 
 def network():
@@ -90,7 +90,7 @@ def test_another_folder_within_the_fit(tmp_path, monkeypatch):
     assert names(tmp_path / "other") == []
 
 
-# -- the last one ----------------------------------------------------------------------------------------------------------
+# -- the file at SIGTERM -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(os.name != "posix", reason="this system sends no signals to itself")

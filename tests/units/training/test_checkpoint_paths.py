@@ -1,4 +1,4 @@
-"""The paths of checkpoints: what may be in them, links, and paths as bytes."""
+"""Paths of checkpoints: placeholders, symbolic links, and paths given as bytes."""
 
 import os
 

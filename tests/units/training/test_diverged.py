@@ -1,4 +1,4 @@
-"""DivergedError: the network is as it was when the epoch began, and the message says where it went wrong."""
+"""DivergedError: the network is back in its state at the start of the epoch, and the message says where it diverged."""
 
 import re
 
@@ -36,12 +36,12 @@ def network(schedule, optimizer=SGD, **options):
 def fit(net, epochs=4, calls=(), **options):
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((22, 6)), rng.standard_normal((22, 2))
-    options = dict(batch_size=5, shuffle=True, verbose=0, drop_last=True) | options  # four steps an epoch
+    options = dict(batch_size=5, shuffle=True, verbose=0, drop_last=True) | options  # four steps per epoch
     return net.fit(x, y, epochs=epochs, callbacks=calls, **options)
 
 
 class Keeps(Callback):
-    """What the network is when each epoch begins."""
+    """Records the state of the network at the beginning of the current epoch."""
 
     def on_epoch_begin(self, network, epoch):
         self.begun, self.epoch = runs.come_to(network), epoch
@@ -49,7 +49,7 @@ class Keeps(Callback):
 
 @pytest.mark.parametrize("epochs", [0, 2])
 def test_the_network_is_as_when_the_epoch_began(epochs):
-    """Weights of 1e30, whose squares are infinite in float32: the error of the next step shows it."""
+    """Weights of 1e30, whose squares overflow in float32, show up in the error of the next step."""
     for options in ({"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}):
         bad = 4 * epochs + 1
         net, keeps = network(rates(bad), **options), Keeps()
@@ -76,7 +76,7 @@ def test_it_trains_on_as_if_the_epoch_had_not_been():
 
 
 def test_the_last_update_of_all():
-    """Its effect is in no error any more: the parameters tell."""
+    """The last update affects no error that is computed, so the parameters are checked."""
     net, keeps = network(lambda k: 1e38 if k == 7 else 1e-30), Keeps()
     net.parameters["4.weights"] = np.full((8, 2), 1e10)
     where = r"\d\.\w+ holds NaN or infinity in epoch 2, after step 4 of 4, with a learning rate of 1e\+38"
@@ -111,7 +111,7 @@ def test_counts_of_frozen_layers_and_adams_slots():
 
 
 def test_an_epoch_that_was_resumed(tmp_path):
-    """The network is as it was resumed; the step is counted from the epoch's beginning."""
+    """The network is back in its state after the resume; the message counts steps from the beginning of the epoch."""
 
     class Fails(Callback):
         at = 6
@@ -151,7 +151,7 @@ def test_an_iterable_and_rows_read_in_chunks():
     assert runs.equal(runs.come_to(net), keeps.begun)
 
 
-# -- other ends ------------------------------------------------------------------------------------------------------------
+# -- other ways in which a fit ends ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, SystemExit])
@@ -186,7 +186,7 @@ def root(y_true, y_pred):
 
 
 def root_prime(y_true, y_pred):
-    """0/0 where a target is hit exactly, so that the error is finite and the gradient is not."""
+    """0/0 where a target is hit exactly, so that the gradient is NaN while the error is finite."""
     return 0.5 * np.sign(y_pred - y_true) / np.sqrt(abs(y_pred - y_true)) / y_pred.size
 
 
@@ -218,7 +218,7 @@ def test_the_last_update_of_any_epoch(when, tmp_path):
 
 @pytest.mark.parametrize("epochs", [0, 2])
 def test_short_epochs_that_nobody_looks_at(epochs):
-    """The error of the next epoch tells, and the network is as it was before the epoch that did it."""
+    """The error of the next epoch shows it, and the network is back in its state before the epoch that caused it."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((12, 3))
     y = np.zeros((12, 1))
@@ -237,7 +237,7 @@ def test_a_checkpoint_by_step_holds_no_nan(tmp_path):
     with pytest.raises(DivergedError, match="the error became inf in epoch 2, at step 3 of 4"):
         fit(net, calls=[Checkpoint(path, unit="step")])
     saved = load(path, layers=[schedule])
-    assert saved.step == 6  # the huge weights are finite
+    assert saved.step == 6  # the weights are huge, but still finite
     assert all(np.isfinite(array).all() for array in saved.parameters.values())
     assert net.step == 4
 

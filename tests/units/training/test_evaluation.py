@@ -1,4 +1,4 @@
-"""predict_classes, predict_proba and evaluate against formulas."""
+"""predict_classes and predict_proba compared with formulas, and evaluate over batches."""
 
 import numpy as np
 import pytest

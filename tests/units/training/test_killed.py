@@ -1,4 +1,4 @@
-"""A run that is killed, at any moment and however often, and goes on in new processes comes to the same bits."""
+"""A run that is killed at random moments and resumed in new processes gives bitwise the same result."""
 
 import os
 import random
@@ -40,7 +40,7 @@ def until(condition, process):
 
 
 def killed_runs(tmp_path, kills, seed=0):
-    """Kills runs at random moments, after the first checkpoint of each process, and compares what they come to."""
+    """Kills runs at random moments after the first checkpoint of each process, and compares their final states."""
     draw, expected = random.Random(seed), {}
     for unit in UNITS:
         (tmp_path / unit).mkdir()
@@ -65,7 +65,7 @@ def killed_runs(tmp_path, kills, seed=0):
         assert runs.same(arrays, expected[unit][0])
         assert (numbers, log) == expected[unit][1:]
         assert {path.name for path in folder.iterdir()} >= {"run", "log.csv", "arrays.npz", "numbers.json"}
-    assert struck >= kills // 2  # the others came when all was done
+    assert struck >= kills // 2  # the other signals came after the run had finished
 
 
 @needs_signals

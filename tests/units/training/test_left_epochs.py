@@ -1,4 +1,4 @@
-"""An epoch that a fit left in its middle: a later fit begins the next one, and only ``resume`` goes on within it."""
+"""After a fit that ended within an epoch, another fit starts the next epoch; only ``resume`` finishes the old one."""
 
 import copy
 import pickle
@@ -13,7 +13,7 @@ X = np.arange(12.0, dtype=np.float32).reshape(12, 1)
 
 
 class Notes(Layer):
-    """Notes the samples of each step."""
+    """Records the samples of each step."""
 
     def __init__(self):
         self.seen = []
@@ -28,7 +28,7 @@ class Notes(Layer):
 
 
 class Ends(Callback):
-    """Ends the fit after so many steps, one way or another."""
+    """Ends the fit after a given step, by stopping or by an interrupt."""
 
     def __init__(self, step, how):
         self.step, self.how = step, how

@@ -1,4 +1,4 @@
-"""EarlyStopping, ReduceLROnPlateau and Checkpoint(monitor=...) against plain loops over the same curves."""
+"""EarlyStopping, ReduceLROnPlateau and Checkpoint(monitor=...) compared with plain loops over the same curves."""
 
 import itertools
 
@@ -16,7 +16,7 @@ CURVES = {
     "turns": [5.0, 3.0, 3.5, 2.9, 3.1, 3.2, 3.3, 1.0],
     "wanders": list(np.random.default_rng(0).normal(size=9)),
     "has gaps": [NAN, 3.0, NAN, 2.0, NAN, NAN, NAN, 1.0],
-    "is no number": [NAN] * 5,
+    "is NaN": [NAN] * 5,
     "is infinite": [INF, INF, 3.0, -INF, 2.0, INF],
 }
 curves = pytest.mark.parametrize("curve", CURVES.values(), ids=CURVES.keys())
@@ -30,7 +30,7 @@ frequencies = pytest.mark.parametrize("frequency", [1, pytest.param(2, marks=pyt
 
 
 class Recorded:
-    """A metric that follows a curve in the validations."""
+    """A metric whose values are given by a curve."""
 
     def __init__(self, name, curve):
         self.name, self.curve = name, iter(curve)
@@ -43,7 +43,7 @@ class Recorded:
 
 
 class Watches(Callback):
-    """Keeps what the network is after each epoch, and the rate that the epoch had."""
+    """Records the state of the network after each epoch."""
 
     def on_fit_begin(self, network):
         self.after = {}
@@ -53,7 +53,7 @@ class Watches(Callback):
 
 
 def run(curve, callback, name="m", frequency=1, optimizer=None):
-    """Fits along a curve of ``val_`` values (the metric is asked for each epoch, and again for each validation)."""
+    """Fits with a curve of validation values (the metric is computed in each epoch, and again in each validation)."""
     every = [(value, *((value,) if k % frequency == 0 else ())) for k, value in enumerate(curve, 1)]
     net = Network([FCLayer(3, 4), BatchNormLayer(), FCLayer(4, 2)], seed=1)
     net.use("mse", optimizer=optimizer or Adam(0.1), metrics=[Recorded(name, itertools.chain(*every))])
@@ -65,7 +65,7 @@ def run(curve, callback, name="m", frequency=1, optimizer=None):
 
 
 def improvements(curve, frequency, mode, name, min_delta):
-    """For each epoch True, False, or None without validation."""
+    """For each epoch, whether the value improved, or None in an epoch without validation."""
     larger, best = mode == "max" or (mode == "auto" and name.startswith("recall")), None
     for epoch, value in enumerate(curve, 1):
         if epoch % frequency:
@@ -123,10 +123,10 @@ def test_plateaus(curve, patience, least, name, frequency):
 
 
 def test_rates_after_a_plateau_are_those_of_the_factor():
-    """The steps themselves, not only the log: one epoch by hand."""
+    """The weights too, not only the logged rates, are those of a run with an equivalent schedule."""
     curve = [1.0, 2.0, 3.0]
     net, *_ = run(curve, ReduceLROnPlateau("val_m", factor=0.5, patience=1), optimizer=SGD(0.1))
-    by_hand, *_ = run(curve, Callback(), optimizer=SGD(lambda k: 0.1 if k < 4 else 0.05))  # two steps an epoch
+    by_hand, *_ = run(curve, Callback(), optimizer=SGD(lambda k: 0.1 if k < 4 else 0.05))  # two steps per epoch
     assert same(leaves(net), leaves(by_hand))
 
 

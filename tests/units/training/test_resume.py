@@ -1,4 +1,4 @@
-"""Runs that go on within one process: from any step, after Ctrl-C, after a stop, from the newest file."""
+"""Resuming runs within one process: from any step, after Ctrl-C, after a stop, from the newest file."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ from portnn.training import loop
 
 
 class At(Callback):
-    """Does something after a step, once."""
+    """Runs an action once, after a given step."""
 
     def __init__(self, step, action):
         self.step, self.action = step, action
@@ -59,7 +59,7 @@ def calls(folder, *more, **options):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """What the uninterrupted run comes to, its history and its log, for checkpoints by step and by epoch."""
+    """The final state, the history and the log of an uninterrupted run, with checkpoints by step and by epoch."""
     found = {}
     for unit in ("step", "epoch"):
         folder, net = tmp_path_factory.mktemp(unit), runs.network()
@@ -69,7 +69,7 @@ def whole(tmp_path_factory):
 
 
 def assert_goes_on(folder, whole, unit="step", **options):
-    net = runs.network(seed=7 if (folder / "run").exists() else 1)  # its own values do not matter
+    net = runs.network(seed=7 if (folder / "run").exists() else 1)  # its initial values do not matter
     history = runs.train(net, calls(folder, At(None, fail), unit=unit), resume=folder / "run", **options)
     come_to, expected, log = whole[unit]
     assert runs.equal(runs.come_to(net), come_to)
@@ -124,7 +124,7 @@ def test_a_run_that_was_told_to_stop_has_ended(tmp_path):
 
 @pytest.mark.slow
 def test_after_a_time_limit_that_no_checkpoint_has_noted(tmp_path, whole):
-    """By epoch, the last file is from before the limit: the run goes on."""
+    """With checkpoints by epoch, the last file is from before the limit, so the run continues."""
 
     class Slow(Callback):
         def on_step_end(self, network, step):
@@ -178,7 +178,7 @@ class AfterEpoch(At):
 
 @pytest.mark.parametrize("logger", [CSVLogger, JSONLogger])
 def test_lines_after_the_checkpoint_are_written_once(logger, tmp_path):
-    """Each run fails when it has written a line and no checkpoint: the next one writes that line again."""
+    """Each run fails after writing a line but before its checkpoint; the next run replaces that line."""
 
     def calls(folder, at):
         return [logger(folder / "log"), AfterEpoch(at, fail), Checkpoint(folder / "run")]
@@ -217,7 +217,7 @@ def test_epoch_and_step_in_paths_and_keep(tmp_path):
 
 
 def test_resume_takes_the_newest(tmp_path, whole):
-    """By the time when they were written; where clocks cannot tell, by their numbers."""
+    """The file with the latest modification time or, if times are equal, with the largest number."""
     path = "run{step}"
     with pytest.raises(PlantedError):
         runs.train(runs.network(), calls(tmp_path, At(12, fail), path=path, keep=3))
@@ -242,7 +242,7 @@ def test_other_files_beside_checkpoints(path, tmp_path, whole):
         runs.train(runs.network(), calls(tmp_path, At(19, fail), path=path))
     found = sorted((tmp_path / "log.csv").parent.iterdir(), key=lambda each: each.stat().st_mtime_ns)
     assert len(found) == 1 + 18
-    if path != "{step:x}":  # whose numbers have letters
+    if path != "{step:x}":  # where names of letters could be hexadecimal numbers
         (tmp_path / "notes").write_text("newer")
         (tmp_path / "best").write_text("newer")
     net = runs.network(seed=7)
@@ -251,7 +251,7 @@ def test_other_files_beside_checkpoints(path, tmp_path, whole):
 
 
 class Table:
-    """Rows that are read by slices and numbers."""
+    """A row source that is read by slices and index arrays."""
 
     def __init__(self, rows):
         self.rows, self.shape, self.dtype = rows, rows.shape, rows.dtype
@@ -320,7 +320,7 @@ def test_a_crash_before_old_files_are_removed_leaves_none_behind(tmp_path, monke
 
 
 def test_a_checkpoint_that_was_due_is_written_when_the_run_goes_on(tmp_path, monkeypatch):
-    """Killed between two files of one step."""
+    """A run that was killed between writing two files of the same step."""
     first, second = tmp_path / "a", tmp_path / "b"
     both = lambda: [Checkpoint(first, unit="step"), Checkpoint(second, unit="step", every=9)]  # noqa: E731
     write = Checkpoint.write
@@ -347,7 +347,7 @@ def test_a_checkpoint_that_was_due_is_written_when_the_run_goes_on(tmp_path, mon
     assert second.exists()
 
 
-# -- refusals, and warnings ------------------------------------------------------------------------------------------------
+# -- errors and warnings -----------------------------------------------------------------------------------------------
 
 
 def unchanged_by(net, action, match, kind=ValueError):
@@ -427,7 +427,7 @@ def test_a_callback_that_stops_as_the_fit_begins_is_obeyed(tmp_path):
 
 @pytest.mark.parametrize("epochs", [1, 2, 3])
 def test_what_a_callback_does_to_the_learning_rate_is_logged_as_in_the_first_run(epochs, tmp_path):
-    """The factor changes after the fit has begun: its history has the rates all the same."""
+    """The factor changes after the fit has begun; the history still has all rates."""
 
     class Halves(Callback):
         def on_epoch_end(self, network, epoch, logs):

@@ -1,4 +1,4 @@
-"""A resume trusts no more of a file than load does: what cannot be is a FileError, and network and callbacks stay."""
+"""Resuming validates files as strictly as load: invalid contents raise FileError, and nothing is changed."""
 
 import copy
 
@@ -15,7 +15,7 @@ X = np.random.default_rng(0).standard_normal((12, 4))
 
 
 class Die(Callback):
-    """Ends the first run within its second epoch."""
+    """Ends a run with an error after a given step."""
 
     step = None
 
@@ -25,7 +25,7 @@ class Die(Callback):
 
 
 class Counts(Callback):
-    """A user's callback that remembers a number, and checks what it is given after it has changed."""
+    """A user's callback that counts steps, and rejects a state only after it has assigned it."""
 
     number = 0
 
@@ -86,13 +86,13 @@ FORGED = {
     "no size of a batch": (dict(tensors=renamed("counters/samples of a batch", "counters/x")), "samples of a batch is missing"),
     "no samples": (dict(tensors=renamed("counters/samples of the epoch", "counters/x")), "samples of the epoch is missing"),
     "no sum": (dict(tensors=renamed("counters/sum of error", "counters/x")), "sum of error: none in the file"),
-    "a sum more": (dict(tensors=renamed("counters/sum of r2", "counters/sum of r3")), "sum of r3: of shape"),
+    "an additional sum": (dict(tensors=renamed("counters/sum of r2", "counters/sum of r3")), "sum of r3: of shape"),
     "a misshapen sum": (dict(tensors=lambda h: h["counters/sum of error"].update(shape=[1])), r"sum of error: of shape \(1,\)"),
     "a misshapen counter": (dict(tensors=lambda h: h["counters/epochs of the run"].update(shape=[1])), "epochs of the run is"),
     "a counter of another kind": (dict(tensors=lambda h: h["counters/samples of the epoch"].update(dtype="F64")), "a whole number"),
     "a state without best": (dict(change=lambda about: state(about, 1).pop("best")), r"callback 1 \(EarlyStopping\).*lacks best"),
     "a best text": (sets(1, best="x"), "best must be float or int"),
-    "less waited than nothing": (sets(1, waited=-1), "waited must be int, 0 or more"),
+    "a negative number of waited epochs": (sets(1, waited=-1), "waited must be int, 0 or more"),
     "best arrays that are a list": (sets(1, best_arrays={"list": []}), "best_arrays must be dict or NoneType"),
     "best arrays of another network": (sets(1, best_arrays={"dict": {}}), r"copy of parameters/0.weights must be .*got None"),
     "a list as state": (dict(change=lambda about: about["callbacks"][1].update(state={"list": []})), "must be a dict"),
@@ -100,7 +100,7 @@ FORGED = {
     "columns of numbers": (sets(2, columns={"list": [3]}), "columns must be a list of texts"),
     "written that is a number": (sets(3, written=3), "written must be list"),
     "due that is a number": (sets(3, due=1), "due must be bool"),
-    "what a user's callback refuses": (sets(0, number=-3), r"callback 0 \(Counts\).*RuntimeError: less than none"),
+    "a state that a user's callback rejects": (sets(0, number=-3), r"callback 0 \(Counts\).*RuntimeError: less than none"),
     "a user's state without its key": (dict(change=lambda about: state(about, 0).clear()), "KeyError: 'number'"),
     "a position behind the epoch": (dict(change=lambda about: about.update(position=4)), "position is 4, in an epoch of 3"),
     "an empty history": (dict(change=lambda about: about.update(history={})), "no error"),
@@ -131,7 +131,7 @@ def test_the_file_as_it_was_goes_on(data, tmp_path):
     assert runs.equal(runs.come_to(net), runs.come_to(whole))
 
 
-# -- what differs from the run that began ----------------------------------------------------------------------------------
+# -- differences from the interrupted run ------------------------------------------------------------------------------
 
 
 def fitted(tmp_path, calls, epochs, net=None, **options):

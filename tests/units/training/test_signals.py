@@ -1,4 +1,4 @@
-"""Signals during fit: between steps and batches of validation, with handlers of a user's, threads and nested fits."""
+"""Signals during fit: between steps and validation batches, with users' handlers, threads and nested fits."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="this system sends no
 
 @pytest.fixture
 def terminated():
-    """A handler of SIGTERM that notes it."""
+    """Installs a SIGTERM handler that records the signal."""
     seen = []
     previous = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
     yield seen
@@ -29,7 +29,7 @@ def terminated():
 
 
 class Sends(Callback):
-    """Sends a signal after a step, or as an epoch ends."""
+    """Sends a signal after a step, or at the end of an epoch."""
 
     def __init__(self, number, step=None, epoch=None):
         self.number, self.step, self.epoch, self.ended = number, step, epoch, 0
@@ -66,7 +66,7 @@ def handlers():
 
 
 class Validates:
-    """Batches to validate with; a signal comes with one of them."""
+    """Batches for validation; a signal is sent while one of them is read."""
 
     def __init__(self, number, at):
         self.number, self.at, self.given = number, at, 0
@@ -88,12 +88,12 @@ def test_ctrl_c_between_batches_of_validation():
     assert (net.step, net.epoch, len(net.history["error"])) == (8, 1, 1)
     assert handlers() == before
     fit(net, epochs=1)
-    assert (net.step, net.epoch, len(net.history["error"])) == (12, 3, 2)  # the epoch that was left counts
+    assert (net.step, net.epoch, len(net.history["error"])) == (12, 3, 2)  # the interrupted epoch is counted
 
 
 @pytest.mark.parametrize("at", [2, 6, 8, 15])
 def test_sigterm_in_a_validation_and_a_resume(at, tmp_path, terminated):
-    """The last checkpoint is from before the validation, which the resumed run makes."""
+    """The last checkpoint is from before the validation, so the resumed run starts with it."""
 
     class LeftError(Exception):
         pass
@@ -195,12 +195,12 @@ def test_a_second_sigterm_ends_a_step_that_hangs(tmp_path):
     running.send_signal(signal.SIGTERM)
     running.communicate(timeout=60)
     assert running.returncode == -signal.SIGTERM
-    assert not (tmp_path / "run").exists()  # a step that is not whole is not saved
+    assert not (tmp_path / "run").exists()  # nothing is saved in the middle of a step
 
 
 @pytest.mark.slow
 def test_sigterm_and_ctrl_c_in_a_step_that_hangs(tmp_path):
-    """Ctrl-C ends the step; then SIGTERM, which came before it, ends the process."""
+    """Ctrl-C ends the step; then SIGTERM, which had arrived before, ends the process."""
     running = process(tmp_path, hangs=True)
     read_until(running, "hangs")
     running.send_signal(signal.SIGTERM)
@@ -208,7 +208,7 @@ def test_sigterm_and_ctrl_c_in_a_step_that_hangs(tmp_path):
     running.send_signal(signal.SIGINT)
     running.communicate(timeout=60)
     assert running.returncode == -signal.SIGTERM
-    saved = read(tmp_path / "run")  # of the last whole step
+    saved = read(tmp_path / "run")  # the last complete step
     assert (saved.step, saved.position) == (2, 2)
 
 
@@ -227,7 +227,7 @@ def test_a_checkpoint_that_fails_does_not_keep_the_process_alive(tmp_path, termi
 
 
 def test_no_checkpoint_of_what_is_no_step(tmp_path, terminated):
-    """SIGTERM as the best weights are put back, or with an exception in a callback, writes none."""
+    """SIGTERM at the end of the fit, or together with an exception in a callback, writes no checkpoint."""
 
     class Late(Callback):
         def on_fit_end(self, network):
@@ -295,7 +295,7 @@ def test_a_fit_in_another_thread_sets_no_handlers():
 
 
 def test_ctrl_c_while_another_thread_trains():
-    """It is the main thread's."""
+    """It interrupts the main thread, not the training."""
     net, reached = network(), threading.Event()
 
     class Waits(Callback):

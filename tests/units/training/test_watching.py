@@ -1,4 +1,4 @@
-"""What only looks on changes no bit: validation, callbacks, bar and logs; and what fit prints."""
+"""Validation, callbacks that only read, progress bars and logs change no results; and what fit prints."""
 
 import os
 import subprocess
@@ -153,7 +153,7 @@ def test_lines_are_flushed(monkeypatch):
 
 
 def screen(written):
-    """The lines that are left to see of text in which a carriage return begins a line again."""
+    """The lines that remain visible on a terminal, where a carriage return overwrites the line."""
     seen = []
     for text in written.replace("\x1b[A", "").replace("\r\n", "\n").split("\n"):
         shown = ""
@@ -168,7 +168,7 @@ def test_the_bar_is_on_stderr_and_vanishes(verbose, capfd):
     fitted(verbose=verbose)
     out, err = capfd.readouterr()
     assert len(out.splitlines()) == 3
-    if verbose == 1:  # no terminal
+    if verbose == 1:  # stderr is not a terminal
         assert err == ""
     else:
         assert "epoch 1/3" in err
@@ -209,7 +209,7 @@ def test_a_terminal_shows_the_bar_of_a_long_epoch(delay):
     try:
         while part := os.read(ours, 4096):
             written += part
-    except OSError:  # the end, on Linux
+    except OSError:  # the end of the output, on Linux
         pass
     out = process.communicate(timeout=60)[0].decode()
     os.close(ours)

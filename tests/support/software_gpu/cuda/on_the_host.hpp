@@ -30,6 +30,7 @@ extern "C" {
 extern Place software_place;
 void software_barrier();
 void software_warp_barrier();
+void software_fence();
 unsigned software_lane();
 void *software_exchange(const void *value, size_t size);  // what each thread of the warp gave: 32 places of 16 bytes
 unsigned software_present();                               // the lanes that took part in it
@@ -63,9 +64,9 @@ struct Index {
 
 inline void __syncthreads() { software_barrier(); }
 inline void __syncwarp(unsigned = ~0u) { software_warp_barrier(); }
-inline void __threadfence() {}
+inline void __threadfence() { software_fence(); }
 inline void __threadfence_block() {}
-inline void __threadfence_system() {}
+inline void __threadfence_system() { software_fence(); }
 inline unsigned __activemask() { return ~0u; }
 
 template <class T>
@@ -230,7 +231,8 @@ UNSEEN int software_sizes(void (*)(A...), size_t *sizes)
     return sizeof...(A);
 }
 
-// The type of an argument as NumPy names it, "f4" or "i8"; behind a P where it is the address of such numbers.
+// The type of an argument as NumPy names it, "f4" or "i8"; behind a P where it is the address of such numbers; "V" for a
+// struct.
 template <class T>
 constexpr const char *software_type()
 {
@@ -244,7 +246,7 @@ constexpr const char *software_type()
     if (std::is_floating_point<T>::value) return sizeof(T) == 4 ? "f4" : "f8";
     if (std::is_signed<T>::value) return sizeof(T) == 1 ? "i1" : sizeof(T) == 4 ? "i4" : "i8";
     if (std::is_unsigned<T>::value) return sizeof(T) == 1 ? "u1" : sizeof(T) == 4 ? "u4" : "u8";
-    return "?";
+    return std::is_class<T>::value ? "V" : "?";
 }
 
 template <class... A>

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <numeric>
 #include <random>
 #include <unordered_map>
@@ -49,7 +50,7 @@ enum State { READY, AT_BARRIER, AT_WARP_BARRIER, DONE };
 struct Thread {
     void *at;  // the stack pointer where it stopped
     State state;
-    unsigned exchanges;
+    unsigned exchanges, fences;
 };
 
 struct Warp {
@@ -70,6 +71,16 @@ const Shape *shape;
 std::vector<unsigned> order_of_blocks, order_of_threads;
 alignas(16) char dynamic_shared[232 << 10];
 
+// What threads of a block had written when one of them did an atomic operation, and who sees it: see ``announce``.
+struct Known {
+    unsigned thread, epoch;
+    std::vector<unsigned> fences;  // of each thread of the block so far
+};
+using Blocks = std::unordered_map<unsigned, std::shared_ptr<const Known>>;
+std::unordered_map<uintptr_t, Blocks> announced;  // by the place of the atomic operation
+Blocks seen;                                      // by the block that runs
+Known seeing;                                     // when it saw
+
 void stand_at_thread(unsigned i)
 {
     unsigned x = shape->threads[0], y = shape->threads[1];
@@ -84,12 +95,13 @@ void stand_at_block(unsigned i)
     software_place.block[0] = i % x;
     software_place.block[1] = i / x % y;
     software_place.block[2] = i / x / y;
+    seen.clear();
 }
 
 // -- races -------------------------------------------------------------------------------------------------------------
 
 struct Stamp {
-    unsigned thread, block, epoch, warp_epoch;
+    unsigned thread, block, epoch, warp_epoch, fences;
     bool is_set;
 };
 
@@ -105,12 +117,42 @@ Stamp now()
     auto &p = software_place;
     unsigned thread = p.thread[0] + p.threads[0] * (p.thread[1] + p.threads[1] * p.thread[2]);
     unsigned block = p.block[0] + p.blocks[0] * (p.block[1] + p.blocks[1] * p.block[2]);
-    return {thread, block, epoch, warps[thread / WARP].epoch, true};
+    return {thread, block, epoch, warps[thread / WARP].epoch, threads[thread].fences, true};
 }
 
-bool ordered(const Stamp &before, const Stamp &after)  // by a barrier between them
+Known state_of(const Stamp &stamp)
 {
-    if (before.block != after.block) return false;
+    Known known = {stamp.thread, stamp.epoch, {}};
+    for (unsigned i = 0; i < count; ++i) known.fences.push_back(threads[i].fences);
+    return known;
+}
+
+// An atomic operation: the block sees what others did before theirs on the same place, and lets others see.
+void announce(uintptr_t at)
+{
+    Stamp mine = now();
+    seeing = state_of(mine);
+    for (auto &[block, known] : announced[at]) seen[block] = known;
+    announced[at] = seen;
+    announced[at][mine.block] = std::make_shared<Known>(seeing);
+}
+
+// Whether what another block did is seen: it comes before an atomic operation with a fence between them, which comes
+// before one of this block's, which comes before the access, again with a fence between them.
+bool is_seen(const Stamp &before, const Stamp &after)
+{
+    auto found = seen.find(before.block);
+    if (found == seen.end()) return false;
+    const Known &known = *found->second;
+    return (before.thread == known.thread || before.epoch < known.epoch)
+        && before.fences < known.fences[before.thread]
+        && (after.thread == seeing.thread || after.epoch > seeing.epoch)
+        && after.fences > seeing.fences[after.thread];
+}
+
+bool ordered(const Stamp &before, const Stamp &after)  // by a barrier between them, or by fences and atomic operations
+{
+    if (before.block != after.block) return is_seen(before, after);
     if (before.thread == after.thread || before.epoch != after.epoch) return true;
     return before.thread / WARP == after.thread / WARP && before.warp_epoch != after.warp_epoch;
 }
@@ -202,7 +244,7 @@ void begin(unsigned i, void (*function)())
     *--top = nullptr;  // the function finds its stack aligned as after a call
     *--top = (void *)function;
     for (int k = 0; k < 6; ++k) *--top = nullptr;  // the registers
-    threads[i] = {top, READY, 0};
+    threads[i] = {top, READY, 0, 0};
 }
 
 [[noreturn]] void leave_for_good()
@@ -327,6 +369,7 @@ int run_kernel(const Kernel &kernel, const Shape &given_shape, void **arguments)
     order_of_threads = drawn(count, source);
     bytes.clear();
     shared_bytes.clear();
+    announced.clear();
     is_broken = false;
     unsigned before = _mm_getcsr();
     if (kernel.module->flushes) _mm_setcsr(before | 0x8040);  // denormals are zero
@@ -357,6 +400,10 @@ static void wait_at(State barrier)
 
 EXPORT void software_barrier() { wait_at(AT_BARRIER); }
 EXPORT void software_warp_barrier() { wait_at(AT_WARP_BARRIER); }
+EXPORT void software_fence()
+{
+    if (software_settings.races) ++threads[now().thread].fences;
+}
 EXPORT unsigned software_lane() { return current % WARP; }
 EXPORT void *software_dynamic_shared() { return dynamic_shared; }
 
@@ -379,7 +426,11 @@ EXPORT unsigned software_present()
     return present;
 }
 
-EXPORT void software_atomic(void *place, size_t size) { outside((uintptr_t)place, size, true); }
+EXPORT void software_atomic(void *place, size_t size)
+{
+    outside((uintptr_t)place, size, true);
+    if (software_settings.races) announce((uintptr_t)place);
+}
 
 // An error that depends on the value alone, as a function's does.
 EXPORT float software_inexact_float(float value, int bound)
