@@ -1,11 +1,7 @@
 """Networks on a real GPU. Without one, every test here is skipped with the reason."""
 
 import gc
-import os
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +9,7 @@ import pytest
 import portnn
 import software_gpu
 from captured import everything
+from documents import run
 
 pytestmark = pytest.mark.gpu
 
@@ -212,8 +209,6 @@ def test_an_array_that_somebody_holds_keeps_its_values(backend):
 
 def test_the_example_with_own_layers_warns_of_nothing():
     """Steps with a layer that updates itself are not captured: the example says so itself."""
-    command = [sys.executable, "examples/own_layer.py", "--backend", "gpu", "--epochs", "5"]
-    environment = os.environ | {"PYTHONWARNINGS": "error::UserWarning"}
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True)
+    done = run("examples/own_layer.py", "--backend", "gpu", "--epochs", "5", warnings="error::UserWarning")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("error=") == 2
