@@ -6,11 +6,17 @@ from importlib.util import find_spec
 
 import pytest
 
+import software_gpu
 from array_libraries import DEVICE, LIBRARIES, ON_A_GPU, Library
 from portnn.backend import availability
+from software_gpu import control
+
+if software_gpu.is_wanted():  # before anything imports CuPy
+    software_gpu.install()
 
 # pytest imports every file to look for doctests, and this one needs PyTorch
 collect_ignore = [] if find_spec("torch") else ["support/pytorch_twin.py"]
+collect_ignore += ["support/software_gpu/__main__.py", "support/software_gpu/site"]
 HOST_READS = ("__bool__", "__int__", "__float__", "__index__", "__iter__", "__complex__")
 
 
@@ -53,3 +59,15 @@ def pytest_collection_finish():
 def pytest_runtest_setup(item):
     if item.get_closest_marker("gpu") and not availability("gpu").ok:
         pytest.skip(str(availability("gpu")))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """What a test did wrong on the GPU in software fails it, though nothing it called may have said so."""
+    on_it = software_gpu.is_wanted() and item.get_closest_marker("gpu") is not None
+    if on_it:
+        control.faults()  # an earlier test's, which has failed by itself
+    result = yield
+    if on_it:
+        assert control.faults() == []
+    return result

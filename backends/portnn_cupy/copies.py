@@ -6,7 +6,7 @@ import cupy
 import numpy as np
 
 from portnn_cupy.kernels import COPIES
-from portnn_cupy.launch import REALS, in_order, launch
+from portnn_cupy.launch import in_order, launch
 
 Array = Any
 TABLE = np.dtype([("words", np.int64, COPIES), ("from", np.uint64, COPIES), ("to", np.uint64, COPIES)])
@@ -16,7 +16,6 @@ def copy_all(pairs: list[tuple[Array, Array]]) -> None:
     """Copies the values of each second array into the first, of its shape and dtype, all in one launch."""
     flat = [(target, in_order(source)) for target, source in pairs if target.nbytes]
     words = [pair for pair in flat if _is_in_words(*pair)]
-    dtype = next((target.dtype for target, _ in flat if target.dtype.name in REALS), np.float32)
     for start in range(0, len(words), COPIES):
         part, all_of_them = words[start : start + COPIES], np.zeros((), TABLE)
         for name, values in (
@@ -25,7 +24,7 @@ def copy_all(pairs: list[tuple[Array, Array]]) -> None:
             ("to", [target.data.ptr for target, _ in part]),
         ):
             all_of_them[name][: len(part)] = values
-        launch("copy_all", dtype, max(target.nbytes // 4 for target, _ in part), all_of_them, rows=len(part))
+        launch("copy_all", None, max(target.nbytes // 4 for target, _ in part), all_of_them, rows=len(part))
     for target, source in flat:
         if not _is_in_words(target, source):
             cupy.copyto(target, source)

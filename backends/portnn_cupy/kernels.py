@@ -1,16 +1,14 @@
 """The source of the fused kernels: each thread computes all values that it writes.
 
-There are no atomic additions, so the same step gives the same bits each time. Except for the CUDA names in ``HEAD`` it
-is C: a test compiles it for the host and compares every kernel with its portable routine. ``real`` is float or double.
+There are no atomic additions, so the same step gives the same bits each time. A test compares every kernel with its
+portable routine. ``real`` is float or double.
 Many arrays come as one argument, a struct of their addresses: each argument costs the host time in every launch.
 Images are (N, H, W, C), sequences (N, 1, L, C); ``WINDOW`` is a plan as integers.
 """
 
 HEAD = r"""
-#ifndef KERNEL
 #define KERNEL extern "C" __global__
 #define INSIDE static __device__
-#endif
 
 typedef long long number;
 typedef unsigned long long word;

@@ -13,13 +13,18 @@ THREADS = 256
 MOST_BLOCKS = 1 << 12  # in all rows; each thread loops over the rest
 NULL = np.uint64(0)  # a null pointer; CuPy turns None into the address 0xffffffff (its issue 9046)
 REALS = {"float32": "float", "float64": "double"}
+_loaded: dict[str, None] = {}  # of which reals there are kernels already, in order
 
 
 def launch(name: str, dtype: Any, n: int, *arguments: Any, rows: int = 1) -> None:
-    """Runs a kernel over n elements on the current stream, with ``rows`` rows of blocks."""
+    """Runs a kernel over n elements on the current stream, with ``rows`` rows of blocks.
+
+    Without a dtype it is a kernel that computes no reals: taken from what is loaded, since a capture can load nothing.
+    """
     if n:
         blocks = min(-(-n // THREADS), max(1, MOST_BLOCKS // rows))
-        _kernel(name, REALS[np.dtype(dtype).name])((blocks, rows), (THREADS,), arguments)
+        real = next(iter(_loaded), "float") if dtype is None else REALS[np.dtype(dtype).name]
+        _kernel(name, real)((blocks, rows), (THREADS,), arguments)
 
 
 def launch_blocks(name: str, dtype: Any, blocks: int, *arguments: Any) -> None:
@@ -29,7 +34,9 @@ def launch_blocks(name: str, dtype: Any, blocks: int, *arguments: Any) -> None:
 
 @cache
 def _kernel(name: str, real: str) -> Any:
-    return _module(kernels.source(real)).get_function(name)
+    kernel = _module(kernels.source(real)).get_function(name)
+    _loaded.setdefault(real)
+    return kernel
 
 
 @cache

@@ -10,9 +10,7 @@ integer atomics; there is no other atomic addition.
 from portnn_cupy.kernels import CHAIN, PIXELS
 
 SUMS = r"""
-#ifndef SHARED
 #define SHARED __shared__
-#endif
 #define THREADS 256  /* of a block */
 #ifdef __CUDACC__
 #define UNROLLED _Pragma("unroll")

@@ -7,6 +7,7 @@ import signal
 import numpy as np
 import pytest
 
+import software_gpu
 from documents import ROOT, run
 from portnn.backend import availability
 
@@ -113,10 +114,23 @@ def test_own_data_says_what_is_missing(arguments, said, table, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+FEW_DIGITS = """
+import runpy, sys
+import portnn
+load = portnn.load_mnist
+portnn.load_mnist = lambda **options: tuple(tuple(array[:150] for array in pair) for pair in load(**options))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_example_on_the_gpu(example):
-    done = run(str(example), "--epochs", "1", "--backend", "gpu")
+    if example.stem == "own_data":
+        pytest.importorskip("PIL", reason="Pillow is not installed")
+    start = ["-c", FEW_DIGITS] if software_gpu.is_wanted() else []
+    done = run(*start, str(example), "--epochs", "1", "--backend", "gpu")
     assert done.returncode == 0, done.stderr
 
 

@@ -6,9 +6,7 @@ import array_api_strict
 import numpy as np
 import pytest
 
-import host_kernels
 import portnn
-import stand_in_cupy
 from portnn import activations, losses, metrics, ops
 from portnn.ops.windows import window_plan
 
@@ -274,20 +272,16 @@ def test_one_hot_of_every_kind_of_number(dtype):
 # -- pooling -----------------------------------------------------------------------------------------------------------
 
 
-PLACES = ["numpy", "portable", "strict", "compiled", "host kernels", pytest.param("gpu", marks=pytest.mark.gpu)]
+PLACES = ["numpy", "portable", "strict", "compiled", pytest.param("gpu", marks=pytest.mark.gpu)]
 
 
 @pytest.fixture(params=PLACES)
-def pooling(request, monkeypatch):
+def pooling(request):
     """max_pool and max_pool_backward on NumPy arrays, and how often a batch is repeated."""
     name, copies = request.param, 1
     if name == "compiled":
         pytest.importorskip("numba")
         backend, kernels, copies = CPU, "auto", 1200
-    elif name == "host kernels":
-        if host_kernels.COMPILER is None:
-            pytest.skip(host_kernels.REASON)
-        backend, kernels = stand_in_cupy.install(monkeypatch).backend.CupyBackend(), "auto"
     elif name == "gpu":
         backend, kernels = portnn.get_backend("gpu"), "auto"
     else:

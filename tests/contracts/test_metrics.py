@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 
-import host_kernels
 import portnn
-import stand_in_cupy
 from portnn import losses, metrics
 from portnn.backend import namespace
 from portnn.metrics import TopK, batch_sums, find, prepared, zero_sums
@@ -239,14 +237,9 @@ class Summing:
 
 
 @cases
-@pytest.mark.parametrize("where", ["replay", "stand-in for CuPy"])
-def test_in_a_captured_step(name, loss, draw, plain, where, monkeypatch):
-    if where == "replay":
-        backend = ReplayBackend()
-    elif host_kernels.COMPILER is None:
-        pytest.skip(host_kernels.REASON)
-    else:
-        backend = stand_in_cupy.install(monkeypatch).backend.CupyBackend()
+@pytest.mark.parametrize("where", ["replay", pytest.param("gpu", marks=pytest.mark.gpu)])
+def test_in_a_captured_step(name, loss, draw, plain, where):
+    backend = ReplayBackend() if where == "replay" else portnn.get_backend("gpu")
     with backend.scope():
         captured, eager = (Summing(place, name, loss, draw) for place in (backend, portnn.get_backend(np)))
         step = backend.compile(captured, captured)

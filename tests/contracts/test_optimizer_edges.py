@@ -9,8 +9,7 @@ import warnings
 import numpy as np
 import pytest
 
-import host_kernels
-import stand_in_cupy
+import portnn
 from cases import OPTIMIZERS
 from portnn import SGD, AdaGrad, Adam, AdamW, ExponentialDecay, RMSprop, ops
 from portnn.optimizers import Optimizer, rate_at
@@ -53,23 +52,21 @@ def spread(values, dtype):
     return x
 
 
-NAMES = ["portable", "NumPy", "compiled", "CUDA source", "CUDA source, numbers on the device"]
+NAMES = ["portable", "NumPy", "compiled"]
+GPU = [pytest.param(name, marks=pytest.mark.gpu) for name in ("gpu", "gpu, numbers on the device")]
 
 
-@pytest.fixture(params=NAMES)
-def made(request, monkeypatch):
+@pytest.fixture(params=[*NAMES, *GPU])
+def made(request):
     if request.param == "compiled":
         pytest.importorskip("numba", reason="Numba is not installed")
         return Implementation(CPU, "auto")
-    if request.param.startswith("CUDA"):
-        if host_kernels.COMPILER is None:
-            pytest.skip(host_kernels.REASON)
-        backend = stand_in_cupy.install(monkeypatch).backend.CupyBackend()
-        return Implementation(backend, "auto", "device" in request.param)
+    if request.param.startswith("gpu"):
+        return Implementation(portnn.get_backend("gpu"), "auto", "device" in request.param)
     return Implementation(NumpyBackend(compile=False), "portable" if request.param == "portable" else "auto")
 
 
-@pytest.fixture(params=NAMES[:3])
+@pytest.fixture(params=NAMES)
 def on_host(request):
     if request.param == "compiled":
         pytest.importorskip("numba", reason="Numba is not installed")

@@ -8,9 +8,7 @@ import array_api_strict
 import numpy as np
 import pytest
 
-import host_kernels
 import portnn
-import stand_in_cupy
 from portnn import losses, ops
 from portnn.activations import log_softmax, softmax
 from portnn.layers.layer import Layer
@@ -342,14 +340,9 @@ def test_the_error_of_an_epoch_and_the_metrics(kernels):
 # -- the GPU kernels ---------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=[pytest.param("host"), pytest.param("gpu", marks=pytest.mark.gpu)])
-def gpu(request, monkeypatch):
-    if request.param == "gpu":
-        backend = portnn.get_backend("gpu")
-    elif host_kernels.COMPILER is None:
-        pytest.skip(host_kernels.REASON)
-    else:
-        backend = stand_in_cupy.install(monkeypatch).backend.CupyBackend()
+@pytest.fixture(params=[pytest.param("gpu", marks=pytest.mark.gpu)])
+def gpu(request):
+    backend = portnn.get_backend(request.param)
     with backend.scope():
         yield backend
 

@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 
-import host_kernels
 import portnn
-import stand_in_cupy
 from array_libraries import Library, pytorch_backend, strict_backend
 from cases import LOSSES
 from portnn import losses, ops
@@ -18,7 +16,6 @@ PLACES = [
     "numpy, fast",
     "array-api-strict",
     "pytorch",
-    "stand-in for CuPy",
     pytest.param("cupy", marks=pytest.mark.gpu),
 ]
 
@@ -38,22 +35,14 @@ class Place(Library):
 
 
 @pytest.fixture(params=PLACES)
-def place(request, monkeypatch):
+def place(request):
     name = request.param
     if name == "array-api-strict":
         request.getfixturevalue("no_hidden_reads")
         return Place(name, strict_backend())
     if name == "pytorch":
         return Place(name, pytorch_backend())
-    if name == "stand-in for CuPy":
-        return Place(name, stand_in(monkeypatch))
     return Place(name, portnn.get_backend("gpu" if name == "cupy" else "cpu"))
-
-
-def stand_in(monkeypatch):
-    if host_kernels.COMPILER is None:
-        pytest.skip(host_kernels.REASON)
-    return stand_in_cupy.install(monkeypatch).backend.CupyBackend()
 
 
 def data(case, shape=(N, CLASSES), seed=3):
@@ -260,9 +249,9 @@ class Descent:
 
 
 @cases
-@pytest.mark.parametrize("where", ["replay", "stand-in for CuPy"])
-def test_in_a_captured_step(case, where, monkeypatch):
-    backend = ReplayBackend() if where == "replay" else stand_in(monkeypatch)
+@pytest.mark.parametrize("where", ["replay", pytest.param("gpu", marks=pytest.mark.gpu)])
+def test_in_a_captured_step(case, where):
+    backend = ReplayBackend() if where == "replay" else portnn.get_backend("gpu")
     with backend.scope():
         captured, eager = Descent(backend, case), Descent(portnn.get_backend(np), case)
         step = backend.compile(captured, captured)

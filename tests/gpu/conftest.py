@@ -1,22 +1,13 @@
-"""The backends that the CuPy tests run on."""
+"""The GPU that the tests run on: a real one, or one in software."""
 
 import pytest
 
 import portnn
-import stand_in_cupy
 from portnn.backend import availability
 
 
 @pytest.fixture
-def stand_in(monkeypatch):
-    return stand_in_cupy.install(monkeypatch)
-
-
-@pytest.fixture
-def backend(request):
-    """The real GPU for tests marked ``gpu``, the stand-in for all others."""
-    if request.node.get_closest_marker("gpu") is None:
-        return request.getfixturevalue("stand_in").backend.CupyBackend()
+def backend():
     status = availability("gpu")
     if not status.ok:
         pytest.skip(str(status))
@@ -26,3 +17,11 @@ def backend(request):
 @pytest.fixture
 def cupy(backend):
     return pytest.importorskip("cupy")
+
+
+@pytest.fixture
+def launches(backend, monkeypatch):
+    """The graphs that the backend launches, in order."""
+    graphs, launch = [], backend.driver.launch
+    monkeypatch.setattr(backend.driver, "launch", lambda graph: (launch(graph), graphs.append(graph))[0])
+    return graphs

@@ -7,6 +7,7 @@ import pytest
 
 import portnn
 from cases import LAYERS, LOSSES, METRICS, OPTIMIZERS
+from documents import run
 from portnn import Adam, FCLayer, Network, ParallelLayer
 from portnn.backend import namespace
 
@@ -113,6 +114,20 @@ def test_many_branches(backend, monkeypatch, rng, branches):
 
     x, y = rng.standard_normal((N, 3)), rng.standard_normal((N, 2 * branches))
     compare(backend, make, x, y, "float64", monkeypatch=monkeypatch)
+
+
+FIRST = """
+import numpy as np, portnn
+net = portnn.Network([portnn.FCLayer(4, 3)], backend="gpu", seed=1)
+net.use("softmax_cross_entropy", metrics=["accuracy"])
+net.fit(np.ones((40, 4), np.float32), np.arange(40) % 3, epochs=1, batch_size=8, learning_rate=0.1, verbose=0)
+"""
+
+
+def test_the_first_capture_of_a_process_loads_no_kernels(backend):
+    """Eager float32 steps copy weights; what a capture copies at its end is only the sums of metrics, in float64."""
+    done = run("-c", FIRST, warnings="error::UserWarning")
+    assert done.returncode == 0, done.stderr
 
 
 # -- the functions of the namespace ------------------------------------------------------------------------------------

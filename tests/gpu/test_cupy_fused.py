@@ -1,7 +1,6 @@
 """Each fused function for the GPU compared with its portable version, on random data and mostly random shapes.
 
-Without a GPU, the kernels are compiled for the host, and a stand-in for CuPy launches them over NumPy arrays with one
-thread or with six. ``pytest -m gpu`` runs the same tests with CuPy.
+On the GPU in software, also with the blocks and threads of a launch in a drawn order.
 """
 
 import zlib
@@ -9,31 +8,28 @@ import zlib
 import numpy as np
 import pytest
 
-import host_kernels
 import portnn
-import stand_in_cupy
+import software_gpu
 from portnn import activations, losses, ops
 from portnn.ops.windows import window_plan
 from portnn.training import batches, fusion, step
+from software_gpu import control
 
-PLACES = [
-    pytest.param((1, 1), id="host, one thread"),
-    pytest.param((2, 3), id="host, six threads"),
-    pytest.param("gpu", marks=pytest.mark.gpu, id="gpu"),
-]
+pytestmark = pytest.mark.gpu
 DTYPES = ["float32", "float64"]
 TOLERANCE = {"float32": 3e-6, "float64": 2e-14}
 DRAWS = 25
 
 
-@pytest.fixture(params=PLACES)
-def backend(request, monkeypatch):
-    if request.param == "gpu":
-        return portnn.get_backend("gpu")
-    if host_kernels.COMPILER is None:
-        pytest.skip(host_kernels.REASON)
-    monkeypatch.setattr(host_kernels, "THREADS", request.param)
-    return stand_in_cupy.install(monkeypatch).backend.CupyBackend()
+@pytest.fixture(params=["in order", "drawn order, compared"])
+def backend(request, backend):
+    if request.param == "in order":
+        yield backend
+    elif not software_gpu.is_wanted():
+        pytest.skip("only a GPU in software runs threads in an order that one can choose")
+    else:
+        with control.settings(order=7, races=True):
+            yield backend
 
 
 @pytest.fixture

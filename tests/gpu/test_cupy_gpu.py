@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 import portnn
+import software_gpu
 from portnn import random
 
 pytestmark = pytest.mark.gpu
+# Numbers whose work takes a GPU some time; in software, where nothing is at work while Python goes on, any will do.
+MANY = 1 << 10 if software_gpu.is_wanted() else 1 << 22
 
 
 # -- arrays ------------------------------------------------------------------------------------------------------------
@@ -51,8 +54,8 @@ def test_the_callers_array_may_change_at_once(backend, cupy):
     """Even if it is in pinned memory, which the GPU may still read after the call has returned."""
     import cupyx
 
-    pinned = cupyx.empty_pinned((1 << 24,), np.float32)
-    for host in (pinned, np.empty(1 << 24, np.float32)):
+    pinned = cupyx.empty_pinned((4 * MANY,), np.float32)
+    for host in (pinned, np.empty(4 * MANY, np.float32)):
         for number in range(3):
             host[...] = number
             x = backend.asarray(host)
@@ -196,7 +199,7 @@ def test_arrays_of_other_streams_keep_their_order(backend, cupy):
     for stream in (cupy.cuda.Stream.null, own):
         for _ in range(5):
             with stream:
-                x = slow(cupy, cupy.zeros(1 << 22, np.float32))
+                x = slow(cupy, cupy.zeros(MANY, np.float32))
                 with backend.scope():
                     y = slow(cupy, x)
                 z = slow(cupy, y)
@@ -206,7 +209,7 @@ def test_arrays_of_other_streams_keep_their_order(backend, cupy):
 
 def test_results_are_there_for_a_stream_that_comes_later(backend, cupy):
     with backend.scope():
-        x = slow(cupy, cupy.zeros(1 << 22, np.float32))
+        x = slow(cupy, cupy.zeros(MANY, np.float32))
     assert float(x.min()) == 300.0
 
 
@@ -215,7 +218,7 @@ def test_threads_take_turns(backend, cupy):
 
     def work():
         with backend.scope():
-            results.append(float(slow(cupy, cupy.zeros(1 << 18, np.float32)).min()))
+            results.append(float(slow(cupy, cupy.zeros(MANY // 16, np.float32)).min()))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:

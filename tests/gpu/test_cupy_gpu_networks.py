@@ -1,17 +1,15 @@
 """Networks on a real GPU. Without one, every test here is skipped with the reason."""
 
 import gc
-import os
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import portnn
+import software_gpu
 from captured import everything
+from documents import run
 
 pytestmark = pytest.mark.gpu
 
@@ -75,7 +73,7 @@ def test_what_it_says_of_itself(backend):
     assert said["memory"].endswith("GiB free")
 
 
-# -- steps as graphs ------------------------------------------------------------------------------------------------------
+# -- steps as graphs ---------------------------------------------------------------------------------------------------
 
 
 IMAGES = np.random.default_rng(0).standard_normal((70, 8, 8, 1))
@@ -165,13 +163,14 @@ def test_two_networks_at_once(backend):
 
 def test_a_thousand_fits_take_no_more_memory_than_a_hundred(backend, cupy):
     """What CuPy's pool and the graphs have: how much of the device is free, other processes change as well."""
+    many = 100 if software_gpu.is_wanted() else 1000
     net = portnn.Network([portnn.FCLayer(64, 30), portnn.ActivationLayer("tanh"), portnn.FCLayer(30, 3)], backend="gpu")
     net.use("mse", optimizer=portnn.SGD(0.01))
     x, y = portnn.to_device(IMAGES.reshape(70, 64), "gpu"), portnn.to_device(np.eye(3)[LABELS], "gpu")
     taken = []
-    for k in range(1000):
+    for k in range(many):
         net.fit(x, y, epochs=1, batch_size=10, verbose=0)
-        if k in (99, 999):
+        if k in (many // 10 - 1, many - 1):
             gc.collect()
             pools = [cupy.get_default_memory_pool(), *backend.driver.retired]
             pools += [step.memory for *_, steps in backend.kept.by_network.values() for step in steps.values()]
@@ -210,8 +209,6 @@ def test_an_array_that_somebody_holds_keeps_its_values(backend):
 
 def test_the_example_with_own_layers_warns_of_nothing():
     """Steps with a layer that updates itself are not captured: the example says so itself."""
-    command = [sys.executable, "examples/own_layer.py", "--backend", "gpu", "--epochs", "5"]
-    environment = os.environ | {"PYTHONWARNINGS": "error::UserWarning"}
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True)
+    done = run("examples/own_layer.py", "--backend", "gpu", "--epochs", "5", warnings="error::UserWarning")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("error=") == 2

@@ -1,20 +1,18 @@
-"""The GPU backend's kernels and cuBLAS calls without a GPU: CUDA is compiled for the host, NumPy emulates cuBLAS."""
+"""The GPU backend's kernels, compiled for every GPU, and its cuBLAS calls."""
 
-import importlib.util
 import shutil
 import subprocess
 
 import numpy as np
 import pytest
 
-import host_kernels
-import stand_in_cupy
+import software_gpu
 from portnn import random
 from portnn_cupy import kernels, reductions
 from portnn_cupy.kernels import source
-from stand_in_cupy import Tape
+from software_gpu import control
 
-# -- random words ------------------------------------------------------------------------------------------------------
+# -- kernels -----------------------------------------------------------------------------------------------------------
 
 SOURCES = {dtype: source(real) for dtype, real in (("float32", "float"), ("float64", "double"))}
 ALL = {
@@ -22,42 +20,6 @@ ALL = {
     "float32, sums": reductions.source(kernels.head("float")),
     "float64, sums": reductions.source(kernels.head("double")),
 }
-
-
-@pytest.fixture
-def on_the_host():
-    """The Philox kernel compiled for the host: ``run(key, step, n)`` passes the step by value, if ``at`` by address."""
-    if host_kernels.COMPILER is None:
-        pytest.skip(host_kernels.REASON)
-    kernel = host_kernels.Module(SOURCES["float32"], threads=(2, 3)).get_function("philox_bits")
-
-    def run(key, step, n, *, at=False):
-        out = np.full(n + 1, -1, np.int64)
-        first, second = (np.uint64(word) for word in key)
-        where, value = (np.array(step, np.int64), np.uint64(12345)) if at else (np.uint64(0), np.uint64(step))
-        kernel((1,), (1,), (first, second, where, value, np.int64(n), out))
-        assert out[n] == -1, "written past the end"
-        return out[:n]
-
-    return run
-
-
-KEYS = [(0, 0), (1, 2), (2**64 - 1, 2**63 + 5), random.key(7, "5.mask")]
-
-
-@pytest.mark.parametrize("key", KEYS)
-@pytest.mark.parametrize("step", [0, 1, 2**40 + 3])
-@pytest.mark.parametrize("n", [1, 2, 7, 8, 9, 63, 2047, 2048, 2049, 5000])
-def test_the_kernel_gives_numpys_bits(on_the_host, key, step, n):
-    expected = random.bits(key, step, n)
-    assert np.array_equal(on_the_host(key, step, n), expected)
-    assert np.array_equal(on_the_host(key, step, n, at=True), expected)
-
-
-def test_the_comparison_would_see_another_stream(on_the_host):
-    assert not np.array_equal(on_the_host((1, 2), 3, 9), random.bits((1, 2), 4, 9))
-    assert not np.array_equal(on_the_host((1, 2), 3, 9), random.bits((2, 1), 3, 9))
-
 
 ARCHITECTURES = ["sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90"]
 
@@ -99,15 +61,10 @@ def test_nvrtc_compiles_the_kernels(architecture, dtype):
         nvrtc.destroyProgram(program)
 
 
-@pytest.fixture
-def stand_in(monkeypatch):
-    return stand_in_cupy.install(monkeypatch)
-
-
+@pytest.mark.gpu
 @pytest.mark.parametrize("n", [0, 1, 9, 4097])
 @pytest.mark.parametrize("step", [0, 5])
-def test_random_bits_of_the_backend(stand_in, n, step):
-    backend = stand_in.backend.CupyBackend()
+def test_random_bits_of_the_backend(backend, n, step):
     key = random.key(3, "1.mask")
     for given in (step, np.int64(step), backend.asarray(np.array(step)), backend.asarray(np.array(step, np.int32))):
         bits = backend.random_bits(key, given, n)
@@ -116,13 +73,23 @@ def test_random_bits_of_the_backend(stand_in, n, step):
         assert np.array_equal(backend.to_numpy(bits), random.bits(key, step, n))
 
 
-def test_a_captured_step_number_is_read_by_the_replay(stand_in):
+@pytest.mark.gpu
+def test_the_comparison_would_see_another_stream(backend):
+    bits = backend.to_numpy(backend.random_bits((1, 2), 3, 9))
+    assert not np.array_equal(bits, random.bits((1, 2), 4, 9))
+    assert not np.array_equal(bits, random.bits((2, 1), 3, 9))
+
+
+@pytest.mark.gpu
+def test_a_captured_step_number_is_read_by_the_replay(backend):
     """The kernel gets the address of the step number, not its value."""
-    backend = stand_in.backend.CupyBackend()
     step = backend.asarray(np.array(0))
     out = backend.asarray(np.zeros(5, np.int64))
     with backend.scope():
-        graph = backend.driver.capture(lambda: backend.driver.copy([(out, backend.random_bits((1, 2), step, 5))]))
+        memory = backend.driver.new_memory(backend)
+        backend.driver.copy([(out, backend.random_bits((1, 2), step, 5))])  # loads the kernels
+        with backend.driver.using(memory):
+            graph = backend.driver.capture(lambda: backend.driver.copy([(out, backend.random_bits((1, 2), step, 5))]))
         for k in (0, 3, 4):
             step[...] = k
             backend.driver.launch(graph)
@@ -132,45 +99,78 @@ def test_a_captured_step_number_is_read_by_the_replay(stand_in):
 # -- products ----------------------------------------------------------------------------------------------------------
 
 
-def layouts(rng, shape, dtype):
+def layouts(cupy, rng, shape, dtype):
     """Matrices of one shape, by name, in every layout that cuBLAS can read and in some that it cannot."""
     m, n = shape
-    values = rng.standard_normal(shape).astype(dtype)
+    values = cupy.asarray(rng.standard_normal(shape).astype(dtype))
 
     def put(view):
         view[...] = values
         return view
 
     return {
-        "rows": put(np.empty((m, n), dtype)),
-        "columns": put(np.empty((n, m), dtype).T),
-        "rows of a wider matrix": put(np.empty((m, n + 3), dtype)[:, 1 : n + 1]),
-        "columns of a taller matrix": put(np.empty((n, m + 2), dtype).T[1 : m + 1]),
-        "every second column": put(np.empty((m, 2 * n), dtype)[:, ::2]),
-        "every second row": put(np.empty((2 * m, n), dtype)[::2]),
-        "backwards": put(np.empty((m, n), dtype)[::-1, ::-1]),
-        "one row repeated": np.broadcast_to(values[:1], shape),
-        "one column repeated": np.broadcast_to(values[:, :1], shape),
+        "rows": put(cupy.empty((m, n), dtype)),
+        "columns": put(cupy.empty((n, m), dtype).T),
+        "rows of a wider matrix": put(cupy.empty((m, n + 3), dtype)[:, 1 : n + 1]),
+        "columns of a taller matrix": put(cupy.empty((n, m + 2), dtype).T[1 : m + 1]),
+        "every second column": put(cupy.empty((m, 2 * n), dtype)[:, ::2]),
+        "every second row": put(cupy.empty((2 * m, n), dtype)[::2]),
+        "backwards": put(cupy.empty((m, n), dtype)[::-1, ::-1]),
+        "one row repeated": cupy.broadcast_to(values[:1], shape),
+        "one column repeated": cupy.broadcast_to(values[:, :1], shape),
     }
 
 
 COPIED = {"every second column", "backwards", "one row repeated", "one column repeated"}
 
 
+class Noted:
+    """cuBLAS, which notes the name and the arguments of each call; ``status`` is what it answers instead of working."""
+
+    def __init__(self, library):
+        self.library, self.calls, self.status = library, [], None
+
+    def __getattr__(self, name):
+        routine = getattr(self.library, name)
+
+        def called(*arguments):
+            self.calls.append((name, *(getattr(a, "value", a) for a in arguments)))
+            return routine(*arguments) if self.status is None else self.status
+
+        return called
+
+    def names(self):
+        return [name for name, *_ in self.calls]
+
+
 @pytest.fixture
-def matmul(stand_in):
-    """The backend's product of plain arrays; ``matmul.own`` tells whether our own cuBLAS handle computed it."""
-    blas = stand_in.blas.Blas(stand_in.library)
+def library(backend):
+    from portnn_cupy.blas import load_library
+
+    return Noted(load_library())
+
+
+@pytest.fixture
+def blas(library):
+    from portnn_cupy.blas import Blas
+
+    made = Blas(library)
+    yield made
+    library.status = None
+    made.close()
+
+
+@pytest.fixture
+def matmul(blas, library, cupy):
+    """The backend's product of arrays; ``matmul.gemms`` are its calls of cuBLAS through our own handle."""
 
     def product(a, b):
-        del stand_in.log[:], stand_in.cublas.calls[:]
-        a, b = (x.view(stand_in.cupy.ndarray) for x in (a, b))
-        out = blas.matmul(a, b)
-        product.own = not stand_in.log
-        product.gemms = [call for call in stand_in.cublas.calls if call[0] == "gemm"]
-        assert isinstance(out, stand_in.cupy.ndarray)
-        assert np.may_share_memory(out, a) is np.may_share_memory(out, b) is False
-        return np.asarray(out.view(np.ndarray))
+        blas.handle()
+        del library.calls[:]
+        out = blas.matmul(cupy.asarray(a), cupy.asarray(b))
+        product.gemms = [call for call in library.calls if "gemm" in call[0]]
+        assert isinstance(out, cupy.ndarray)
+        return out.get()
 
     return product
 
@@ -181,52 +181,59 @@ def close(got, expected, dtype):
     assert np.allclose(got, expected, rtol=0, atol=1e-5 if dtype == np.float32 else 1e-13)
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("sizes", [(2, 3, 4), (4, 3, 2), (1, 5, 3), (5, 1, 3), (3, 5, 1), (1, 5, 1), (1, 1, 1)])
-def test_products_of_every_layout(stand_in, matmul, dtype, sizes):
+def test_products_of_every_layout(cupy, matmul, dtype, sizes):
     m, k, n = sizes
     rng = np.random.default_rng(1)
-    for left, a in layouts(rng, (m, k), dtype).items():
-        for right, b in layouts(rng, (k, n), dtype).items():
-            close(matmul(a, b), a @ b, dtype)
-            assert matmul.own, (left, right)
+    for left, a in layouts(cupy, rng, (m, k), dtype).items():
+        for right, b in layouts(cupy, rng, (k, n), dtype).items():
+            close(matmul(a, b), a.get() @ b.get(), dtype)
             assert len(matmul.gemms) == 1, (left, right)
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("shape", [(2, 3), (3, 2), (4, 4)])
-def test_what_lies_in_lines_is_not_copied(stand_in, shape):
-    for name, x in layouts(np.random.default_rng(0), shape, np.float32).items():
-        read, operation, step = stand_in.blas.operand(x.view(stand_in.cupy.ndarray))
-        assert np.may_share_memory(read, x) is (name not in COPIED), name
+def test_what_lies_in_lines_is_not_copied(cupy, shape):
+    from portnn_cupy.blas import operand
+
+    for name, x in layouts(cupy, np.random.default_rng(0), shape, np.float32).items():
+        read, operation, step = operand(x)
+        assert cupy.may_share_memory(read, x) is (name not in COPIED), name
         assert operation == ("column" in name.split()[0]), name
         assert step >= (read.shape[0] if operation else read.shape[1])
 
 
-def test_vectors_with_gaps_are_not_copied(stand_in, matmul):
+@pytest.mark.gpu
+def test_vectors_with_gaps_are_not_copied(cupy, matmul):
     """A column with any stride is a matrix whose rows have length 1."""
+    from portnn_cupy.blas import operand
+
     rng = np.random.default_rng(4)
-    v = rng.standard_normal(12)[::3]  # (4,)
-    column = np.lib.stride_tricks.as_strided(v, (4, 1), (v.strides[0], 1000))
+    v = cupy.asarray(rng.standard_normal(12))[::3]  # (4,)
+    column = cupy.lib.stride_tricks.as_strided(v, (4, 1), (v.strides[0], 1000))
     for x in (column, column.T):
-        read, _, _ = stand_in.blas.operand(x.view(stand_in.cupy.ndarray))
-        assert np.may_share_memory(read, v)
+        assert operand(x)[0] is x
     a = rng.standard_normal((2, 4))
-    close(matmul(a, column), a @ column, np.float64)
-    close(matmul(column.T, a.T), column.T @ a.T, np.float64)
+    close(matmul(a, column), a @ column.get(), np.float64)
+    close(matmul(column.T, a.T), column.get().T @ a.T, np.float64)
 
 
 @pytest.mark.parametrize(
     ("a", "b"),
     [((3,), (3,)), ((3,), (3, 4)), ((2, 3), (3,)), ((5, 2, 3), (3, 4)), ((5, 2, 3), (3,)), ((2, 1, 2, 3), (3, 4))],
 )
+@pytest.mark.gpu
 def test_products_of_other_ranks(matmul, a, b):
     rng = np.random.default_rng(2)
     a, b = rng.standard_normal(a), rng.standard_normal(b)
     close(matmul(a, b), np.asarray(a @ b), np.float64)
-    assert matmul.own
+    assert len(matmul.gemms) == 1
     close(matmul(a[..., ::-1], b[::-1]), np.asarray(a[..., ::-1] @ b[::-1]), np.float64)
 
 
+@pytest.mark.gpu
 def test_a_transposed_batch_becomes_rows(matmul):
     rng = np.random.default_rng(3)
     a, b = rng.standard_normal((3, 4, 5)).transpose(2, 0, 1), rng.standard_normal((4, 2))
@@ -246,6 +253,7 @@ def test_a_transposed_batch_becomes_rows(matmul):
     ],
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.gpu
 def test_products_of_nothing(matmul, a, b, dtype):
     a, b = np.ones(a, dtype), np.ones(b, dtype)
     close(matmul(a, b), np.asarray(a @ b), dtype)
@@ -257,99 +265,96 @@ def test_products_of_nothing(matmul, a, b, dtype):
     [
         (np.ones((2, 3), np.float32), np.ones((3, 2), np.float64)),
         (np.ones((2, 3), np.int64), np.ones((3, 2), np.int64)),
-        (np.ones((2, 3), np.complex64), np.ones((3, 2), np.complex64)),
         (np.ones((5, 2, 3)), np.ones((5, 3, 2))),
         (np.ones((2, 3)), np.ones((5, 3, 2))),
     ],
 )
-def test_other_products_are_cupys(stand_in, matmul, a, b):
+@pytest.mark.gpu
+def test_other_products_are_cupys(matmul, a, b):
     assert np.array_equal(matmul(a, b), a @ b)
-    assert not matmul.own
+    assert not matmul.gemms
 
 
-def test_a_batched_product_within_a_capture_is_an_error(stand_in):
-    backend = stand_in.backend.CupyBackend()
+@pytest.mark.gpu
+def test_a_batched_product_within_a_capture_is_an_error(backend):
     x = backend.asarray(np.ones((5, 2, 2)))
     with backend.scope(), pytest.raises(NotImplementedError, match=r"\(5, 2, 2\) float64 .* cannot be captured"):
         backend.driver.capture(lambda: backend.xp.matmul(x, x))
-    assert Tape.current is None
+    with backend.scope():
+        assert not backend.stream.is_capturing()
 
 
+@pytest.mark.gpu
 def test_shapes_that_do_not_fit(matmul):
     with pytest.raises(ValueError, match=r"\(2, 3\) and \(4, 5\): the last axis .* length 3, .* second 4; they must"):
         matmul(np.ones((2, 3)), np.ones((4, 5)))
 
 
-def test_host_arrays_are_left_to_cupys_words(stand_in, monkeypatch):
-    def refuse(a, b):
-        raise TypeError("Unsupported type numpy.ndarray")
-
-    monkeypatch.setattr(stand_in.cupy, "matmul", refuse)
-    with pytest.raises(TypeError, match="Unsupported type"):
-        stand_in.blas.Blas(stand_in.library).matmul(np.ones((2, 2)), np.ones((2, 2)))
+@pytest.mark.gpu
+def test_host_arrays_are_left_to_cupys_words(blas):
+    with pytest.raises(TypeError, match=r"numpy\.ndarray"):
+        blas.matmul(np.ones((2, 2)), np.ones((2, 2)))
 
 
-def test_a_handle_is_made_in_the_order_cublas_wants(stand_in):
-    blas = stand_in.blas.Blas(stand_in.library)
-    stream = stand_in.cupy.cuda.Stream(non_blocking=True)
+@pytest.mark.gpu
+def test_a_handle_is_made_in_the_order_cublas_wants(blas, library, cupy):
+    stream = cupy.cuda.Stream(non_blocking=True)
     with stream:
         first = blas.handle()
         assert blas.handle() is first
-    names = [call[0] for call in stand_in.cublas.calls]
-    assert names == ["create", "stream", "workspace", "math mode"]  # a new stream resets the workspace
-    assert stand_in.cublas.calls[1] == ("stream", first.value, stream.ptr)
-    assert stand_in.cublas.calls[2] == ("workspace", first.value, 4096, 32 << 20)
-    assert stand_in.cublas.calls[3] == ("math mode", first.value, 0)  # CUBLAS_DEFAULT_MATH: no TF32
+    create, of_stream, workspace, math_mode = library.calls
+    assert create[0] == "cublasCreate_v2"
+    assert of_stream == ("cublasSetStream_v2", first.value, stream.ptr)
+    assert workspace[:2] == ("cublasSetWorkspace_v2", first.value)  # a new stream resets the workspace
+    assert workspace[3] == 32 << 20
+    assert math_mode == ("cublasSetMathMode", first.value, 0)  # CUBLAS_DEFAULT_MATH: no TF32
     second = blas.handle()  # for the default stream
     assert second is not first
-    assert ("stream", second.value, None) in stand_in.cublas.calls
+    assert ("cublasSetStream_v2", second.value, 0) in library.calls
     blas.close()
-    assert {call for call in stand_in.cublas.calls if call[0] == "destroy"} == {
-        ("destroy", first.value),
-        ("destroy", second.value),
-    }
+    destroyed = {call for call in library.calls if call[0] == "cublasDestroy_v2"}
+    assert destroyed == {("cublasDestroy_v2", first.value), ("cublasDestroy_v2", second.value)}
 
 
-def test_the_backends_handle_is_there_from_the_start(stand_in):
+@pytest.mark.gpu
+@pytest.mark.skipif(not software_gpu.is_wanted(), reason="only a GPU in software says what it is asked to do")
+def test_the_backends_handle_is_there_from_the_start(backend):
     """A handle cannot be created during a capture."""
-    backend = stand_in.backend.CupyBackend()
-    del stand_in.cublas.calls[:]
-    x = backend.asarray(np.ones((2, 2)))
-    with backend.scope():
-        backend.driver.capture(lambda: backend.xp.matmul(x, x))
-    assert [call[0] for call in stand_in.cublas.calls] == ["gemm"]
+    with control.log() as lines:
+        made = type(backend)()
+        x = made.asarray(np.ones((2, 2)))
+        with made.scope():
+            made.driver.capture(lambda: made.xp.matmul(x, x))
+    begun = lines.index(next(line for line in lines if line.startswith("begin capture")))
+    assert "create a cuBLAS handle" in lines[:begun]
+    assert [line for line in lines[begun:] if "handle" in line or "product" in line] == ["record product 2 x 2 x 2"]
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize(
     ("status", "name"), [(1, "NOT_INITIALIZED"), (7, "INVALID_VALUE"), (13, "EXECUTION_FAILED"), (99, "unknown")]
 )
-def test_cublas_errors_have_names(stand_in, status, name):
-    blas = stand_in.blas.Blas(stand_in.library)
+def test_cublas_errors_have_names(blas, library, cupy, status, name):
     blas.handle()
-    stand_in.cublas.status = status
-    x = np.ones((2, 2)).view(stand_in.cupy.ndarray)
+    library.status = status
+    x = cupy.ones((2, 2))
     with pytest.raises(RuntimeError, match=rf"cuBLAS failed to gemm: .*{name}.* \({status}\)"):
         blas.matmul(x, x)
 
 
-def test_where_cublas_is_looked_for(monkeypatch, stand_in):
+@pytest.mark.gpu
+def test_where_cublas_is_looked_for(backend, cupy, monkeypatch):
+    import portnn_cupy.blas as module
+
     tried = []
 
     def refuse(name):
         tried.append(name)
         raise OSError(f"{name}: cannot open shared object file")
 
-    source = second_copy(stand_in.blas)
-    monkeypatch.setattr(source.ctypes, "CDLL", refuse)
-    monkeypatch.setattr(source.ctypes.util, "find_library", lambda name: None)
-    with pytest.raises(RuntimeError, match=r"cuBLAS was not found: .*; libcublas.so.12: cannot open"):
-        source.load_library()
-    assert "libcublas.so.12" in tried  # the CUDA version that CuPy reports, here 12.9
-
-
-def second_copy(module):
-    """A fresh copy of the module, because the stand-in replaced a function in the first one."""
-    spec = importlib.util.spec_from_file_location("portnn_cupy_blas_again", module.__file__)
-    fresh = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fresh)
-    return fresh
+    major = cupy.cuda.runtime.runtimeGetVersion() // 1000
+    monkeypatch.setattr(module.ctypes, "CDLL", refuse)
+    monkeypatch.setattr(module.ctypes.util, "find_library", lambda name: None)
+    with pytest.raises(RuntimeError, match=rf"cuBLAS was not found: .*; libcublas.so.{major}: cannot open"):
+        module.load_library()
+    assert f"libcublas.so.{major}" in tried  # CuPy's own version of CUDA

@@ -36,7 +36,7 @@ class State:
             home[key] = leaf
 
     def values(self):
-        return {key: np.array(leaf) for key, leaf in self.home.items()}
+        return {key: np.array(self.backend.to_numpy(leaf)) for key, leaf in self.home.items()}
 
     def rate(self):
         xp, step = self.backend.xp, self.home["step"]

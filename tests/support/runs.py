@@ -65,10 +65,7 @@ def train(net, calls=(), epochs=EPOCHS, **options):
 def come_to(net):
     """The final state: all leaves, the counters, and the history."""
     counts = {layer.path: {name: layer._updates(name, net.step) for name in layer.parameters} for layer in net.walk()}
-    arrays = {
-        name: net.backend.to_numpy(home) if net.backend.owns(home) else home for name, home in leaves(net).items()
-    }
-    return arrays, (net.step, net.epoch, net.seed, net.learning_rate_factor, counts), dict(net.history)
+    return leaves(net), (net.step, net.epoch, net.seed, net.learning_rate_factor, counts), dict(net.history)
 
 
 def equal(a, b):

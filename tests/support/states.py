@@ -18,12 +18,12 @@ from portnn import (
 
 def leaves(net):
     """Copies of all parameters, buffers and slots, by kind and path."""
-    found = {f"parameter {path}": np.array(a) for path, a in net.parameters.items()}
+    found = {f"parameter {path}": a for path, a in net.parameters.items()}
     for layer in net.walk():
-        found |= {f"buffer {layer.path}.{name}": np.array(a) for name, a in layer.buffers.items()}
+        found |= {f"buffer {layer.path}.{name}": a for name, a in layer.buffers.items()}
     for kind, home in net.slots.items():
-        found |= {f"{kind} {path}": np.array(a) for path, a in home.items()}
-    return found
+        found |= {f"{kind} {path}": a for path, a in home.items()}
+    return {name: np.array(net.backend.to_numpy(a)) for name, a in found.items()}
 
 
 def same(a, b):

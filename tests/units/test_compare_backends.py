@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 import portnn
-import stand_in_cupy
 from array_libraries import strict_backend
 from portnn_numpy.backend import NumpyBackend
 
@@ -57,12 +56,6 @@ def test_numpy_agrees_with_itself_without_its_fast_versions():
 
 def test_numpy_agrees_with_other_libraries():
     assert portnn.compare_backends(network(), X, Y, backends=("cpu", strict_backend()), batch_size=8)
-
-
-def test_the_gpu_of_the_stand_in_agrees(monkeypatch):
-    gpu = stand_in_cupy.install(monkeypatch).backend.CupyBackend()
-    report = portnn.compare_backends(network(), X, Y, backends=("cpu", gpu), epochs=2, batch_size=8)
-    assert report, report
 
 
 @pytest.mark.gpu

@@ -4,21 +4,16 @@ import numpy as np
 import pytest
 
 import runs
-import stand_in_cupy
-from portnn import SGD, Callback, Checkpoint, FCLayer, Network
+from portnn import SGD, Callback, Checkpoint, FCLayer, Network, get_backend
 from portnn.training import DivergedError
 from portnn_cupy.graph import EagerStepWarning
 from replay import ReplayBackend
 
 
-@pytest.fixture(params=["replay", "stand-in for CuPy"])
-def captured(request, monkeypatch):
+@pytest.fixture(params=["replay", pytest.param("gpu", marks=pytest.mark.gpu)])
+def captured(request):
     """A function that returns a backend that captures steps."""
-    if request.param == "replay":
-        return ReplayBackend
-    stand_in = stand_in_cupy.install(monkeypatch)
-    backend = stand_in.backend.CupyBackend()
-    return lambda: backend
+    return ReplayBackend if request.param == "replay" else lambda: get_backend("gpu")
 
 
 class PlantedError(Exception):
@@ -152,7 +147,8 @@ def test_gradients_of_a_captured_step_cannot_be_read(captured):
     assert net.step == 1
 
 
-def test_gradients_of_eager_steps_can(monkeypatch):
+@pytest.mark.gpu
+def test_gradients_of_eager_steps_can():
     seen = []
 
     class Reads(Callback):
@@ -161,8 +157,7 @@ def test_gradients_of_eager_steps_can(monkeypatch):
         def on_step_end(self, network, step):
             seen.append({path: network.backend.to_numpy(g) for path, g in network.gradients.items()})
 
-    backend = stand_in_cupy.install(monkeypatch).backend.CupyBackend()
-    nets = network("cpu"), network(backend)
+    nets = network("cpu"), network("gpu")
     runs.train(nets[0], [Reads()], epochs=1)
     expected, seen[:] = list(seen), []
     with pytest.warns(EagerStepWarning, match="reads the gradients"):

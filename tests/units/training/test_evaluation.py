@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-import stand_in_cupy
 from portnn import FCLayer, Network
 from replay import ReplayBackend
 
@@ -11,11 +10,9 @@ X = np.random.default_rng(0).standard_normal((11, 3)).astype(np.float32)
 LOSSES = ["mse", "mae", "hinge", "binary_cross_entropy", "softmax_cross_entropy"]
 
 
-@pytest.fixture(params=["cpu", "replay", "stand-in for CuPy"])
-def backend(request, monkeypatch):
-    if request.param == "stand-in for CuPy":
-        return stand_in_cupy.install(monkeypatch).backend.CupyBackend()
-    return ReplayBackend() if request.param == "replay" else "cpu"
+@pytest.fixture(params=["cpu", "replay", pytest.param("gpu", marks=pytest.mark.gpu)])
+def backend(request):
+    return ReplayBackend() if request.param == "replay" else request.param
 
 
 def network(loss=None, outputs=3, where="cpu", **options):
