@@ -14,7 +14,6 @@ import math
 import os
 import time
 from collections.abc import Callable
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,8 +85,8 @@ def method_of(callback: Callback, name: str) -> Callable[..., None]:
     known = getattr(Callback, name)
     if getattr(type(callback), name) is known:
         return method
-    given = list(signature(known).parameters)[1:]
-    takes = signature(method)
+    given = list(checks.signature_of(known).parameters)[1:]
+    takes = checks.signature_of(method)
     alone = next(iter(takes.parameters), "") in WITHOUT_NETWORK
     try:
         takes.bind(*given[alone:])

@@ -1,5 +1,6 @@
 """Checks of arguments, and of what layers' methods return; each returns the value that it accepts."""
 
+import inspect
 import operator
 import os
 from collections.abc import Callable, Iterable
@@ -7,6 +8,14 @@ from string import Formatter
 from typing import Any
 
 MOST_AXES = 32  # of an array, in every version of NumPy
+
+
+def signature_of(function: Any) -> inspect.Signature:
+    """What a function or class takes: to check what it would be called with, and to say it in errors.
+
+    Fast versions and layers' options are never found by it, but for ``training`` and ``need_input_error`` of a layer.
+    """
+    return inspect.signature(function)
 
 
 def misfit(fault: str, advice: str = "") -> ValueError:

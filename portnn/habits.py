@@ -7,10 +7,11 @@ of advice where no single name corresponds. Names of losses, metrics and so on a
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, wraps
-from inspect import Parameter, signature
+from inspect import Parameter
 from typing import Any, TypeVar
 
 from portnn import names
+from portnn.checks import signature_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Answers = dict[str, str]
@@ -391,7 +392,7 @@ def unknown_argument(call: str, name: str, known: list[str], answers: Mapping[st
 
 @cache
 def _parameters(function: Callable[..., Any]) -> list[Parameter]:
-    return [p for p in signature(function).parameters.values() if p.name not in ("self", "cls")]
+    return [p for p in signature_of(function).parameters.values() if p.name not in ("self", "cls")]
 
 
 def misfit(call: str, function: Callable[..., Any], given: Any, options: Any, answers: Mapping[str, str]) -> str:

@@ -6,10 +6,10 @@ arguments has a method ``config`` that returns them.
 
 from collections.abc import Iterator
 from inspect import Parameter as Argument
-from inspect import signature
 from types import FunctionType
 from typing import Any
 
+from portnn.checks import signature_of
 from portnn.layers.attributes import Parameter
 from portnn.layers.layer import Layer
 from portnn.ops import is_ours
@@ -51,7 +51,7 @@ def _names(made: type) -> Iterator[str]:
     line = [base for base in made.__mro__ if isinstance(vars(base).get("__init__"), FunctionType)]
     found: dict[str, None] = {}
     for base in line:
-        parameters = list(signature(vars(base)["__init__"]).parameters.values())[1:]
+        parameters = list(signature_of(vars(base)["__init__"]).parameters.values())[1:]
         found.update(dict.fromkeys(p.name for p in parameters if p.kind not in MANY))
         if not any(p.kind is Argument.VAR_KEYWORD for p in parameters):
             break
@@ -66,7 +66,7 @@ def _kept(thing: Any, name: str) -> Any:
 
 def _own_parameters(made: type) -> list[Argument]:
     try:
-        return list(signature(_constructor(made)).parameters.values())[1:]
+        return list(signature_of(_constructor(made)).parameters.values())[1:]
     except ValueError:  # some classes in C do not say
         return [Argument("arguments", Argument.POSITIONAL_OR_KEYWORD)]
 
@@ -96,10 +96,10 @@ def _checked(thing: Any, given: Any) -> dict[str, Any]:
     if not isinstance(given, dict) or not all(isinstance(name, str) for name in given):
         raise TypeError(f"{made.__name__}.config must return a dict of arguments by name, got {given!r:.60}")
     try:
-        signature(made).bind(**given)
+        signature_of(made).bind(**given)
     except TypeError as error:
         raise TypeError(
             f"{made.__name__}.config returned {', '.join(given) or 'no arguments'}, but its constructor takes "
-            f"{signature(made)}: {error}"
+            f"{signature_of(made)}: {error}"
         ) from None
     return given

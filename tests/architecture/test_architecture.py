@@ -117,6 +117,16 @@ def test_the_environment_is_read_in_few_places(path):
     assert not reads
 
 
+LOOK_AT_SIGNATURES = {"portnn/checks.py", "portnn/functions.py", "portnn/layers/layer.py"}
+
+
+@pytest.mark.parametrize("path", [*FILES, *BACKENDS], ids=name)
+def test_signatures_are_looked_at_in_few_places(path):
+    text = ast.unparse(tree(path))
+    looks = "inspect.signature" in text or "inspect.signature" in imports(path)
+    assert not looks or name(path) in LOOK_AT_SIGNATURES, "checks.signature_of says what a function takes"
+
+
 @pytest.mark.parametrize("root", [ROOT, ROOT / "backends"], ids=["portnn", "backends"])
 def test_no_import_circle(root):
     """In backends, imports inside functions count too, except in a package's ``__init__``, which imports lazily."""
