@@ -11,13 +11,12 @@ values below 2.6e-23 (float32) underflow to zero, as everywhere.
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from inspect import signature
 from math import prod, sqrt
 from typing import Any, TypedDict, Unpack
 
 from portnn._typing import Array, Slots
 from portnn.backend import namespace
-from portnn.checks import flag, in_range, number
+from portnn.checks import flag, in_range, number, signature_of
 from portnn.settings import Setting, WithSettings, unknown_setting
 
 LearningRate = float | Callable[[int], float]
@@ -207,7 +206,7 @@ class Optimizer(WithSettings):
 
     def __repr__(self) -> str:
         inits = [vars(base)["__init__"] for base in reversed(type(self).__mro__[:-1]) if "__init__" in vars(base)]
-        usual = {name: argument.default for init in inits for name, argument in signature(init).parameters.items()}
+        usual = {name: argument.default for init in inits for name, argument in signature_of(init).parameters.items()}
         shown = ""
         for name, value in vars(self).items():
             differs = value != usual.get(name, value)
