@@ -299,6 +299,18 @@ class Layer:
             shape = shapes[j] if isinstance(shapes, list) and j is not None else shapes
             layer.build(shape, backend, dtype, seed, layer.path)
 
+    def learn_shapes(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """For ``build``, where the parameters' shapes come with the data: notes them, and that the layer is complete.
+
+        ValueError for a parameter that was assigned before and has another shape; the layer then stays as it was.
+        """
+        for name, array in self.parameters.items():
+            if tuple(array.shape) != shapes[name]:
+                raise ValueError(
+                    f"{self.label(name)} has shape {tuple(array.shape)}, but for this data it must have {shapes[name]}"
+                )
+        self.shapes, self.complete = shapes, True
+
     def _place(self, path: str) -> None:
         """Gives this layer and all below their paths in a network; masks, for example, are drawn for a path."""
         self.path = path
@@ -424,6 +436,11 @@ class Layer:
             return (
                 f"{self.label(name)} does not exist yet: initial values are drawn when the layer is added to a network "
                 f"(net.add(layer)); or assign your own: layer.{name} = array"
+            )
+        if not self.complete:
+            return (
+                f"{self.label(name)} does not exist yet: it is built on the first batch, which tells its shape. Call "
+                "fit or predict first, or put a layer in front that states its shapes, such as ConvLayer"
             )
         return f"{self} has no {name}; it has {', '.join(self.parameters) or 'no parameters'}"
 

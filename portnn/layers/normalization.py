@@ -39,14 +39,8 @@ class NormLayer(Layer):
         if input_shape:
             self.output_shape(input_shape)
             channels = input_shape[-1]
-            for name, array in self.parameters.items():
-                if tuple(array.shape) != (channels,):
-                    raise ValueError(
-                        f"{self.label(name)} has shape {tuple(array.shape)}, but there are {channels} channels"
-                    )
-            self.shapes = {"weights": (channels,), "bias": (channels,)}
+            self.learn_shapes({"weights": (channels,), "bias": (channels,)})
             self.draw_missing((channels, channels), seed, path)
-            self.complete = True
         super().build(input_shape, backend, dtype, seed, path)
 
     def output_shape(self, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
@@ -65,14 +59,6 @@ class NormLayer(Layer):
         if self.complete or not input_shape:
             return super().parameter_shapes(input_shape)
         return {"weights": input_shape[-1:], "bias": input_shape[-1:]}
-
-    def why_no_parameter(self, name: str) -> str:
-        if self.backend is None or self.complete:
-            return super().why_no_parameter(name)
-        return (
-            f"{self.label(name)} does not exist yet: it is built on the first batch, which tells the number of "
-            "channels. Call fit or predict first, or put a layer in front that states its shapes, such as ConvLayer"
-        )
 
     def set_gradients(self, D: Array, Z: Array) -> None:
         """Sets dE/dW and dE/dB from dE/dY and Z."""

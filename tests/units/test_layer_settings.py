@@ -98,7 +98,9 @@ def test_names_of_parameters_that_do_not_exist():
         ):
             act("0.weight", np.ones(4))
     net.parameters["0.weights"] = np.ones(7)
-    with pytest.raises(ValueError, match=r"BatchNormLayer\(\).weights has shape \(7,\), but there are 4 channels"):
+    with pytest.raises(
+        ValueError, match=r"BatchNormLayer\(\).weights has shape \(7,\), but for this data it must have \(4,\)"
+    ):
         net.predict(X)
 
 
