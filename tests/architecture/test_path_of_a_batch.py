@@ -13,6 +13,7 @@ import pytest
 import portnn
 from portnn import ActivationLayer, Adam, Callback, FCLayer, Network
 from portnn.samples import Samples
+from rows import Rows
 
 LIBRARY = Path(portnn.__file__).parent
 N, FEATURES, CLASSES = 16, 7, 3
@@ -21,19 +22,6 @@ Y = np.arange(3 * N) % CLASSES
 AGAIN = {"layers", "ops", "activations"}  # for each layer, and by losses
 # The ground floor: conversions, checks of one argument, and finding the fast version of a function.
 GROUND = {"backend", "checks", "functions", "habits", "transfer"}
-
-
-class Rows:
-    """An object that is read by slices, as HDF5's data sets are."""
-
-    def __init__(self, array):
-        self.array, self.shape, self.dtype = array, array.shape, array.dtype
-
-    def __len__(self):
-        return len(self.array)
-
-    def __getitem__(self, some):
-        return self.array[some]
 
 
 def holds_a_batch(value, depth=3):

@@ -2,7 +2,6 @@
 
 from contextlib import suppress
 
-import array_api_strict
 import numpy as np
 import pytest
 
@@ -12,7 +11,6 @@ from portnn.training import DivergedError
 
 INF, NAN = np.inf, np.nan
 CPU = portnn.get_backend("cpu")
-namespaces = pytest.mark.parametrize("xp", [np, array_api_strict], ids=["numpy", "strict"])
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 # -- numpy.seterr --------------------------------------------------------------------------------------------------------
