@@ -1,40 +1,8 @@
-"""``python -m portnn info``: which backends work here, and what to do about those that do not."""
+"""``python -m portnn``: the command line."""
 
-import argparse
-import platform
 import sys
 
-import portnn
-from portnn.backend import STEPS, availability, get_backend, known_backends
-
-
-def info() -> str:
-    """Returns a paragraph for each known backend."""
-    lines = [
-        f"portnn {portnn.__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-    ]
-    for name in known_backends():
-        status = availability(name)
-        if status.ok:
-            details = "".join(f"\n    {key}: {value}" for key, value in get_backend(name).describe().items())
-            lines.append(f"{name}: works{details}")
-        else:
-            number = STEPS.index(status.failed_step or STEPS[0]) + 1
-            lines.append(
-                f"{name}: not available\n    failed step: {number} of {len(STEPS)}, {status.failed_step}\n"
-                f"    reason: {status.reason}\n    to fix it: {status.remedy}"
-            )
-    return "\n".join(lines)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m portnn", description=portnn.__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("info", help="say which backends work on this machine, and why the others do not")
-    parser.parse_args(arguments)
-    print(info())
-    return 0
-
+from portnn.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

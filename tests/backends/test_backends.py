@@ -72,7 +72,7 @@ def test_the_gpu_that_is_not_there(without_gpu):
 
 
 def test_info_says_the_same_words(without_gpu, capsys):
-    from portnn.__main__ import main
+    from portnn.cli import main
 
     assert main(["info"]) == 0
     out = capsys.readouterr().out
