@@ -35,7 +35,8 @@ def described(array: np.ndarray) -> str:
         return numbers if array.ndim <= 1 else f"{numbers} (shape {array.shape})"
     zeros = int((values == 0.0).sum())
     spare = f", {zeros:,} of them 0" if zeros else ""
-    return f"{values.size:,} numbers of shape {array.shape}, from {shown(values.min(), 4)} to {shown(values.max(), 4)}{spare}"
+    ends = f"from {shown(values.min(), 4)} to {shown(values.max(), 4)}"
+    return f"{values.size:,} numbers of shape {array.shape}, {ends}{spare}"
 
 
 def shaped(array: Any, like: np.ndarray) -> np.ndarray:

@@ -71,24 +71,27 @@ def _title(traced: Trace) -> str:
 
 def _intro(traced: Trace) -> list[str]:
     return [
-        "How one sample goes through the network, how the error comes back, and what changes. The letters are those of "
-        "Omar Aflak's article \"Neural Network from scratch in Python\": X and Y are a layer's input and output, W and B "
-        "its weights and bias, E the error, and dE/dX, dE/dY, dE/dW and dE/dB its derivatives.",
-        f"All numbers are the network's own ({traced.network.dtype}, backend {traced.network.backend.name!r}), rounded, "
-        "and each equation holds for the numbers as they are printed. Large arrays are shown by some of their cells, "
-        "long sums by their largest terms. The network itself has not been changed.",
+        "How one sample goes through the network, how the error comes back, and what changes. The letters are those "
+        "of Omar Aflak's article 'Neural Network from scratch in Python': X and Y are a layer's input and output, W "
+        "and B its weights and bias, E the error, and dE/dX, dE/dY, dE/dW and dE/dB its derivatives.",
+        f"All numbers are the network's own ({traced.network.dtype}, backend {traced.network.backend.name!r}), "
+        "rounded, and each equation holds for the numbers as they are printed. Large arrays are shown by some of their "
+        "cells, long sums by their largest terms. The network itself has not been changed.",
         f"It is the step that fit would make next, after {traced.step} update{'s' * (traced.step != 1)}.",
     ]
 
 
 def _section(at: Pass, way: str) -> Section:
     section = Section(_name(at), f"{way}-{at.path}")
+    if way == "backward" and (at.D is None or at.input_error is None):  # in a user's layer, which does not need it
+        section.note("The layer around this one has not asked for its dE/dX.")
+        return section
     if way == "forward":
         section.note(f"X: {described(at.X)}. Y: {described(at.Y)}.")
         if not at.children:
             _draw(section, "Y", pictures(at.Y))
     else:
-        section.note(f"dE/dY: {described(at.D)}. dE/dX: {described(at.dX)}.")
+        section.note(f"dE/dY: {described(at.D)}. dE/dX: {described(at.input_error)}.")
     if at.frozen and at.parameters and not at.made_alone and way == "backward":
         section.note("The layer is frozen (trainable=False): it has no dE/dW and no dE/dB.")
     show = SHELF.get(type(at.layer), OTHER) if not {"forward", "backward"} & vars(at.layer).keys() else OTHER
@@ -113,7 +116,7 @@ def _updated(at: Pass, update: Update) -> Section:
 def _name(at: Pass) -> str:
     layer = at.layer
     shown = type(layer).__name__ if layer.layers and not layer.updates_itself else repr(layer)
-    return f"{at.path} {shown:.70}"
+    return f"{at.path} {' '.join(shown.split()):.70}"
 
 
 def _learns(at: Pass) -> bool:
