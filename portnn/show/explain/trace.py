@@ -21,7 +21,7 @@ Values = dict[str, np.ndarray]
 
 @dataclass
 class Pass:
-    """What one layer got and gave, as float64 arrays of one sample, without an axis of samples.
+    """What one layer got and gave: X, Y and their derivatives are float64, of one sample, without an axis of samples.
 
     ``D`` is dE/dY, ``input_error`` dE/dX. Parameters, gradients and buffers are by name; the new ones are those after
     the step. A layer written as in the article has its array attributes as parameters, and no gradients.
@@ -90,8 +90,10 @@ def trace(network: Any, x: Any, y: Any) -> Trace:
     for note, layer in zip(found.walk(), after, strict=True):
         note.made_alone = any(note.layer is other for other in alone)
         now = _attributes(layer) if layer.updates_itself else layer.parameters
-        note.new_parameters = {name: host(now[name]) for name in note.parameters if name in now}
-        note.new_slots = {k: {n: host(a) for n, a in slots.items()} for k, slots in layer._slots_by_kind.items()}
+        note.new_parameters = {name: host.as_it_is(now[name]) for name in note.parameters if name in now}
+        note.new_slots = {
+            k: {n: host.as_it_is(a) for n, a in slots.items()} for k, slots in layer._slots_by_kind.items()
+        }
         note.new_buffers = {} if layer.updates_itself else {name: host(a) for name, a in layer.buffers.items()}
     return found
 
@@ -104,6 +106,10 @@ class _Host:
 
     def __call__(self, array: Any) -> np.ndarray:
         return np.array(self.backend.to_numpy(array), np.float64)
+
+    def as_it_is(self, array: Any) -> np.ndarray:
+        """The same in its own dtype: there may be many parameters."""
+        return np.array(self.backend.to_numpy(array))
 
     def one(self, batch: Any) -> np.ndarray:
         return np.array(self(batch)[0])
@@ -183,7 +189,7 @@ def _run(network: Any, one: Samples, host: _Host, rate: float) -> Trace:
     for layer in network.walk():
         layer.step, layer._learning_rate = network.step, rate
         found = _attributes(layer) if layer.updates_itself else layer.parameters
-        before[id(layer)] = {name: host(array) for name, array in found.items()}
+        before[id(layer)] = {name: host.as_it_is(array) for name, array in found.items()}
     X = _cast(network, one.x)
     Y_true = one.y if one.classes else _cast(network, one.y)
     with _Recorded(network, host) as found:
@@ -198,9 +204,9 @@ def _run(network: Any, one: Samples, host: _Host, rate: float) -> Trace:
             note.parameters = {n: a for n, a in note.parameters.items() if _changed(a, _attributes(layer), n, host)}
             continue
         note.children = [found[id(child)] for _, _, child in layer._children()]
-        note.gradients = {name: host(g) for name, g in layer.gradients.items()}
+        note.gradients = {name: host.as_it_is(g) for name, g in layer.gradients.items()}
         note.buffers = {name: host(a) for name, a in layer.buffers.items()}
-        note.slots = {k: {n: host(a) for n, a in slots.items()} for k, slots in layer._slots_by_kind.items()}
+        note.slots = {k: {n: host.as_it_is(a) for n, a in slots.items()} for k, slots in layer._slots_by_kind.items()}
         note.updates = {name: layer._updates(name, network.step) for name in layer.parameters}
         if getattr(layer, "key", None) is not None and getattr(layer, "mask", None) is not None:
             note.mask = host.one(layer.mask)
