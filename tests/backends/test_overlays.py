@@ -19,7 +19,7 @@ import pytest
 from misspelt import MISSPELT
 from portnn import activations
 from portnn.backend import BUILT_IN, STANDARD, Backend, thin_namespace
-from portnn.ops import Ops, composed, convolution, portable
+from portnn.ops import COMPOSED, Ops, portable
 from portnn.training.step import TrainStep
 from portnn_cupy.graph import Driver
 from portnn_cupy.kernels import source
@@ -136,9 +136,8 @@ def fast_versions(path, tree):
 def namesakes(name):
     """The functions of a module of the library, methods as ``Class.method``; None if there is no such module."""
     if name == "ops":
-        return {
-            n: getattr(convolution, n, None) or getattr(composed, n, None) or getattr(portable, n) for n in Ops._fields
-        }
+        modules = (*COMPOSED, portable)
+        return {n: next(getattr(m, n) for m in modules if hasattr(m, n)) for n in Ops._fields}
     if importlib.util.find_spec(f"portnn.{name}") is None:
         return None
     package = importlib.import_module(f"portnn.{name}")
