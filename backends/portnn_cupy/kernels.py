@@ -370,8 +370,8 @@ KERNEL void dropout(const real *x, real *y, real *mask, word key0, word key1, co
 # With PHILOX in front of it. A map is six numbers: where a pixel (i, j) of the result comes from.
 RESAMPLE = r"""
 /* Four 32-bit words for each image: its rows, columns, angle and size. Each thread computes two maps, in double. */
-KERNEL void random_maps(double *maps, word key0, word key1, const number *step_at, word step, double shift, double rotate,
-    double scale, double middle_i, double middle_j, number n)
+KERNEL void random_maps(double *maps, word key0, word key1, const number *step_at, word step, double shift,
+    double rotate, double scale, double middle_i, double middle_j, number n)
 {
     EACH(draw, (n + 1) / 2) {
         word words[4];

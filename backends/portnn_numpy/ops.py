@@ -129,7 +129,7 @@ def avg_pool_backward(output_error: Array, plan: Any) -> Array:
 
 def resample_backward(output_error: Array, maps: Array, reach: int) -> Array:
     """``resample_backward`` by adding each error, in order and in float64, to the pixels that it came from."""
-    n, height, width, channels = output_error.shape
+    _, height, width, channels = output_error.shape
     u = _sources(maps[:, 0], height, width)
     v = _sources(maps[:, 1], height, width)
     places, amounts = [], []

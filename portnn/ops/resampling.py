@@ -127,7 +127,7 @@ def with_zeros(x: Array, *, xp: Any) -> Array:
 
 
 def taken(around: Array, row: Array, column: Array, *, xp: Any) -> Array:
-    """The pixels (N, H, W, C) at rows from -1 to H + 1 and columns from -1 to W + 1 of images with zeros around them."""
+    """The pixels (N, H, W, C) at rows -1 to H + 1 and columns -1 to W + 1 of images with zeros around them."""
     n, height, width, channels = around.shape
     first = xp.reshape(xp.arange(n, dtype=xp.int64, device=around.device) * (height * width), (n, 1, 1))
     places = first + (xp.astype(row, xp.int64) + 1) * width + (xp.astype(column, xp.int64) + 1)

@@ -406,13 +406,13 @@ COMPARED = {
     "portnn_cupy": (
         "tests/gpu/test_cupy_fused.py",
         "avg_pool avg_pool_backward biased convolution convolution_backward convolution_gradient dropout fold max_pool "
-        "max_pool_backward normalize normalize_backward patches total mse mse_prime softmax_cross_entropy "
+        "max_pool_backward normalize normalize_backward patches random_maps resample resample_backward total mse mse_prime softmax_cross_entropy "
         "softmax_cross_entropy_prime SGD.update AdaGrad.update RMSprop.update Adam.update addresses_of gathered update_counters chained pooled whole",
     ),
     "portnn_numpy/compiled": (
         "tests/backends/test_compiled.py",
         "avg_pool avg_pool_backward biased convolution convolution_backward convolution_gradient max_pool "
-        "max_pool_backward SGD.update AdaGrad.update RMSprop.update Adam.update",
+        "max_pool_backward resample resample_backward SGD.update AdaGrad.update RMSprop.update Adam.update",
     ),
 }
 

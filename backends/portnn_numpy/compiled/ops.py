@@ -1,4 +1,4 @@
-"""The routines of ``portnn.ops`` that compiled loops make faster; the loops are in ``_convolution.py``, ``_pooling.py``,
+"""The routines of ``portnn.ops`` that compiled loops make faster; these are in ``_convolution.py``, ``_pooling.py``,
 ``_resampling.py`` and ``_activations.py``. Small arrays, and cases without a loop, are left to NumPy.
 """
 
