@@ -115,7 +115,7 @@ def near(distance: Array, *, xp: Any) -> Array:
 def weighted(weight: Array, values: Array, *, xp: Any) -> Array:
     """Weights (N, H, W) times values (N, H, W, C); 0 where the weight is 0, whatever the value is."""
     weight = xp.expand_dims(xp.astype(weight, values.dtype), axis=-1)
-    return xp.where(weight > 0.0, weight * values, xp.zeros_like(values))
+    return weight * xp.where(weight > 0.0, values, xp.zeros_like(values))
 
 
 def with_zeros(x: Array, *, xp: Any) -> Array:
