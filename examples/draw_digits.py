@@ -37,18 +37,17 @@ net = Network(backend=options.backend, seed=options.seed)
 net.add(ReshapeLayer((28, 28, 1)))  # (28, 28) -> (28, 28, 1)
 net.add(ScaleLayer(1 / 255))  # bytes -> 0 to 1
 net.add(RandomAffineLayer(shift=2, rotate=15, scale=0.15))  # in training only
-net.add(ConvLayer((28, 28, 1), (5, 5), 16, padding="same", initializer="he_uniform"))  # -> (28, 28, 16)
+net.add(ConvLayer((28, 28, 1), (5, 5), 8, padding="same", initializer="he_uniform"))  # -> (28, 28, 8)
 net.add(ActivationLayer("relu"))
-net.add(MaxPoolLayer(2))  # -> (14, 14, 16)
-net.add(ConvLayer((14, 14, 16), (3, 3), 32, padding="same", initializer="he_uniform"))  # -> (14, 14, 32)
+net.add(MaxPoolLayer(2))  # -> (14, 14, 8)
+net.add(ConvLayer((14, 14, 8), (3, 3), 16, padding="same", initializer="he_uniform"))  # -> (14, 14, 16)
 net.add(ActivationLayer("relu"))
-net.add(MaxPoolLayer(2))  # -> (7, 7, 32)
-net.add(ConvLayer((7, 7, 32), (3, 3), 64, padding="same", initializer="he_uniform"))  # -> (7, 7, 64)
+net.add(MaxPoolLayer(2))  # -> (7, 7, 16)
+net.add(FlattenLayer())  # -> (784,)
+net.add(FCLayer(784, 64, initializer="he_uniform"))
 net.add(ActivationLayer("relu"))
-net.add(MaxPoolLayer(2))  # -> (3, 3, 64)
-net.add(FlattenLayer())  # -> (576,)
 net.add(DropoutLayer(0.2))
-net.add(FCLayer(576, 10))  # ten logits
+net.add(FCLayer(64, 10))  # ten logits
 
 batch_size = 64
 updates = options.epochs * -(-len(x_train) // batch_size)
