@@ -23,6 +23,8 @@ def sample_shape(network: Any) -> Shape:
     """
     said = declared(network.layers)
     images = IMAGES if said is None or prod(said) == PIXELS else ()
+    if said is not None and type(network.layers[0]).__name__ in ("FlattenLayer", "ReshapeLayer"):
+        images, said = (*images[:2], said, *images), None  # any shape of so many values will do, also that of an image
     for shape in (said, network._checked, *images):
         if shape is not None and _fits(network.layers, shape):
             return tuple(shape)

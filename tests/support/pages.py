@@ -10,21 +10,31 @@ from importlib.util import find_spec
 import numpy as np
 
 NODE = shutil.which("node")
+WITHOUT_NODE = "Node is not on the path: it runs the pages' scripts without a browser"
+
+# Reads [[scripts, [[shape, values], ...]], ...], a page and its samples each; prints what forward returns for each.
 RUN = """
-const fs = require("fs");
-const { scripts, inputs } = JSON.parse(fs.readFileSync(0, "utf8"));
-globalThis.start = () => {};
-const made = inputs.map(([shape, values]) => `[${JSON.stringify(shape)}, ${JSON.stringify(values)}]`);
-const code = `${scripts.join("\\n")}
-  const numbers = (values) => Numbers.from(values, Number);
-  JSON.stringify([${made.join(",")}].map(([shape, values]) => {
+const pages = JSON.parse(require("fs").readFileSync(0, "utf8"));
+const plain = (t) => ({ shape: t.shape, data: Array.from(t.data, String) });
+const answers = pages.map(([scripts, samples]) => {
+  const context = { atob };
+  const calling = "(shape, values, seen) => forward(tensor(shape, Numbers.from(values, Number)), seen)";
+  const run = require("vm").runInNewContext(`const start = () => {}; ${scripts.join("\\n")} ${calling}`, context);
+  return samples.map(([shape, values]) => {
     const seen = {};
-    const y = forward(tensor(shape, numbers(values)), seen);
-    const plain = (t) => ({ shape: t.shape, data: Array.from(t.data, String) });
-    return { y: plain(y), seen: Object.fromEntries(Object.entries(seen).map(([path, t]) => [path, plain(t)])) };
-  }));`;
-process.stdout.write((0, eval)(code));
+    const y = plain(run(shape, values, seen));
+    return [y, Object.fromEntries(Object.entries(seen).map(([path, t]) => [path, plain(t)]))];
+  });
+});
+process.stdout.write(JSON.stringify(answers));
 """
+
+
+def exported(network, folder):
+    """The text of the network's page."""
+    path = folder / "page.html"
+    network.export(path)
+    return path.read_text(encoding="utf-8")
 
 
 def scripts(text):
@@ -35,22 +45,49 @@ def scripts(text):
 
 
 def node(program, data):
-    done = subprocess.run([NODE, "-e", program], input=json.dumps(data), capture_output=True, text=True, timeout=60)
+    """What a program prints, as JSON, which reads data as JSON."""
+    done = subprocess.run([NODE, "-e", program], input=json.dumps(data), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-def computed(text, x):
-    """What the page's ``forward`` returns for each of the samples x (N, ...), and what each layer returns by path."""
-    network, _, weights = scripts(text)
-    inputs = [[sample.shape, [repr(float(v)) for v in sample.reshape(-1)]] for sample in np.asarray(x)]
-    answers = node(RUN, {"scripts": [network, weights], "inputs": inputs})
-    return [_array(a["y"]) for a in answers], [{p: _array(t) for p, t in a["seen"].items()} for a in answers]
+def computed(pages):
+    """For pairs of a page's text and samples x (N, ...): what its ``forward`` returns for each sample, as an array,
+    and what each layer returns, by path."""
+    given = []
+    for text, x in pages:
+        network, _, weights = scripts(text)
+        given.append([[network, weights], [[s.shape, [_spelt(v) for v in s.reshape(-1)]] for s in np.asarray(x)]])
+    return [[(array(y), {p: array(t) for p, t in seen.items()}) for y, seen in page] for page in node(RUN, given)]
 
 
-def _array(plain):
-    spelt = {"Infinity": "inf", "-Infinity": "-inf"}
-    return np.array([float(spelt.get(v, v)) for v in plain["data"]]).reshape(plain["shape"])
+def _spelt(value):
+    """A number in JavaScript's spelling."""
+    return repr(float(value)).replace("inf", "Infinity").replace("nan", "NaN")
+
+
+def array(plain):
+    """An array from its shape and its numbers."""
+    return np.array([float(v.replace("Infinity", "inf")) for v in plain["data"]]).reshape(plain["shape"])
+
+
+def difference(y, expected):
+    """The largest difference, as a share of the largest value."""
+    y, expected = np.asarray(y, float), np.asarray(expected, float)
+    assert y.shape == expected.shape
+    return float(np.abs(y - expected).max() / max(np.abs(expected).max(), 1e-300))
+
+
+def touched(network, x, seed=0):
+    """The network with other numbers in its parameters and buffers than it was born with, built for samples x."""
+    rng = np.random.default_rng(seed)
+    network.predict(x)
+    for layer in network.walk():
+        for name, old in layer.parameters.items():
+            layer.assign(name, rng.standard_normal(old.shape))
+        for name, old in layer.buffers.items():
+            layer.buffers[name] = rng.uniform(0.5, 2.0, old.shape).astype(old.dtype)
+    return network
 
 
 # -- a browser ---------------------------------------------------------------------------------------------------------

@@ -26,27 +26,28 @@ def page(network: Any) -> str:
     writer = forward.Writer(network)
     result, output = writer.chain(network.layers, "x", shape)
     pad = prod(shape) == PIXELS and shape[-1] in (1, 28, PIXELS)
-    script = forward.script(writer, result, _asset("layers.js"), ("softmax", "product", "tensor"))
-    input_js = _asset("digits.js") + "\n" + _asset("pad.js") if pad else _asset("fields.js")
+    script = forward.script(writer, result, asset("layers.js"), ("softmax", "product", "tensor"))
+    input_js = asset("digits.js") + "\n" + asset("pad.js") if pad else asset("fields.js")
     about = _about(network, writer, shape, output, pad)
     return _filled(
-        _asset("page.html"),
+        asset("page.html"),
         {
             "title": "Draw a digit" if pad else "Try the network",
             "subtitle": html.escape(_subtitle(network, pad)),
-            "css": _asset("page.css").strip(),
+            "css": asset("page.css").strip(),
             "kind": "with-pad" if pad else "with-fields",
             "input": _sections(shape, output, pad),
             "made": "\n".join(f"    <p>{line}</p>" for line in _made(network)),
             "network": script,
             "about": f"const ABOUT = {_json(about)};",
-            "page": f"{_asset('page.js').strip()}\n\n{input_js.strip()}",
+            "page": f"{asset('page.js').strip()}\n\n{input_js.strip()}",
             "weights": forward.weights_script(writer),
         },
     )
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """The text of a file in ``assets``."""
     return (files("portnn.exchange.page") / "assets" / name).read_text(encoding="utf-8")
 
 
@@ -110,16 +111,16 @@ def _sections(shape: Shape, output: Shape, pad: bool) -> str:
     """What goes in and what comes out, as HTML."""
     what = "" if pad else f'      <p class="quiet">{_count(prod(output), "number")}, of shape {_shown(output)}</p>\n'
     words = {"heading": "What it reads" if pad else "The output", "output": what}
-    parts = {"output": _filled(_asset("output.html"), words).rstrip()}
+    parts = {"output": _filled(asset("output.html"), words).rstrip()}
     if pad:
-        return _filled(_asset("pad.html"), parts).rstrip()
+        return _filled(asset("pad.html"), parts).rstrip()
     n = prod(shape)
     parts["words"] = f"The network takes {_count(n, 'number')}, a sample of shape {_shown(shape)}."
     parts["list"] = ""
     if n > FIELDS:
         parts["words"] += " Separate them by commas, spaces or lines."
         parts["list"] = '      <textarea id="list" aria-label="The numbers" aria-describedby="fault"></textarea>\n'
-    return _filled(_asset("fields.html"), parts).rstrip()
+    return _filled(asset("fields.html"), parts).rstrip()
 
 
 def _made(network: Any) -> list[str]:

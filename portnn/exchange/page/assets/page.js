@@ -62,7 +62,7 @@ function showOutput(y) {
     element("numbers").textContent = values.map(shown).join(", ");
   }
   const chosen = Boolean(ABOUT.classes && y && best >= 0);
-  const blank = ABOUT.classes ? "\u00b7" : "";
+  const blank = ABOUT.classes ? "\u2013" : "";
   element("answer").textContent = chosen ? ABOUT.classes[best] : blank;
   element("answer").classList.toggle("none", !chosen);
   element("sureness").textContent = chosen ? (isShare ? text(values[best]) : `output ${text(values[best])}`) : "";
