@@ -25,7 +25,7 @@ def page(network: Any) -> str:
     shape = sample_shape(network)
     writer = forward.Writer(network)
     result, output = writer.chain(network.layers, "x", shape)
-    pad = prod(shape) == PIXELS and shape[-1] in (1, 28, PIXELS)
+    pad = [n for n in shape if n > 1] in ([28, 28], [PIXELS])
     script = forward.script(writer, result, asset("layers.js"), ("softmax", "product", "tensor"))
     input_js = asset("digits.js") + "\n" + asset("pad.js") if pad else asset("fields.js")
     about = _about(network, writer, shape, output, pad)

@@ -207,7 +207,8 @@ def check(network: Any) -> None:
             raise RuntimeError(
                 f"layer {layer.path} ({layer}) creates its parameters on the first batch: call fit or predict first"
             )
-    size = sum(array.nbytes for layer in network.walk() for array in layer.parameters.values())
+    numbers = sum(prod(array.shape) for layer in network.walk() for array in layer.parameters.values())
+    size = numbers * (4 if network.dtype == "float32" else 8)
     if size > MOST_BYTES:
         raise ValueError(f"the network has {size:,} bytes of weights, a page may hold {MOST_BYTES:,} at most")
 
