@@ -114,7 +114,9 @@ def test_a_layer_that_calls_itself_evil(tmp_path, monkeypatch):
 # -- what is refused -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["net.py", "net.c", "net.onnx", "net", "net.html.gz", ".html", "net.portnn.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["net.py", "net.c", "net.onnx", "net", "net.html.gz", ".html", "net.portnn.safetensors"]
+)
 def test_other_endings(tmp_path, name):
     words = r'what the path\'s ending says, "net\.html" \(a page to try the network in a browser\); got '
     with pytest.raises(ValueError, match=words):
@@ -158,7 +160,9 @@ def test_no_layers(tmp_path):
 
 def test_parameters_that_do_not_exist_yet(tmp_path):
     network = Network([MaxPoolLayer(2), BatchNormLayer()])
-    with pytest.raises(RuntimeError, match=r"layer 1 \(BatchNormLayer\(\)\) .* on the first batch: call fit or predict"):
+    with pytest.raises(
+        RuntimeError, match=r"layer 1 \(BatchNormLayer\(\)\) .* on the first batch: call fit or predict"
+    ):
         network.export(tmp_path / "page.html")
     network.predict(np.zeros((1, 4, 4, 2)))
     network.export(tmp_path / "page.html")

@@ -174,7 +174,9 @@ def test_offline_and_nothing_is_fetched(page, chromium, lenet):
         assert refused
         assert all("Content Security Policy" in message for message in refused)
     finally:
-        chromium.execute_cdp_cmd("Network.emulateNetworkConditions", offline | {"offline": False, "downloadThroughput": -1})
+        chromium.execute_cdp_cmd(
+            "Network.emulateNetworkConditions", offline | {"offline": False, "downloadThroughput": -1}
+        )
 
 
 # -- it can be seen and used at any width ----------------------------------------------------------------------------------
