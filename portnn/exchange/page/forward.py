@@ -201,7 +201,10 @@ def check(network: Any) -> None:
     strange = [f"{layer.path} {what}" for layer in network.walk() if (what := _strange(layer))]
     if strange:
         listed = "".join(f"\n  layer {line}" for line in strange)
-        raise ValueError(f"the page cannot run {len(strange)} of the network's layers, which are not portnn's:{listed}")
+        raise ValueError(
+            f"the page has no JavaScript for {len(strange)} of the network's layers; it has for portnn's own, not for "
+            f"layers and functions of yours:{listed}"
+        )
     for layer in network.walk():
         if not layer.complete:
             raise RuntimeError(

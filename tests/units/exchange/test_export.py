@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 import portnn
 from array_libraries import LIBRARIES
-from cases import OwnLayer
+from cases import ACTIVATIONS, OwnLayer
 from pages import NODE, WITHOUT_NODE, computed, difference, exported, scripts
 from portnn import (
     ActivationLayer,
@@ -32,6 +33,8 @@ from portnn import (
     SoftmaxLayer,
     UpsampleLayer,
 )
+from portnn.exchange.page.assemble import asset
+from portnn.exchange.page.forward import CALLS, COMPOSITES
 from portnn.exchange.samples import most, sample_shape
 
 needs_node = pytest.mark.skipif(NODE is None, reason=WITHOUT_NODE)
@@ -201,7 +204,7 @@ def test_all_layers_without_a_counterpart_are_listed(tmp_path):
             Article(),
         ]
     )
-    with pytest.raises(ValueError, match="the page cannot run 4 of the network's layers") as caught:
+    with pytest.raises(ValueError, match="no JavaScript for 4 of the network's layers") as caught:
         network.export(tmp_path / "page.html")
     assert str(caught.value).splitlines()[1:] == [
         "  layer 1 OwnLayer",
@@ -222,6 +225,14 @@ def test_a_layer_that_lost_its_weights(tmp_path):
     network.layers[0].parameters["weights"] = np.zeros((2, 2), np.float32)
     with pytest.raises(ValueError, match="has shape"):
         network.export(tmp_path / "page.html")
+
+
+def test_every_layer_has_a_counterpart():
+    """And every activation a function of its name."""
+    layers = {name for name in portnn.__all__ if name.endswith("Layer")} - {"Layer"}
+    assert layers - {*CALLS, *COMPOSITES} == set()
+    written = set(re.findall(r"^function (\w+)\(", asset("layers.js"), re.MULTILINE))
+    assert set(ACTIVATIONS) - written == set()
 
 
 # -- networks in all states ----------------------------------------------------------------------------------------------

@@ -323,6 +323,10 @@ def test_the_keyboard_alone(page, lenet):
     assert driver.execute_script("return document.activeElement.id") == "pad"
     ring = "return getComputedStyle(document.querySelector('.surface')).boxShadow"
     assert driver.execute_script(ring) != "none"
+    keys(driver, Keys.SPACE, Keys.SPACE)
+    time.sleep(0.6)
+    assert text(driver, "pen-said") == "Pen up."
+    keys(driver, (Keys.CONTROL, "z"))
     left = [Keys.LEFT] * 7
     seven = [Keys.SPACE, *[Keys.RIGHT] * 12, *[(Keys.LEFT, Keys.DOWN)] * 8, *[Keys.DOWN] * 8, Keys.SPACE]
     keys(driver, *left, *seven)
@@ -416,6 +420,31 @@ def test_fields(page):
     values = [float(field.get_attribute("value")) for field in fields]
     assert all(-1 <= value <= 1 for value in values)
     assert any(values)
+
+
+def test_fields_of_a_classifier(page):
+    network = Network([FCLayer(2, 3)], seed=3)
+    network.layers[0].weights = np.eye(2, 3)
+    network.use("softmax_cross_entropy")
+    driver = page(network)
+    driver.find_element("id", "x1").clear()
+    driver.find_element("id", "x1").send_keys("2")
+    assert text(driver, "answer") == "1"
+    assert text(driver, "sureness") == "78.7 %"  # e^2 / (e^2 + 2)
+    time.sleep(0.6)
+    assert text(driver, "said") == "Class 1, 78.7 %."
+
+
+def test_an_autoencoder_reads_nothing(page):
+    driver = page(Network([FCLayer(784, 4), FCLayer(4, 784), ActivationLayer("sigmoid")], seed=3))
+    draw(driver, drawn(SHAPES[3]["two bows"], HANDS[0], 448), 448)
+    settled(driver)
+    assert text(driver, "answer") == ""
+    assert len(text(driver, "numbers").split(", ")) == 784
+    pictures = driver.execute_script(
+        "return [...document.querySelectorAll('#layers canvas')].map((c) => [c.width, c.height])"
+    )
+    assert pictures[-1] == [28, 28]
 
 
 def test_many_numbers(page):

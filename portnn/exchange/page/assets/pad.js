@@ -156,7 +156,7 @@ function onKeyDown(event) {
       pen.down = !pen.down;
       if (pen.down) begin(pen.x, pen.y);
       else stroke = null;
-      say(pen.down ? "Pen down." : "Pen up.");
+      say("pen-said", pen.down ? "Pen down." : "Pen up.");
     }
     refreshSoon();
     placePen();
