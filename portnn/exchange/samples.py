@@ -18,13 +18,13 @@ BYTES = 255.0
 def sample_shape(network: Any) -> Shape:
     """The shape of one sample that the network takes.
 
-    It is what the layers say; where they take samples of many shapes, that of the samples that were last predicted, or
-    of MNIST's images, if they fit. ValueError if none of these is known to fit.
+    It is what the layers say. Where they take samples of many shapes, or what one says does not suit those behind it, it
+    is that of the samples that were last predicted, or of MNIST's images, if they fit. ValueError if none of these does.
     """
     said = declared(network.layers)
     if said == (PIXELS,) and type(network.layers[0]).__name__ in ("FlattenLayer", "ReshapeLayer"):
         said = (28, 28)  # any shape of so many values will do
-    for shape in (said, network._checked, *(IMAGES if said is None else ())):
+    for shape in (said, network._checked, *IMAGES):
         if shape is not None and _fits(network.layers, shape):
             return tuple(shape)
     raise ValueError(

@@ -323,6 +323,7 @@ def test_the_shape_that_was_predicted_last(tmp_path):
         network.export(tmp_path / "page.html")
     network.predict(np.zeros((1, 6, 8, 3)))
     assert sample_shape(network) == (6, 8, 3)
+    assert sample_shape(Network([FCLayer(28, 3), FlattenLayer(), FCLayer(84, 1)])) == (28, 28)
     network = Network([FCLayer(2, 3), FlattenLayer(), FCLayer(15, 1)])
     network.predict(np.zeros((1, 5, 2)))
     assert sample_shape(network) == (5, 2)

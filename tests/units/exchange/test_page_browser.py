@@ -400,11 +400,11 @@ def test_fields(page):
     driver = page(network, 320)
     assert driver.execute_script("return document.documentElement.scrollWidth") == 320
     fields = driver.find_elements("css selector", "#fields input")
-    x = ["0.5", "-2", "1e-1", ".25"]
+    x = ["0.5", "\u22122", "1e-1", ".25"]  # the second with the minus sign that the page prints
     for field, value in zip(fields, x, strict=True):
         field.clear()
         field.send_keys(value)
-    expected = network.predict([[float(v) for v in x]])[0]
+    expected = network.predict([[float(v.replace("\u2212", "-")) for v in x]])[0]
     numbers = driver.execute_script("return [...document.querySelectorAll('#bars .number')].map((n) => n.textContent)")
     found = [float(n.replace("\u2212", "-")) for n in numbers]
     assert difference(found, expected) < 1e-3  # four digits are shown
