@@ -123,7 +123,7 @@ def _sections(shape: Shape, output: Shape, pad: bool) -> str:
     parts["list"] = ""
     if n > FIELDS:
         parts["words"] += " Separate them by commas, spaces or lines."
-        parts["list"] = '      <textarea id="list" aria-label="The numbers" aria-describedby="fault"></textarea>\n'
+        parts["list"] = '      <textarea id="list" autocomplete="off" aria-label="The numbers"></textarea>\n'
     return _filled(asset("fields.html"), parts).rstrip()
 
 
