@@ -65,7 +65,7 @@ INSIDE real chain_of(int kind, real y, real d)
 }
 """
 
-ELEMENTWISE = r"""
+SCALARS = r"""
 /* sum += x; the rounding error, ``lost``, is subtracted from the next x (W. Kahan, 1965). */
 INSIDE void add(real *sum, real *lost, real x)
 {
@@ -79,7 +79,9 @@ INSIDE real apply(int kind, real z)
     if (kind == 1) return z < 0 ? (real)0 : z;  /* relu; NaN stays NaN */
     return kind == 2 ? TANH(z) : z;
 }
+"""
 
+ELEMENTWISE = r"""
 /* y = f(y + bias), for rows of features. */
 KERNEL void biased(real *y, const real *bias, number n, number features, int kind)
 {
@@ -424,4 +426,4 @@ def head(real: str) -> str:
 
 def source(real: str) -> str:
     """All kernels for ``real``."""
-    return f"{head(real)}{CHAIN}{PIXELS}{ELEMENTWISE}{STEP}{IMAGES}{NORMALIZE}{PHILOX}{DROPOUT}{UPDATE}"
+    return f"{head(real)}{CHAIN}{PIXELS}{SCALARS}{ELEMENTWISE}{STEP}{IMAGES}{NORMALIZE}{PHILOX}{DROPOUT}{UPDATE}"

@@ -6,9 +6,11 @@ from typing import Any
 import cupy
 import numpy as np
 
+from portnn_cupy import direct
 from portnn_cupy.in_place import ending_of
 from portnn_cupy.kernels import DATA
 from portnn_cupy.launch import NULL, REALS, in_order, launch
+from portnn_cupy.ops import KINDS
 from portnn_cupy.shapes import are_alike, are_labels, rows_and_columns, window_of
 from portnn_cupy.sums import ONE_STRIP, launch_rows
 
@@ -84,6 +86,23 @@ def gathered(
     where = NULL if addresses is None else addresses, NULL if order is None else order, position
     launch("gather", real, largest, all_of_them, *where, *sizes, table, row, np.int64(table.shape[1]), rows=len(data))
     return found, row
+
+
+# -- a convolution with what follows it ---------------------------------------------------------------------------------
+
+
+def convolved(
+    X: Array, weights: Array, bias: Array, activation: Any, plan: Any, groups: int, pooling: Any, routines: Any
+) -> tuple[Array, Array | None, Any]:
+    if not direct.suits(X, weights, plan, groups):
+        return NotImplemented
+    X, kind = in_order(X), KINDS[None if activation is None else activation.__name__]
+    joined = pooling if pooling is not None and direct.pools(pooling[1], weights.shape[-1] // groups) else None
+    Y, P = direct.convolved(X, weights, bias, kind, plan, groups, joined)
+    if pooling is not joined:
+        pool = routines.max_pool if pooling[0] == "MaxPoolLayer" else routines.avg_pool
+        P = pool(Y, pooling[1])
+    return Y, P, direct.Seen(X, groups)
 
 
 # -- sums in the pass of what comes before them ------------------------------------------------------------------------

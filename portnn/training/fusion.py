@@ -1,7 +1,8 @@
 """Fusion: an FC or convolution layer and the activation after it run as one.
 
-On a GPU a pass over an array costs a launch. So there the backward pass joins more: the chain rule with the sums of its
-columns, dE/dB; a pooling layer's derivative with both; and at the end of the network the loss with all of them.
+On a GPU a pass over an array costs a launch. So there more is joined: pooling with a convolution, and in the backward
+pass the chain rule with the sums of its columns, dE/dB; a pooling layer's derivative with both; and at the end of the
+network the loss with all of them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,8 @@ class Fused:
     """Two fused layers, Y = f(X W + B) in one pass over the products, by the backend's fast ``ops.biased``.
 
     It replaces the two only in the list of layers that run; ``network.layers`` still holds both. Where the backend has
-    a fast ``chained``, dE/dB is summed in the pass of the chain rule. ``activation`` is None for a layer alone.
+    a fast ``chained``, dE/dB is summed in the pass of the chain rule; where it has a fast ``convolved``, a convolution
+    runs with what follows it. ``activation`` is None for a layer alone.
     """
 
     def __init__(self, layer: Any, activation: Any = None):
@@ -33,6 +35,7 @@ class Fused:
         self.is_convolution = isinstance(layer, ConvLayer)
         self.path, self.backend = layer.path, layer.backend
         self.chained = _fast(chained, layer.backend, layer.kernels)
+        self.convolved = ops.implementation(layer.backend, layer.kernels, convolved)
 
     def fit_to(self, X: Array) -> None:
         self.layer.fit_to(X)
@@ -42,16 +45,25 @@ class Fused:
         if self.activation is None:
             return layer.compute(X, training)
         if self.is_convolution:
-            product, seen = layer.ops.convolution(X, layer.parameters["weights"], layer.plan, layer.groups)
-            Y = layer.ops.biased(product, layer.parameters["bias"], self.f)
-        else:
-            seen, Y = None, layer.ops.affine(X, layer.parameters["weights"], layer.parameters["bias"], self.f)
+            return self.compute_pooled(X, training, None)[0]
+        Y: Array = layer.ops.affine(X, layer.parameters["weights"], layer.parameters["bias"], self.f)
         if training:
-            layer.input, layer.output = X, None  # what is between the two is never in memory
-            self.activation.input, self.activation.output = None, Y
-            if self.is_convolution:
-                layer.kept = seen
+            self._keep(X, Y)
         return Y
+
+    def compute_pooled(self, X: Array, training: bool, pooling: tuple[str, Any] | None) -> tuple[Array, Array | None]:
+        """Y of a convolution, and Y pooled by a layer of this class and plan, if there is one."""
+        layer = self.layer
+        W, B = layer.parameters["weights"], layer.parameters["bias"]
+        Y, P, seen = self.convolved(X, W, B, self.f, layer.plan, layer.groups, pooling, layer.ops)
+        if training:
+            self._keep(X, Y)
+            layer.kept = seen
+        return Y, P
+
+    def _keep(self, X: Array, Y: Array) -> None:
+        self.layer.input, self.layer.output = X, None  # what is between the two is never in memory
+        self.activation.input, self.activation.output = None, Y
 
     def compute_backward(self, output_error: Array, need_input_error: bool) -> Array | None:
         if self.activation is None:
@@ -81,26 +93,47 @@ class Fused:
 
 
 class Pooled:
-    """A fused convolution and the pooling layer after it: their derivatives in one pass, by the fast ``pooled``."""
+    """A fused convolution and the pooling layer after it, in one pass where the backend's ``convolved`` can do that.
+
+    Their derivatives are one pass, by the fast ``pooled``.
+    """
 
     def __init__(self, below: Fused, layer: Any):
         self.below, self.layer = below, layer
         self.pooled = _fast(pooled, layer.backend, layer.kernels)
         self.path, self.backend = layer.path, layer.backend
+        self.plan = layer.plan_of(below.layer.plan.output)
 
     def fit_to(self, X: Array) -> None:
         self.below.fit_to(X)
 
     def compute(self, X: Array, training: bool) -> Array:
-        return self.layer.compute(self.below.compute(X, training), training)
+        layer = self.layer
+        Y, P = self.below.compute_pooled(X, training, (type(layer).__name__, self.plan))
+        if training:
+            layer.input, layer.output, layer.Y = Y, P, P
+        assert P is not None
+        return P
 
     def compute_backward(self, output_error: Array, need_input_error: bool) -> Array | None:
-        Y, P, plan, below = self.layer.input, self.layer.output, self.layer.plan(self.layer.input), self.below
-        D, sums = self.pooled(Y, P, output_error, below.chain, type(self.layer).__name__, plan, self.layer.ops)
+        Y, P, below = self.layer.input, self.layer.output, self.below
+        D, sums = self.pooled(Y, P, output_error, below.chain, type(self.layer).__name__, self.plan, self.layer.ops)
         return below.compute_below(D, sums, need_input_error)
 
     def walk(self) -> Iterator[Any]:
         yield from (*self.below.walk(), self.layer)
+
+
+def convolved(
+    X: Array, weights: Array, bias: Array, activation: Any, plan: Any, groups: int, pooling: Any, routines: Any
+) -> tuple[Array, Array | None, Any]:
+    """Y = f(X * W + B); Y pooled, by a layer of class and plan ``pooling``, or None; and ``seen`` of the convolution."""
+    product, seen = routines.convolution(X, weights, plan, groups)
+    Y = routines.biased(product, bias, activation)
+    if pooling is None:
+        return Y, None, seen
+    kind, windows = pooling
+    return Y, (routines.max_pool if kind == "MaxPoolLayer" else routines.avg_pool)(Y, windows), seen
 
 
 def chained(Y: Array, output_error: Array, chain: Any) -> tuple[Array, Array | None]:

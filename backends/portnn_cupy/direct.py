@@ -1,0 +1,179 @@
+"""Convolutions without patches in memory: which ones, and how the kernels of ``convolutions.py`` are launched.
+
+Patches written to memory and read again are 2 K numbers for each pixel of Y, and the product, with K = h w C / groups
+rows and F / groups columns, makes K F / groups multiplications of them; Y, written, read for the bias and written once
+more, is 2 F / groups numbers that can be spared as well. So a convolution without patches moves
+
+    2 / (F / groups) + 2 / K
+
+numbers less for each multiplication. It is taken where that is 2 / ``up_to`` or more: for few filters, or for a small
+patch. For others cuBLAS multiplies faster than these kernels do, and the patches cost little beside that. It is an
+estimate: from where on which of them is faster has not been measured on a GPU.
+"""
+
+from functools import cache
+from math import prod
+from typing import Any
+
+import cupy
+import numpy as np
+
+from portnn_cupy.convolutions import FIELDS, PIXELS, SPACE
+from portnn_cupy.launch import NULL, REALS, THREADS, in_order, launch_blocks
+from portnn_cupy.shapes import window_of
+from portnn_cupy.sums import MOST_BLOCKS, tickets
+
+Array = Any
+UP_TO = 32.0
+MOST_LANES = 16  # threads along the filters: 64 filters in a tile
+LARGEST = 1 << 30  # numbers of an array: the kernels count in 32 bits
+MOST_GROUPS = 65535  # blocks along the grid's third axis
+GEOMETRY = np.dtype([(name, np.int32) for name in FIELDS])
+POOLING = {"MaxPoolLayer": 1, "AvgPoolLayer": 2}
+
+
+class Settings:
+    """``up_to`` of the formula above: 0 for no convolution, infinity for all. ``backend.direct_up_to`` sets it."""
+
+    up_to = UP_TO
+
+
+class Seen:
+    """What dE/dW needs of X: X itself."""
+
+    def __init__(self, x: Array, groups: int):
+        self.x, self.groups = x, groups
+
+
+def suits(x: Array, weights: Array, plan: Any, groups: int) -> bool:
+    """Whether a convolution runs without patches."""
+    *_, channels, filters = weights.shape
+    y = x.shape[0] * prod(plan.output) * filters
+    return _fits(x, weights, y, groups) and _pays(filters // groups, prod(plan.kernel) * channels)
+
+
+def suits_backward(weights: Array, output_error: Array, plan: Any, groups: int) -> bool:
+    """The same for dE/dX. Where there is a stride, most terms of this sum are zeros, which the kernel adds all the same."""
+    *_, channels, filters = weights.shape
+    x = output_error.shape[0] * prod(plan.image) * channels * groups
+    terms = prod(plan.kernel) * (filters // groups)
+    return _fits(output_error, weights, x, groups) and _pays(channels, terms, prod(plan.stride))
+
+
+def _fits(x: Array, weights: Array, answers: int, groups: int) -> bool:
+    is_known = x.dtype.name in REALS and x.dtype == weights.dtype and groups <= MOST_GROUPS
+    return is_known and 0 < x.size and max(x.size, weights.size, answers) <= LARGEST
+
+
+def _pays(columns: int, rows: int, work: int = 1) -> bool:
+    return (1 / columns + 1 / rows) * Settings.up_to >= work
+
+
+# -- the convolution and its derivatives -------------------------------------------------------------------------------
+
+
+def convolved(
+    x: Array,
+    weights: Array,
+    bias: Any,
+    kind: int,
+    plan: Any,
+    groups: int,
+    pooling: tuple[str, Any] | None = None,
+) -> tuple[Array, Any]:
+    """Y = f(X * W + B), and Y pooled or None; ``bias`` may be ``NULL``."""
+    x, weights, filters = in_order(x), in_order(weights), weights.shape[-1]
+    g = _forward(plan, x.shape[0], x.shape[-1], filters, groups)
+    y, pooled, kind_of_pooling = cupy.empty((x.shape[0], *plan.output, filters), x.dtype), NULL, 0
+    if pooling is not None:
+        kind_of_pooling, window = POOLING[pooling[0]], window_of(pooling[1], filters)
+        g["qh"], g["qw"] = window[3:5]
+        pooled = cupy.empty((x.shape[0], *pooling[1].output, filters), x.dtype)
+    _launch(g, groups, x, weights, bias if bias is NULL else in_order(bias), y, pooled, kind, kind_of_pooling)
+    return y, None if pooling is None else pooled
+
+
+def pools(plan: Any, filters: int) -> bool:
+    """Whether a tile of pixels can hold whole windows: they are next to each other, without padding."""
+    fits = plan.stride == plan.kernel and not plan.is_padded
+    return fits and prod(plan.kernel) <= 4 * (THREADS // _lanes(filters))
+
+
+def backward(weights: Array, output_error: Array, plan: Any, groups: int) -> Array:
+    """dE/dX, the sum of dE/dY at all places that saw a pixel: a convolution with the taps in reverse."""
+    weights, d = in_order(weights), in_order(output_error)
+    *_, size, filters = weights.shape
+    forward = _forward(plan, d.shape[0], size * groups, filters, groups)
+    g = forward.copy()
+    for one, other in (("H", "oh"), ("W", "ow"), ("C", "F"), ("size", "filters"), ("inner", "outer")):
+        g[one], g[other] = forward[other], forward[one]
+    for one in ("dh", "dw", "ph", "pw"):
+        g[one] = -forward[one]
+    g["th"], g["tw"], g["sh"], g["sw"] = forward["sh"], forward["sw"], 1, 1
+    x = cupy.empty((d.shape[0], *plan.image, size * groups), d.dtype)
+    _launch(g, groups, d, weights, NULL, x, NULL, 0, 0)
+    return x
+
+
+def gradient(seen: Seen, output_error: Array, plan: Any, shape: Any) -> Array:
+    """dE/dW of that shape."""
+    d, x, groups = in_order(output_error), seen.x, seen.groups
+    g = _forward(plan, x.shape[0], x.shape[-1], shape[-1], groups)
+    K, filters, pixels = prod(shape[:-1]), shape[-1] // groups, x.shape[0] * prod(plan.output)
+    g["steps"], g["lanes"], tiles, run = gradient_tiles(K, filters)
+    tiles *= groups
+    g["parts"] = parts = max(1, min(pixels // (2 * run), MOST_BLOCKS // tiles))
+    dw = cupy.empty(shape, d.dtype)
+    memory, counters = (cupy.empty(parts * dw.size, d.dtype), tickets()) if parts > 1 else (NULL, NULL)
+    launch_blocks("convolve_gradient", d.dtype, tiles * parts, x, d, dw, g, memory, counters)
+    return dw
+
+
+# -- shapes ------------------------------------------------------------------------------------------------------------
+
+
+def _forward(plan: Any, n: int, channels: int, filters: int, groups: int) -> Any:
+    """The ``geometry`` of a convolution."""
+    H, W, C, kh, kw, oh, ow, sh, sw, ph, pw, dh, dw = window_of(plan, channels)
+    size, own = channels // groups, filters // groups
+    values = {
+        **{"n": n, "H": H, "W": W, "C": C, "size": size, "oh": oh, "ow": ow, "F": filters, "filters": own},
+        **{"kh": kh, "kw": kw, "dh": dh, "dw": dw, "sh": sh, "sw": sw, "ph": ph, "pw": pw, "th": 1, "tw": 1},
+        **{"tap": size * filters, "inner": filters, "outer": 1, "part": own, "qh": 1, "qw": 1},
+    }
+    g = np.zeros((), GEOMETRY)
+    for name, value in values.items():
+        g[name] = value
+    return g
+
+
+def _launch(g: Any, groups: int, x: Array, *others: Any) -> None:
+    """Runs ``convolve``: the groups are in a third axis of the grid, tiles of filters in the second."""
+    g["rows"], g["columns"] = -(-g["oh"] // g["qh"]), -(-g["ow"] // g["qw"])
+    g["lanes"] = lanes = _lanes(int(g["filters"]))
+    windows = 4 * (THREADS // lanes) // int(g["qh"] * g["qw"])  # in a tile
+    blocks = -(-int(g["n"]) * int(g["rows"]) * int(g["columns"]) // windows), -(-int(g["filters"]) // (4 * lanes))
+    *arrays, kind, pooling = others
+    launch_blocks("convolve", x.dtype, (*blocks, groups), x, *arrays, np.int32(kind), np.int32(pooling), g)
+
+
+def _lanes(filters: int) -> int:
+    """Threads along the filters, each for four; the more of them, the fewer are left for pixels: at least 2."""
+    tiles = -(-filters // (4 * MOST_LANES))
+    return max(THREADS * 4 // PIXELS, -(-filters // (4 * tiles)))
+
+
+@cache
+def gradient_tiles(K: int, filters: int) -> tuple[int, int, int, int]:
+    """Threads along the sums' rows and columns, tiles for all sums, and pixels of a run: what costs least.
+
+    The cost of a pixel, in instructions of a thread: a multiplication takes 16 and 8 reads, shared by the teams that a
+    block has; a number fetched about 20.
+    """
+    found = []
+    for lanes in range(1, min(MOST_LANES, -(-filters // 4)) + 1):
+        for steps in range(1, min(THREADS // 4, THREADS // lanes, -(-K // 4)) + 1):
+            tiles, fetched = -(-K // (4 * steps)) * -(-filters // (4 * lanes)), 4 * (steps + lanes)
+            cost = tiles * (24 / (THREADS // (steps * lanes)) + 20 * fetched / THREADS)
+            found.append((cost, (steps, lanes, tiles, min(THREADS, SPACE // fetched))))
+    return min(found)[1]
