@@ -1,11 +1,11 @@
 """The source of the kernels for convolutions without patches in memory; see ``direct.py`` for how they are launched.
 
-They are products of matrices whose one operand, the patches, exists only in shared memory, a few steps of the sum at a
-time. Each thread has 16 sums in registers: four rows by four columns, apart from each other so that neighbouring threads
-read neighbouring numbers of shared memory. 8 or more products are added up before they are added to what came before
-them, so that few terms meet a large sum.
+They are products of matrices. One operand, the patches, exists only in shared memory, a few steps of the sum at a time.
+Each thread has 16 sums in registers: four rows by four columns, spread so that neighbouring threads read neighbouring
+numbers of shared memory. Several products are added up before they are added to what came before them, so that few
+terms meet a large sum.
 
-``convolve`` is the convolution, with what follows it; seen backwards, from dE/dY to dE/dX, it is the same sum with other
+``convolve`` is the convolution, with what follows it. Backwards, from dE/dY to dE/dX, it is the same sum with other
 steps. ``convolve_gradient`` is dE/dW, whose long sum, over the pixels of all samples, is divided among many blocks.
 """
 
@@ -146,16 +146,16 @@ INSIDE real of_all(const volatile real *sums, number apart, int parts)
     for (int p = 0; p < parts; p += 16) {
         real seen[16];
         UNROLLED for (int i = 0; i < 16; ++i) seen[i] = p + i < parts ? sums[(p + i) * apart] : (real)0;
-        UNROLLED for (int half = 8; half; half /= 2)
-            UNROLLED for (int i = 0; i < half; ++i) seen[i] += seen[i + half];
-        sum += seen[0];
+        UNROLLED for (int i = 0; i < 8; ++i) seen[i] += seen[i + 8];
+        FOUR(i) seen[i] += seen[i + 4];
+        sum += (seen[0] + seen[1]) + (seen[2] + seen[3]);
     }
     return sum;
 }
 
-/* dE/dW for a tile of rows (tap, channel) and columns (filter), from every ``parts``-th run of pixels. Groups of threads
-   share a run's pixels; their sums are added as a tree. The block that finishes a tile last, as a ticket tells, adds its
-   parts. */
+/* dE/dW for a tile of rows (tap, channel) and columns (filter), from every ``parts``-th run of pixels. Teams of threads
+   share the pixels of a run; their sums are added as a tree. The block that finishes a tile last, as a ticket tells,
+   adds the tile's parts. */
 KERNEL void convolve_gradient(const real *x, const real *d, real *dw, const geometry g, real *memory, unsigned *tickets)
 {
     SHARED real space[SPACE];

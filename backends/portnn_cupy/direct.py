@@ -1,14 +1,16 @@
 """Convolutions without patches in memory: which ones, and how the kernels of ``convolutions.py`` are launched.
 
-Patches written to memory and read again are 2 K numbers for each pixel of Y, and the product, with K = h w C / groups
-rows and F / groups columns, makes K F / groups multiplications of them; Y, written, read for the bias and written once
-more, is 2 F / groups numbers that can be spared as well. So a convolution without patches moves
+For each pixel of Y and each group, with K = h w C / groups values in a patch and F / groups filters, patches written to
+memory and read again are 2 K numbers, and Y, which is written, read for the bias and written again, 2 F / groups that
+can be spared as well. There are K F / groups multiplications. So a convolution without patches moves
 
     2 / (F / groups) + 2 / K
 
-numbers less for each multiplication. It is taken where that is 2 / ``up_to`` or more: for few filters, or for a small
-patch. For others cuBLAS multiplies faster than these kernels do, and the patches cost little beside that. It is an
-estimate: from where on which of them is faster has not been measured on a GPU.
+numbers less for each multiplication. It is taken where these are 2 / ``up_to`` or more: for few filters, or a small
+patch. In the time of moving one float32 an H200 can make 28 multiplications, by its data sheet: with ``up_to`` = 32
+patches take 1.75 times the time of the multiplications themselves, as quick as they can be, and beyond that cuBLAS,
+which multiplies faster than these kernels, may make up for them. It is an estimate: from where on which way is the
+quicker one has not been measured on a GPU.
 """
 
 from functools import cache
@@ -29,6 +31,7 @@ MOST_LANES = 16  # threads along the filters: 64 filters in a tile
 LARGEST = 1 << 30  # numbers of an array: the kernels count in 32 bits
 MOST_GROUPS = 65535  # blocks along the grid's third axis
 GEOMETRY = np.dtype([(name, np.int32) for name in FIELDS])
+WINDOW = ["H", "W", "C", "kh", "kw", "oh", "ow", "sh", "sw", "ph", "pw", "dh", "dw"]  # in the order of ``window_of``
 POOLING = {"MaxPoolLayer": 1, "AvgPoolLayer": 2}
 
 
@@ -53,7 +56,7 @@ def suits(x: Array, weights: Array, plan: Any, groups: int) -> bool:
 
 
 def suits_backward(weights: Array, output_error: Array, plan: Any, groups: int) -> bool:
-    """The same for dE/dX. Where there is a stride, most terms of this sum are zeros, which the kernel adds all the same."""
+    """The same for dE/dX. With a stride most terms of its sums are zeros, which the kernel adds all the same."""
     *_, channels, filters = weights.shape
     x = output_error.shape[0] * prod(plan.image) * channels * groups
     terms = prod(plan.kernel) * (filters // groups)
@@ -62,7 +65,7 @@ def suits_backward(weights: Array, output_error: Array, plan: Any, groups: int) 
 
 def _fits(x: Array, weights: Array, answers: int, groups: int) -> bool:
     is_known = x.dtype.name in REALS and x.dtype == weights.dtype and groups <= MOST_GROUPS
-    return is_known and 0 < x.size and max(x.size, weights.size, answers) <= LARGEST
+    return is_known and x.size > 0 and max(x.size, weights.size, answers) <= LARGEST
 
 
 def _pays(columns: int, rows: int, work: int = 1) -> bool:
@@ -134,15 +137,10 @@ def gradient(seen: Seen, output_error: Array, plan: Any, shape: Any) -> Array:
 
 def _forward(plan: Any, n: int, channels: int, filters: int, groups: int) -> Any:
     """The ``geometry`` of a convolution."""
-    H, W, C, kh, kw, oh, ow, sh, sw, ph, pw, dh, dw = window_of(plan, channels)
-    size, own = channels // groups, filters // groups
-    values = {
-        **{"n": n, "H": H, "W": W, "C": C, "size": size, "oh": oh, "ow": ow, "F": filters, "filters": own},
-        **{"kh": kh, "kw": kw, "dh": dh, "dw": dw, "sh": sh, "sw": sw, "ph": ph, "pw": pw, "th": 1, "tw": 1},
-        **{"tap": size * filters, "inner": filters, "outer": 1, "part": own, "qh": 1, "qw": 1},
-    }
-    g = np.zeros((), GEOMETRY)
-    for name, value in values.items():
+    g, size, own = np.zeros((), GEOMETRY), channels // groups, filters // groups
+    steps = {"tap": size * filters, "inner": filters, "outer": 1, "part": own}
+    others = {"n": n, "size": size, "F": filters, "filters": own, "th": 1, "tw": 1, "qh": 1, "qw": 1}
+    for name, value in (*zip(WINDOW, window_of(plan, channels), strict=True), *steps.items(), *others.items()):
         g[name] = value
     return g
 

@@ -88,7 +88,7 @@ def gathered(
     return found, row
 
 
-# -- a convolution with what follows it ---------------------------------------------------------------------------------
+# -- a convolution with what follows it -------------------------------------------------------------------------------
 
 
 def convolved(

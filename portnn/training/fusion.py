@@ -127,7 +127,7 @@ class Pooled:
 def convolved(
     X: Array, weights: Array, bias: Array, activation: Any, plan: Any, groups: int, pooling: Any, routines: Any
 ) -> tuple[Array, Array | None, Any]:
-    """Y = f(X * W + B); Y pooled, by a layer of class and plan ``pooling``, or None; and ``seen`` of the convolution."""
+    """Y = f(X * W + B); Y pooled, by a layer of this class and plan, or None; and ``seen`` of the convolution."""
     product, seen = routines.convolution(X, weights, plan, groups)
     Y = routines.biased(product, bias, activation)
     if pooling is None:
