@@ -96,7 +96,15 @@ def draw_plan(rng, pooling=False):
     return window_plan(several(5, 9), kernel, several(1, 3), padding, 1 if pooling else several(1, 2))
 
 
-def test_convolution(tables, rng):
+@pytest.fixture(params=[0, 32], ids=["patches", "direct"])
+def way(request, backend):
+    """With patches in memory, or without them, which small convolutions otherwise are."""
+    backend.direct_up_to = request.param
+    yield request.param
+    backend.direct_up_to = 32
+
+
+def test_convolution(tables, rng, way):
     for _ in range(DRAWS):
         plan, groups, n = draw_plan(rng), int(rng.choice([1, 1, 2])), int(rng.integers(1, 4))
         channels, filters = groups * int(rng.integers(1, 4)), groups * int(rng.integers(1, 4))
@@ -114,6 +122,27 @@ def test_convolution(tables, rng):
         tables.close(y, expected, 3.0)
         tables.close(gradient, tables.plain.convolution_gradient(patches, d, plan, w.shape), 10.0)
         tables.compare("convolution_backward", w, d, plan, groups, scale=3.0)
+
+
+@pytest.mark.parametrize("name", [None, "relu", "tanh"])
+def test_convolution_with_what_follows_it(tables, rng, way, name):
+    function, fast = None if name is None else activations.PAIRS[name][0], fusion.convolved
+    for kind in ("MaxPoolLayer", "AvgPoolLayer", None):
+        plan, groups, n = draw_plan(rng), int(rng.choice([1, 1, 2])), int(rng.integers(1, 4))
+        channels, filters = groups * int(rng.integers(1, 4)), groups * int(rng.integers(1, 4))
+        x, b = tables.numbers(n, *plan.image, channels), tables.numbers(filters)
+        w = tables.numbers(*plan.kernel, channels // groups, filters)
+        window = tuple(min(2, m) for m in plan.output)
+        pooling = None if kind is None else (kind, window_plan(plan.output, window, window))
+        with tables.backend.scope():
+            there = (*map(tables.there, (x, w, b)), function, plan, groups, pooling, tables.fused)
+            Y, P, _ = ops.implementation(tables.backend, "auto", fast)(*there)
+        expected, pooled, _ = fast(x, w, b, function, plan, groups, pooling, tables.plain)
+        tables.close(Y, expected, 3.0)
+        if kind is None:
+            assert P is None
+        else:
+            tables.close(P, pooled, 3.0)
 
 
 def test_pooling(tables, rng):

@@ -105,10 +105,10 @@ NETWORKS = {
     ),
     "the larger CNN": (
         [
-            *_conv((28, 28, 1), 3, 8, []),
-            *_conv((26, 26, 8), 3, 16, [portnn.MaxPoolLayer(2)]),
+            *_conv((28, 28, 1), 3, 32, []),
+            *_conv((26, 26, 32), 3, 64, [portnn.MaxPoolLayer(2)]),
             portnn.FlattenLayer(),
-            *_fully(12 * 12 * 16, 128, 10)[:-1],
+            *_fully(12 * 12 * 64, 128, 10)[:-1],
         ],
         (28, 28, 1), "softmax_cross_entropy", portnn.SGD(0.1, momentum=0.9), 25,
     ),
