@@ -6,10 +6,12 @@ numbers of shared memory. Several products are added up before they are added to
 terms meet a large sum.
 
 ``convolve`` is the convolution, with what follows it. Backwards, from dE/dY to dE/dX, it is the same sum with other
-steps. ``convolve_gradient`` is dE/dW, whose long sum, over the pixels of all samples, is divided among many blocks.
+steps. ``convolve_gradient`` is dE/dW, whose long sum, over the pixels of all samples, is divided among many blocks;
+``convolve_gradients`` is all that backward does between dE/dY behind an activation, and pooling, and dE/dW and dE/dB.
 """
 
-from portnn_cupy.kernels import SCALARS
+from portnn_cupy.kernels import CHAIN, SCALARS
+from portnn_cupy.kernels import PIXELS as POOLING
 from portnn_cupy.reductions import TOGETHER
 
 STEPS = 8  # of the sum, between two barriers
@@ -60,7 +62,8 @@ INSIDE real under(const real *x, geometry g, int from, int top, int left, int u,
 
 CONVOLVE = r"""
 /* y = f(sum over taps and channels + bias) for a tile of pixels and filters; the pixels in the order of the windows of
-   pooling, of which a tile has whole ones: 1 their largest numbers, 2 their means go to ``pooled``. */
+   pooling, of which a tile has whole ones: 1 their largest numbers, 2 their means go to ``pooled``. ``y`` may be null,
+   and ``bias``. */
 KERNEL void convolve(const real *x, const real *w, const real *bias, real *y, real *pooled, int kind, int pooling,
     const geometry g)
 {
@@ -116,7 +119,7 @@ KERNEL void convolve(const real *x, const real *w, const real *bias, real *y, re
         FOUR(i) space[(pixel + i * pixels) * filters + f] = apply(kind, sums[i][j] + added);
     }
     __syncthreads();
-    for (int e = t; e < tile * filters; e += THREADS) {
+    if (y) for (int e = t; e < tile * filters; e += THREADS) {
         int f = e % filters, m = e / filters;
         if (at[m] >= 0 && first + f < g.filters)
             y[(number)at[m] * g.F + group * g.filters + first + f] = space[e];
@@ -127,11 +130,7 @@ KERNEL void convolve(const real *x, const real *w, const real *bias, real *y, re
         if (s >= g.n || i >= rows || j >= columns || first + f >= g.filters) continue;
         const real *seen = space + e / filters * window * filters + f;
         real found = seen[0], lost = 0;
-        for (int q = 1; q < window; ++q) {
-            real next = seen[q * filters];
-            if (pooling == 2) add(&found, &lost, next);
-            else found = next > found || next != next ? next : found;  /* NaN wins */
-        }
+        for (int q = 1; q < window; ++q) see(pooling, &found, &lost, seen[q * filters]);
         if (pooling == 2) found = found / (real)window;
         pooled[(number)((s * rows + i) * columns + j) * g.F + group * g.filters + first + f] = found;
     }
@@ -153,14 +152,19 @@ INSIDE real of_all(const volatile real *sums, number apart, int parts)
     return sum;
 }
 
+#define SUMMED const real *x, const real *d, real *out, const geometry g, real *memory, unsigned *tickets
+#define CHAINED const real *y, const real *pooled, real *dx, int kind, int pooling, WINDOW
+
 /* dE/dW for a tile of rows (tap, channel) and columns (filter), from every ``parts``-th run of pixels. Teams of threads
    share the pixels of a run; their sums are added as a tree. The block that finishes a tile last, as a ticket tells,
-   adds the tile's parts. */
-KERNEL void convolve_gradient(const real *x, const real *d, real *dw, const geometry g, real *memory, unsigned *tickets)
+   adds the tile's parts.
+   ``joined``: ``d`` is not dE/dY, but the error behind an activation, whose output is ``y``, and behind pooling. Then
+   dE/dY goes to ``dx``, unless that is null; dE/dB, the sum of dE/dY times 1, is one more row of ``out``. */
+INSIDE __forceinline__ void sum_products(SUMMED, const int joined, CHAINED)
 {
     SHARED real space[SPACE];
     SHARED int from[THREADS], top[THREADS], left[THREADS], last;
-    int t = threadIdx.x, high = 4 * g.steps, wide = 4 * g.lanes, K = g.kh * g.kw * g.size;
+    int t = threadIdx.x, high = 4 * g.steps, wide = 4 * g.lanes, K = g.kh * g.kw * g.size + joined;
     int tall = (K + high - 1) / high, broad = (g.filters + wide - 1) / wide;
     int tile = blockIdx.x / g.parts, part = blockIdx.x % g.parts;
     int row = tile % tall * high, column = tile / tall % broad * wide, group = tile / tall / broad;
@@ -183,12 +187,22 @@ KERNEL void convolve_gradient(const real *x, const real *d, real *dw, const geom
         __syncthreads();
         if (t / high < THREADS / high)
             for (int r = t / high; r < run; r += THREADS / high)
-                patches[r * high + k] =
-                    u < g.kh ? under(x, g, from[r], top[r], left[r], u, v, group * g.size + c) : (real)0;
+                patches[r * high + k] = u < g.kh ? under(x, g, from[r], top[r], left[r], u, v, group * g.size + c)
+                    : (real)(joined && row + k == K - 1);
         if (t / wide < THREADS / wide)
-            for (int r = t / wide; r < run; r += THREADS / wide)
-                errors[r * wide + f] = start + r < all && column + f < g.filters
-                    ? d[(start + r) * g.F + group * g.filters + column + f] : (real)0;
+            for (int r = t / wide; r < run; r += THREADS / wide) {
+                number at = (start + r) * g.F + group * g.filters + column + f;
+                int is_error = start + r < all && column + f < g.filters;
+                real error = 0;
+                if (is_error && !joined) error = d[at];
+                if (is_error && joined) {
+                    error = pooling == 1 ? max_pool_error(y, pooled, d, at, PLAN)
+                        : pooling ? avg_pool_error(d, at, PLAN) : d[at];
+                    error = chain_of(kind, y[at], error);
+                    if (dx && row == 0) dx[at] = error;
+                }
+                errors[r * wide + f] = error;
+            }
         __syncthreads();
         if (mine >= teams) continue;
         real part_of[4][4] = {{0}};
@@ -215,8 +229,8 @@ KERNEL void convolve_gradient(const real *x, const real *d, real *dw, const geom
     number size = (number)K * g.F;
 #define EACH_SUM(e, at) for (int e = t; e < here * beside; e += THREADS) { \
     number at = (number)(row + e / beside) * g.F + group * g.filters + column + e % beside;
-    real *out = g.parts > 1 ? memory + part * size : dw;
-    EACH_SUM(e, at) out[at] = space[e % beside * high + e / beside]; }
+    real *to = g.parts > 1 ? memory + part * size : out;
+    EACH_SUM(e, at) to[at] = space[e % beside * high + e / beside]; }
     if (g.parts == 1) return;
     __threadfence();  /* a block that sees the ticket sees the sums */
     __syncthreads();
@@ -227,13 +241,23 @@ KERNEL void convolve_gradient(const real *x, const real *d, real *dw, const geom
     __syncthreads();
     if (!last) return;
     __threadfence();
-    EACH_SUM(e, at) dw[at] = of_all(memory + at, size, g.parts); }
+    EACH_SUM(e, at) out[at] = of_all(memory + at, size, g.parts); }
+}
+
+KERNEL void convolve_gradient(SUMMED)
+{
+    sum_products(x, d, out, g, memory, tickets, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+}
+
+KERNEL void convolve_gradients(SUMMED, CHAINED)
+{
+    sum_products(x, d, out, g, memory, tickets, 1, y, pooled, dx, kind, pooling, PLAN);
 }
 """
 
-NAMES = ("convolve", "convolve_gradient")
+NAMES = ("convolve", "convolve_gradient", "convolve_gradients")
 
 
 def source(head: str) -> str:
-    """Both of them; ``head`` names the types and the functions."""
-    return f"{head}{SCALARS}{TOGETHER}{PLACES}{CONVOLVE}{GRADIENT}"
+    """All of them; ``head`` names the types and the functions."""
+    return f"{head}{CHAIN}{POOLING}{SCALARS}{TOGETHER}{PLACES}{CONVOLVE}{GRADIENT}"

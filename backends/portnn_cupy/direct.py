@@ -22,11 +22,12 @@ import numpy as np
 
 from portnn_cupy.convolutions import FIELDS, PIXELS, SPACE
 from portnn_cupy.launch import NULL, REALS, THREADS, in_order, launch_blocks
-from portnn_cupy.shapes import window_of
+from portnn_cupy.shapes import are_apart, window_of
 from portnn_cupy.sums import MOST_BLOCKS, tickets
 
 Array = Any
 UP_TO = 32.0
+MOST_TIMES = 4  # the chain rule may be computed, to spare a pass for it
 MOST_LANES = 16  # threads along the filters: 64 filters in a tile
 LARGEST = 1 << 30  # numbers of an array: the kernels count in 32 bits
 MOST_GROUPS = 65535  # blocks along the grid's third axis
@@ -83,23 +84,24 @@ def convolved(
     plan: Any,
     groups: int,
     pooling: tuple[str, Any] | None = None,
-) -> tuple[Array, Any]:
-    """Y = f(X * W + B), and Y pooled or None; ``bias`` may be ``NULL``."""
+    keeps: bool = True,
+) -> tuple[Any, Any]:
+    """Y = f(X * W + B), ``NULL`` if only Y pooled is kept, and that, or ``NULL``; ``bias`` may be ``NULL``."""
     x, weights, filters = in_order(x), in_order(weights), weights.shape[-1]
-    g = _forward(plan, x.shape[0], x.shape[-1], filters, groups)
-    y, pooled, kind_of_pooling = cupy.empty((x.shape[0], *plan.output, filters), x.dtype), NULL, 0
+    g, n = _forward(plan, x.shape[0], x.shape[-1], filters, groups), x.shape[0]
+    y = cupy.empty((n, *plan.output, filters), x.dtype) if keeps else NULL
+    pooled, kind_of_pooling = NULL, 0
     if pooling is not None:
         kind_of_pooling, window = POOLING[pooling[0]], window_of(pooling[1], filters)
         g["qh"], g["qw"] = window[3:5]
-        pooled = cupy.empty((x.shape[0], *pooling[1].output, filters), x.dtype)
+        pooled = cupy.empty((n, *pooling[1].output, filters), x.dtype)
     _launch(g, groups, x, weights, bias if bias is NULL else in_order(bias), y, pooled, kind, kind_of_pooling)
-    return y, None if pooling is None else pooled
+    return y, pooled
 
 
 def pools(plan: Any, filters: int) -> bool:
-    """Whether a tile of pixels can hold whole windows: they are next to each other, without padding."""
-    fits = plan.stride == plan.kernel and not plan.is_padded
-    return fits and prod(plan.kernel) <= 4 * (THREADS // _lanes(filters))
+    """Whether a tile of pixels can hold whole windows of pooling."""
+    return are_apart(plan) and prod(plan.kernel) <= 4 * (THREADS // _lanes(filters))
 
 
 def backward(weights: Array, output_error: Array, plan: Any, groups: int) -> Array:
@@ -120,16 +122,44 @@ def backward(weights: Array, output_error: Array, plan: Any, groups: int) -> Arr
 
 def gradient(seen: Seen, output_error: Array, plan: Any, shape: Any) -> Array:
     """dE/dW of that shape."""
-    d, x, groups = in_order(output_error), seen.x, seen.groups
-    g = _forward(plan, x.shape[0], x.shape[-1], shape[-1], groups)
-    K, filters, pixels = prod(shape[:-1]), shape[-1] // groups, x.shape[0] * prod(plan.output)
-    g["steps"], g["lanes"], tiles, run = gradient_tiles(K, filters)
+    d, dw = in_order(output_error), cupy.empty(shape, output_error.dtype)
+    _launch_sums("convolve_gradient", seen, d, dw, plan, shape, prod(shape[:-1]))
+    return dw
+
+
+def joins(shape: Any, groups: int) -> bool:
+    """Whether few tiles of dE/dW need the same dE/dY: each computes it for itself."""
+    rows, filters = prod(shape[:-1]) + 1, shape[-1] // groups
+    return -(-rows // (4 * gradient_tiles(rows, filters)[0])) <= MOST_TIMES
+
+
+def gradients(
+    seen: Seen,
+    Y: Array,
+    P: Any,
+    output_error: Array,
+    kinds: tuple[int, int],
+    window: Any,
+    plan: Any,
+    shape: Any,
+    needs_error: bool,
+) -> tuple[Any, Array, Array]:
+    """dE/dY, ``NULL`` if it is not needed, dE/dW and dE/dB from the error behind an activation, and pooling."""
+    Y, d, rows = in_order(Y), in_order(output_error), prod(shape[:-1])
+    both, D = cupy.empty((rows + 1, shape[-1]), d.dtype), cupy.empty(Y.shape, d.dtype) if needs_error else NULL
+    P = P if P is NULL else in_order(P)
+    _launch_sums("convolve_gradients", seen, d, both, plan, shape, rows + 1, Y, P, D, *map(np.int32, kinds), *window)
+    return D, both[:-1].reshape(shape), both[-1]
+
+
+def _launch_sums(name: str, seen: Seen, d: Array, out: Array, plan: Any, shape: Any, rows: int, *others: Any) -> None:
+    x, groups = seen.x, seen.groups
+    g, pixels = _forward(plan, x.shape[0], x.shape[-1], shape[-1], groups), x.shape[0] * prod(plan.output)
+    g["steps"], g["lanes"], tiles, run = gradient_tiles(rows, shape[-1] // groups)
     tiles *= groups
     g["parts"] = parts = max(1, min(pixels // (2 * run), MOST_BLOCKS // tiles))
-    dw = cupy.empty(shape, d.dtype)
-    memory, counters = (cupy.empty(parts * dw.size, d.dtype), tickets()) if parts > 1 else (NULL, NULL)
-    launch_blocks("convolve_gradient", d.dtype, tiles * parts, x, d, dw, g, memory, counters)
-    return dw
+    memory, counters = (cupy.empty(parts * out.size, d.dtype), tickets()) if parts > 1 else (NULL, NULL)
+    launch_blocks(name, d.dtype, tiles * parts, x, d, out, g, memory, counters, *others)
 
 
 # -- shapes ------------------------------------------------------------------------------------------------------------

@@ -79,6 +79,13 @@ INSIDE real apply(int kind, real z)
     if (kind == 1) return z < 0 ? (real)0 : z;  /* relu; NaN stays NaN */
     return kind == 2 ? TANH(z) : z;
 }
+
+/* One more number of a window of pooling, whose largest number (1) or sum (2) so far is ``found``. */
+INSIDE void see(int pooling, real *found, real *lost, real x)
+{
+    if (pooling == 2) add(found, lost, x);
+    else if (x > *found || x != x) *found = x;  /* NaN wins */
+}
 """
 
 ELEMENTWISE = r"""
@@ -304,6 +311,25 @@ KERNEL void max_pool(const real *x, real *y, number n, WINDOW)
             none = 0;
         }
         y[t] = m;
+    }
+}
+
+/* y = f(y + bias), and pooling of that: windows (kh, kw) are next to each other, and those cut by the edge are none. */
+KERNEL void biased_pooled(real *y, const real *bias, real *pooled, int kind, int pooling, number n, WINDOW)
+{
+    number rows = (H + kh - 1) / kh, columns = (W + kw - 1) / kw;
+    EACH(t, n * rows * columns * C) {
+        number c = t % C, j = t / C % columns, i = t / C / columns % rows, s = t / C / columns / rows;
+        real found = 0, lost = 0;
+        for (number u = 0; u < kh && i * kh + u < H; ++u) for (number v = 0; v < kw && j * kw + v < W; ++v) {
+            number at = ((s * H + i * kh + u) * W + j * kw + v) * C + c;
+            real seen = apply(kind, y[at] + bias[c]);
+            y[at] = seen;
+            if (u || v) see(pooling, &found, &lost, seen);
+            else found = seen;
+        }
+        if (i < oh && j < ow)
+            pooled[((s * oh + i) * ow + j) * C + c] = pooling == 2 ? found / (real)(kh * kw) : found;
     }
 }
 

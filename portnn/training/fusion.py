@@ -6,6 +6,7 @@ network the loss with all of them.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from portnn import activations, ops
@@ -36,6 +37,7 @@ class Fused:
         self.path, self.backend = layer.path, layer.backend
         self.chained = _fast(chained, layer.backend, layer.kernels)
         self.convolved = ops.implementation(layer.backend, layer.kernels, convolved)
+        self.differentiated = ops.implementation(layer.backend, layer.kernels, differentiated)
 
     def fit_to(self, X: Array) -> None:
         self.layer.fit_to(X)
@@ -45,17 +47,18 @@ class Fused:
         if self.activation is None:
             return layer.compute(X, training)
         if self.is_convolution:
-            return self.compute_pooled(X, training, None)[0]
-        Y: Array = layer.ops.affine(X, layer.parameters["weights"], layer.parameters["bias"], self.f)
+            Y: Array = self.compute_pooled(X, training, None)[0]
+            return Y
+        Y = layer.ops.affine(X, layer.parameters["weights"], layer.parameters["bias"], self.f)
         if training:
             self._keep(X, Y)
         return Y
 
-    def compute_pooled(self, X: Array, training: bool, pooling: tuple[str, Any] | None) -> tuple[Array, Array | None]:
-        """Y of a convolution, and Y pooled by a layer of this class and plan, if there is one."""
+    def compute_pooled(self, X: Array, training: bool, pooling: tuple[str, Any] | None) -> tuple[Any, Any]:
+        """Y of a convolution, and Y pooled by a layer of this class and plan, if there is one: see ``convolved``."""
         layer = self.layer
         W, B = layer.parameters["weights"], layer.parameters["bias"]
-        Y, P, seen = self.convolved(X, W, B, self.f, layer.plan, layer.groups, pooling, layer.ops)
+        Y, P, seen = self.convolved(X, W, B, self.f, layer.plan, layer.groups, pooling, training, layer.ops)
         if training:
             self._keep(X, Y)
             layer.kept = seen
@@ -70,8 +73,24 @@ class Fused:
             return self.layer.compute_backward(output_error, need_input_error)
         if self.chained is None:
             return self.layer.compute_backward(self.chain(self.activation.output, output_error), need_input_error)
-        D, sums = self.chained(self.activation.output, output_error, self.chain)
+        errors = partial(self.chained, self.activation.output, output_error, self.chain)
+        if self.is_convolution:
+            return self.compute_convolution(errors, None, output_error, None, need_input_error)
+        D, sums = errors()
         return self.compute_below(D, sums, need_input_error)
+
+    def compute_convolution(
+        self, errors: Any, P: Array | None, output_error: Array, pooling: tuple[str, Any] | None, need_input_error: bool
+    ) -> Array | None:
+        """dE/dX of a convolution from the error behind its activation, and pooling; ``errors`` is its own, and sums."""
+        layer, W = self.layer, self.layer.parameters["weights"]
+        if layer._is_frozen:
+            D, sums = errors()
+            return self.compute_below(D, sums, need_input_error)
+        behind = layer.kept, self.activation.output, P, output_error, self.chain, pooling
+        D, dW, dB = self.differentiated(errors, *behind, layer.plan, W.shape, need_input_error, layer.ops)
+        layer.gradients["weights"], layer.gradients["bias"] = dW, layer.xp.reshape(dB, layer.shapes["bias"])
+        return layer.ops.convolution_backward(W, D, layer.plan, layer.groups) if need_input_error else None
 
     def compute_below(self, D: Array, sums: Array | None, need_input_error: bool) -> Array | None:
         """dE/dX for D, the layer's own dE/dY, and dE/dB, the sums of its columns; None if they have not been taken."""
@@ -112,28 +131,64 @@ class Pooled:
         Y, P = self.below.compute_pooled(X, training, (type(layer).__name__, self.plan))
         if training:
             layer.input, layer.output, layer.Y = Y, P, P
-        assert P is not None
-        return P
+        pooled_image: Array = P
+        return pooled_image
 
     def compute_backward(self, output_error: Array, need_input_error: bool) -> Array | None:
-        Y, P, below = self.layer.input, self.layer.output, self.below
-        D, sums = self.pooled(Y, P, output_error, below.chain, type(self.layer).__name__, self.plan, self.layer.ops)
-        return below.compute_below(D, sums, need_input_error)
+        layer, below, kind = self.layer, self.below, type(self.layer).__name__
+        Y, P = layer.input, layer.output
+        errors = partial(self.pooled, Y, P, output_error, below.chain, kind, self.plan, layer.ops)
+        return below.compute_convolution(errors, P, output_error, (kind, self.plan), need_input_error)
 
     def walk(self) -> Iterator[Any]:
         yield from (*self.below.walk(), self.layer)
 
 
 def convolved(
-    X: Array, weights: Array, bias: Array, activation: Any, plan: Any, groups: int, pooling: Any, routines: Any
-) -> tuple[Array, Array | None, Any]:
-    """Y = f(X * W + B); Y pooled, by a layer of this class and plan, or None; and ``seen`` of the convolution."""
+    X: Array,
+    weights: Array,
+    bias: Array,
+    activation: Any,
+    plan: Any,
+    groups: int,
+    pooling: Any,
+    training: bool,
+    routines: Any,
+) -> tuple[Array | None, Array | None, Any]:
+    """Y = f(X * W + B); Y pooled, by a layer of this class and plan, or None; and ``seen`` of the convolution.
+
+    Y may be None if it is pooled and this is no training: then only the layer behind it needs it.
+    """
     product, seen = routines.convolution(X, weights, plan, groups)
     Y = routines.biased(product, bias, activation)
     if pooling is None:
         return Y, None, seen
     kind, windows = pooling
     return Y, (routines.max_pool if kind == "MaxPoolLayer" else routines.avg_pool)(Y, windows), seen
+
+
+def differentiated(
+    errors: Any,
+    seen: Any,
+    Y: Array,
+    P: Array | None,
+    output_error: Array,
+    chain: Any,
+    pooling: Any,
+    plan: Any,
+    shape: Any,
+    need_error: bool,
+    routines: Any,
+) -> tuple[Array | None, Array, Array]:
+    """A convolution's dE/dY, dE/dW of that ``shape``, and dE/dB, from the error behind its activation, and pooling.
+
+    ``errors()`` is dE/dY, by ``chained`` or ``pooled`` for these arrays, and its sums. A fast version that does all in
+    one pass does not call it; then dE/dY may be None if it is not needed.
+    """
+    D, sums = errors()
+    if sums is None:
+        sums = routines.total(routines.columns(D, plan), 1)
+    return D, routines.convolution_gradient(seen, D, plan, shape), sums
 
 
 def chained(Y: Array, output_error: Array, chain: Any) -> tuple[Array, Array | None]:

@@ -410,7 +410,7 @@ COMPARED = {
         "tests/gpu/test_cupy_fused.py",
         "avg_pool avg_pool_backward biased convolution convolution_backward convolution_gradient dropout fold max_pool "
         "max_pool_backward normalize normalize_backward patches total mse mse_prime softmax_cross_entropy "
-        "softmax_cross_entropy_prime SGD.update AdaGrad.update RMSprop.update Adam.update addresses_of gathered update_counters chained convolved pooled whole",
+        "softmax_cross_entropy_prime SGD.update AdaGrad.update RMSprop.update Adam.update addresses_of gathered update_counters chained convolved differentiated pooled whole",
     ),
     "portnn_numpy/compiled": (
         "tests/backends/test_compiled.py",

@@ -68,7 +68,7 @@ class Case:
     def forward(self):
         """Y, Y pooled, and ``seen``."""
         there = map(self.backend.asarray, (self.X, self.W, self.B))
-        rest = self.f, self.plan, self.groups, self.pooling, self.fused
+        rest = self.f, self.plan, self.groups, self.pooling, True, self.fused
         return ops.implementation(self.backend, "auto", fusion.convolved)(*there, *rest)
 
     def run(self):
@@ -80,7 +80,8 @@ class Case:
             return Y, P, dW, self.fused.convolution_backward(W, D, self.plan, self.groups)
 
     def expected(self):
-        Y, P, seen = fusion.convolved(self.X, self.W, self.B, self.f, self.plan, self.groups, self.pooling, PLAIN)
+        given = self.X, self.W, self.B, self.f, self.plan, self.groups
+        Y, P, seen = fusion.convolved(*given, self.pooling, True, PLAIN)
         dW = PLAIN.convolution_gradient(seen, self.D, self.plan, self.W.shape)
         return Y, P, dW, PLAIN.convolution_backward(self.W, self.D, self.plan, self.groups)
 

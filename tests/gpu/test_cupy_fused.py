@@ -135,9 +135,9 @@ def test_convolution_with_what_follows_it(tables, rng, way, name):
         window = tuple(min(2, m) for m in plan.output)
         pooling = None if kind is None else (kind, window_plan(plan.output, window, window))
         with tables.backend.scope():
-            there = (*map(tables.there, (x, w, b)), function, plan, groups, pooling, tables.fused)
+            there = (*map(tables.there, (x, w, b)), function, plan, groups, pooling, True, tables.fused)
             Y, P, _ = ops.implementation(tables.backend, "auto", fast)(*there)
-        expected, pooled, _ = fast(x, w, b, function, plan, groups, pooling, tables.plain)
+        expected, pooled, _ = fast(x, w, b, function, plan, groups, pooling, True, tables.plain)
         tables.close(Y, expected, 3.0)
         if kind is None:
             assert P is None
