@@ -2,6 +2,7 @@
 
 import math
 import zlib
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -43,8 +44,7 @@ def launched(backend, monkeypatch):
     return seen
 
 
-def close(backend, found, expected):
-    found = backend.to_numpy(found)
+def close(found, expected):
     assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
     assert np.abs(found - expected).max() <= LIMITS[expected.dtype.name] * np.abs(expected).max()
 
@@ -62,8 +62,10 @@ class Case:
         self.X, self.W, self.B = ((2 * rng.standard_normal(shape)).astype(dtype) for shape in shapes)
         self.D = rng.standard_normal((n, *plan.output, filters)).astype(dtype)
         window = window or tuple(min(2, m) for m in plan.output)
-        self.f = activations.relu if rng.random() < 0.5 else activations.tanh
+        name = "relu" if rng.random() < 0.5 else "tanh"
+        self.f, self.chain = activations.PAIRS[name][0], activations.CHAINS[activations.PAIRS[name]]
         self.pooling = kind, window if hasattr(window, "output") else window_plan(plan.output, window, window)
+        self.d = self.D[(slice(None), *map(slice, self.pooling[1].output))]  # dE/dY behind the pooling layer
 
     def forward(self):
         """Y, Y pooled, and ``seen``."""
@@ -87,7 +89,29 @@ class Case:
 
     def agree(self):
         for found, expected in zip(self.run(), self.expected(), strict=True):
-            close(self.backend, found, expected)
+            close(self.backend.to_numpy(found), expected)
+        self.agree_behind()
+
+    def behind(self, need_error=True):
+        """Y, Y pooled, and from the error behind the pooling layer dE/dY, dE/dW and dE/dB."""
+        there = partial(ops.implementation, self.backend, "auto")
+        with self.backend.scope():
+            Y, P, seen = self.forward()
+            given = Y, P, self.backend.asarray(self.d), there(self.chain)
+            errors = partial(there(fusion.pooled), *given, *self.pooling, self.fused)
+            rest = self.pooling, self.plan, self.W.shape, need_error, self.fused
+            return Y, P, *there(fusion.differentiated)(errors, seen, *given, *rest)
+
+    def agree_behind(self):
+        found = Y, P, *_ = [self.backend.to_numpy(x) for x in self.behind()]
+        given, seen = (Y, P, self.d, self.chain), PLAIN.convolution(self.X, self.W, self.plan, self.groups)[1]
+        errors = partial(fusion.pooled, *given, *self.pooling, PLAIN)
+        expected = fusion.differentiated(errors, seen, *given, self.pooling, self.plan, self.W.shape, True, PLAIN)
+        for ours, theirs in zip(found[2:], expected, strict=True):
+            close(ours, theirs)
+        assert all(
+            np.array_equal(a, self.backend.to_numpy(b)) for a, b in zip(found[3:], self.behind(False)[3:], strict=True)
+        )
 
 
 def drawn(backend, rng, dtype, filters=(1, 2, 5, 8, 20, 70)):
@@ -115,7 +139,8 @@ def test_drawn_shapes(backend, rng, dtype, launched):
     for _ in range(25):
         del launched[:]
         drawn(backend, rng, dtype).agree()
-        assert launched == ["convolve", "convolve_gradient", "convolve"]
+        joined = ["convolve", "convolve_gradients"]
+        assert launched == ["convolve", "convolve_gradient", "convolve", *joined, *joined]
 
 
 @needs_software
@@ -181,20 +206,20 @@ def test_pooling_in_the_same_kernel_gives_the_bits_of_pooling_alone(backend, rng
     case.X, case.W, case.B = case.X.round(), case.W.round(), case.B.round()  # relu and tanh give many equal values
     case.X[1, 4, 4, 0] = np.nan
     case.X[2, 0, 0, 1] = np.inf
-    windows, d_pooled = case.pooling[1], case.D[:, :2, :4]
+    Y, P, D, _, _ = case.behind()
+    assert launched == ["convolve", "convolve_gradients"]
     with backend.scope():
-        Y, P, _ = case.forward()
-        assert launched == ["convolve"]
-        alone = (case.fused.max_pool if kind == "MaxPoolLayer" else case.fused.avg_pool)(Y, windows)
-        chain, d = ops.implementation(backend, "auto", activations.relu_chain), backend.asarray(d_pooled)
-        D, _ = ops.implementation(backend, "auto", fusion.pooled)(Y, P, d, chain, kind, windows, None)
-    Y, P = map(backend.to_numpy, (Y, P))
-    assert np.array_equal(P, backend.to_numpy(alone), equal_nan=True)
+        pool = case.fused.max_pool if kind == "MaxPoolLayer" else case.fused.avg_pool
+        there = ops.implementation(backend, "auto", fusion.pooled), ops.implementation(backend, "auto", case.chain)
+        alone = pool(Y, case.pooling[1]), there[0](Y, P, backend.asarray(case.d), there[1], *case.pooling, None)[0]
+    Y, P, D, *alone = map(backend.to_numpy, (Y, P, D, *alone))
+    assert np.array_equal(P, alone[0], equal_nan=True)
+    assert np.array_equal(D, alone[1], equal_nan=True)
     assert np.isnan(Y).any()
     assert np.isnan(P).any()
     assert len(np.unique(Y[0])) < Y[0].size / 2
-    D_alone, _ = fusion.pooled(Y, P, d_pooled, activations.relu_chain, kind, windows, PLAIN)
-    assert np.allclose(backend.to_numpy(D), D_alone, rtol=1e-6, equal_nan=True)
+    expected, _ = fusion.pooled(Y, P, case.d, case.chain, *case.pooling, PLAIN)
+    assert np.allclose(D, expected, rtol=1e-6, atol=1e-12, equal_nan=True)
 
 
 @needs_software
@@ -206,11 +231,11 @@ def test_the_same_bits_in_any_order_of_blocks(backend, rng, dtype):
     answers = []
     for order in (0, 0, 1, 2, 3):
         with control.settings(order=order):
-            answers.append([backend.to_numpy(x) for x in case.run()])
+            answers.append([backend.to_numpy(x) for x in (*case.run(), *case.behind())])
             with backend.scope():
                 assert not backend.to_numpy(sums.tickets()).any()  # as the next launch needs them
     assert all(np.array_equal(a, b) for other in answers[1:] for a, b in zip(answers[0], other, strict=True))
-    *_, run = direct.gradient_tiles(18, 6)
+    *_, run = direct.gradient_tiles(3 * 3 * 2, 6)
     assert 4 * run < 16 * 18 * 18  # so the sum had several parts
 
 
@@ -285,6 +310,17 @@ def test_which_pooling_is_joined(backend, rng, launched, window, options, joined
     case = Case(backend, rng, "float64", plan, 2, 2, 60, window=pooling)
     case.agree()
     assert launched[:2] == (["convolve", "convolve_gradient"] if joined else ["convolve", "max_pool"])
+    assert "convolve_gradients" in launched  # any pooling can be joined to the backward pass
+
+
+@pytest.mark.parametrize(("channels", "joined"), [(100, True), (114, False)])
+def test_a_chain_rule_that_many_tiles_would_compute_is_a_pass_of_its_own(backend, rng, launched, channels, joined):
+    backend.direct_up_to = math.inf
+    case = Case(backend, rng, "float32", window_plan((5, 5), (3, 3)), 2, channels, 4)
+    case.agree_behind()
+    assert launched[:3] == (
+        ["convolve", "convolve_gradients", "convolve"] if joined else ["convolve", "sum_chained", "convolve_gradient"]
+    )
 
 
 @pytest.mark.parametrize("value", [-1, math.nan, "auto", None])
@@ -342,10 +378,11 @@ def test_no_patches_and_no_pass_for_bias_or_pooling(backend, monkeypatch):
     net.fit(x[:16], y[:16], epochs=2, batch_size=8, verbose=0)
     before, after = map(control.nodes, graphs)
     assert [name for name in after if "convolve" in name] == ["convolve"] * 3 + [
-        "convolve_gradient", "convolve", "convolve_gradient", "convolve", "convolve_gradient"
+        "convolve_gradient", "convolve", "convolve_gradients", "convolve", "convolve_gradients"
     ]  # fmt: skip
-    assert not {"patches", "fold", "max_pool", "avg_pool"} & set(after)
-    assert {"patches", "fold", "max_pool", "avg_pool"} <= set(before)
+    spared = {"patches", "fold", "biased_pooled", "sum_chained"}
+    assert not spared & set(after)
+    assert spared <= set(before)
     assert not any("convolve" in name for name in before)
     assert len(after) < len(before)
 

@@ -101,7 +101,7 @@ NETWORKS = {
             portnn.FlattenLayer(),
             *_fully(400, 120, 84, 10)[:-1],
         ],
-        (28, 28, 1), "softmax_cross_entropy", portnn.SGD(0.1, momentum=0.9), 24,
+        (28, 28, 1), "softmax_cross_entropy", portnn.SGD(0.1, momentum=0.9), 22,
     ),
     "the larger CNN": (
         [
@@ -110,7 +110,7 @@ NETWORKS = {
             portnn.FlattenLayer(),
             *_fully(12 * 12 * 64, 128, 10)[:-1],
         ],
-        (28, 28, 1), "softmax_cross_entropy", portnn.SGD(0.1, momentum=0.9), 21,
+        (28, 28, 1), "softmax_cross_entropy", portnn.SGD(0.1, momentum=0.9), 20,
     ),
 }  # fmt: skip
 
