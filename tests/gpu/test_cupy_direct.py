@@ -367,6 +367,51 @@ def test_a_network_trains_as_on_the_cpu(backend, launches, up_to):
     assert np.allclose(gpu.predict(x), cpu.predict(x), rtol=1e-10)
 
 
+LAYERS = {
+    "a frozen convolution": lambda: [
+        ConvLayer((6, 6, 2), (3, 3), 4),
+        ActivationLayer("tanh"),
+        AvgPoolLayer(2),
+        ConvLayer((2, 2, 4), (2, 2), 3),
+        ActivationLayer("relu"),
+        FlattenLayer(),
+        FCLayer(3, 2),
+    ],
+    "a convolution at the end": lambda: [
+        ConvLayer((6, 6, 2), (2, 2), 3, stride=2),
+        ActivationLayer("relu"),
+        ConvLayer((3, 3, 3), (3, 3), 2),
+        FlattenLayer(),
+    ],
+    "activation and loss at the end": lambda: [ConvLayer((6, 6, 2), (6, 6), 2), ActivationLayer("tanh"), FlattenLayer()],
+    "an activation at the end": lambda: [FlattenLayer(), portnn.ReshapeLayer((36, 2)), ConvLayer((36, 2), (36,), 2),
+        ActivationLayer("tanh")],
+    "in a branch": lambda: [
+        portnn.ResidualLayer(ConvLayer((6, 6, 2), (3, 3), 2, padding="same"), ActivationLayer("relu")),
+        MaxPoolLayer(3),
+        FlattenLayer(),
+        FCLayer(8, 2),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("up_to", [0, 32])
+@pytest.mark.parametrize("name", LAYERS)
+def test_networks_of_other_kinds(backend, name, up_to):
+    backend.direct_up_to = up_to
+    nets = [portnn.Network(LAYERS[name](), backend=where, seed=2, dtype="float64") for where in (backend, "cpu")]
+    images = DATA.standard_normal((12, 6, 6, 2))
+    answers = DATA.standard_normal((12, *nets[1].predict(images).shape[1:]))
+    for net in nets:
+        net.layers[3 if "frozen" in name else 0].trainable = "frozen" not in name
+        net.use("mse", optimizer="adam")
+        net.fit(images, answers, epochs=3, batch_size=4, verbose=0)
+    assert np.allclose(nets[0].history["error"], nets[1].history["error"], rtol=1e-10)
+    for path, array in nets[1].parameters.items():
+        assert np.allclose(backend.to_numpy(nets[0].parameters[path]), array, rtol=1e-8, atol=1e-11), path
+    assert np.allclose(nets[0].predict(images), nets[1].predict(images), rtol=1e-9)
+
+
 @needs_software
 def test_no_patches_and_no_pass_for_bias_or_pooling(backend, monkeypatch):
     graphs, capture = [], backend.driver.capture
