@@ -1,8 +1,11 @@
 """Convolutions without patches in memory: the values, the bits and the choice between the two ways."""
 
 import math
+import runpy
+import sys
 import zlib
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -461,3 +464,35 @@ def test_what_a_joined_step_leaves_in_the_pooling_layer(backend):
     assert np.array_equal(backend.to_numpy(pool.output), backend.to_numpy(pool(pool.input)))
     pool.forward_propagation(pool.input)
     assert np.array_equal(joined, backend.to_numpy(pool.backward_propagation(D)))
+
+
+def test_the_benchmark_that_compares_the_two_ways(backend, monkeypatch, capsys):
+    """It runs each pass by graphs, both ways; its figures mean nothing on a GPU in software."""
+    path = Path(__file__).parents[2] / "benchmarks" / "direct_convolutions.py"
+    sizes = [
+        "--batch",
+        "2",
+        "--image",
+        "6",
+        "--kernel",
+        "3",
+        "--channels",
+        "2",
+        "--filters",
+        "3",
+        "40",
+        "--rounds",
+        "2",
+    ]
+    monkeypatch.setattr("sys.argv", [str(path), *sizes])
+    monkeypatch.setattr("sys.path", list(sys.path))
+    runpy.run_path(str(path), run_name="__main__")
+    _, head, _, *rows = capsys.readouterr().out.splitlines()
+    assert head.startswith("| kernel | channels | filters | pass |")
+    assert [row.split("|")[3:6] for row in rows] == [
+        [f" {filters} ", f" {name} ", f" {formula} "]
+        for filters, name, formula in [
+            (3, "Y", 2.6), (3, "dE/dW", 2.6), (3, "dE/dX", 1.9), (40, "Y", 12.4), (40, "dE/dW", 12.4), (40, "dE/dX", 2.0)
+        ]
+    ]  # fmt: skip
+    assert backend.direct_up_to == 32
