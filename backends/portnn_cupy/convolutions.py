@@ -154,6 +154,7 @@ INSIDE real of_all(const volatile real *sums, number apart, int parts)
 
 #define SUMMED const real *x, const real *d, real *out, const geometry g, real *memory, unsigned *tickets
 #define CHAINED const real *y, const real *pooled, real *dx, int kind, int pooling, WINDOW
+#define NOT_CHAINED 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
 
 /* dE/dW for a tile of rows (tap, channel) and columns (filter), from every ``parts``-th run of pixels. Teams of threads
    share the pixels of a run; their sums are added as a tree. The block that finishes a tile last, as a ticket tells,
@@ -246,7 +247,7 @@ INSIDE __forceinline__ void sum_products(SUMMED, const int joined, CHAINED)
 
 KERNEL void convolve_gradient(SUMMED)
 {
-    sum_products(x, d, out, g, memory, tickets, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+    sum_products(x, d, out, g, memory, tickets, 0, NOT_CHAINED);
 }
 
 KERNEL void convolve_gradients(SUMMED, CHAINED)
