@@ -2,8 +2,8 @@
 
 They are products of matrices. One operand, the patches, exists only in shared memory, a few steps of the sum at a time.
 Each thread has 16 sums in registers: four rows by four columns, spread so that neighbouring threads read neighbouring
-numbers of shared memory. Several products are added up before they are added to what came before them, so that few
-terms meet a large sum.
+numbers of shared memory. A few products are added up, and then added to what came before them without their rounding
+error, so that long sums are as accurate as short ones.
 
 ``convolve`` is the convolution, with what follows it. Backwards, from dE/dY to dE/dX, it is the same sum with other
 steps. ``convolve_gradient`` is dE/dW, whose long sum, over the pixels of all samples, is divided among many blocks;
@@ -74,7 +74,7 @@ KERNEL void convolve(const real *x, const real *w, const real *bias, real *y, re
     int window = g.qh * g.qw, windows = tile / window, before = blockIdx.x * windows;
     int pitch = ((tile - 1) | 31) + 5, pitch_w = ((filters - 1) | 31) + 5;  /* no two steps in one bank */
     real *steps = space, *weights = space + STEPS * pitch;
-    real sums[4][4] = {{0}};
+    real sums[4][4] = {{0}}, lost[4][4] = {{0}};
 
     for (int m = t; m < tile; m += THREADS) {
         int p = before + m / window, s = p / g.columns / g.rows;
@@ -109,7 +109,7 @@ KERNEL void convolve(const real *x, const real *w, const real *bias, real *y, re
             FOUR(j) b[j] = weights[k * pitch_w + lane + j * lanes];
             FOUR(i) FOUR(j) part[i][j] += a[i] * b[j];
         }
-        FOUR(i) FOUR(j) sums[i][j] += part[i][j];
+        FOUR(i) FOUR(j) add(&sums[i][j], &lost[i][j], part[i][j]);
     }
 
     __syncthreads();
@@ -178,7 +178,7 @@ INSIDE __forceinline__ void sum_products(SUMMED, const int joined, CHAINED)
 
     int team = g.steps * g.lanes, teams = THREADS / team, mine = t / team;
     int own_k = t % team % g.steps, own_f = t % team / g.steps;
-    real sums[4][4] = {{0}};
+    real sums[4][4] = {{0}}, lost[4][4] = {{0}};
     for (number start = (number)part * run; start < all; start += (number)g.parts * run) {
         if (t < run) {
             int m = start + t < all ? (int)start + t : -1;
@@ -213,7 +213,7 @@ INSIDE __forceinline__ void sum_products(SUMMED, const int joined, CHAINED)
             FOUR(j) b[j] = errors[r * wide + own_f + j * g.lanes];
             FOUR(i) FOUR(j) part_of[i][j] += a[i] * b[j];
         }
-        FOUR(i) FOUR(j) sums[i][j] += part_of[i][j];
+        FOUR(i) FOUR(j) add(&sums[i][j], &lost[i][j], part_of[i][j]);
     }
 
     __syncthreads();

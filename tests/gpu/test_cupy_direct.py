@@ -1,11 +1,8 @@
 """Convolutions without patches in memory: the values, the bits and the choice between the two ways."""
 
 import math
-import runpy
-import sys
 import zlib
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +10,7 @@ import pytest
 
 import portnn
 import software_gpu
-from portnn import ActivationLayer, AvgPoolLayer, ConvLayer, FCLayer, FlattenLayer, MaxPoolLayer, activations, ops
+from portnn import activations, ops
 from portnn.ops.windows import window_plan
 from portnn.training import fusion
 from software_gpu import control
@@ -25,26 +22,8 @@ needs_software = pytest.mark.skipif(not software_gpu.is_wanted(), reason="only a
 
 
 @pytest.fixture
-def backend(backend):
-    yield backend
-    backend.direct_up_to = 32
-
-
-@pytest.fixture
 def rng(request):
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
-
-
-@pytest.fixture
-def launched(backend, monkeypatch):
-    """The names of the kernels that are launched, in order."""
-    from portnn_cupy import launch
-
-    seen = []
-    for finder in ("_kernel", "_together"):
-        found = getattr(launch, finder)
-        monkeypatch.setattr(launch, finder, lambda name, real, f=found: (seen.append(name), f(name, real))[1])
-    return seen
 
 
 def close(found, expected):
@@ -136,14 +115,14 @@ def drawn(backend, rng, dtype, filters=(1, 2, 5, 8, 20, 70)):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_drawn_shapes(backend, rng, dtype, launched):
+def test_drawn_shapes(backend, rng, dtype, kernels):
     """Strides, padding, dilation, groups, one axis and two, several tiles of filters, windows that do not fit."""
     backend.direct_up_to = math.inf
     for _ in range(25):
-        del launched[:]
+        del kernels[:]
         drawn(backend, rng, dtype).agree()
         joined = ["convolve", "convolve_gradients"]
-        assert launched == ["convolve", "convolve_gradient", "convolve", *joined, *joined]
+        assert kernels == ["convolve", "convolve_gradient", "convolve", *joined, *joined]
 
 
 @needs_software
@@ -176,33 +155,38 @@ def test_shapes_of_networks(backend, rng, name, kind, dtype):
     Case(backend, rng, dtype, plan, n, channels, filters, groups, kind).agree()
 
 
+LONG = {
+    "pixels": (window_plan((32, 32), (3, 3), padding="same"), 32, 1, 2),  # 32,768 for dE/dW
+    "a patch": (window_plan((3, 3), (3, 3)), 2, 2048, 3),  # of 18,432 values
+}
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_long_sums_stay_accurate(backend, rng, dtype):
-    """No term is negative, so every addition meets a large sum: 32,768 pixels, and patches of 2,048 values."""
+@pytest.mark.parametrize("values", ["drawn", "equal"])
+@pytest.mark.parametrize("name", LONG)
+def test_long_sums_stay_accurate(backend, rng, name, values, dtype):
+    """No term is negative, so every addition meets a large sum; if all are equal, it rounds to the same side each time."""
     from portnn_cupy import direct
 
     backend.direct_up_to = math.inf
-    for plan, n, channels, filters in (
-        (window_plan((32, 32), (3, 3), padding="same"), 32, 1, 2),
-        (window_plan((4, 4), (4, 4)), 2, 128, 3),
-    ):
-        x, w = (rng.random(shape).astype(dtype) for shape in ((n, *plan.image, channels), (*plan.kernel, channels, 3)))
-        w, d = w[..., :filters], rng.random((n, *plan.output, filters)).astype(dtype)
-        with backend.scope():
-            fused = ops.bind(backend, "auto")
-            y, seen = fused.convolution(backend.asarray(x), backend.asarray(w), plan, 1)
-            dw = fused.convolution_gradient(seen, backend.asarray(d), plan, w.shape)
-        assert isinstance(seen, direct.Seen)
-        x, w, d = (a.astype(np.longdouble) for a in (x, w, d))
-        expected, patches = PLAIN.convolution(x, w, plan, 1)
-        for found, exact in ((y, expected), (dw, PLAIN.convolution_gradient(patches, d, plan, w.shape))):
-            units = np.abs(backend.to_numpy(found) / exact - 1).max() / np.finfo(dtype).eps
-            assert units <= 16
+    plan, n, channels, filters = LONG[name]
+    shapes = (n, *plan.image, channels), (*plan.kernel, channels, filters), (n, *plan.output, filters)
+    x, w, d = ((rng.random(s) if values == "drawn" else np.full(s, 0.1)).astype(dtype) for s in shapes)
+    with backend.scope():
+        fused = ops.bind(backend, "auto")
+        y, seen = fused.convolution(backend.asarray(x), backend.asarray(w), plan, 1)
+        dw = fused.convolution_gradient(seen, backend.asarray(d), plan, w.shape)
+    assert isinstance(seen, direct.Seen)
+    x, w, d = (a.astype(np.longdouble) for a in (x, w, d))
+    expected, patches = PLAIN.convolution(x, w, plan, 1)
+    for found, exact in ((y, expected), (dw, PLAIN.convolution_gradient(patches, d, plan, w.shape))):
+        units = np.abs(backend.to_numpy(found) / exact - 1).max() / np.finfo(dtype).eps
+        assert units <= 8
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", ["MaxPoolLayer", "AvgPoolLayer"])
-def test_pooling_in_the_same_kernel_gives_the_bits_of_pooling_alone(backend, rng, launched, kind, dtype):
+def test_pooling_in_the_same_kernel_gives_the_bits_of_pooling_alone(backend, rng, kernels, kind, dtype):
     """Ties and NaN included, and their derivatives; rows and columns are left over on the right and below."""
     plan = window_plan((9, 10), (2, 2))
     case = Case(backend, rng, dtype, plan, 3, 2, 5, kind=kind, window=(3, 2))
@@ -210,7 +194,7 @@ def test_pooling_in_the_same_kernel_gives_the_bits_of_pooling_alone(backend, rng
     case.X[1, 4, 4, 0] = np.nan
     case.X[2, 0, 0, 1] = np.inf
     Y, P, D, _, _ = case.behind()
-    assert launched == ["convolve", "convolve_gradients"]
+    assert kernels == ["convolve", "convolve_gradients"]
     with backend.scope():
         pool = case.fused.max_pool if kind == "MaxPoolLayer" else case.fused.avg_pool
         there = ops.implementation(backend, "auto", fusion.pooled), ops.implementation(backend, "auto", case.chain)
@@ -307,21 +291,21 @@ def test_what_is_not_for_these_kernels(backend):
     [((2, 2), {}, True), ((2, 2), {"stride": 1}, False), ((3, 3), {"padding": 1, "stride": 3}, False), ((1, 8), {}, True),
      ((8, 8), {}, True)],
 )  # fmt: skip
-def test_which_pooling_is_joined(backend, rng, launched, window, options, joined):
+def test_which_pooling_is_joined(backend, rng, kernels, window, options, joined):
     plan = window_plan((9, 9), (2, 2))
     pooling = window_plan(plan.output, window, options.get("stride", window), options.get("padding", "valid"))
     case = Case(backend, rng, "float64", plan, 2, 2, 60, window=pooling)
     case.agree()
-    assert launched[:2] == (["convolve", "convolve_gradient"] if joined else ["convolve", "max_pool"])
-    assert "convolve_gradients" in launched  # any pooling can be joined to the backward pass
+    assert kernels[:2] == (["convolve", "convolve_gradient"] if joined else ["convolve", "max_pool"])
+    assert "convolve_gradients" in kernels  # any pooling can be joined to the backward pass
 
 
 @pytest.mark.parametrize(("channels", "joined"), [(100, True), (114, False)])
-def test_a_chain_rule_that_many_tiles_would_compute_is_a_pass_of_its_own(backend, rng, launched, channels, joined):
+def test_a_chain_rule_that_many_tiles_would_compute_is_a_pass_of_its_own(backend, rng, kernels, channels, joined):
     backend.direct_up_to = math.inf
     case = Case(backend, rng, "float32", window_plan((5, 5), (3, 3)), 2, channels, 4)
     case.agree_behind()
-    assert launched[:3] == (
+    assert kernels[:3] == (
         ["convolve", "convolve_gradients", "convolve"] if joined else ["convolve", "sum_chained", "convolve_gradient"]
     )
 
@@ -330,169 +314,4 @@ def test_a_chain_rule_that_many_tiles_would_compute_is_a_pass_of_its_own(backend
 def test_a_switch_that_is_none(backend, value):
     with pytest.raises(ValueError, match=r"direct_up_to must be a number, 0 or more \(math.inf: always\), got"):
         backend.direct_up_to = value
-    assert backend.direct_up_to == 32
-
-
-# -- networks ----------------------------------------------------------------------------------------------------------
-
-
-def network(where, dtype="float64", kernels="auto"):
-    layers = [
-        ConvLayer((11, 11, 1), (3, 3), 4),
-        ActivationLayer("relu"),
-        MaxPoolLayer(2),
-        ConvLayer((4, 4, 4), (2, 2), 6, padding="same", groups=2),
-        ActivationLayer("tanh"),
-        AvgPoolLayer(2),
-        ConvLayer((2, 2, 6), (2, 2), 5, padding="same"),  # without an activation that is known
-        FlattenLayer(),
-        FCLayer(20, 3),
-    ]
-    net = portnn.Network(layers, backend=where, seed=3, dtype=dtype, kernels=kernels)
-    net.use("softmax_cross_entropy", optimizer=portnn.SGD(0.05, momentum=0.9))
-    return net
-
-
-DATA = np.random.default_rng(1)
-x, y = DATA.standard_normal((22, 11, 11, 1)), DATA.integers(0, 3, 22)
-
-
-@pytest.mark.parametrize("up_to", [0, 32, math.inf])
-def test_a_network_trains_as_on_the_cpu(backend, launches, up_to):
-    backend.direct_up_to = up_to
-    gpu, cpu = network(backend), network("cpu", kernels="portable")
-    for epochs in (4, 3):
-        ours, theirs = (net.fit(x, y, epochs=epochs, batch_size=8, shuffle=True, verbose=0) for net in (gpu, cpu))
-        assert np.allclose(ours["error"], theirs["error"], rtol=1e-11, atol=0)
-    for path, array in cpu.parameters.items():
-        assert np.allclose(backend.to_numpy(gpu.parameters[path]), array, rtol=1e-9, atol=1e-12), path
-    assert len(launches) == 7 * 3 - 4  # two eager steps for each size of batch
-    assert np.allclose(gpu.predict(x), cpu.predict(x), rtol=1e-10)
-
-
-LAYERS = {
-    "a frozen convolution": lambda: [
-        ConvLayer((6, 6, 2), (3, 3), 4),
-        ActivationLayer("tanh"),
-        AvgPoolLayer(2),
-        ConvLayer((2, 2, 4), (2, 2), 3),
-        ActivationLayer("relu"),
-        FlattenLayer(),
-        FCLayer(3, 2),
-    ],
-    "a convolution at the end": lambda: [
-        ConvLayer((6, 6, 2), (2, 2), 3, stride=2),
-        ActivationLayer("relu"),
-        ConvLayer((3, 3, 3), (3, 3), 2),
-        FlattenLayer(),
-    ],
-    "activation and loss at the end": lambda: [ConvLayer((6, 6, 2), (6, 6), 2), ActivationLayer("tanh"), FlattenLayer()],
-    "an activation at the end": lambda: [FlattenLayer(), portnn.ReshapeLayer((36, 2)), ConvLayer((36, 2), (36,), 2),
-        ActivationLayer("tanh")],
-    "in a branch": lambda: [
-        portnn.ResidualLayer(ConvLayer((6, 6, 2), (3, 3), 2, padding="same"), ActivationLayer("relu")),
-        MaxPoolLayer(3),
-        FlattenLayer(),
-        FCLayer(8, 2),
-    ],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("up_to", [0, 32])
-@pytest.mark.parametrize("name", LAYERS)
-def test_networks_of_other_kinds(backend, name, up_to):
-    backend.direct_up_to = up_to
-    nets = [portnn.Network(LAYERS[name](), backend=where, seed=2, dtype="float64") for where in (backend, "cpu")]
-    images = DATA.standard_normal((12, 6, 6, 2))
-    answers = DATA.standard_normal((12, *nets[1].predict(images).shape[1:]))
-    for net in nets:
-        net.layers[3 if "frozen" in name else 0].trainable = "frozen" not in name
-        net.use("mse", optimizer="adam")
-        net.fit(images, answers, epochs=3, batch_size=4, verbose=0)
-    assert np.allclose(nets[0].history["error"], nets[1].history["error"], rtol=1e-10)
-    for path, array in nets[1].parameters.items():
-        assert np.allclose(backend.to_numpy(nets[0].parameters[path]), array, rtol=1e-8, atol=1e-11), path
-    assert np.allclose(nets[0].predict(images), nets[1].predict(images), rtol=1e-9)
-
-
-@needs_software
-def test_no_patches_and_no_pass_for_bias_or_pooling(backend, monkeypatch):
-    graphs, capture = [], backend.driver.capture
-    monkeypatch.setattr(backend.driver, "capture", lambda work: (graphs.append(capture(work)), graphs[-1])[1])
-    net = network(backend)
-    backend.direct_up_to = 0
-    net.fit(x[:16], y[:16], epochs=2, batch_size=8, verbose=0)
-    backend.direct_up_to = 32  # the step is captured anew
-    net.fit(x[:16], y[:16], epochs=2, batch_size=8, verbose=0)
-    before, after = map(control.nodes, graphs)
-    assert [name for name in after if "convolve" in name] == ["convolve"] * 3 + [
-        "convolve_gradient", "convolve", "convolve_gradients", "convolve", "convolve_gradients"
-    ]  # fmt: skip
-    spared = {"patches", "fold", "biased_pooled", "sum_chained"}
-    assert not spared & set(after)
-    assert spared <= set(before)
-    assert not any("convolve" in name for name in before)
-    assert len(after) < len(before)
-
-
-def test_portable_kernels_are_not_these(backend, launched):
-    net = network(backend, kernels="portable")
-    net.fit(x[:8], y[:8], epochs=1, batch_size=8, verbose=0)
-    net.predict(x[:8])
-    assert set(launched) <= {"copy_all"}  # the new leaves into their buffers
-
-
-@needs_software
-def test_two_runs_give_the_same_bits(backend):
-    """A second run in another order of blocks, by another graph."""
-    found = []
-    for order in (0, 4):
-        with control.settings(order=order):
-            net = network(backend, dtype="float32")
-            net.fit(x, y, epochs=3, batch_size=8, shuffle=True, verbose=0)
-            found.append({path: backend.to_numpy(w) for path, w in net.parameters.items()})
-    assert all(np.array_equal(w, found[1][path]) for path, w in found[0].items())
-
-
-def test_what_a_joined_step_leaves_in_the_pooling_layer(backend):
-    """Input, output and maxima are those of a pass of its own, so its backward pass can be called by itself."""
-    net = network(backend)
-    net.fit(x[:8], y[:8], epochs=1, batch_size=8, verbose=0)
-    pool = net.layers[2]
-    D = backend.asarray(np.random.default_rng(0).standard_normal(pool.output.shape))
-    joined = backend.to_numpy(pool.backward_propagation(D))
-    assert np.array_equal(backend.to_numpy(pool.output), backend.to_numpy(pool(pool.input)))
-    pool.forward_propagation(pool.input)
-    assert np.array_equal(joined, backend.to_numpy(pool.backward_propagation(D)))
-
-
-def test_the_benchmark_that_compares_the_two_ways(backend, monkeypatch, capsys):
-    """It runs each pass by graphs, both ways; its figures mean nothing on a GPU in software."""
-    path = Path(__file__).parents[2] / "benchmarks" / "direct_convolutions.py"
-    sizes = [
-        "--batch",
-        "2",
-        "--image",
-        "6",
-        "--kernel",
-        "3",
-        "--channels",
-        "2",
-        "--filters",
-        "3",
-        "40",
-        "--rounds",
-        "2",
-    ]
-    monkeypatch.setattr("sys.argv", [str(path), *sizes])
-    monkeypatch.setattr("sys.path", list(sys.path))
-    runpy.run_path(str(path), run_name="__main__")
-    _, head, _, *rows = capsys.readouterr().out.splitlines()
-    assert head.startswith("| kernel | channels | filters | pass |")
-    assert [row.split("|")[3:6] for row in rows] == [
-        [f" {filters} ", f" {name} ", f" {formula} "]
-        for filters, name, formula in [
-            (3, "Y", 2.6), (3, "dE/dW", 2.6), (3, "dE/dX", 1.9), (40, "Y", 12.4), (40, "dE/dW", 12.4), (40, "dE/dX", 2.0)
-        ]
-    ]  # fmt: skip
     assert backend.direct_up_to == 32

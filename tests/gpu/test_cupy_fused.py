@@ -101,8 +101,6 @@ def draw_plan(rng, pooling=False):
 def way(request, backend):
     """With patches in memory, or without them, which small convolutions otherwise are."""
     backend.direct_up_to = request.param
-    yield request.param
-    backend.direct_up_to = 32
 
 
 def test_convolution(tables, rng, way):
