@@ -82,7 +82,7 @@ class Fused:
     def compute_convolution(
         self, errors: Any, P: Array | None, output_error: Array, pooling: tuple[str, Any] | None, need_input_error: bool
     ) -> Array | None:
-        """dE/dX of a convolution from the error behind its activation, and pooling; ``errors`` is its own, and sums."""
+        """dE/dX of a convolution from the error behind its activation, and pooling: see ``differentiated``."""
         layer, W = self.layer, self.layer.parameters["weights"]
         if layer._is_frozen:
             D, sums = errors()
