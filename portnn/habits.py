@@ -119,6 +119,7 @@ ARGUMENTS: dict[str, Answers] = {
     "summary": {"input_size": "input_shape"},
     "to": {"device": "backend"},
     "save": _FILE,
+    "export": _FILE,
     "load": {**_FILE, "custom_objects": "layers", "map_location": "backend", "device": "backend"},
     "load_weights": _FILE,
     "to_categorical": {"y": "labels", "x": "labels", "num_classes": "classes", "n_classes": "classes"},
@@ -201,6 +202,12 @@ ARGUMENTS: dict[str, Answers] = {
     "PoolLayer": {"pool_size": "window", "kernel_size": "window", "strides": "stride"},
     "UpsampleLayer": {"size": "factor", "scale_factor": "factor"},
     "DropoutLayer": {"p": "rate"},
+    "RandomAffineLayer": {
+        "degrees": "rotate",
+        **dict.fromkeys(("translate", "translation", "height_factor", "width_factor"), "shift"),
+        "factor": "rotate in degrees, or scale",
+        "shear": "it moves, rotates and scales only; leave it out",
+    },
     "ScaleLayer": {"scale": "factor"},
     "ReshapeLayer": {"target_shape": "shape"},
     "BatchNormLayer": {
@@ -263,7 +270,7 @@ NETWORK: Answers = {
     "loss_curve_": 'write net.history["error"]',
     "n_iter_": "write net.epoch",
     "classes_": "classes are numbers from 0 on: keep the names of yours beside the network",
-    **dict.fromkeys(("to_json", "get_config", "export"), "net.save(path) writes layers and weights to a file"),
+    **dict.fromkeys(("to_json", "get_config"), "net.save(path) writes layers and weights to a file"),
 }
 
 # What somebody sets on a network, and where it belongs.
@@ -300,6 +307,7 @@ EXPORTS: Answers = {
     **dict.fromkeys(("GlobalAveragePooling1D", "GlobalAveragePooling2D", "AdaptiveAvgPool2d"), "GlobalAvgPoolLayer"),
     **dict.fromkeys(("GlobalMaxPooling1D", "GlobalMaxPooling2D", "AdaptiveMaxPool2d"), "GlobalMaxPoolLayer"),
     **dict.fromkeys(("Dropout", "SpatialDropout2D"), "DropoutLayer"),
+    **dict.fromkeys(("RandomAffine", "RandomRotation", "RandomTranslation", "RandomZoom"), "RandomAffineLayer"),
     "Flatten": "FlattenLayer",
     "Reshape": "ReshapeLayer",
     **dict.fromkeys(("BatchNormalization", "BatchNorm", "BatchNorm1d", "BatchNorm2d"), "BatchNormLayer"),
