@@ -138,7 +138,7 @@ def gradients(network: Any, *, ax: Any = None) -> Any:
         bar.set_hatch({"weights": "", "bias": "//"}.get(kind, ".."))
         bar.set_edgecolor("white")
     ax.set_xscale("log")
-    ax.xaxis.set_minor_formatter(canvas.NullFormatter())
+    canvas.decades_only(ax.xaxis)
     ax.set_xlim(least, most * (most / least) ** 0.25)  # with room for the numbers
     for place, size, value in zip(places, sizes, values, strict=True):
         ax.annotate(

@@ -175,8 +175,8 @@ def _kernels(layer: Any) -> np.ndarray:
     """A layer's weights as images (F, C, h, w)."""
     if not isinstance(layer, (ConvLayer, FCLayer)):
         raise TypeError(
-            f"plot.filters shows a ConvLayer, or an FCLayer of square images, got {given.short(layer)}: plot.weights shows "
-            "the parameters of any layer"
+            f"plot.filters shows a ConvLayer, or an FCLayer of square images, got {given.short(layer)}: plot.weights "
+            "shows the parameters of any layer"
         )
     W = on_host(layer.weights, "weights")
     if isinstance(layer, FCLayer):
