@@ -105,6 +105,7 @@ def _label(canvas: Any, ax: Any, name: str, kinds: dict[str, np.ndarray]) -> Non
     epochs = max(map(len, kinds.values()))
     if epochs == 1:
         ax.set_xlim(0.5, 1.5)
+        ax.set_xticks([1])
 
 
 def gradients(network: Any, *, ax: Any = None) -> Any:
