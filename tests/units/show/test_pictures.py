@@ -192,7 +192,9 @@ def test_boundary_of_several_classes():
         assert len(ax.lines[-1].get_xdata()) == 90 - right
 
 
-@pytest.mark.parametrize(("loss", "low", "middle"), [("hinge", -1, 0.0), ("binary_cross_entropy", 0, 0.0), ("mse", -1, 0.0)])
+@pytest.mark.parametrize(
+    ("loss", "low", "middle"), [("hinge", -1, 0.0), ("binary_cross_entropy", 0, 0.0), ("mse", -1, 0.0)]
+)
 def test_boundary_of_one_output(loss, low, middle):
     x = RNG.standard_normal((40, 2))
     y = np.where(x[:, :1] > 0, 1, low)
