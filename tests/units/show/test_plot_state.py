@@ -49,11 +49,11 @@ def test_every_function_is_called_here_and_documented():
 @pytest.mark.parametrize("name", CALLS)
 def test_a_picture_of_its_own_shows_itself_and_changes_nothing(name):
     CALLS[name]()  # the networks that it needs are trained
-    before, pyplot = dict.copy(matplotlib.rcParams), sys.modules.get("matplotlib.pyplot")
+    before, pyplot = dict(dict.items(matplotlib.rcParams)), sys.modules.get("matplotlib.pyplot")
     drawn = CALLS[name]()
     assert drawn._repr_png_().startswith(PNG)
     assert sys.modules.get("matplotlib.pyplot") is pyplot, "pyplot was imported"
-    assert dict.copy(matplotlib.rcParams) == before
+    assert dict(dict.items(matplotlib.rcParams)) == before
     if pyplot is not None:
         assert not pyplot.get_fignums()
 
@@ -117,7 +117,7 @@ assert "matplotlib" not in sys.modules and "portnn.show" not in sys.modules
 from portnn import plot
 assert portnn.plot is plot and "matplotlib" not in sys.modules
 import matplotlib
-before = dict.copy(matplotlib.rcParams)  # dict(...) would choose a backend
+before = dict(dict.items(matplotlib.rcParams))  # reading "backend" would choose one
 net = portnn.Network([portnn.FCLayer(2, 3), portnn.FCLayer(3, 1)], seed=1)
 net.use("mse")
 x, y = [[0.0, 1.0], [1.0, 0.0]], [[1.0], [0.0]]
@@ -129,7 +129,7 @@ for name, drawn in {
     "activations": plot.activations(net, x, layer=0),
 }.items():
     getattr(drawn, "figure", drawn).savefig(sys.argv[1] + "/" + name + ".png")
-assert dict.copy(matplotlib.rcParams) == before
+assert dict(dict.items(matplotlib.rcParams)) == before
 assert "matplotlib.pyplot" not in sys.modules and "tkinter" not in sys.modules
 """
 
