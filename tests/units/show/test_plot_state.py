@@ -92,7 +92,7 @@ def test_axes_and_figures_of_other_kinds_are_refused(name):
     else:
         with pytest.raises(TypeError, match=r"fig must be a matplotlib Figure.*give ax\.figure"):
             CALLS[name](fig=axes[0])
-        with pytest.raises(ValueError, match="fig has 2 axes already, .*give an empty figure"):
+        with pytest.raises(ValueError, match=r"fig has 2 axes already, .*give an empty figure"):
             CALLS[name](fig=figure)
 
 
