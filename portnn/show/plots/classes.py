@@ -195,10 +195,11 @@ def _points(
     if len(wrong):
         ax.plot(
             *wrong.T,
-            "x",
+            "X",
             color="black",
+            markeredgecolor="white",  # seen on any background
             markersize=11 if len(points) <= 50 else 7,
-            markeredgewidth=2,
+            markeredgewidth=0.8,
             linestyle="none",
             label="wrong",
         )
