@@ -1,1 +1,1 @@
-"""What a person looks at: explanations of a network."""
+"""What a person looks at: summaries, diagrams, pictures, explanations."""
