@@ -27,6 +27,7 @@ from portnn.layers import ActivationLayer, ConvLayer, FCLayer, FlattenLayer, Lay
 from portnn.network import Network
 
 Names = dict[str, Any]  # what a module holds
+METHODS = ("forward_propagation", "backward_propagation")
 
 
 def _functions(module: ModuleType) -> Names:
@@ -46,6 +47,64 @@ ARTICLE: dict[str, Names] = {
     "activations": _functions(activations),
     "losses": _functions(losses),
 }
+
+
+def modules_beside(own: set[str]) -> dict[str, Names]:
+    """The modules to serve to a script whose folder has those of ``own``: they have to work together."""
+    modules = dict(ARTICLE)
+    if "network" in own:  # which gives layers one sample at a time, without a batch axis
+        for name, held in ARTICLE.items():
+            modules[name] = {key: _for_one_sample(value) if _is_layer(value) else value for key, value in held.items()}
+    elif "layer" in own:  # the layers that lie there are none of ours
+        modules["network"] = {"Network": NetworkOfOthers}
+    return modules
+
+
+def _is_layer(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, Layer) and value is not Layer
+
+
+def _for_one_sample(cls: type[Any]) -> type[Any]:
+    """One of our layers for a network as in the article: its two methods take one sample, in float64 if that is asked.
+
+    Of a row (n,) they make (1, n), as the article's layers do.
+    """
+
+    def forward_propagation(self: Any, input: Any) -> Any:
+        self.dtype = inspect.unwrap(Network.__init__).__kwdefaults__["dtype"]  # type: ignore[attr-defined]
+        Y = cls.forward_propagation(self, np.asarray(input)[None])[0]
+        self._shape_of_output = Y.shape
+        return Y.reshape(1, -1) if Y.ndim == 1 else Y
+
+    def backward_propagation(self: Any, output_error: Any, learning_rate: float | None = None) -> Any:
+        D = np.asarray(output_error).reshape(1, *self._shape_of_output)
+        return cls.backward_propagation(self, D, learning_rate)[0]
+
+    methods = dict(zip(METHODS, (forward_propagation, backward_propagation), strict=True))
+    made = type(cls.__name__, (cls,), {**methods, "__doc__": cls.__doc__, "__module__": cls.__module__})
+    made.updates_itself = False  # type: ignore[attr-defined]
+    return made
+
+
+class Other(Layer):
+    """A layer of a class that is none of ours but has the article's two methods."""
+
+    def __init__(self, other: Any):
+        self.other = other
+
+    def forward_propagation(self, input: Any) -> Any:
+        return self.other.forward_propagation(input)
+
+    def backward_propagation(self, output_error: Any, learning_rate: float) -> Any:
+        return self.other.backward_propagation(output_error, learning_rate)
+
+
+class NetworkOfOthers(Network):
+    """A network that takes such layers too."""
+
+    def add(self, layer: Any) -> None:
+        others = not isinstance(layer, Layer) and all(callable(getattr(layer, name, None)) for name in METHODS)
+        super().add(Other(layer) if others else layer)
 
 
 def keras_modules(full: bool) -> dict[str, Names]:
@@ -70,6 +129,12 @@ def keras_modules(full: bool) -> dict[str, Names]:
     }
 
 
+def find_in(folder: str, name: str) -> ModuleSpec | None:
+    """A module of that name in a folder; no subfolder without __init__.py, which may hold anything."""
+    found = PathFinder.find_spec(name, [folder])
+    return None if found is None or found.origin is None else found
+
+
 class Finder(MetaPathFinder, Loader):
     """Finds the modules of a table; one that has modules below it is a package, which imports them too."""
 
@@ -80,10 +145,8 @@ class Finder(MetaPathFinder, Loader):
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if fullname not in self.modules:
             return None
-        own = None if self.folder is None else PathFinder.find_spec(fullname, [self.folder])
-        if own is not None and own.origin is not None:  # a folder without __init__.py has none: it may hold anything
-            return own
-        return spec_from_loader(fullname, self, origin="portnn", is_package=bool(self.below(fullname)))
+        own = None if self.folder is None else find_in(self.folder, fullname)
+        return own or spec_from_loader(fullname, self, origin="portnn", is_package=bool(self.below(fullname)))
 
     def below(self, name: str) -> list[str]:
         return [other for other in self.modules if other.rpartition(".")[0] == name]
@@ -109,8 +172,9 @@ def served(folder: str, *, full: bool = False) -> Iterator[None]:
         sys.modules.pop(name, None)
     # In front: an installed package that happens to be called "losses" must not hide ours. At the end: Keras, where it
     # is installed, comes first, and only what it lacks is served; releases since 3.0 have no keras.utils.np_utils.
-    front, back = Finder(ARTICLE, folder), Finder(keras_modules(full))
     importlib.invalidate_caches()  # the folder may have been written a moment ago
+    own = {name for name in ARTICLE if find_in(folder, name)}
+    front, back = Finder(modules_beside(own), folder), Finder(keras_modules(full))
     sys.meta_path.insert(0, front)
     sys.meta_path.append(back)
     try:

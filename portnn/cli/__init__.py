@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import portnn
 from portnn.cli import console, draw, explain, export, gradcheck, info, predict, run, summary, train
+from portnn.cli.arguments import BadArguments
 
 EPILOG = """exit status: 0, done; 1, failed; 2, bad arguments; 130, interrupted by Ctrl-C; 141, the reader of the output
 closed it; of run, the script's own. `portnn COMMAND --help` shows examples.
@@ -93,4 +94,4 @@ def _main(arguments: Sequence[str] | None) -> int:
         if sys.stdout is not None:
             console.flush()  # what was printed stands above the error
         console.tell(f"portnn {options.command}: error: {console.message(error)}")
-        return console.FAILED
+        return console.BAD_ARGUMENTS if isinstance(error, BadArguments) else console.FAILED

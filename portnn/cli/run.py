@@ -2,7 +2,6 @@
 
 import argparse
 import builtins
-import io
 import os
 import sys
 import traceback
@@ -53,23 +52,23 @@ def add(command: Any) -> None:
     parser.set_defaults(run=run)
 
 def run(options: argparse.Namespace) -> int:
-    path = Path(options.script)
-    with io.open_code(str(path.absolute())) as file:
+    path = os.path.join(os.getcwd(), options.script)  # as Python has it in __file__
+    with open(options.script, "rb") as file:
         code = file.read()
     given = {name: getattr(options, name) for name in ("backend", "dtype", "seed")}
     given = {name: value for name, value in given.items() if value is not None}
     if options.backend is not None:
         portnn.get_backend(options.backend)  # its error is ours, not the script's
-    folder = str(path.resolve().parent)
+    folder = os.path.dirname(os.path.realpath(path))
     with ExitStack() as stack:
-        stack.enter_context(_as_main(path, folder, options.args))
+        stack.enter_context(_as_main([options.script, *options.args], path, folder))
         stack.enter_context(served(folder, full=options.full))
         stack.enter_context(defaults(**given))
         if options.original_weights:
             stack.enter_context(original_weights(options.seed))
         elif options.seed is not None:
             np.random.seed(options.seed)  # noqa: NPY002 (the generator of the article's scripts)
-        return _execute(code, str(path.absolute()), getattr(options, "debug", False))
+        return _execute(code, path, getattr(options, "debug", False))
 
 def _execute(code: bytes, file: str, debug: bool) -> int:
     """Runs the code as ``__main__``; its exit status, as Python's own."""
@@ -107,16 +106,16 @@ def _leave_out(shown: traceback.TracebackException | None, seen: set[int]) -> No
         _leave_out(other, seen)
 
 @contextmanager
-def _as_main(path: Path, folder: str, args: list[str]) -> Iterator[None]:
+def _as_main(argv: list[str], path: str, folder: str) -> Iterator[None]:
     """A context in which sys.argv, sys.path and ``__main__`` are as for ``python SCRIPT ARGS...``."""
     main = ModuleType("__main__")
-    vars(main).update(__file__=str(path.absolute()), __builtins__=builtins, __spec__=None, __cached__=None)
+    vars(main).update(__file__=path, __builtins__=builtins, __spec__=None, __cached__=None)
     before = sys.argv, sys.path[:], sys.modules["__main__"]
     # What Python has put first for portnn itself: the folder of the program, or with -m the current one.
     first = sys.path[:1] if not sys.flags.safe_path else []
     own = {"", os.getcwd(), os.path.dirname(os.path.realpath(sys.argv[0] or "."))}
     rest = sys.path[1:] if first and first[0] in own else sys.path[:]
-    sys.argv = [str(path), *args]
+    sys.argv = argv
     sys.path[:] = rest if sys.flags.safe_path else [folder, *rest]
     sys.modules["__main__"] = main
     hook = sys.excepthook
