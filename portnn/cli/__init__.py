@@ -7,6 +7,8 @@ import argparse
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import Any, NoReturn
 
 import portnn
@@ -28,7 +30,8 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, without the usage above it."""
 
     def __init__(self, **options: Any):
-        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+        layout = partial(argparse.RawDescriptionHelpFormatter, max_help_position=28)
+        super().__init__(formatter_class=layout, **options)
 
     def error(self, message: str) -> NoReturn:
         self.exit(console.BAD_ARGUMENTS, console.one_line(f"{self.prog}: error: {message} ({self.prog} --help)") + "\n")
@@ -74,11 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(arguments: Sequence[str] | None) -> int:
     try:
-        options = parser().parse_args(arguments)
+        options = parser().parse_args(run.protected(list(sys.argv[1:] if arguments is None else arguments)))
     except SystemExit as end:
         return int(end.code or 0)
     try:
-        with console.short_warnings(options.command):
+        with console.short_warnings(options.command) if options.command != "run" else nullcontext():
             status: int = options.run(options)
             return status
     except BrokenPipeError:

@@ -44,17 +44,13 @@ def predict(options: argparse.Namespace) -> int:
         except BrokenPipeError:
             raise
         except (ValueError, OSError, ImportError, MemoryError) as error:
-            if options_debug(options):
+            if getattr(options, "debug", False):
                 raise
             failed = True
             console.flush()
             told = console.message(error)
             console.tell(f"portnn predict: error: {told if told.startswith(path) else f'{path}: {told}'}")
     return console.FAILED if failed else 0
-
-
-def options_debug(options: argparse.Namespace) -> bool:
-    return getattr(options, "debug", False)
 
 
 def answer(net: Network, sample: Sample) -> str:

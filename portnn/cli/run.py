@@ -51,7 +51,21 @@ def add(command: Any) -> None:
     parser.add_argument("args", metavar="ARGS", nargs=argparse.REMAINDER)
     parser.set_defaults(run=run)
 
+ENDED = "\0--"
+
+
+def protected(arguments: list[str]) -> list[str]:
+    """The command line with ``--`` where argparse does not see it, and leaves it to the script."""
+    command = next((word for word in arguments if not word.startswith("-")), "")
+    return [ENDED if word == "--" else word for word in arguments] if command == "run" else arguments
+
+
 def run(options: argparse.Namespace) -> int:
+    if options.script == ENDED:  # portnn run -- SCRIPT
+        if not options.args:
+            raise arguments.BadArguments("the SCRIPT to run is missing")
+        options.script, *options.args = options.args
+    options.args = ["--" if word == ENDED else word for word in options.args]
     path = os.path.join(os.getcwd(), options.script)  # as Python has it in __file__
     with open(options.script, "rb") as file:
         code = file.read()

@@ -79,7 +79,9 @@ def train(options: argparse.Namespace) -> int:
         f"{options.batch_size}, seed {net.seed}, backend {net.backend.name}"
     )
     if resumed:
-        print(f"goes on from {options.save}, after {net.epoch:,} epochs", flush=True)
+        print(f"goes on from {options.save}, after {net.epoch:,} epochs")
+        if net.epoch >= options.epochs:
+            print(f"--epochs {options.epochs} counts those too: nothing is left to train")
     elif options.resume:
         print(f"{options.save} does not exist yet: the training begins")
     console.flush()
