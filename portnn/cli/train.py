@@ -194,11 +194,7 @@ def _check_plot(path: str) -> None:
 
 
 def _plot(net: Network, path: str) -> None:
-    from matplotlib.figure import Figure
-
     from portnn import plot
 
-    figure = Figure(figsize=(8, 5), layout="constrained")  # no pyplot: it would choose a display
-    plot.history(net.history, ax=figure.subplots())
-    figure.savefig(path)
+    plot.history(net.history).savefig(path)
     print(f"drawn: {path}")
