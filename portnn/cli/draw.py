@@ -7,8 +7,9 @@ from typing import Any
 
 from portnn.cli import arguments
 
-DESCRIPTION = """Writes a page on which one draws with mouse, finger or pen while the network says what it sees, and opens it in
-the browser. The page is one file and needs no network connection."""
+DESCRIPTION = """Writes a page on which one draws with mouse, finger or pen while the network
+says what it sees, and opens it in the browser. The page is one file and needs
+no network connection."""
 
 EXAMPLES = """examples:
   portnn draw model.portnn.safetensors

@@ -10,8 +10,8 @@ from portnn import Network, losses
 from portnn.cli import arguments
 from portnn.cli.inputs import samples
 
-DESCRIPTION = """Shows how a network computes its answer to one image, and how it would learn from it: each layer's output, the
-error, the derivatives, and the new weights."""
+DESCRIPTION = """Shows how a network computes its answer to one image, and how it would learn
+from it: each layer's output, the error, the derivatives, and the new weights."""
 
 EXAMPLES = """examples:
   portnn explain model.portnn.safetensors digit.png

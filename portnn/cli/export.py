@@ -6,8 +6,8 @@ from typing import Any
 from portnn.cli import arguments
 from portnn.exchange.export import WRITERS
 
-DESCRIPTION = """Writes a network, for prediction, to a file that needs neither portnn nor any other file. The ending of FILE says
-what is written:
+DESCRIPTION = """Writes a network, for prediction, to a file that needs neither portnn nor any
+other file. The ending of FILE says what is written:
 """
 
 EXAMPLES = """examples:

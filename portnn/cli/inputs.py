@@ -115,7 +115,8 @@ def _picture(path: str, shape: Shape | None, any_size: bool) -> np.ndarray:
         raise ValueError("it is no picture that Pillow can read") from None
     except (SyntaxError, EOFError, Image.DecompressionBombError) as error:  # what Pillow raises for damaged files
         raise ValueError(f"it cannot be read as a picture: {error}") from error
-    if shape is not None and pixels.shape[:2] != shape[:2]:
+    size = (SIDE, SIDE) if takes_digits(shape) else pixels.shape[:2] if shape is None else shape[:2]
+    if pixels.shape[:2] != size:
         height, width = pixels.shape[:2]
         raise ValueError(
             f"it has {height} x {width} pixels, but the network takes samples of shape {shape}: scale the picture to "

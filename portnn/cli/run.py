@@ -17,11 +17,13 @@ import portnn
 from portnn.article_modules import defaults, original_weights, served
 from portnn.cli import arguments, console
 
-DESCRIPTION = """Runs SCRIPT as `python SCRIPT` would. The modules that the article's scripts import are portnn's: network, layer,
-fc_layer, activation_layer, conv_layer, flatten_layer, activations, losses, unless they lie in the script's folder.
-Without Keras, keras.datasets.mnist gives the digits that come with portnn (the first 5,000 and 1,000 of MNIST's), and
-keras.utils.np_utils and keras.utils.to_categorical are served too. Options stand before SCRIPT; what stands behind it
-is the script's."""
+DESCRIPTION = """Runs SCRIPT as `python SCRIPT` would. The modules that the article's scripts
+import are portnn's: network, layer, fc_layer, activation_layer, conv_layer,
+flatten_layer, activations, losses, unless they lie in the script's folder.
+Where Keras is not installed, keras.datasets.mnist gives the digits that come
+with portnn (the first 5,000 and 1,000 of MNIST's), and keras.utils.np_utils
+and keras.utils.to_categorical are served too. Options stand before SCRIPT;
+what stands behind it is the script's."""
 
 EXAMPLES = """The exit status is that of the script.
 

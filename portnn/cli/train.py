@@ -23,14 +23,16 @@ OPTIMIZERS: dict[str, tuple[type[Any], float]] = {
 }
 DEFAULT_SEED = 1
 
-DESCRIPTION = """Trains a network that fits the data, prints the error of each epoch, and the accuracy on the test samples.
-
-DATA is one of:
-  mnist                   the digits that come with portnn, 5,000 and 1,000; with --full all 70,000, downloaded once
-  fashion_mnist, kmnist   clothes, Japanese characters; with --full, downloaded once
-  FOLDER                  with train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte,
-                          t10k-labels-idx1-ubyte, compressed or not
-  FILE.npz                with x_train (N, ...), y_train (N,), x_test, y_test: samples of any shape, class numbers"""
+DESCRIPTION = """Trains a network that fits the data, and prints the error of each epoch and the
+accuracy on the test samples. DATA is one of:
+  mnist                  the digits that come with portnn, 5,000 and 1,000; with
+                         --full all 70,000, downloaded once
+  fashion_mnist, kmnist  clothes, Japanese characters; with --full, downloaded
+  FOLDER                 with train-images-idx3-ubyte, train-labels-idx1-ubyte,
+                         t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte,
+                         compressed or not
+  FILE.npz               with x_train (N, ...), y_train (N,), x_test, y_test:
+                         samples of any shape, and class numbers from 0"""
 
 EXAMPLES = """examples:
   portnn train mnist
@@ -38,7 +40,8 @@ EXAMPLES = """examples:
   portnn train mnist --save model.portnn.safetensors --epochs 20 --resume
   portnn train table.npz --model fc --optimizer sgd --learning-rate 0.05
 
-Ctrl-C ends the training after the current step. With --save the network is kept, and --resume goes on from there.
+Ctrl-C ends the training after the current step. With --save the network is
+kept, and --resume goes on from there.
 """
 
 
