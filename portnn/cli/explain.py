@@ -15,7 +15,7 @@ from it: each layer's output, the error, the derivatives, and the new weights.""
 
 EXAMPLES = """examples:
   portnn explain model.portnn.safetensors digit.png
-  portnn explain model.portnn.safetensors digit.png --label 7 --output explained.html
+  portnn explain model.portnn.safetensors digit.png --label 7 --output page.html
 """
 
 

@@ -43,8 +43,7 @@ def pictures(digit):
     light = enlarged(digit)
     alpha = np.zeros((*light.shape, 4), np.uint8)
     alpha[..., 3] = light
-    colours = np.full((*light.shape, 3), (250, 240, 200), np.uint8)
-    colours -= (light[..., None] // 255 * np.uint8(190)).astype(np.uint8)
+    colours = (np.array([250, 240, 200]) - light[..., None] / 255 * 190).astype(np.uint8)
     return {
         "light.npy": (light, "light on dark"),
         "dark.npy": (255 - light, "dark on light"),
