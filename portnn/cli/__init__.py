@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import portnn
 from portnn.cli import console, draw, explain, export, gradcheck, info, predict, run, summary, train
-from portnn.cli.arguments import BadArguments
+from portnn.cli.arguments import BadArgumentsError
 
 DESCRIPTION = """The neural network library of the article "Neural Network from scratch in
 Python", for NumPy and CUDA."""
@@ -101,4 +101,4 @@ def _main(arguments: Sequence[str] | None) -> int:
         if sys.stdout is not None:
             console.flush()  # what was printed stands above the error
         console.tell(f"portnn {options.command}: error: {console.message(error)}")
-        return console.BAD_ARGUMENTS if isinstance(error, BadArguments) else console.FAILED
+        return console.BAD_ARGUMENTS if isinstance(error, BadArgumentsError) else console.FAILED

@@ -39,7 +39,7 @@ def _page(options: argparse.Namespace) -> Path:
     if options.output:
         page = Path(options.output)
         if page.suffix.lower() not in (".html", ".htm"):
-            raise arguments.BadArguments(f"--output {options.output}: a page ends in .html")
+            raise arguments.BadArgumentsError(f"--output {options.output}: a page ends in .html")
         return page
     name = Path(options.model).name
     stem = name.removesuffix(ENDING) if name.endswith(ENDING) and name != ENDING else Path(name).stem

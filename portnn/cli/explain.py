@@ -31,7 +31,7 @@ def add(command: Any) -> None:
 
 def explain(options: argparse.Namespace) -> int:
     if options.output and Path(options.output).suffix.lower() not in (".html", ".htm"):
-        raise arguments.BadArguments(f"--output {options.output}: a page ends in .html")
+        raise arguments.BadArgumentsError(f"--output {options.output}: a page ends in .html")
     net = arguments.opened(options)
     found = samples(net, options.image, options.as_is)
     if len(found) > 1:

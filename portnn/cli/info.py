@@ -1,6 +1,5 @@
 """``portnn info``: which backends work here, and what to do about those that do not."""
 
-import argparse
 import platform
 from typing import Any
 

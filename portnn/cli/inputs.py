@@ -42,8 +42,8 @@ class Sample:
 def samples(net: Network, path: str, as_is: bool = False) -> list[Sample]:
     """The samples in a file: one, or all of an .npy file with a batch of them.
 
-    A picture for a network of 28 x 28 pixels becomes an image as MNIST's, whatever its size and colours, unless it is to
-    be taken ``as_is``. Any other has to have the network's input shape. ValueError or OSError for what is neither.
+    A picture for a network of 28 x 28 pixels becomes an image as MNIST's, whatever its size and colours, unless it is
+    to be taken ``as_is``. Any other has to have the network's input shape. ValueError or OSError for what is neither.
     """
     shape = input_shape(net)
     prepares = takes_digits(shape) and not as_is

@@ -11,7 +11,7 @@ from typing import Any
 import portnn
 from portnn import SGD, AdaGrad, Adam, AdamW, Checkpoint, Network, RMSprop, TimeLimit
 from portnn.cli import arguments, console, data, models
-from portnn.cli.arguments import BadArguments
+from portnn.cli.arguments import BadArgumentsError
 
 # Each optimizer with the learning rate to take where none is given: what these networks learn quickly with.
 OPTIMIZERS: dict[str, tuple[type[Any], float]] = {
@@ -65,7 +65,7 @@ def add(command: Any) -> None:
 
 def train(options: argparse.Namespace) -> int:
     if options.resume and not options.save:
-        raise BadArguments("--resume goes on from the file of --save: name it, --save FILE --resume")
+        raise BadArgumentsError("--resume goes on from the file of --save: name it, --save FILE --resume")
     backend = portnn.get_backend(options.backend)
     if options.plot:
         _check_plot(options.plot)
@@ -123,7 +123,7 @@ def _new_network(options: argparse.Namespace, found: data.Data, backend: Any) ->
 
 
 def _network_of_file(options: argparse.Namespace, found: data.Data, backend: Any) -> Network:
-    """The network to go on with; BadArguments for an option that says something else than its file."""
+    """The network to go on with; BadArgumentsError for an option that says something else than its file."""
     net = portnn.load(options.save, backend=backend)
     if net.optimizer is None or not hasattr(net.optimizer, "learning_rate"):
         raise ValueError(f"{options.save} holds a network without an optimizer: --resume goes on with what train saved")
@@ -136,14 +136,14 @@ def _network_of_file(options: argparse.Namespace, found: data.Data, backend: Any
         given = getattr(options, name)
         if given is not None and given != value:
             option = "--" + name.replace("_", "-")
-            raise BadArguments(
+            raise BadArgumentsError(
                 f"{options.save} was trained with {option} {value}, not {given}: --resume goes on with what it began "
                 f"with; leave {option} out"
             )
     if options.model:
         wanted = models.layers(options.model, found.x_train, found.classes)
         if [repr(layer) for layer in wanted] != [repr(layer) for layer in net.layers]:
-            raise BadArguments(
+            raise BadArgumentsError(
                 f"{options.save} holds another network than --model {options.model} for these data: --resume goes on "
                 "with that of the file; leave --model out"
             )
@@ -191,7 +191,9 @@ def _check_plot(path: str) -> None:
     kinds = Figure().canvas.get_supported_filetypes()
     ending = Path(path).suffix.lstrip(".").lower()
     if ending not in kinds:
-        raise BadArguments(f"--plot {path}: expected a file that ends in {', '.join('.' + kind for kind in kinds)}")
+        raise BadArgumentsError(
+            f"--plot {path}: expected a file that ends in {', '.join('.' + kind for kind in kinds)}"
+        )
     if Path(path).is_dir() or not Path(path).parent.is_dir():
         raise ValueError(f"--plot {path}: {'it is a folder' if Path(path).is_dir() else 'its folder does not exist'}")
 

@@ -167,7 +167,10 @@ def test_summary(portnn, trained, tmp_path):
     status, out, err = portnn("summary", trained)
     assert (status, err) == (0, "")
     assert library.load(trained).summary((28, 28, 1)) in out
-    assert "loss:      softmax_cross_entropy\noptimizer: Adam, learning rate 0.001\ntrained:   3 epochs, 471 steps: error" in out
+    assert (
+        "loss:      softmax_cross_entropy\noptimizer: Adam, learning rate 0.001\ntrained:   3 epochs, 471 steps: error"
+        in out
+    )
     Network([FCLayer(2, 3)], seed=4, dtype="float64").save(tmp_path / "new")
     status, out, err = portnn("summary", tmp_path / "new")
     assert status == 0

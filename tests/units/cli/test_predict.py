@@ -119,7 +119,9 @@ def test_as_is(save, digits, trained, portnn, fails):
     (sample,) = samples(Network([FCLayer(784, 10)]), str(save("shirt.png", clothes)), as_is=True)
     assert np.allclose(sample.x, 200 / 255)
     assert portnn("predict", trained, "--as-is", save("shirt.png", clothes))[0] == 0
-    assert "it has 56 x 28 pixels" in fails("predict", trained, "--as-is", save("two.png", np.vstack([clothes, clothes])))
+    assert "it has 56 x 28 pixels" in fails(
+        "predict", trained, "--as-is", save("two.png", np.vstack([clothes, clothes]))
+    )
 
 
 @pytest.mark.parametrize(
@@ -133,7 +135,13 @@ def test_as_is(save, digits, trained, portnn, fails):
         ("texts.npy", np.array(["a"]), "it holds <U1, expected an array of numbers"),
         ("text.npy", b"hello", "it is no .npy file of numbers"),
         ("nothing.npy", b"", "it is no .npy file of numbers"),
-        ("huge.npy", b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000000, 28), }".ljust(117) + b"\n", ""),
+        (
+            "huge.npy",
+            b"\x93NUMPY\x01\x00v\x00"
+            + b"{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000000, 28), }".ljust(117)
+            + b"\n",
+            "",
+        ),
         ("nothing.png", b"", "it is no picture that Pillow can read"),
         ("text.png", b"hello", "it is no picture that Pillow can read"),
         ("magic.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 50, ""),
@@ -170,7 +178,9 @@ def test_missing_files_and_folders(fails, trained, tmp_path):
 def test_without_pillow_the_error_names_the_extra(fails, portnn, trained, digits, save, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     path = save("digit.png", b"any")
-    assert fails("predict", trained, path).endswith("pictures need Pillow: pip install 'portnn[images]'; .npy files do not")
+    assert fails("predict", trained, path).endswith(
+        "pictures need Pillow: pip install 'portnn[images]'; .npy files do not"
+    )
     assert portnn("predict", trained, save("digit.npy", digits[0][0]))[0] == 0
 
 
@@ -195,7 +205,9 @@ def test_a_network_of_other_samples_takes_its_shape_only(portnn, fails, tmp_path
     net = other(ConvLayer((5, 4, 3), (2, 2), 2), FlattenLayer(), FCLayer(24, 3))
     net.save(model)
     x = np.random.default_rng(0).random((2, 5, 4, 3))
-    expected = [f"{n}, probability {p.max():.4f}" for n, p in zip(net.predict_classes(x), net.predict_proba(x), strict=True)]
+    expected = [
+        f"{n}, probability {p.max():.4f}" for n, p in zip(net.predict_classes(x), net.predict_proba(x), strict=True)
+    ]
     paths = save("one.npy", x[0]), save("two.npy", x), save("flat.npy", x[1].ravel())
     status, out, _ = portnn("predict", model, *paths)
     assert status == 0
@@ -210,7 +222,10 @@ def test_pictures_of_the_networks_size_and_colours(portnn, fails, tmp_path, save
     model = tmp_path / "model"
     other(ScaleLayer(1 / 255), ConvLayer((5, 4, 3), (2, 2), 2), FlattenLayer(), FCLayer(24, 3)).save(model)
     pixels = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype=np.uint8)
-    assert portnn("predict", model, save("a.png", pixels))[1].split(": ")[1] == portnn("predict", model, save("a.npy", pixels))[1].split(": ")[1]
+    assert (
+        portnn("predict", model, save("a.png", pixels))[1].split(": ")[1]
+        == portnn("predict", model, save("a.npy", pixels))[1].split(": ")[1]
+    )
     assert "it has 6 x 4 pixels" in fails("predict", model, save("b.png", np.zeros((6, 4), np.uint8)))
     other(ConvLayer((5, 4, 2), (2, 2), 2), FlattenLayer(), FCLayer(24, 3)).save(model)
     assert "which are no picture" in fails("predict", model, save("a.png", pixels))

@@ -58,7 +58,9 @@ def test_samples_of_any_shape(portnn, npz, tmp_path, name):
     kinds = models.KINDS if 3 <= arrays["x_train"].ndim <= 4 else ("fc",)
     for kind in kinds:
         save = tmp_path / f"{kind}.portnn.safetensors"
-        status, out, err = portnn("train", npz(arrays), "--model", kind, "--epochs", 12, "--batch-size", 16, "--save", save)
+        status, out, err = portnn(
+            "train", npz(arrays), "--model", kind, "--epochs", 12, "--batch-size", 16, "--save", save
+        )
         assert (status, err) == (0, "")
         assert accuracy(out) >= 80
         net = library.load(save)
@@ -77,7 +79,10 @@ def test_the_kind_that_is_taken():
 
 def test_scaling():
     grey = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
-    assert [repr(layer) for layer in models.layers("fc", grey, 2)[:2]] == ["ReshapeLayer((16, 16, 1))", "ScaleLayer(0.00392157)"]
+    assert [repr(layer) for layer in models.layers("fc", grey, 2)[:2]] == [
+        "ReshapeLayer((16, 16, 1))",
+        "ScaleLayer(0.00392157)",
+    ]
     fractions = grey / 255
     assert "ScaleLayer" not in str(models.layers("fc", fractions, 2))
     net = Network(models.layers("fc", 1000 + 50 * fractions, 2)[:2])
@@ -221,7 +226,12 @@ def idx(array):
 
 def test_a_folder_of_idx_files_of_any_size(portnn, fails, tmp_path):
     arrays = dataset((9, 7), dtype="uint8", scale=40, offset=128, classes=13, n=400)
-    names = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte.gz")
+    names = (
+        "train-images-idx3-ubyte",
+        "train-labels-idx1-ubyte",
+        "t10k-images-idx3-ubyte",
+        "t10k-labels-idx1-ubyte.gz",
+    )
     for name, array in zip(names, arrays.values(), strict=True):
         content = idx(array.astype("uint8"))
         (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
@@ -327,7 +337,9 @@ def test_a_plot_that_cannot_be_drawn_is_told_before_training(fails, npz, tmp_pat
     path = npz(dataset((6,)))
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "matplotlib.figure", None)
-        assert fails("train", path, "--plot", tmp_path / "c.png") == "--plot needs matplotlib: pip install 'portnn[plot]'"
+        assert (
+            fails("train", path, "--plot", tmp_path / "c.png") == "--plot needs matplotlib: pip install 'portnn[plot]'"
+        )
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     assert "expected a file that ends in" in fails("train", path, "--plot", tmp_path / "c.xyz", status=2)
     assert "its folder does not exist" in fails("train", path, "--plot", tmp_path / "none" / "c.png")
