@@ -48,7 +48,7 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """All commands with their arguments."""
-    everywhere = argparse.ArgumentParser(add_help=False)
+    everywhere = Parser(add_help=False)
     everywhere.add_argument(
         "--debug", action="store_true", default=argparse.SUPPRESS, help="show where an error comes from"
     )

@@ -52,7 +52,8 @@ codecs.register_error("portnn.ascii", _in_ascii)
 @contextmanager
 def any_text() -> Iterator[None]:
     """A context in which stdout replaces what its encoding lacks, instead of raising UnicodeEncodeError."""
-    out, before = sys.stdout, getattr(sys.stdout, "errors", None)
+    out: Any = sys.stdout
+    before = getattr(out, "errors", None)
     can = before in ("strict", "surrogateescape") and hasattr(out, "reconfigure")  # the latter in the C locale
     if can:
         out.reconfigure(errors="portnn.ascii")
@@ -103,7 +104,7 @@ def short_warnings(command: str) -> Iterator[None]:
         tell(f"portnn {command}: warning: {one_line(str(warning))}")
 
     with warnings.catch_warnings():
-        warnings.showwarning = show
+        warnings.showwarning = show  # type: ignore[assignment]
         yield
 
 

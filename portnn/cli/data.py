@@ -46,7 +46,7 @@ def load(source: str, full: bool) -> Data:
                 "with its four files"
             )
         (x_train, y_train), (x_test, y_test) = load_mnist(full=full, dataset=source)
-        return Data(x_train, y_train, x_test, y_test)
+        return Data(*map(np.asarray, (x_train, y_train, x_test, y_test)))
     if full:
         raise BadArgumentsError(f"--full goes with {', '.join(SOURCES)}, not with {source}")
     path = Path(source)

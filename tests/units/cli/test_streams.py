@@ -45,7 +45,7 @@ def test_the_module_is_the_command_line(tmp_path):
 def test_any_terminal_takes_the_output(tmp_path, trained, digits, encoding):
     np.save(tmp_path / "Ä→.npy", digits[0][0])
     (tmp_path / "script.py").write_text(
-        'print("∂E/∂W → Σ ×", "é")\nimport sys\nprint("→", file=sys.stderr)\n', encoding="utf-8"
+        'print("∂E/∂W → Σ ·", "é")\nimport sys\nprint("→", file=sys.stderr)\n', encoding="utf-8"
     )
     done = run("predict", trained, "Ä→.npy", cwd=tmp_path, environment=encoding, text=False)
     assert (done.returncode, done.stderr) == (0, b"")
@@ -101,7 +101,7 @@ def test_without_stdout_or_stderr():
 
 
 def interrupted(*arguments, until):
-    """The process that was sent SIGINT as soon as it had printed a line that begins so: status, stderr."""
+    """A process that gets SIGINT as soon as it has printed a line that begins so: status, the rest of stdout, stderr."""
     process = subprocess.Popen(
         [*COMMAND, *map(str, arguments)], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -127,7 +127,7 @@ def test_ctrl_c_in_a_script(tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="SIGINT cannot be sent otherwise")
 def test_ctrl_c_in_training(tmp_path):
     save = tmp_path / "net"
-    status, out, err = interrupted(
+    status, _, err = interrupted(
         "train", "mnist", "--model", "fc", "--epochs", 10_000, "--save", save, until="epoch 1/"
     )
     assert status == 130
