@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from portnn.show.explain.arithmetic import N, cell, equation, maximum, products, total
-from portnn.show.explain.cells import Index, cells, grid
+from portnn.show.explain.cells import Index, cells, grid, strongest
 from portnn.show.explain.page import Grids, Section
 from portnn.show.explain.trace import Pass
 
@@ -62,14 +62,14 @@ def conv_forward(at: Pass, section: Section) -> None:
         f"Y[{i}, f] = {'B[f] + ' if B is not None else ''}sum over {u}, c of X[window at {i}][{u}, c] W[{u}, c, f]"
     )
     section.note(_geometry(layer))
-    for number, place in enumerate(cells(at.Y)):
+    for place in cells(at.Y):
         *position, f = place
         found = pixels(plan, tuple(position))
         channels = _channels(layer, f)
         flat = W.reshape(len(plan.starts), W.shape[-2], W.shape[-1])
         seen = np.array([at.X[pixel][channels] for _, pixel in found]).reshape(len(found), -1)  # (window, C/groups)
         weights = np.array([flat[k, :, f] for k, _ in found]).reshape(seen.shape)
-        if number == 0 and _drawn(plan):
+        if place == strongest(at.Y) and _drawn(plan):
             _draw_window(at, section, tuple(position), f, seen, weights)
         summed = products(seen, weights)
         section.equation(equation(f"Y{cell(place)}", summed if B is None else summed + N(B[f]), at.Y[place]))
@@ -79,12 +79,16 @@ def _geometry(layer: Any) -> str:
     plan = layer.plan
     parts = [f"Filters of {' x '.join(map(str, plan.kernel))}", f"stride {' x '.join(map(str, plan.stride))}"]
     if plan.is_padded:
-        parts.append("padding " + ", ".join(f"{before} before and {after} after" for before, after in plan.padding))
+        sizes = {n for pair in plan.padding for n in pair}
+        sides = [f"{before} before and {after} after" for before, after in plan.padding]
+        parts.append(f"padding {min(sizes)} on each side" if len(sizes) == 1 else "padding " + ", ".join(sides))
     if layer.dilation not in (1, (1,), (1, 1)):
         parts.append(f"dilation {layer.dilation}")
     if layer.groups > 1:
         parts.append(f"{layer.groups} groups of channels and filters")
-    return ", ".join(parts) + f": {layer.layer_depth} filters over {layer.input_shape[-1]} channels."
+    filters, channels = layer.layer_depth, layer.input_shape[-1]
+    count = f"{filters} filter{'s' * (filters > 1)} over {channels} channel{'s' * (channels > 1)}"
+    return f"{', '.join(parts)}: {count}."
 
 
 def _channels(layer: Any, f: int) -> slice:
@@ -94,9 +98,7 @@ def _channels(layer: Any, f: int) -> slice:
     return slice(group * size, (group + 1) * size)
 
 
-def _draw_window(
-    at: Pass, section: Section, position: Index, f: int, seen: np.ndarray, weights: np.ndarray
-) -> None:
+def _draw_window(at: Pass, section: Section, position: Index, f: int, seen: np.ndarray, weights: np.ndarray) -> None:
     """The window, the filter and their products as tables, for the channel that contributes most."""
     plan = at.layer.plan
     local = int(np.abs((seen * weights).sum(axis=0)).argmax())
@@ -107,22 +109,26 @@ def _draw_window(
     section.note(f"The window at {cell(position)} of channel {c}{of} times filter {f}, number by number:")
     product = np.where(np.isnan(window), 0.0, np.nan_to_num(window) * filter_)
     names = [f"X, channel {c}", f"W, filter {f}", "products"]
-    section.blocks.append(Grids([grid(n, v) for n, v in zip(names, (window, filter_, product), strict=True)], ["*", "->"]))
+    grids = [grid(name, values) for name, values in zip(names, (window, filter_, product), strict=True)]
+    section.blocks.append(Grids(grids, ["*", "->"]))
 
 
 def conv_backward(at: Pass, section: Section) -> None:
     layer, W, D = at.layer, at.parameters["weights"], at.D
     plan, axes = layer.plan, "i, j" if len(layer.plan.image) == 2 else "i"
     flat = W.reshape(len(plan.starts), W.shape[-2], W.shape[-1])
-    section.formula(f"dE/dX = sum over the windows [{axes}] in which the pixel is, and the filters f, of dE/dY[{axes}, f] W[place in the window, c, f]")
-    for place in cells(at.dX):
+    section.formula(
+        f"dE/dX[pixel, c] = sum over {axes}, f of dE/dY[{axes}, f] W[place, c, f]",
+        f"over the windows at {axes} in which the pixel is, at that place, and the filters f",
+    )
+    for place in cells(at.input_error):
         *pixel, c = place
         filters = _filters(layer, c)
         local = c % (layer.input_shape[-1] // layer.groups)
         found = list(covering(plan, tuple(pixel)))
         errors = np.array([D[position][filters] for _, position in found])
         weights = np.array([flat[k, local, filters] for k, _ in found])
-        section.equation(equation(f"dE/dX{cell(place)}", products(errors, weights), at.dX[place]))
+        section.equation(equation(f"dE/dX{cell(place)}", products(errors, weights), at.input_error[place]))
     if "weights" in at.gradients:
         u = "u, v" if len(plan.image) == 2 else "u"
         section.formula(f"dE/dW[{u}, c, f] = sum over {axes} of X[window at {axes}][{u}, c] dE/dY[{axes}, f]")
@@ -153,10 +159,10 @@ def pool_forward(at: Pass, section: Section, largest: bool) -> None:
     plan = at.layer.plan(at.X[None, ...])
     axes = "i, j" if len(plan.image) == 2 else "i"
     section.formula(f"Y[{axes}, c] = {'max' if largest else 'mean'} of the window at {axes} of channel c")
-    for number, place in enumerate(cells(at.Y)):
+    for place in cells(at.Y):
         *position, c = place
         values = np.array([at.X[(*pixel, c)] for _, pixel in pixels(plan, tuple(position))])
-        if number == 0 and _drawn(plan):
+        if place == strongest(at.Y) and _drawn(plan):
             window = np.atleast_2d(window_of(at.X[..., c], plan, tuple(position)))
             first = np.unravel_index(int(np.nanargmax(window)), window.shape)
             section.note(f"The window at {cell(position)} of channel {c}:")
@@ -174,7 +180,7 @@ def max_pool_forward(at: Pass, section: Section) -> None:
 def max_pool_backward(at: Pass, section: Section) -> None:
     plan = at.layer.plan(at.X[None, ...])
     section.formula("dE/dX: each dE/dY goes to the largest pixel of its window, to the first of equal ones")
-    for place in cells(at.dX):
+    for place in cells(at.input_error):
         *pixel, c = place
         errors = []
         for _, position in covering(plan, tuple(pixel)):
@@ -183,7 +189,7 @@ def max_pool_backward(at: Pass, section: Section) -> None:
             if inside[winner][1] == tuple(pixel):
                 errors.append(at.D[(*position, c)])
         if errors:
-            section.equation(equation(f"dE/dX{cell(place)}", total(errors), at.dX[place]))
+            section.equation(equation(f"dE/dX{cell(place)}", total(errors), at.input_error[place]))
         else:
             section.note(f"dE/dX{cell(place)} is 0: this pixel is the largest of no window.")
 
@@ -195,7 +201,7 @@ def avg_pool_forward(at: Pass, section: Section) -> None:
 def avg_pool_backward(at: Pass, section: Section) -> None:
     plan = at.layer.plan(at.X[None, ...])
     section.formula("dE/dX: each dE/dY is divided equally among the pixels of its window")
-    for place in cells(at.dX):
+    for place in cells(at.input_error):
         *pixel, c = place
         positions = [position for _, position in covering(plan, tuple(pixel))]
         errors = [float(at.D[(*position, c)]) for position in positions]
@@ -205,7 +211,7 @@ def avg_pool_backward(at: Pass, section: Section) -> None:
             continue
         shares = [error / size for error, size in zip(errors, sizes, strict=True)]
         summed = total(shares, lambda i, e=errors, n=sizes: N(e[i]) / n[i])  # type: ignore[misc]
-        section.equation(equation(f"dE/dX{cell(place)}", summed, at.dX[place]))
+        section.equation(equation(f"dE/dX{cell(place)}", summed, at.input_error[place]))
 
 
 def global_max_forward(at: Pass, section: Section) -> None:
@@ -216,11 +222,11 @@ def global_max_forward(at: Pass, section: Section) -> None:
 
 def global_max_backward(at: Pass, section: Section) -> None:
     section.formula("dE/dX: dE/dY[c] goes to the largest pixel of channel c, to the first of equal ones")
-    for place in cells(at.dX):
+    for place in cells(at.input_error):
         *pixel, c = place
         image = at.X[..., c]
         if int(np.ravel_multi_index(tuple(pixel), image.shape)) == int(image.argmax()):
-            section.equation(equation(f"dE/dX{cell(place)}", f"dE/dY[{c}]", at.dX[place]))
+            section.equation(equation(f"dE/dX{cell(place)}", f"dE/dY[{c}]", at.input_error[place]))
         else:
             section.note(f"dE/dX{cell(place)} is 0: this pixel is not the largest of its channel.")
 
@@ -234,10 +240,10 @@ def global_avg_forward(at: Pass, section: Section) -> None:
 
 def global_avg_backward(at: Pass, section: Section) -> None:
     section.formula("dE/dX[i, j, c] = dE/dY[c] / (number of pixels)")
-    for place in cells(at.dX):
+    for place in cells(at.input_error):
         c = place[-1]
         size = at.X[..., c].size
-        section.equation(equation(f"dE/dX{cell(place)}", N(at.D[c]) / size, at.dX[place]))
+        section.equation(equation(f"dE/dX{cell(place)}", N(at.D[c]) / size, at.input_error[place]))
 
 
 def upsample_forward(at: Pass, section: Section) -> None:
@@ -252,9 +258,7 @@ def upsample_forward(at: Pass, section: Section) -> None:
 def upsample_backward(at: Pass, section: Section) -> None:
     factors = at.layer.factors(at.X.ndim - 1)
     section.formula("dE/dX = sum of dE/dY over the copies of the pixel")
-    for place in cells(at.dX):
+    for place in cells(at.input_error):
         *pixel, c = place
         copies = tuple(slice(i * r, (i + 1) * r) for i, r in zip(pixel, factors, strict=True))
-        section.equation(equation(f"dE/dX{cell(place)}", total(at.D[(*copies, c)]), at.dX[place]))
-
-
+        section.equation(equation(f"dE/dX{cell(place)}", total(at.D[(*copies, c)]), at.input_error[place]))
