@@ -98,7 +98,7 @@ def pixels(x: Array, *, xp: Any) -> tuple[Array, Array]:
 def rows_of(maps: Array) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array]]:
     """The six numbers of each map, (N, 1, 1)."""
     first, second = (tuple(maps[:, row, column, None, None] for column in range(3)) for row in range(2))
-    return first, second  # type: ignore[return-value]
+    return first, second
 
 
 def sources(maps: Array, i: Array, j: Array, *, xp: Any) -> tuple[Array, Array]:
@@ -115,7 +115,7 @@ def near(distance: Array, *, xp: Any) -> Array:
 def weighted(weight: Array, values: Array, *, xp: Any) -> Array:
     """Weights (N, H, W) times values (N, H, W, C); 0 where the weight is 0, whatever the value is."""
     weight = xp.expand_dims(xp.astype(weight, values.dtype), axis=-1)
-    return xp.where(weight > 0.0, weight * values, xp.zeros_like(values))
+    return weight * xp.where(weight > 0.0, values, xp.zeros_like(values))
 
 
 def with_zeros(x: Array, *, xp: Any) -> Array:
