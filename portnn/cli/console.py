@@ -109,7 +109,7 @@ def short_warnings(command: str) -> Iterator[None]:
 
 
 def flush() -> None:
-    if sys.stdout is not None:
+    if sys.stdout is not None and not sys.stdout.closed:
         sys.stdout.flush()
 
 

@@ -102,10 +102,10 @@ def _execute(code: bytes, file: str, debug: bool) -> int:
             return int(end.code or 0) & 0xFF
         console.tell(str(end.code))
         return 1
-    except (BrokenPipeError, KeyboardInterrupt):
+    except KeyboardInterrupt:
         raise
     except BaseException as error:
-        console.flush()
+        console.flush()  # raises BrokenPipeError once more, if it is stdout whose reader has gone
         if sys.excepthook is not sys.__excepthook__:
             sys.excepthook(type(error), error, error.__traceback__)
         else:
