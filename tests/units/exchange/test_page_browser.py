@@ -92,6 +92,14 @@ def text(driver, name):
     return driver.execute_script("return element(arguments[0]).textContent", name)
 
 
+def said(driver, words, name="said"):
+    """Waits until a screen reader is told something that begins with these words."""
+    end = time.monotonic() + 10
+    while not (found := text(driver, name)).startswith(words):
+        assert time.monotonic() < end, f"told {found!r} instead of {words!r}"
+        time.sleep(0.05)
+
+
 def image(driver):
     """The bytes of the small picture, (28, 28)."""
     found = driver.execute_script(
@@ -324,8 +332,7 @@ def test_the_keyboard_alone(page, lenet):
     ring = "return getComputedStyle(document.querySelector('.surface')).boxShadow"
     assert driver.execute_script(ring) != "none"
     keys(driver, Keys.SPACE, Keys.SPACE)
-    time.sleep(0.6)
-    assert text(driver, "pen-said") == "Pen up."
+    said(driver, "Pen up.", "pen-said")
     keys(driver, (Keys.CONTROL, "z"))
     left = [Keys.LEFT] * 7
     seven = [Keys.SPACE, *[Keys.RIGHT] * 12, *[(Keys.LEFT, Keys.DOWN)] * 8, *[Keys.DOWN] * 8, Keys.SPACE]
@@ -333,8 +340,7 @@ def test_the_keyboard_alone(page, lenet):
     settled(driver)
     assert text(driver, "answer") == "7"
     assert driver.execute_script("return [scrollX, scrollY]") == [0, 0]
-    time.sleep(0.6)
-    assert text(driver, "said").startswith("Read as 7, ")
+    said(driver, "Read as 7, ")
     before = surface(driver)
     keys(driver, (Keys.CONTROL, "z"))
     assert not surface(driver).any()
@@ -431,8 +437,7 @@ def test_fields_of_a_classifier(page):
     driver.find_element("id", "x1").send_keys("2")
     assert text(driver, "answer") == "1"
     assert text(driver, "sureness") == "78.7 %"  # e^2 / (e^2 + 2)
-    time.sleep(0.6)
-    assert text(driver, "said") == "Class 1, 78.7 %."
+    said(driver, "Class 1, 78.7 %.")
 
 
 def test_an_autoencoder_reads_nothing(page):
