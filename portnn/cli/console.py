@@ -113,6 +113,18 @@ def flush() -> None:
         sys.stdout.flush()
 
 
+def is_unread() -> bool:
+    """Whether stdout is a pipe that its reader has closed."""
+    try:
+        import select
+
+        poll = select.poll()  # none on Windows
+        poll.register(sys.stdout.fileno(), 0)
+        return bool(poll.poll(0))  # asked for nothing, it tells of errors only
+    except (ImportError, AttributeError, OSError, ValueError):
+        return False
+
+
 def give_up_stdout() -> None:
     """After a closed pipe: what is still buffered goes nowhere, so that the interpreter does not fail at its exit."""
     with suppress(OSError, ValueError, AttributeError):

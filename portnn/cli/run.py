@@ -105,7 +105,9 @@ def _execute(code: bytes, file: str, debug: bool) -> int:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        console.flush()  # raises BrokenPipeError once more, if it is stdout whose reader has gone
+        if isinstance(error, BrokenPipeError) and console.is_unread():
+            raise
+        console.flush()
         if sys.excepthook is not sys.__excepthook__:
             sys.excepthook(type(error), error, error.__traceback__)
         else:
