@@ -28,6 +28,7 @@ SMALLEST = -300  # power of ten, of a unit: smaller ones are hardly numbers any 
 EXACT = 5e-13  # a result that is shorter than its digits, 0.5 for 0.5000, is off by no more
 SHORT = 7  # digits: what differs from a shorter number only beyond them is written as that
 
+OPERATIONS: dict[str, Callable[[float, float], float]] = {"+": add, "-": sub, "*": mul, "**": pow}
 FUNCTIONS: dict[str, Callable[..., float]] = {
     "abs": abs,
     "erf": math.erf,
@@ -144,7 +145,7 @@ class _Binary(Expression):
         if self.symbol == "/":
             return a / b if b else math.nan
         try:
-            return float({"+": add, "-": sub, "*": mul, "**": pow}[self.symbol](a, b))
+            return float(OPERATIONS[self.symbol](a, b))
         except OverflowError:
             return math.inf
 
