@@ -6,10 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from portnn import checks
+from portnn.exchange.numpy_file.write import source as numpy_file
 from portnn.exchange.page.assemble import page
 from portnn.files import durable
 
-WRITERS: dict[str, tuple[Callable[[Any], str], str]] = {".html": (page, "a page to try the network in a browser")}
+WRITERS: dict[str, tuple[Callable[[Any], str], str]] = {
+    ".html": (page, "a page to try the network in a browser"),
+    ".py": (numpy_file, "a Python file that needs NumPy alone"),
+}
 
 
 def export(network: Any, path: Any) -> None:
