@@ -88,6 +88,17 @@ class Windows(NamedTuple):
     dilation: Shape
     output: Shape
 
+    def along(self, axes: int) -> "Windows":
+        """The entries of the last axes."""
+        return Windows(
+            self.image[-axes:],
+            self.window[-axes:],
+            self.stride[-axes:],
+            self.padding[-axes:],
+            self.dilation[-axes:],
+            self.output[-axes:],
+        )
+
 
 def convolution(layer: Any) -> Windows:
     """A convolution's windows on an image: a sequence is an image of one row."""

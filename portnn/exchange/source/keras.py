@@ -203,8 +203,8 @@ def _fully_connected(layer: Any, shape: Shape) -> list[str]:
 
 
 def _convolution(layer: Any, shape: Shape) -> list[str]:
-    axes, plan = len(layer.kernel_shape), counterparts.convolution(layer)
-    plan = Windows(*(each[2 - axes :] for each in plan))
+    axes = len(layer.kernel_shape)
+    plan = counterparts.convolution(layer).along(axes)
     both = set(plan.stride) != {1} and set(plan.dilation) != {1}
     around, same = _padding(plan)
     options = 'padding="same"' if same and not both else ""

@@ -80,7 +80,7 @@ def source(network: Any) -> str:
     )
     text = "\n\n\n".join([head, *modules, build, LOAD, *([loss] if loss else [])])
     if "F." not in text:
-        text = text.replace("import torch.nn.functional as F  # noqa: N812\n", "")
+        text = text.replace("import torch.nn.functional as F\n", "")
     return text + "\n"
 
 
@@ -102,7 +102,7 @@ and here
 from collections import OrderedDict
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import nn'''
 
 LOAD = '''def load_weights(model, weights):
@@ -374,8 +374,8 @@ class Writer:
 
     def _ConvLayer(self, layer: Any, x: Values, after: Shape) -> tuple[str, Values]:  # noqa: N802
         axes = len(layer.kernel_shape)
-        plan = counterparts.convolution(layer)
-        stride, dilation, padding = (each[2 - axes :] for each in (plan.stride, plan.dilation, plan.padding))
+        plan = counterparts.convolution(layer).along(axes)
+        stride, dilation, padding = plan.stride, plan.dilation, plan.padding
         options: dict[str, Any] = {}
         if set(stride) != {1}:
             options["stride"] = parts.one(stride)
