@@ -151,10 +151,16 @@ def samples(shape, n=3):
 
 
 def made(name, dtype):
-    """A network of those above, with numbers of its own in all parameters, and samples for it."""
+    """A network of those above, with numbers of its own in all parameters, and samples for it.
+
+    Weights are the smaller the more inputs they add up, so that no tanh or softmax is at its end.
+    """
     make, shape = ALL[name]
     x = samples(shape).astype(dtype)
-    return touched(Network(make(), dtype=dtype, seed=1), x), x
+    network = touched(Network(make(), dtype=dtype, seed=1), x)
+    for path, array in network.parameters.items():
+        network.parameters[path] = array / np.sqrt(np.prod(array.shape[:-1]))
+    return network, x
 
 
 def reader(name):

@@ -11,7 +11,7 @@ import portnn
 from cases import ACTIVATIONS, LOSSES, OwnLayer
 from leaving import ALL, NETWORKS, TOLERANCE, made
 from pages import difference
-from portnn import ActivationLayer, FCLayer, MaxPoolLayer, Network, ParallelLayer, ResidualLayer
+from portnn import ActivationLayer, FCLayer, MaxPoolLayer, Network, ResidualLayer
 from portnn.exchange.source import keras as keras_source
 from portnn.exchange.source import torch as torch_source
 
@@ -84,7 +84,7 @@ def test_losses_in_pytorch(name):
 def test_weights_that_do_not_fit():
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     names = defined(small().to_source("torch"))
-    with pytest.raises(ValueError, match="missing or not of this network: 2.weight, 2.bias"):
+    with pytest.raises(ValueError, match=r"missing or not of this network: 2\.weight, 2\.bias"):
         names["load_weights"](names["build"](), {"0.weight": torch.zeros(4, 3), "0.bias": torch.zeros(4)})
 
 
@@ -135,7 +135,6 @@ def test_all_that_has_no_counterpart_is_listed(language, spelt):
         "  layer 2.0 ActivationLayer with the function square",
         "  loss mean_of",
     ]
-    network = Network([ParallelLayer(MaxPoolLayer(2), [])])
     network = Network([MaxPoolLayer(2)])
     network.predict(np.zeros((1, 2, 2, 2, 2, 1)))
     with pytest.raises(ValueError, match=r"layer 0 MaxPoolLayer\(2\) on samples .*, an image of 4 axes"):
