@@ -38,7 +38,9 @@ def check(network: Any, what: str, language: str, known: Collection[str], most: 
     numbers = sum(prod(array.shape) for layer in network.walk() for array in layer.parameters.values())
     size = numbers * (4 if network.dtype == "float32" else 8)
     if size > most:
-        raise ValueError(f"the network has {size:,} bytes of weights, {what} may hold {most:,} at most")
+        raise ValueError(
+            f"the network has {size:,} bytes of weights, a{what.removeprefix('the')} may hold {most:,} at most"
+        )
 
 
 def strange_in(layer: Any, known: Collection[str]) -> str | None:
