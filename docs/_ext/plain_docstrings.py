@@ -1,0 +1,63 @@
+"""Turns portnn's docstrings into reStructuredText. They are written to be read in the source, where nothing renders them.
+
+A block that is indented is a formula, or code: it is shown as it stands. Everywhere else characters that mean something
+to reStructuredText, such as the asterisk of Y*, are only themselves, but ``code`` and examples (>>>). Where ``code`` is
+a public name of portnn, it becomes a link.
+"""
+
+import re
+from typing import Any
+
+from sphinx.application import Sphinx
+
+import portnn
+
+CODE = re.compile(r"(``.+?``)")
+NAME = re.compile(r"``(\w+)``")
+
+
+def plain(lines: list[str], itself: str = "") -> list[str]:
+    """The lines of a docstring as reStructuredText; ``itself`` is the name that is not linked."""
+    done: list[str] = []
+    inside = None  # of what: "formula", "example"
+    for i, line in enumerate(lines):
+        begins = i == 0 or not lines[i - 1].strip()
+        if not line.strip():
+            done.append("")
+            inside = None if inside == "example" else inside
+            continue
+        if line.lstrip().startswith(">>>"):
+            inside = "example"
+        elif inside != "example" and line.startswith("    ") and (begins or inside == "formula"):
+            if inside != "formula":
+                done += ["::", ""]
+            inside = "formula"
+        elif not line.startswith("    ") and inside == "formula":
+            inside = None
+        done.append(line if inside else _text(line, itself))
+    return done
+
+
+def _text(line: str, itself: str) -> str:
+    parts = CODE.split(line)
+    return "".join(_code(part, itself) if i % 2 else _escaped(part) for i, part in enumerate(parts))
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([\\*|`])|_(?!\w)", lambda match: "\\" + match[0], text)
+
+
+def _code(code: str, itself: str) -> str:
+    match = NAME.fullmatch(code)
+    public = match and match[1] in portnn.__all__ and match[1] != itself
+    return f":py:obj:`{match[1]} <portnn.{match[1]}>`" if match and public else code
+
+
+def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    if name.startswith("portnn"):
+        lines[:] = plain(lines, name.removeprefix("portnn."))
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.connect("autodoc-process-docstring", process)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
