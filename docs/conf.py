@@ -14,7 +14,11 @@ import portnn  # noqa: E402  # of this checkout, installed or not
 # built side by side, so each keeps to one core; then its numbers do not depend on the machine's either.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "backends"), os.environ.get("PYTHONPATH", "")])
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-os.environ |= {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+# The reader's own settings of IPython play no part; and the kernels listen on this machine only, which needs no warning.
+os.environ |= {"PYDEVD_DISABLE_FILE_VALIDATION": "1", "IPYTHONDIR": str(HERE / "_build" / "ipython")}
+profile = HERE / "_build" / "ipython" / "profile_default"
+profile.mkdir(parents=True, exist_ok=True)
+(profile / "ipython_kernel_config.py").write_text("c.IPKernelApp.log_level = 40\n")
 
 project = "portnn"
 copyright = "The portnn developers"
