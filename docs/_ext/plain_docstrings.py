@@ -1,4 +1,4 @@
-"""Turns portnn's docstrings into reStructuredText. They are written to be read in the source, where nothing renders them.
+"""Turns portnn's docstrings, which are written to be read in the source, into reStructuredText.
 
 A block that is indented is a formula, or code: it is shown as it stands. Everywhere else characters that mean something
 to reStructuredText, such as the asterisk of Y*, are only themselves, but ``code`` and examples (>>>). Where ``code`` is
