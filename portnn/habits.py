@@ -117,6 +117,7 @@ ARGUMENTS: dict[str, Answers] = {
         "metrics": _BY_USE,
     },
     "summary": {"input_size": "input_shape"},
+    "diagram": {"input_size": "input_shape"},
     "to": {"device": "backend"},
     "save": _FILE,
     "load": {**_FILE, "custom_objects": "layers", "map_location": "backend", "device": "backend"},

@@ -19,6 +19,12 @@ class Summary(str):
     def __repr__(self) -> str:
         return str(self)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from portnn.show.pages import summary
+
+        return summary(self.rows, self.total, HEADS)
+
 
 def summary(layers: list[Any], input_shape: Shape | None, dtype: str) -> Summary:
     """Describes layers in order, children under their composite layer.
