@@ -202,6 +202,12 @@ ARGUMENTS: dict[str, Answers] = {
     "PoolLayer": {"pool_size": "window", "kernel_size": "window", "strides": "stride"},
     "UpsampleLayer": {"size": "factor", "scale_factor": "factor"},
     "DropoutLayer": {"p": "rate"},
+    "RandomAffineLayer": {
+        "degrees": "rotate",
+        **dict.fromkeys(("translate", "translation", "height_factor", "width_factor"), "shift"),
+        "factor": "rotate in degrees, or scale",
+        "shear": "it moves, rotates and scales only; leave it out",
+    },
     "ScaleLayer": {"scale": "factor"},
     "ReshapeLayer": {"target_shape": "shape"},
     "BatchNormLayer": {
@@ -301,6 +307,7 @@ EXPORTS: Answers = {
     **dict.fromkeys(("GlobalAveragePooling1D", "GlobalAveragePooling2D", "AdaptiveAvgPool2d"), "GlobalAvgPoolLayer"),
     **dict.fromkeys(("GlobalMaxPooling1D", "GlobalMaxPooling2D", "AdaptiveMaxPool2d"), "GlobalMaxPoolLayer"),
     **dict.fromkeys(("Dropout", "SpatialDropout2D"), "DropoutLayer"),
+    **dict.fromkeys(("RandomAffine", "RandomRotation", "RandomTranslation", "RandomZoom"), "RandomAffineLayer"),
     "Flatten": "FlattenLayer",
     "Reshape": "ReshapeLayer",
     **dict.fromkeys(("BatchNormalization", "BatchNorm", "BatchNorm1d", "BatchNorm2d"), "BatchNormLayer"),

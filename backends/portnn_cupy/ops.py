@@ -4,7 +4,7 @@ Arguments may have any memory order; results are C-contiguous, except for patche
 arrays; ``biased`` may write into its product. There are no transfers between host and device.
 """
 
-from math import prod
+from math import prod, radians
 from typing import Any
 
 import cupy
@@ -131,6 +131,32 @@ def avg_pool_backward(output_error: Array, plan: Any) -> Array:
     d = in_order(output_error)
     dx = cupy.empty((d.shape[0], *plan.image, d.shape[-1]), d.dtype)
     launch("avg_pool_backward", d.dtype, dx.size, d, dx, np.int64(d.shape[0]), *window_of(plan, d.shape[-1]))
+    return dx
+
+
+# -- images moved at random --------------------------------------------------------------------------------------------
+
+
+def random_maps(x: Array, key: tuple[int, int], step: Any, shift: float, rotate: float, scale: float) -> Array:
+    n, height, width, _ = x.shape
+    maps = cupy.empty((n, 2, 3), np.float64)
+    most = map(np.float64, (shift, radians(rotate), scale))
+    middle = map(np.float64, ((height - 1) / 2, (width - 1) / 2))
+    launch("random_maps", x.dtype, -(-n // 2), maps, *words(key, step), *most, *middle, np.int64(n))
+    return maps
+
+
+def resample(x: Array, maps: Array) -> Array:
+    x, maps = in_order(x), in_order(maps)
+    y = cupy.empty(x.shape, x.dtype)
+    launch("resample", x.dtype, y.size, x, maps, y, *map(np.int64, x.shape))
+    return y
+
+
+def resample_backward(output_error: Array, maps: Array, reach: int) -> Array:
+    d, maps = in_order(output_error), in_order(maps)
+    dx = cupy.empty(d.shape, d.dtype)
+    launch("resample_backward", d.dtype, dx.size, d, maps, dx, *map(np.int64, (*d.shape, reach)))
     return dx
 
 

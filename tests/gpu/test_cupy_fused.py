@@ -11,6 +11,7 @@ import pytest
 import portnn
 import software_gpu
 from portnn import activations, losses, ops
+from portnn.ops.resampling import reach_of
 from portnn.ops.windows import window_plan
 from portnn.training import batches, fusion, step
 from software_gpu import control
@@ -163,6 +164,25 @@ def test_dropout_is_numpys_bit_for_bit(tables, rng):
                 found = tables.fused.dropout(tables.there(x), key, given, threshold, 1.0 / 0.7)
             for a, b in zip(found, expected, strict=True):
                 assert np.array_equal(tables.backend.to_numpy(a), b)
+
+
+def test_images_moved_at_random(tables, rng):
+    for k in range(DRAWS):
+        n, channels = int(rng.integers(0, 5)), int(rng.integers(1, 4))
+        x = tables.numbers(n, int(rng.integers(1, 12)), int(rng.integers(1, 12)), channels)
+        amounts = (float(rng.random() * 4), float(rng.random() * 180), float(rng.random() * 0.95)) if k else (0.0,) * 3
+        key, step, reach = portnn.random.key(3, "2.affine"), int(rng.integers(0, 1000)), reach_of(*amounts[1:])
+        for given in (step, np.array(step, np.int64)):
+            with tables.backend.scope():
+                maps = tables.fused.random_maps(tables.there(x), key, tables.there(given), *amounts)
+            expected = tables.plain.random_maps(x, key, step, *amounts)
+            assert np.allclose(tables.backend.to_numpy(maps), expected, rtol=1e-13, atol=1e-12)
+        tables.compare("resample", x, expected, scale=30.0)
+        tables.compare("resample_backward", x, expected, reach, scale=30.0)
+        if k == 0:
+            with tables.backend.scope():
+                unmoved = tables.fused.resample(tables.there(x), maps)
+            assert np.array_equal(tables.backend.to_numpy(unmoved), x)
 
 
 # -- activations and losses --------------------------------------------------------------------------------------------
