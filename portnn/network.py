@@ -27,6 +27,7 @@ from portnn._typing import Array, OptimizerLike
 from portnn.arrangement import Arrangement, arrange, named, take_in
 from portnn.article import adapted
 from portnn.backend import Backend, get_backend
+from portnn.exchange.methods import WithExport
 from portnn.files.methods import WithFiles
 from portnn.functions import bound, find_pair
 from portnn.history import History
@@ -63,7 +64,7 @@ SETTLED = {
 FRESH = {"step": 0, "epoch": 0, "position": 0}  # the updates and epochs since use(), and the steps of the current epoch
 
 
-class Network(WithFiles):
+class Network(WithFiles, WithExport):
     """A neural network: layers run in order, trained by gradient descent.
 
     ``layers`` is a list of layers. ``backend`` is ``"cpu"`` (NumPy), ``"gpu"`` (CuPy), or any backend; ``dtype`` is
