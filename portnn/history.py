@@ -37,7 +37,7 @@ class History(Values[list[float]]):
         return f"History({epochs} epoch{'s' * (epochs != 1)}{last})"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: a table of first, best and last values, with their curves."""
+        """What a notebook shows: a table of first and last values and their range, with curves."""
         from portnn.show.pages import history
 
         return history(self)

@@ -42,11 +42,7 @@ class Panel(Axes):
     """Axes that a notebook shows, as the picture that they are in."""
 
     def _repr_png_(self) -> bytes:
-        figure = self.get_figure()
-        while not isinstance(figure, Figure):
-            assert figure is not None
-            figure = figure.figure  # type: ignore[assignment]  # of a subfigure: what it is in
-        return png(figure)
+        return png(whole(self))
 
 
 def png(figure: Figure) -> bytes:
@@ -56,15 +52,23 @@ def png(figure: Figure) -> bytes:
     return into.getvalue()
 
 
-def axes(ax: Any, width: float, height: float) -> Axes:
+def whole(ax: Axes) -> Figure:
+    """The figure that axes are in, if within subfigures."""
+    figure: Any = ax.figure
+    while not isinstance(figure, Figure):
+        figure = figure.figure
+    return figure
+
+
+def axes(given: Any, width: float, height: float) -> Axes:
     """The axes to draw into: those that were given, or those of a new figure, of a size in inches."""
-    if ax is None:
+    if given is None:
         return Picture(figsize=(width, height), layout="constrained").add_subplot(axes_class=Panel)
-    if isinstance(ax, Axes):
-        return ax
-    hint = ": give fig.subplots()" if isinstance(ax, FigureBase) else ""
-    hint = hint or (": give one of them, axes[0]" if hasattr(ax, "__len__") else "")
-    raise TypeError(f"ax must be matplotlib Axes, got {ax!r:.60}{hint}")
+    if isinstance(given, Axes):
+        return given
+    hint = ": give fig.subplots()" if isinstance(given, FigureBase) else ""
+    hint = hint or (": give one of them, axes[0]" if hasattr(given, "__len__") else "")
+    raise TypeError(f"ax must be matplotlib Axes, got {given!r:.60}{hint}")
 
 
 def panels(fig: Any, width: float, height: float) -> Any:
@@ -112,4 +116,4 @@ def points_per_unit(ax: Axes) -> float:
     box = ax.get_window_extent()
     (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
     pixels = min(box.width / abs(right - left), box.height / abs(high - low))
-    return float(pixels * 72 / ax.get_figure(root=True).dpi)  # type: ignore[union-attr]
+    return float(pixels * 72 / whole(ax).dpi)

@@ -71,7 +71,7 @@ def _numbers(canvas: Any, ax: Any, image: Any, counts: np.ndarray, shares: np.nd
     longest = max(len(f"{counts.max():,}"), 3)
     size = float(np.clip(min(room / 3.0, room / (0.72 * longest)), 3.0, 11.0))
     for i, j in np.ndindex(*counts.shape):
-        text = f"{counts[i, j]:,}" + (f"\n{_percent(shares[i, j])}" if counts[i, j] else "")
+        text = f"{counts[i, j]:,}" + (f"\n{_percent(float(shares[i, j]))}" if counts[i, j] else "")
         colour = canvas.readable_on(image.cmap(image.norm(shares[i, j])))
         ax.text(j, i, text, ha="center", va="center", color=colour, fontsize=size, linespacing=1.1)
 

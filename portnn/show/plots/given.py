@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from portnn import checks, names
+from portnn.arrangement import named
 from portnn.confusion import class_numbers
 from portnn.layers.layer import Layer
 from portnn.transfer import host_array, is_array, to_numpy
@@ -61,37 +62,35 @@ def short(layer: Layer, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def layer_of(net: Any, layer: Any) -> Layer:
-    """A layer of a network, given itself, by its path ("2", "2.0") or by its place in ``net.layers``."""
-    net.summary()  # assigns the paths of layers that were moved
-    known = {part.path: part for part in net.walk()}
+def layer_of(net: Any, layer: Any) -> tuple[str, Layer]:
+    """Path and layer of a network's layer that is given itself, by its path ("2", "2.0") or by its place in ``net.layers``."""
+    known: dict[str, Any] = dict(named(net.layers))
     if isinstance(layer, Layer):
-        if any(layer is part for part in known.values()):
-            return layer
+        for path, part in known.items():
+            if part is layer:
+                return path, layer
         raise ValueError(f"{layer} is no layer of this network: its layers have the paths {', '.join(known)}")
     if isinstance(layer, str):
         if layer in known:
-            return known[layer]
-        raise ValueError(f"there is no layer {layer!r:.60}{names.meant('layer', layer, known)}: {_paths(known)}")
+            return layer, known[layer]
+        raise ValueError(
+            f"there is no layer {layer!r:.60}{names.meant('layer', layer, known)}: the paths are {', '.join(known)}"
+        )
     place = checks.whole("layer", layer)
     if not -len(net.layers) <= place < len(net.layers):
         raise ValueError(f"layer={checks.shown(place)}, but the network has layers 0 to {len(net.layers) - 1}")
-    found: Layer = net.layers[place]
-    return found
+    place %= len(net.layers)
+    return str(place), net.layers[place]
 
 
-def _paths(known: dict[str, Layer]) -> str:
-    return "the paths are " + ", ".join(known)
-
-
-def outputs_of(net: Any, layer: Layer, x: Any) -> np.ndarray:
+def outputs_of(net: Any, path: str, x: Any) -> np.ndarray:
     """What a layer of the network returns when the network predicts ``x``; one row for each sample.
 
     A copy of the network runs, without fusion, so that every layer is called by itself.
     """
     twin = copy.deepcopy(net)
     twin._settle(kernels="portable", _inference=None)
-    target = dict(zip((part.path for part in net.walk()), twin.walk(), strict=True))[layer.path]
+    target = dict(named(twin.layers))[path]
     seen: list[np.ndarray] = []
     method = "forward_propagation" if target.updates_itself else "compute"
     run = getattr(target, method)
@@ -104,7 +103,7 @@ def outputs_of(net: Any, layer: Layer, x: Any) -> np.ndarray:
     vars(target)[method] = watched
     twin.predict(x)
     if not seen:
-        raise RuntimeError(f"layer {layer.path}, {layer}, was not called by the layer that holds it")
+        raise RuntimeError(f"layer {path}, {target}, was not called by the layer that holds it")
     if target.updates_itself and not target.batched:  # it was called for each sample
         return np.stack(seen)
     return np.concatenate(seen)

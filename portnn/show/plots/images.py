@@ -202,20 +202,20 @@ def activations(network: Any, x: Any, *, layer: Any, fig: Any = None) -> Any:
 
     ``layer`` is a layer of the network, its path ("2", or "2.0" inside another) or its place in ``net.layers``. Of
     images there is a row for each sample: the sample itself, if it is an image, then each channel, up to 4 samples and
-    16 channels. Anything else is one image, with a row for each sample and a column for each unit, up to 32 samples and 512
-    units. All share one scale, which the bar at the side shows: around zero, or from zero on where nothing is negative.
-    ``fig`` is an empty matplotlib Figure or SubFigure to draw into.
+    16 channels. Anything else is one image, with a row for each sample and a column for each unit, up to 32 samples
+    and 512 units. All share one scale, which the bar at the side shows: around zero, or from zero on where nothing is
+    negative. ``fig`` is an empty matplotlib Figure or SubFigure to draw into.
 
     Raises ValueError for a layer that is not the network's, and what ``net.predict(x)`` raises.
     """
     net = given.network(network, "activations")
-    target = given.layer_of(net, layer)
+    path, target = given.layer_of(net, layer)
     x = _some(x)
-    Y = given.outputs_of(net, target, x)
+    Y = given.outputs_of(net, path, x)
     if Y.size == 0:
         raise ValueError("x holds no samples: give at least one")
     canvas = drawing()
-    name = f"layer {target.path}, {given.short(target)}"
+    name = f"layer {path}, {given.short(target)}"
     if Y.ndim == 4 and min(Y.shape[1:3]) > 1:
         return _maps(canvas, fig, name, Y, on_host(x, "x"))
     return _units(canvas, fig, name, Y)

@@ -16,9 +16,9 @@ def weights(layer: Any, *, fig: Any = None) -> Any:
     """Draws the parameters of a layer, and how their values are distributed; returns the Figure.
 
     Each parameter has a row of two panels. On the left are its values: a matrix (in, out) is an image with a row for
-    each input, blue for negative and red for positive weights; kernels (h, w, C, F) are one with a column for each filter;
-    vectors, such as biases, are points. On the right is a histogram with mean and standard deviation. Of a composite layer
-    the first 6 parameters are shown. ``fig`` is an empty matplotlib Figure or SubFigure to draw into.
+    each input, blue for negative and red for positive weights; kernels (h, w, C, F) are one with a column for each
+    filter; vectors, such as biases, are points. On the right is a histogram with mean and standard deviation. Of a
+    composite layer the first 6 parameters are shown. ``fig`` is an empty matplotlib Figure or SubFigure to draw into.
 
     Raises ValueError for a layer that has no parameters, RuntimeError for one whose parameters do not exist yet.
     """
