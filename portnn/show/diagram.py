@@ -269,7 +269,8 @@ def _texts(lines: list[str], middle: float, y: float) -> list[str]:
 
 
 def _rect(kind: str, x: float, y: float, width: float, height: float, round_: float) -> str:
-    return f'<rect class="{kind}" {LIGHT[kind]} x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="{round_:g}"/>'
+    place = f'x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="{round_:g}"'
+    return f'<rect class="{kind}" {LIGHT[kind]} {place}/>'
 
 
 def _line(x1: float, y1: float, x2: float, y2: float) -> str:

@@ -94,6 +94,11 @@ def bare(ax: Axes) -> None:
     ax.set_yticks([])
 
 
+def decades_only(axis: Any) -> None:
+    """Numbers at the powers of ten of a logarithmic axis only."""
+    axis.set_minor_formatter(NullFormatter())
+
+
 def few_ticks(axis: Any) -> None:
     """Ticks whose numbers do not touch each other in a small panel."""
     axis.set_major_locator(MaxNLocator(5))

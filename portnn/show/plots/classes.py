@@ -87,8 +87,8 @@ def boundary(network: Any, x: Any, y: Any, *, ax: Any = None) -> Any:
 
     ``x`` is (N, 2), or (N, 1, 2) as in the article. ``y`` holds class numbers (N,), one-hot rows (N, C), or, for a
     network with one output, a column of 0 and 1, or of -1 and 1. With one output the colour is that output and
-    the line where it is half-way; with several each class has its colour, where its output is the largest. Each class has
-    its own marker; samples on the wrong side have a cross. ``ax`` are matplotlib Axes to draw into.
+    the line where it is half-way; with several each class has its colour, where its output is the largest. Each class
+    has its own marker; samples on the wrong side have a cross. ``ax`` are matplotlib Axes to draw into.
 
     Raises ValueError for samples of other than two numbers and for targets that are no classes.
     """

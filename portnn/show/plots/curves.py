@@ -105,6 +105,7 @@ def _label(canvas: Any, ax: Any, name: str, kinds: dict[str, np.ndarray]) -> Non
     epochs = max(map(len, kinds.values()))
     if epochs == 1:
         ax.set_xlim(0.5, 1.5)
+        ax.set_xticks([1])
 
 
 def gradients(network: Any, *, ax: Any = None) -> Any:
@@ -138,7 +139,7 @@ def gradients(network: Any, *, ax: Any = None) -> Any:
         bar.set_hatch({"weights": "", "bias": "//"}.get(kind, ".."))
         bar.set_edgecolor("white")
     ax.set_xscale("log")
-    ax.xaxis.set_minor_formatter(canvas.NullFormatter())
+    canvas.decades_only(ax.xaxis)
     ax.set_xlim(least, most * (most / least) ** 0.25)  # with room for the numbers
     for place, size, value in zip(places, sizes, values, strict=True):
         ax.annotate(

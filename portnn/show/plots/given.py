@@ -63,7 +63,7 @@ def short(layer: Layer, most: int = 60) -> str:
 
 
 def layer_of(net: Any, layer: Any) -> tuple[str, Layer]:
-    """Path and layer of a network's layer that is given itself, by its path ("2", "2.0") or by its place in ``net.layers``."""
+    """Path and layer; it is given itself, by its path ("2", "2.0") or by its place in ``net.layers``."""
     known: dict[str, Any] = dict(named(net.layers))
     if isinstance(layer, Layer):
         for path, part in known.items():

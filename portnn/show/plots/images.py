@@ -9,8 +9,8 @@ from portnn.layers import ConvLayer, FCLayer
 from portnn.show.plots import given
 from portnn.show.plots.given import drawing, on_host
 
-MOST_IMAGES, MOST_FILTERS, MOST_CHANNELS, MOST_SAMPLES = 40, 32, 8, 4
-MOST_MAPS, MOST_UNITS, MOST_ROWS = 16, 512, 32
+MOST_IMAGES, MOST_FILTERS, MOST_DEEP, MOST_CHANNELS, MOST_SAMPLES = 40, 32, 16, 8, 4
+MOST_MAPS, MOST_UNITS, MOST_ROWS = 8, 512, 32
 
 
 def digits(images: Any, true: Any = None, predicted: Any = None, *, fig: Any = None) -> Any:
@@ -113,53 +113,48 @@ def _brightness(images: np.ndarray) -> np.ndarray:
 def filters(layer: Any, *, fig: Any = None) -> Any:
     """Draws the filters of a convolution, blue for negative weights and red for positive ones; returns the Figure.
 
-    A filter of one channel is an image; of several, a row with an image for each channel. In 1-D a filter is an image
+    A filter of one channel is an image; of several, an image for each channel, side by side. In 1-D a filter is an image
     with a row for each channel. An FCLayer whose inputs are a square number, such as 784, has an image for each output.
-    Up to 32 filters and 8 channels are shown. ``fig`` is an empty matplotlib Figure or SubFigure to draw into.
+    Up to 32 filters are shown, of several channels 16 with up to 8 channels. ``fig`` is an empty matplotlib Figure or SubFigure to draw into.
 
     Raises TypeError for other layers, RuntimeError for a layer without weights yet, ValueError for an FCLayer whose
     inputs are no square image.
     """
     images = _kernels(given.layer_itself(layer, "filters"))  # (F, C, h, w)
     canvas = drawing()
-    count, channels = images.shape[:2]
-    shown = images[: MOST_FILTERS if channels == 1 else MOST_MAPS, :MOST_CHANNELS]
+    count, channels, h, w = images.shape
+    shown = images[: MOST_FILTERS if channels == 1 else MOST_DEEP, :MOST_CHANNELS]
+    wide = shown.shape[1] * (w + 1) - 1  # with a column between two channels
+    columns = min(len(shown), 8 if channels == 1 else max(1, 16 // shown.shape[1]))
+    rows = ceil(len(shown) / columns)
+    width = min(8.0 / columns, 1.2 * shown.shape[1])
+    height = min(max(width * h / wide, 0.3), 2.0) + 0.3
+    figure = canvas.panels(fig, max(width * columns + 1.2, 4.0), max(height * rows + 0.5, 1.6))
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
     limit = _limit(shown)
-    if channels == 1:
-        columns = min(len(shown), 8)
-        rows = ceil(len(shown) / columns)
-        cells = list(shown[:, 0])
-    else:
-        rows, columns = shown.shape[:2]
-        cells = list(shown.reshape(-1, *shown.shape[2:]))
-    figure = canvas.panels(fig, max(1.0 * columns + 1.2, 4.0), 0.95 * rows + 0.9)
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for ax, image in zip(axes.ravel(), cells, strict=False):
-        drawn = ax.imshow(
-            image,
-            cmap=canvas.SIGNED,
-            vmin=-limit,
-            vmax=limit,
-            interpolation="nearest",
-            aspect="auto" if min(image.shape) == 1 else "equal",
-        )
+    for i, (ax, kernels) in enumerate(zip(axes, shown, strict=False)):
+        for k, image in enumerate(kernels):
+            left = k * (w + 1)
+            drawn = ax.imshow(
+                image,
+                cmap=canvas.SIGNED,
+                vmin=-limit,
+                vmax=limit,
+                interpolation="nearest",
+                extent=(left, left + w, h, 0),
+            )
+        ax.set(xlim=(0, wide), ylim=(h, 0))
         canvas.bare(ax)
-    for ax in axes.ravel()[len(cells) :]:
+        ax.set_facecolor("0.6")  # between channels; white would be a weight of zero
+        ax.set_title(str(i), size=8)
+    for ax in axes[len(shown) :]:
         ax.remove()
-    if channels == 1:
-        for i, ax in enumerate(axes.ravel()[: len(cells)]):
-            ax.set_title(str(i), size=8)
-    else:
-        for i, ax in enumerate(axes[:, 0]):
-            ax.set_ylabel(f"filter {i}", size=8)
-        for i, ax in enumerate(axes[0]):
-            ax.set_title(f"channel {i}", size=8)
-    figure.colorbar(drawn, ax=list(axes.ravel()[: len(cells)]), label="weight", shrink=0.8)
+    figure.colorbar(drawn, ax=list(axes[: len(shown)]), label="weight", shrink=0.8)
     kind = "filters" if isinstance(layer, ConvLayer) else "outputs"
     parts = [
         given.short(layer),
         _of(len(shown), count, kind),
-        *[_of(shown.shape[1], channels, "channels")] * (channels > 1),
+        *[_of(shown.shape[1], channels, "channels") + " side by side"] * (channels > 1),
     ]
     figure.suptitle(": ".join([parts[0], ", ".join(parts[1:])]), fontsize="medium")
     return figure
@@ -175,8 +170,8 @@ def _kernels(layer: Any) -> np.ndarray:
     """A layer's weights as images (F, C, h, w)."""
     if not isinstance(layer, (ConvLayer, FCLayer)):
         raise TypeError(
-            f"plot.filters shows a ConvLayer, or an FCLayer of square images, got {given.short(layer)}: plot.weights shows "
-            "the parameters of any layer"
+            f"plot.filters shows a ConvLayer, or an FCLayer of square images, got {given.short(layer)}: plot.weights "
+            "shows the parameters of any layer"
         )
     W = on_host(layer.weights, "weights")
     if isinstance(layer, FCLayer):
@@ -202,7 +197,7 @@ def activations(network: Any, x: Any, *, layer: Any, fig: Any = None) -> Any:
 
     ``layer`` is a layer of the network, its path ("2", or "2.0" inside another) or its place in ``net.layers``. Of
     images there is a row for each sample: the sample itself, if it is an image, then each channel, up to 4 samples and
-    16 channels. Anything else is one image, with a row for each sample and a column for each unit, up to 32 samples
+    8 channels. Anything else is one image, with a row for each sample and a column for each unit, up to 32 samples
     and 512 units. All share one scale, which the bar at the side shows: around zero, or from zero on where nothing is
     negative. ``fig`` is an empty matplotlib Figure or SubFigure to draw into.
 
