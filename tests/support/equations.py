@@ -55,7 +55,7 @@ class Calculation(ast.NodeVisitor):
 
     def __init__(self, text, exact):
         self.text, self.exact = text, exact
-        self.numbers = 0
+        self.largest = 0.0  # of the numbers
 
     def run(self):
         return self.visit(ast.parse(self.text, mode="eval").body)
@@ -63,7 +63,7 @@ class Calculation(ast.NodeVisitor):
     def visit_Constant(self, node):
         text = ast.get_source_segment(self.text, node)
         assert type(node.value) in (int, float), text
-        self.numbers += 1
+        self.largest = max(self.largest, abs(node.value))
         half = 0.0 if self.exact else half_unit(text)
         return Range(float(text) - half, float(text) + half)
 
@@ -125,29 +125,49 @@ def read(text):
 
 
 def faults(text):
-    """What is wrong with an equation; empty if it holds."""
+    """What is wrong with an equation; empty if it holds.
+
+    It must hold within half a unit of the result's last digit, with the numbers moving within their half units, and,
+    which is more, with the numbers as they are printed. A result of fewer than three digits is an exact one, 0.5 for
+    0.5000, unless terms have cancelled.
+    """
     found = read(text)
     if not found.is_calculated:
         return []
     plain = REST.sub(r"(\1)", found.middle)
-    half = half_unit(found.result)
-    moving = Calculation(plain, exact=False).run()
+    value, half = found.value, half_unit(found.result) + 1e-12 * abs(found.value)
+    moving = Calculation(plain, exact=False)
+    low, high = moving.run()
     wrong = []
-    if not moving.low - half <= found.value * (1 + 1e-12 * sign(found.value)) or not found.value <= moving.high + half + 1e-12 * abs(found.value):
-        wrong.append(f"{text}: between {moving.low} and {moving.high}")
+    if not low - half <= value <= high + half:
+        wrong.append(f"{text}: between {low} and {high}")
     at_face = Calculation(plain, exact=True).run().low
-    if found.value != 0.0:  # a short number is exact: 0.5 is 0.5000
-        half = min(half or math.inf, 0.5 * 10.0 ** (math.floor(math.log10(abs(found.value))) - DIGITS + 1)) if is_short(found.result) else half
-    if abs(at_face - found.value) > half * (1 + 1e-9) + 1e-15 * abs(at_face):
+    if significant(found.result) < 3 and half > 1e-4 * moving.largest:
+        half = 0.5 * 10.0 ** (math.floor(math.log10(abs(value))) - DIGITS + 1) if value else 0.0
+    if not abs(at_face - value) <= half:
         wrong.append(f"{text}: {at_face}")
     return wrong
 
 
-def is_short(text):
-    digits = re.sub(r"e.*|[-.]", "", text).strip("0")
-    return len(digits) < DIGITS and not re.search(r"\.\d*0(e|$)|e", text)
+def significant(text):
+    """The number of significant digits of a printed number."""
+    return len(re.sub(r"e.*|[-.]", "", text).lstrip("0"))
 
 
 def equations(text):
     """The equations of an explanation's text, in order."""
     return [line.strip() for line in text.splitlines() if line.startswith("    ")]
+
+
+def by_place(text):
+    """The equations of an explanation's text: (part, path of the layer) -> name -> Equation; "" before the layers."""
+    found, part, path = {}, "", ""
+    for line, below in zip(text.splitlines(), [*text.splitlines()[1:], ""], strict=True):
+        if line.isupper() and below and not below.strip("-"):
+            part, path = line.lower(), ""
+        elif line.startswith("-- "):
+            path = line.split()[1]
+        elif line.startswith("    "):
+            equation = read(line.strip())
+            found.setdefault((part, path), {})[equation.name] = equation
+    return found

@@ -23,6 +23,7 @@ import numpy as np
 
 SUM, PRODUCT, POWER, ATOM = range(4)  # how tightly an expression holds together
 MOST_DIGITS = 17
+EXACT = 5e-13  # a result that is shorter than its digits, 0.5 for 0.5000, is off by no more
 SHORT = 7  # digits: what differs from a shorter number only beyond them is written as that
 
 FUNCTIONS: dict[str, Callable[..., float]] = {
@@ -209,7 +210,7 @@ def total(values: Any, term: Callable[[int], Expression] | None = None, most: in
         return _Exact(0)
     if values.size <= most:
         return added([write(i) for i in range(values.size)])
-    kept = largest(values, most - 1)
+    kept = [i for i in largest(values, most - 1) if values[i] != 0.0] or [0]
     rest = np.delete(values, kept)
     return added([*(write(i) for i in kept), _Rest(math.fsum(rest), rest.size)])
 
@@ -251,7 +252,13 @@ def shown(number: float, digits: int) -> str:
         fits = True  # a whole number
     if fits:
         return short
-    return f"{number:#.{digits}g}".rstrip(".").replace(".e", "e")
+    return _padded(number, digits)
+
+
+def _padded(number: float, digits: int) -> str:
+    """All of so many digits; a rounded number is never written as a whole one, which would be exact."""
+    text = f"{number:#.{digits}g}"
+    return f"{number:.{digits - 1}e}" if text.endswith(".") else text.replace(".e", "e")
 
 
 def _unit(number: float, digits: int) -> float:
@@ -262,8 +269,8 @@ def _unit(number: float, digits: int) -> float:
 def _choices(digits: int) -> list[tuple[int, int]]:
     """How many digits terms and result may have: the first pair with which the equation holds is taken."""
     d = digits
-    pairs = [(d + 1, d), (d + 2, d), (d + 3, d), (d + 2, d - 1), (d + 3, d - 1), (d + 5, d), (d + 5, d - 1)]
-    return [*pairs, (12, d), (MOST_DIGITS, d), (12, d - 1), (MOST_DIGITS, d - 1)]
+    pairs = [(d + 1, d), (d + 2, d), (d + 1, d + 1), (d + 2, d + 1), (d + 3, d), (d + 4, d), (d + 3, d - 1), (d + 5, d)]
+    return [*pairs, (d + 5, d - 1), (MOST_DIGITS, d), (MOST_DIGITS, d - 1)]
 
 
 def equation(name: str, expression: Expression | str | None, result: Any, digits: int = 4) -> str:
@@ -279,6 +286,8 @@ def equation(name: str, expression: Expression | str | None, result: Any, digits
     for of_terms, of_result in _choices(digits):
         value = expression.value(of_terms)
         text = shown(actual, of_result)
+        if abs(value - float(text)) > EXACT * abs(value) and actual:
+            text = _padded(actual, of_result)  # 1.000, not 1
         room = 0.0 if actual == 0.0 else 0.499 * _unit(actual, of_result)
         if abs(value - float(text)) <= room:
             return f"{name} = {expression.text(of_terms)} = {text}"
@@ -296,9 +305,11 @@ def _rounded(actual: float, value: float) -> str:
     while abs(round(actual / 10.0**power) * 10.0**power - value) > 0.499 * 10.0**power:
         power += 1
     count = round(actual / 10.0**power)
-    if -12 <= power <= 0:
-        return f"{count * 10.0**power:.{-power}f}" if count else f"{0.0:.{-power}f}"
-    return f"{count}e{power:+03d}"
+    if count == 0:
+        return f"{0.0:.{-power}f}" if -12 <= power < 0 else f"0e{power:+03d}"
+    if -12 <= power < 0:
+        return f"{count * 10.0**power:.{-power}f}"
+    return f"{count * 10.0**power:.{len(str(abs(count))) - 1}e}"
 
 
 def cell(index: Sequence[int]) -> str:

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from portnn import layers
-from portnn.functions import name_of
 from portnn.show.explain import losses, norms, simple, windows
-from portnn.show.explain.cells import described
-from portnn.show.explain.page import Explanation, Page, Row, Section
+from portnn.show.explain.cells import described, pictures, pictures_of_sample
+from portnn.show.explain.page import Explanation, Page, Pictures, Row, Section
 from portnn.show.explain.trace import Pass, Trace, trace
 from portnn.show.explain.update import Update
 
@@ -44,6 +43,7 @@ def explain(network: Any, x: Any, y: Any) -> Explanation:
     update = Update(traced)
     sample = Section("The sample", "sample")
     sample.note(f"X, the input: {described(traced.passes[0].X)}.")
+    _draw(sample, "X", pictures_of_sample(traced.passes[0].X))
     forward = Section("Forward", "forward")
     forward.note("Each layer computes its output Y from its input X, which is Y of the layer before.")
     forward.sections = [_section(at, "forward") for at in traced.passes]
@@ -77,7 +77,7 @@ def _intro(traced: Trace) -> list[str]:
         f"All numbers are the network's own ({traced.network.dtype}, backend {traced.network.backend.name!r}), rounded, "
         "and each equation holds for the numbers as they are printed. Large arrays are shown by some of their cells, "
         "long sums by their largest terms. The network itself has not been changed.",
-        f"The loss is {name_of(traced.network.loss)}; the step is number {traced.step}.",
+        f"It is the step that fit would make next, after {traced.step} update{'s' * (traced.step != 1)}.",
     ]
 
 
@@ -85,15 +85,23 @@ def _section(at: Pass, way: str) -> Section:
     section = Section(_name(at), f"{way}-{at.path}")
     if way == "forward":
         section.note(f"X: {described(at.X)}. Y: {described(at.Y)}.")
+        if not at.children:
+            _draw(section, "Y", pictures(at.Y))
     else:
         section.note(f"dE/dY: {described(at.D)}. dE/dX: {described(at.dX)}.")
     if at.frozen and at.parameters and not at.made_alone and way == "backward":
-        section.note("The layer is frozen (trainable = False): it has no dE/dW and no dE/dB.")
+        section.note("The layer is frozen (trainable=False): it has no dE/dW and no dE/dB.")
     show = SHELF.get(type(at.layer), OTHER) if not {"forward", "backward"} & vars(at.layer).keys() else OTHER
     show[0 if way == "forward" else 1](at, section)
     children = at.children if way == "forward" else at.children[::-1]
     section.sections = [_section(child, way) for child in children if child.X is not None]
     return section
+
+
+def _draw(section: Section, name: str, images: list[Any]) -> None:
+    if images:
+        of = f"channels 0 to {len(images) - 1} of {name}, each" if len(images) > 1 else f"{name}, drawn"
+        section.blocks.append(Pictures(of, images))
 
 
 def _updated(at: Pass, update: Update) -> Section:

@@ -1,9 +1,14 @@
 """An explanation as one page of HTML, which fetches nothing; for wide screens and phones, light and dark."""
 
+import zlib
+from base64 import b64encode
 from collections.abc import Iterator
 from html import escape
+from struct import pack
 
-from portnn.show.explain.page import Block, Equation, Formula, Grid, Grids, Note, Page, Section
+import numpy as np
+
+from portnn.show.explain.page import Block, Equation, Formula, Grid, Grids, Note, Page, Pictures, Section
 from portnn.show.explain.style import STYLE
 
 WAYS = ("forward", "backward", "update")
@@ -59,7 +64,7 @@ def _order(page: Page) -> Iterator[str]:
 
 
 def _contents(page: Page) -> Iterator[str]:
-    yield '<nav class="contents" aria-label="Contents"><table><thead><tr><th>layer</th><th>shape of Y</th>'
+    yield '<nav class="contents" aria-label="Contents"><table><thead><tr><th>layer</th><th class="shape">shape of Y</th>'
     yield "".join(f"<th>{way}</th>" for way in WAYS) + "</tr></thead><tbody>"
     for row in page.rows:
         links = "".join(
@@ -68,7 +73,7 @@ def _contents(page: Page) -> Iterator[str]:
             else "<td></td>"
             for way, arrow in zip(WAYS, "↓↑✎", strict=True)
         )
-        yield f'<tr><th style="padding-left:{0.5 + row.depth}em">{escape(row.layer)}</th><td>{row.shape}</td>{links}</tr>'
+        yield f'<tr><th style="padding-left:{0.5 + row.depth}em">{escape(row.layer)}</th><td class="shape">{row.shape}</td>{links}</tr>'
     yield "</tbody></table></nav>"
 
 
@@ -91,6 +96,10 @@ def _block(block: Block) -> Iterator[str]:
         yield f'<p class="formula">{escape(block.text)}</p>'
     elif isinstance(block, Equation):
         yield f'<p class="line"><code class="equation">{_marked(block.text)}</code></p>'
+    elif isinstance(block, Pictures):
+        yield '<figure class="pictures"><div>'
+        yield from (f'<img alt="{escape(block.title)}" src="{_png(image)}">' for image in block.images)
+        yield f"</div><figcaption>{escape(block.title)} from the smallest number (black) to the largest (white)</figcaption></figure>"
     else:
         yield '<div class="grids">'
         for k, grid in enumerate(block.grids):
@@ -115,3 +124,18 @@ def _grid(grid: Grid) -> Iterator[str]:
         )
         yield f"<tr>{''.join(cells)}</tr>"
     yield "</table>"
+
+
+def _png(image: np.ndarray) -> str:
+    """A grey picture (H, W) as a PNG within the page. Source: the PNG specification, W3C, 2003."""
+    low, span = float(image.min()), float(np.ptp(image))
+    grey = np.zeros(image.shape, np.uint8) if span == 0.0 else ((image - low) * (255.0 / span)).astype(np.uint8)
+    height, width = grey.shape
+    rows = np.concatenate([np.zeros((height, 1), np.uint8), grey], axis=1)  # each row begins with its filter, none
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return pack(">I", len(data)) + kind + data + pack(">I", zlib.crc32(kind + data))
+
+    header = pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows.tobytes(), 9)) + chunk(b"IEND", b"")
+    return "data:image/png;base64," + b64encode(b"\x89PNG\r\n\x1a\n" + parts).decode()

@@ -22,7 +22,7 @@ def show_error(traced: Trace, section: Section) -> None:
     """The error of the last layer's Y."""
     loss = traced.network.loss
     Y = traced.passes[-1].Y
-    section.note(f"Y* is the target: {_target(traced)}.")
+    section.note(f"The loss {name_of(loss)} compares Y of the last layer, {described(Y)}, with the target Y*, {_target(traced)}.")
     if losses.takes_classes(loss) and _own(loss):
         _cross_entropy(traced, section)
         return
@@ -128,7 +128,7 @@ _RULES: dict[Any, _Rule] = {
         "e = |Y* - Y|",
         "de/dY = sign(Y - Y*)",
         lambda t, y: call("abs", N(t) - N(y)),
-        lambda t, y, n: N(float((y > t) - (y < t))) / n,
+        lambda t, y, n: call("sign", N(y) - N(t)) / n,
     ),
     losses.hinge: _Rule(
         "e = max(0, 1 - Y* Y)",

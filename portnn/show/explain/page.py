@@ -6,6 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from portnn import checks
 
 
@@ -47,7 +49,15 @@ class Grids:
     signs: list[str]
 
 
-Block = Note | Formula | Equation | Grids
+@dataclass
+class Pictures:
+    """Channels as grey pictures, from the smallest number (black) to the largest (white); only a page shows them."""
+
+    title: str
+    images: list[np.ndarray]
+
+
+Block = Note | Formula | Equation | Grids | Pictures
 
 
 @dataclass

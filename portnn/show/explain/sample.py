@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from portnn import preparation, validation
 from portnn._typing import Array
 from portnn.samples import Samples
@@ -68,10 +70,23 @@ def _reading(network: Any, X: Array, Y: Array) -> Samples | None:
     targets = [Y] if Y.ndim and Y.shape[0] == 1 else []
     for target in [*targets, Y[None, ...]]:
         if _targets(network, X, target):
-            return preparation.samples(network, X, target, None, True)[0]
+            return _checked(network, X, target)
     return None
+
+
+def _checked(network: Any, X: Array, Y: Array) -> Samples:
+    """The samples as ``fit`` checks them; ValueError for infinity and NaN, since no equation holds with these."""
+    for what, array in (("x", X), ("y", Y)):
+        values = np.asarray(network.backend.to_numpy(array))
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            place = np.argwhere(~np.isfinite(values))[0]
+            raise ValueError(
+                f"{what}[{', '.join(map(str, place))}] is {values[tuple(place)]}, and no calculation with that can be "
+                "shown: explain a sample of finite numbers"
+            )
+    return preparation.samples(network, X, Y, None, False)[0]
 
 
 def _raised(network: Any, X: Array, Y: Array) -> Samples:
     """Raises the error that ``fit`` raises for this sample."""
-    return preparation.samples(network, X, Y if Y.ndim and Y.shape[0] == 1 else Y[None, ...], None, True)[0]
+    return _checked(network, X, Y if Y.ndim and Y.shape[0] == 1 else Y[None, ...])

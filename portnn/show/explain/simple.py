@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from portnn import activations
 from portnn.layers.dropout import WORDS
 from portnn.show.explain.arithmetic import Expression, N, call, cell, equation, exp, products, total
-from portnn.show.explain.cells import cells, shaped
+from portnn.show.explain.cells import Index, cells, shaped
 from portnn.show.explain.page import Section
 from portnn.show.explain.trace import Pass
 
@@ -17,7 +18,8 @@ from portnn.show.explain.trace import Pass
 
 def fc_forward(at: Pass, section: Section) -> None:
     W, B = at.parameters["weights"], at.parameters.get("bias")
-    section.formula("Y = X W + B" if B is not None else "Y = X W")
+    plus = " + B" if B is not None else ""
+    section.formula(f"Y = X W{plus},  Y[j] = sum over i of X[i] W[i, j]{plus and plus + '[j]'}")
     for place in cells(at.Y):
         *row, j = place
         weighted = products(at.X[tuple(row)], W[:, j])
@@ -26,12 +28,13 @@ def fc_forward(at: Pass, section: Section) -> None:
 
 def fc_backward(at: Pass, section: Section) -> None:
     W, X, D = at.parameters["weights"], at.X.reshape(-1, at.X.shape[-1]), at.D.reshape(-1, at.D.shape[-1])
-    section.formula("dE/dX = dE/dY W^T")
+    section.formula("dE/dX = dE/dY W^T,  dE/dX[i] = sum over j of dE/dY[j] W[i, j]")
     for place in cells(at.dX):
         *row, i = place
         section.equation(equation(f"dE/dX{cell(place)}", products(at.D[tuple(row)], W[i]), at.dX[place]))
     if "weights" in at.gradients:
-        section.formula("dE/dW = X^T dE/dY")
+        of_rows = "" if D.shape[0] == 1 else "sum over the rows of "
+        section.formula(f"dE/dW = X^T dE/dY,  dE/dW[i, j] = {of_rows}X[i] dE/dY[j]")
         dW = at.gradients["weights"]
         for i, j in cells(dW):
             section.equation(equation(f"dE/dW{cell((i, j))}", products(X[:, i], D[:, j]), dW[i, j]))
@@ -46,7 +49,7 @@ def fc_backward(at: Pass, section: Section) -> None:
 
 # -- activations -------------------------------------------------------------------------------------------------------
 
-Rule = Callable[[float], Expression | None]  # None: Y is X
+Put = Callable[[float], Expression | None]  # None: Y is X
 
 
 def _sigmoid(x: float) -> Expression:
@@ -58,91 +61,104 @@ def _sigmoid_prime(x: float) -> Expression:
     return z / (1 + z) ** 2
 
 
-def _below(x: float) -> Expression:
+def _normal_below(x: float) -> Expression:
     """The normal distribution function."""
     return (1 + call("erf", N(x) / call("sqrt", 2))) / 2
 
 
-def _inner(x: float) -> Expression:
+def _gelu_inner(x: float) -> Expression:
     return N(activations.GELU_SLOPE) * (N(x) + activations.GELU_CUBE * N(x) ** 3)
 
 
 def _gelu_tanh_prime(x: float) -> Expression:
-    t = call("tanh", _inner(x))
+    t = call("tanh", _value(_gelu_inner, x))
     inner_prime = N(activations.GELU_SLOPE) * (1 + N(3.0 * activations.GELU_CUBE) * N(x) ** 2)
     return 0.5 * (1 + t) + 0.5 * N(x) * (1 - t**2) * inner_prime
 
 
-def _one(x: float) -> Expression:
-    return N(1.0)
+def _value(put: Callable[[float], Expression], x: float) -> N:
+    return N(put(x).value(17))
 
 
 _SCALE, _SCALED_ALPHA = activations.SELU_SCALE, activations.SELU_SCALE * activations.SELU_ALPHA
 
-# By name: the formulas of f and f', and both with a number put in.
-RULES: dict[str, tuple[str, str, Rule, Rule]] = {
-    "tanh": (
+
+class Rule(NamedTuple):
+    """The formulas of f and f', and both with a number put in; ``inner`` is a value that both contain, with its name."""
+
+    formula: str
+    derivative: str
+    f: Put
+    f_prime: Callable[[float], Expression]
+    inner: tuple[str, Callable[[float], Expression]] | None = None
+
+
+RULES = {
+    "tanh": Rule(
         "f(x) = tanh(x)",
         "f'(x) = 1 - tanh(x)**2",
         lambda x: call("tanh", N(x)),
         lambda x: 1 - call("tanh", N(x)) ** 2,
     ),
-    "sigmoid": ("f(x) = 1 / (1 + exp(-x))", "f'(x) = f(x) (1 - f(x))", _sigmoid, _sigmoid_prime),
-    "relu": (
+    "sigmoid": Rule("f(x) = 1 / (1 + exp(-x))", "f'(x) = f(x) (1 - f(x))", _sigmoid, _sigmoid_prime),
+    "relu": Rule(
         "f(x) = max(x, 0)",
         "f'(x) = 1 where x > 0, else 0",
         lambda x: call("max", N(x), 0),
         lambda x: N(float(x > 0.0)),
     ),
-    "leaky_relu": (
+    "leaky_relu": Rule(
         "f(x) = max(x, 0.01 x)",
         "f'(x) = 1 where x > 0, else 0.01",
         lambda x: call("max", N(x), activations.LEAK * N(x)),
         lambda x: N(1.0 if x > 0.0 else activations.LEAK),
     ),
-    "elu": (
+    "elu": Rule(
         "f(x) = x where x > 0, else exp(x) - 1",
         "f'(x) = 1 where x > 0, else exp(x)",
         lambda x: None if x > 0.0 else exp(N(x)) - 1,
         lambda x: N(1.0) if x > 0.0 else exp(N(x)),
     ),
-    "selu": (
+    "selu": Rule(
         "f(x) = 1.0507 x where x > 0, else 1.7581 (exp(x) - 1)",
         "f'(x) = 1.0507 where x > 0, else 1.7581 exp(x)",
         lambda x: N(_SCALE) * N(x) if x > 0.0 else N(_SCALED_ALPHA) * (exp(N(x)) - 1),
         lambda x: N(_SCALE) if x > 0.0 else N(_SCALED_ALPHA) * exp(N(x)),
     ),
-    "gelu": (
-        "f(x) = x P(x),  P(x) = (1 + erf(x / sqrt(2))) / 2",
-        "f'(x) = P(x) + x exp(-x**2 / 2) / sqrt(2 pi)",
-        lambda x: N(x) * _below(x),
-        lambda x: _below(x) + N(x) * exp(-0.5 * N(x) ** 2) / call("sqrt", N(2.0 * math.pi)),
+    "gelu": Rule(
+        "f(x) = x P,  P = (1 + erf(x / sqrt(2))) / 2",
+        "f'(x) = P + x exp(-x**2 / 2) / sqrt(2 pi)",
+        lambda x: N(x) * _value(_normal_below, x),
+        lambda x: _value(_normal_below, x) + N(x) * exp(-0.5 * N(x) ** 2) / call("sqrt", N(2.0 * math.pi)),
+        ("P", _normal_below),
     ),
-    "gelu_tanh": (
+    "gelu_tanh": Rule(
         "f(x) = x (1 + tanh(u)) / 2,  u = sqrt(2 / pi) (x + 0.044715 x**3)",
         "f'(x) = (1 + tanh(u)) / 2 + x (1 - tanh(u)**2) u' / 2,  u' = sqrt(2 / pi) (1 + 0.134145 x**2)",
-        lambda x: 0.5 * N(x) * (1 + call("tanh", _inner(x))),
+        lambda x: 0.5 * N(x) * (1 + call("tanh", _value(_gelu_inner, x))),
         _gelu_tanh_prime,
+        ("u", _gelu_inner),
     ),
-    "silu": (
+    "silu": Rule(
         "f(x) = x s,  s = 1 / (1 + exp(-x))",
         "f'(x) = s + x s (1 - s)",
-        lambda x: N(x) * _sigmoid(x),
-        lambda x: _sigmoid(x) + N(x) * _sigmoid_prime(x),
+        lambda x: N(x) * _value(_sigmoid, x),
+        lambda x: _value(_sigmoid, x) + N(x) * _value(_sigmoid, x) * (1 - _value(_sigmoid, x)),
+        ("s", _sigmoid),
     ),
-    "softplus": (
-        "f(x) = log(1 + exp(x))",
+    "softplus": Rule(
+        "f(x) = log(1 + exp(x)), the same as x + log(1 + exp(-x))",
         "f'(x) = 1 / (1 + exp(-x))",
         lambda x: (N(x) + call("log", 1 + exp(N(-x)))) if x > 0.0 else call("log", 1 + exp(N(x))),
         _sigmoid,
     ),
-    "softsign": (
+    "softsign": Rule(
         "f(x) = x / (1 + |x|)",
         "f'(x) = 1 / (1 + |x|)**2",
         lambda x: N(x) / (1 + call("abs", N(x))),
         lambda x: 1 / (1 + call("abs", N(x))) ** 2,
     ),
-    "hard_sigmoid": (
+    "hard_sigmoid": Rule(
         "f(x) = x / 6 + 1/2, but at least 0 and at most 1",
         "f'(x) = 1/6 where -3 < x < 3, else 0",
         lambda x: call("min", call("max", N(x) / 6 + 0.5, 0), 1),
@@ -151,30 +167,37 @@ RULES: dict[str, tuple[str, str, Rule, Rule]] = {
 }
 
 
-def rule_of(layer: object) -> tuple[str, str, Rule, Rule] | None:
-    """The formulas of an activation layer with one of our own functions and its own derivative."""
-    pair = getattr(layer, "activation", None), getattr(layer, "activation_prime", None)
+def rule_of(layer: Any) -> Rule | None:
+    """The rule of an activation layer with one of our own functions and its own derivative."""
     for name, (f, f_prime) in activations.PAIRS.items():
-        if f is pair[0] and f_prime is pair[1]:
+        if f is layer.activation and f_prime is layer.activation_prime:
             return RULES[name]
     return None
 
 
 def activation_forward(at: Pass, section: Section) -> None:
     rule = rule_of(at.layer)
-    section.formula(f"Y = f(X),  {rule[0]}" if rule else "Y = f(X)")
+    section.formula(f"Y = f(X),  {rule.formula}" if rule else "Y = f(X)")
     for place in cells(at.Y):
         name, x = f"Y{cell(place)}", f"X{cell(place)}"
         if rule is None:
             section.note(f"{x} is {N(at.X[place]).text(5)}: your f makes {name} {N(at.Y[place]).text(5)} of it.")
             continue
-        put_in = rule[2](float(at.X[place]))
+        put_in = rule.f(float(at.X[place]))
+        _show_inner(rule, at, section, place)
         section.equation(equation(name, x if put_in is None else put_in, at.Y[place]))
+
+
+def _show_inner(rule: Rule, at: Pass, section: Section, place: Index) -> None:
+    if rule.inner:
+        name, put = rule.inner
+        put_in = put(float(at.X[place]))
+        section.equation(equation(f"{name}{cell(place)}", put_in, put_in.value(17)))
 
 
 def activation_backward(at: Pass, section: Section) -> None:
     rule, slopes = rule_of(at.layer), None
-    section.formula("dE/dX = dE/dY f'(X)" + (f",  {rule[1]}" if rule else ""))
+    section.formula("dE/dX = dE/dY f'(X)" + (f",  {rule.derivative}" if rule else ""))
     if rule is None:
         backend = at.layer.backend
         slopes = np.array(backend.to_numpy(at.layer.f_prime(at.layer.input)), np.float64)[0]
@@ -185,8 +208,7 @@ def activation_backward(at: Pass, section: Section) -> None:
             slope = float(slopes[place])
             section.note(f"Your f' makes dY/dX{cell(place)} {N(slope).text(5)} of X{cell(place)}, {N(x).text(5)}.")
         else:
-            put_in = rule[3](x)
-            assert put_in is not None
+            put_in = rule.f_prime(x)
             slope = put_in.value(17)
             plain = None if isinstance(put_in, N) else put_in
             section.equation(equation(f"dY/dX{cell(place)}", plain, slope))
@@ -312,7 +334,8 @@ def parallel_backward(at: Pass, section: Section) -> None:
 def other_forward(at: Pass, section: Section) -> None:
     section.note(f"{type(at.layer).__name__} computes Y by its own rule, which is not known here; its numbers are:")
     for place in cells(at.Y):
-        section.note(f"Y{cell(place)} is {N(at.Y[place]).text(5)}.")
+        before = f"X{cell(place)} is {N(at.X[place]).text(5)}, " if at.X.shape == at.Y.shape else ""
+        section.note(f"{before}Y{cell(place)} is {N(at.Y[place]).text(5)}.")
 
 
 def other_backward(at: Pass, section: Section) -> None:

@@ -49,11 +49,22 @@ details p { font-size: .95rem; }
 .grid caption { color: var(--soft); padding-bottom: .2rem; white-space: nowrap; }
 .grid td { border: 1px solid var(--line); background: var(--paper); padding: .2rem .35rem; text-align: right; }
 .grid .marked { background: var(--mark); font-weight: 700; }
+.pictures { margin: .6rem 0; } .pictures div { display: flex; flex-wrap: wrap; gap: .4rem; }
+.pictures img { width: 5.2rem; image-rendering: pixelated; border: 1px solid var(--line); }
+.sample .pictures img { width: 9rem; }
+.pictures figcaption { font-size: .78rem; color: var(--soft); }
 .sign { font-size: 1.3rem; color: var(--soft); }
 @media (max-width: 46rem) {
   .order ol { flex-direction: column; gap: 1.2rem; }
   .order li + li::before { content: "↓"; left: 50%; top: -1.3rem; }
   .equation { display: block; overflow-wrap: anywhere; text-indent: -1.2rem; padding-left: 1.2rem; }
+  .shape { display: none; }
+  .contents th { white-space: normal; overflow-wrap: anywhere; }
+  .contents th, .contents td { padding: .3rem .25rem; }
+  .contents thead th { font-size: .68rem; overflow-wrap: normal; }
+  .contents td a { min-width: 1.8rem; }
+  .grid { font-size: .68rem; } .grid td { padding: .15rem .25rem; }
+  .grids { gap: .2rem .4rem; }
   details { padding: .2rem .5rem .4rem; } details details { margin-left: -.1rem; }
 }
 @media print { details { break-inside: avoid; } }

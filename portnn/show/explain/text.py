@@ -37,7 +37,7 @@ def _of_block(block: Block) -> Iterator[str]:
         yield from (f"  | {line}" for line in wrap(block.text, WIDTH - 4, break_long_words=False))
     elif isinstance(block, Equation):
         yield f"    {block.text}"
-    else:
+    elif isinstance(block, Grids):
         yield from _of_grids(block)
 
 

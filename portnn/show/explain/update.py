@@ -7,7 +7,7 @@ import numpy as np
 
 from portnn.optimizers import SGD, AdaGrad, Adam, AdamW, Optimizer, RMSprop
 from portnn.show.explain.arithmetic import Expression, N, call, cell, equation, total
-from portnn.show.explain.cells import Index, cells
+from portnn.show.explain.cells import Index, cells, strongest
 from portnn.show.explain.page import Section
 from portnn.show.explain.trace import RATE, Pass, Trace
 
@@ -36,6 +36,9 @@ class Update:
     def __init__(self, traced: Trace):
         self.traced, self.optimizer = traced, traced.optimizer
         self.scale: float | None = None  # of all gradients, where their norm is clipped
+
+    def _digits(self, old: Any, new: Any) -> int:
+        return _digits(old, new, self.traced.network.dtype)
 
     def common(self, section: Section) -> None:
         """The optimizer, the learning rate of this step, and the clipping of all gradients together."""
@@ -93,27 +96,41 @@ class Update:
             section.note("Shown with its running averages, the layer is not trained by this sample.")
             return
         if at.frozen:
-            section.note("The layer is frozen (trainable = False): its parameters stay.")
+            section.note("The layer is frozen (trainable=False): its parameters stay.")
             return
         for name, old in at.parameters.items():
             gradient = at.gradients.get(name)
             if gradient is None:
                 section.note(f"{name} has no gradient, and stays.")
                 continue
-            for place in cells(gradient):
+            for place in self._places(gradient):
                 if type(self.optimizer) in OURS:
                     self._one(at, section, name, place)
                 else:
                     put_in = N(old[place]) + N(at.new_parameters[name][place] - old[place])
                     new = at.new_parameters[name][place]
-                    section.equation(equation(f"{letter(name)}_new{cell(place)}", put_in, new, _digits(old[place], new)))
+                    section.equation(equation(f"{letter(name)}_new{cell(place)}", put_in, new, self._digits(old[place], new)))
         self._buffers(at, section)
+
+    def _places(self, gradient: np.ndarray) -> list[Index]:
+        """The cells to be shown; where each takes several equations, no more than two."""
+        found = cells(gradient)
+        return found if self._in_one_line() else sorted({found[0], strongest(gradient)})
+
+    def _in_one_line(self) -> bool:
+        optimizer = self.optimizer
+        if type(optimizer) not in OURS:
+            return True
+        plain = optimizer.clip_value is None and optimizer.clip_norm is None and not optimizer.weight_decay
+        return plain and type(optimizer) is SGD and not optimizer.momentum
 
     def _one(self, at: Pass, section: Section, name: str, place: Index) -> None:
         """The update of one number."""
         optimizer, where, what = self.optimizer, cell(place), letter(name)
         old, new = float(at.parameters[name][place]), float(at.new_parameters[name][place])
-        digits = _digits(old, new)
+        digits = self._digits(old, new)
+        if not self._in_one_line():
+            section.note(f"{what}{where} is {N(old).text(4)}, and its derivative {N(at.gradients[name][place]).text(4)}:")
         g = self._prepared(at, section, name, place)
         lr, w = N(self.traced.rate), N(old)
         if isinstance(optimizer, Adam):
@@ -192,7 +209,7 @@ class Update:
             new = at.new_parameters.get(name)
             for place in cells(old - new) if new is not None and new.shape == old.shape else ():
                 put_in = N(old[place]) + N(new[place] - old[place])
-                digits = _digits(old[place], new[place])
+                digits = self._digits(old[place], new[place])
                 section.equation(equation(f"{letter(name)}_new{cell(place)}", put_in, new[place], digits))
 
     def _buffers(self, at: Pass, section: Section) -> None:
@@ -211,9 +228,10 @@ class Update:
                 section.equation(equation(f"{kind}_new[{c}]", put_in, at.new_buffers[kind][c]))
 
 
-def _digits(old: Any, new: Any) -> int:
+def _digits(old: Any, new: Any, dtype: str) -> int:
     """So many that the change can be seen, which is often small beside the number."""
     old, change = float(old), abs(float(new) - float(old))
     if not change or not old:
         return 4
-    return int(min(9, max(4, math.ceil(math.log10(abs(old) / change)) + 3)))
+    most = 9 if dtype == "float32" else 15
+    return int(min(most, max(4, math.ceil(math.log10(abs(old) / change)) + 3)))

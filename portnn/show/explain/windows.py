@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from portnn.show.explain.arithmetic import N, cell, equation, maximum, products, total
-from portnn.show.explain.cells import Index, cells, grid
+from portnn.show.explain.cells import Index, cells, grid, strongest
 from portnn.show.explain.page import Grids, Section
 from portnn.show.explain.trace import Pass
 
@@ -62,14 +62,14 @@ def conv_forward(at: Pass, section: Section) -> None:
         f"Y[{i}, f] = {'B[f] + ' if B is not None else ''}sum over {u}, c of X[window at {i}][{u}, c] W[{u}, c, f]"
     )
     section.note(_geometry(layer))
-    for number, place in enumerate(cells(at.Y)):
+    for place in cells(at.Y):
         *position, f = place
         found = pixels(plan, tuple(position))
         channels = _channels(layer, f)
         flat = W.reshape(len(plan.starts), W.shape[-2], W.shape[-1])
         seen = np.array([at.X[pixel][channels] for _, pixel in found]).reshape(len(found), -1)  # (window, C/groups)
         weights = np.array([flat[k, :, f] for k, _ in found]).reshape(seen.shape)
-        if number == 0 and _drawn(plan):
+        if place == strongest(at.Y) and _drawn(plan):
             _draw_window(at, section, tuple(position), f, seen, weights)
         summed = products(seen, weights)
         section.equation(equation(f"Y{cell(place)}", summed if B is None else summed + N(B[f]), at.Y[place]))
@@ -79,12 +79,16 @@ def _geometry(layer: Any) -> str:
     plan = layer.plan
     parts = [f"Filters of {' x '.join(map(str, plan.kernel))}", f"stride {' x '.join(map(str, plan.stride))}"]
     if plan.is_padded:
-        parts.append("padding " + ", ".join(f"{before} before and {after} after" for before, after in plan.padding))
+        sizes = {n for pair in plan.padding for n in pair}
+        sides = [f"{before} before and {after} after" for before, after in plan.padding]
+        parts.append(f"padding {min(sizes)} on each side" if len(sizes) == 1 else "padding " + ", ".join(sides))
     if layer.dilation not in (1, (1,), (1, 1)):
         parts.append(f"dilation {layer.dilation}")
     if layer.groups > 1:
         parts.append(f"{layer.groups} groups of channels and filters")
-    return ", ".join(parts) + f": {layer.layer_depth} filters over {layer.input_shape[-1]} channels."
+    filters, channels = layer.layer_depth, layer.input_shape[-1]
+    count = f"{filters} filter{'s' * (filters > 1)} over {channels} channel{'s' * (channels > 1)}"
+    return f"{', '.join(parts)}: {count}."
 
 
 def _channels(layer: Any, f: int) -> slice:
@@ -153,10 +157,10 @@ def pool_forward(at: Pass, section: Section, largest: bool) -> None:
     plan = at.layer.plan(at.X[None, ...])
     axes = "i, j" if len(plan.image) == 2 else "i"
     section.formula(f"Y[{axes}, c] = {'max' if largest else 'mean'} of the window at {axes} of channel c")
-    for number, place in enumerate(cells(at.Y)):
+    for place in cells(at.Y):
         *position, c = place
         values = np.array([at.X[(*pixel, c)] for _, pixel in pixels(plan, tuple(position))])
-        if number == 0 and _drawn(plan):
+        if place == strongest(at.Y) and _drawn(plan):
             window = np.atleast_2d(window_of(at.X[..., c], plan, tuple(position)))
             first = np.unravel_index(int(np.nanargmax(window)), window.shape)
             section.note(f"The window at {cell(position)} of channel {c}:")
