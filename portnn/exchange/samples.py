@@ -18,14 +18,14 @@ BYTES = 255.0
 def sample_shape(network: Any) -> Shape:
     """The shape of one sample that the network takes.
 
-    It is what the layers say; where they take samples of many shapes, that of MNIST's images, if they fit, or of those
-    that were last predicted. ValueError if none of these is known to fit.
+    It is what the layers say; where they take samples of many shapes, that of the samples that were last predicted, or
+    of MNIST's images, if they fit. ValueError if none of these is known to fit.
     """
     said = declared(network.layers)
-    candidates: list[Any] = [said]
-    if said is None or prod(said) == PIXELS:
-        candidates += IMAGES
-    for shape in (*candidates, network._checked):
+    images = IMAGES if said is None or prod(said) == PIXELS else ()
+    if said is not None and type(network.layers[0]).__name__ in ("FlattenLayer", "ReshapeLayer"):
+        images, said = (*images[:2], said, *images), None  # any shape of so many values will do, also that of an image
+    for shape in (said, network._checked, *images):
         if shape is not None and _fits(network.layers, shape):
             return tuple(shape)
     raise ValueError(

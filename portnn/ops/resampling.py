@@ -98,7 +98,7 @@ def pixels(x: Array, *, xp: Any) -> tuple[Array, Array]:
 def rows_of(maps: Array) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array]]:
     """The six numbers of each map, (N, 1, 1)."""
     first, second = (tuple(maps[:, row, column, None, None] for column in range(3)) for row in range(2))
-    return first, second  # type: ignore[return-value]
+    return first, second
 
 
 def sources(maps: Array, i: Array, j: Array, *, xp: Any) -> tuple[Array, Array]:

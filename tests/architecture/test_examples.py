@@ -2,19 +2,23 @@
 
 import os
 import re
+import runpy
 import signal
 
 import numpy as np
 import pytest
 
 import software_gpu
+import strokes
 from documents import ROOT, run
 from portnn.backend import availability
+from portnn.datasets import prepare_digit
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 SHORT = {"xor": 20, "conv": 5, "mnist_fc": 1, "mnist_conv": 1, "own_layer": 20, "mnist_lenet": 1, "mnist_resnet": 1}
-SHORT |= {"own_data": 3}
-LONG = {"mnist_conv", "mnist_lenet", "mnist_resnet", "own_data"}
+SHORT |= {"own_data": 3, "draw_digits": 1}
+LONG = {"mnist_conv", "mnist_lenet", "mnist_resnet", "own_data", "draw_digits"}
+WRITTEN = {"draw_digits": ["digits.html"]}
 
 
 def test_every_example_has_its_place():
@@ -30,12 +34,29 @@ def test_example(example, tmp_path):
         pytest.importorskip("PIL", reason="Pillow is not installed")
     done = run(str(example), "--epochs", str(SHORT[example.stem]), "--seed", "1", "--backend", "cpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    if example.stem.startswith("mnist"):
+    if example.stem.startswith("mnist") or example.stem == "draw_digits":
         assert re.search(r"^epoch 1/1   error=\d\.\d{6}", done.stdout, re.MULTILINE)
         accuracy = re.search(r"^test accuracy: (\d+\.\d+)% of 1000 digits$", done.stdout, re.MULTILINE)
         assert float(accuracy.group(1)) > 40.0
         assert re.search(r"^predicted:( \d){10}\ntrue:     ( \d){10}$", done.stdout, re.MULTILINE)
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == WRITTEN.get(example.stem, [])
+
+
+@pytest.mark.slow
+def test_drawn_digits_are_read(tmp_path, monkeypatch):
+    """After a third of the epochs: 60 digits drawn in six sizes, places, widths and slants, and others at random."""
+    page = tmp_path / "digits.html"
+    monkeypatch.setattr("sys.argv", ["draw_digits.py", "--epochs", "10", "--page", str(page)])
+    net = runpy.run_path(str(ROOT / "examples" / "draw_digits.py"), run_name="__main__")["net"]
+    assert page.stat().st_size > 100_000
+    for canvas, least, drawn in ((28, 53, strokes.sixty()), (448, 55, strokes.sixty()), (448, 560, strokes.many(600))):
+        digits, pictures = [], []
+        for digit, shape, hand in drawn:
+            pen = max(hand.pen * canvas, 1.5)
+            pictures.append(prepare_digit(strokes.painted(strokes.drawn(shape, hand, canvas), pen, canvas)))
+            digits.append(digit)
+        right = int((net.predict_classes(np.stack(pictures)) == digits).sum())
+        assert right >= least, f"{right} of {len(digits)} read"
 
 
 STOPPED = """
@@ -126,11 +147,11 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_example_on_the_gpu(example):
+def test_example_on_the_gpu(example, tmp_path):
     if example.stem == "own_data":
         pytest.importorskip("PIL", reason="Pillow is not installed")
     start = ["-c", FEW_DIGITS] if software_gpu.is_wanted() else []
-    done = run(*start, str(example), "--epochs", "1", "--backend", "gpu")
+    done = run(*start, str(example), "--epochs", "1", "--backend", "gpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 

@@ -129,14 +129,16 @@ def drawn(shape, hand, canvas):
 
 def painted(strokes, pen, canvas):
     """The picture (canvas, canvas) that a round pen leaves, from 0 to 255, smooth at its edges."""
-    rows, columns = np.mgrid[:canvas, :canvas] + 0.5
     away = np.full((canvas, canvas), np.inf)  # from the middle of the nearest line
     for stroke in strokes:
-        for (x0, y0), (x1, y1) in pairwise(stroke):
-            dx, dy = x1 - x0, y1 - y0
-            along = ((columns - x0) * dx + (rows - y0) * dy) / max(dx * dx + dy * dy, 1e-9)
-            along = np.clip(along, 0.0, 1.0)
-            away = np.minimum(away, np.hypot(columns - x0 - along * dx, rows - y0 - along * dy))
+        for start, end in pairwise(stroke):
+            low = np.clip(np.minimum(start, end) - pen / 2 - 1, 0, canvas).astype(int)
+            high = np.clip(np.maximum(start, end) + pen / 2 + 2, 0, canvas).astype(int)
+            near = slice(low[1], high[1]), slice(low[0], high[0])
+            rows, columns = np.mgrid[near] + 0.5
+            (dx, dy), (x0, y0) = end - start, start
+            along = np.clip(((columns - x0) * dx + (rows - y0) * dy) / max(dx * dx + dy * dy, 1e-9), 0.0, 1.0)
+            away[near] = np.minimum(away[near], np.hypot(columns - x0 - along * dx, rows - y0 - along * dy))
     return np.round(255 * np.clip(pen / 2 + 0.5 - away, 0.0, 1.0)).astype(np.uint8)
 
 

@@ -94,7 +94,7 @@ def test_images_are_scaled_by_up_to_1_plus_and_minus_scale():
     assert np.allclose(np.quantile(factors, [0.0, 0.25, 0.5, 0.75, 1.0]), [0.6, 0.8, 1.0, 1.2, 1.4], atol=0.03)
     mass = layer.forward_propagation(blob(41, 20, 20, 50)).sum(axis=(1, 2, 3)) / blob(41, 20, 20, 1).sum()
     scales = 1.0 / layer.maps[:, 0, 0]
-    assert np.allclose(mass, scales**2, rtol=0.02)
+    assert np.allclose(mass, scales**2, rtol=0.05)
 
 
 def test_outside_the_image_there_are_zeros():

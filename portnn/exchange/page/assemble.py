@@ -11,6 +11,7 @@ from typing import Any
 from portnn import losses
 from portnn._typing import Shape
 from portnn.exchange.page import forward
+from portnn.exchange.page.forward import shown as _shown
 from portnn.exchange.samples import PIXELS, most, sample_shape
 from portnn.functions import name_of
 from portnn.version import __version__
@@ -25,28 +26,28 @@ def page(network: Any) -> str:
     writer = forward.Writer(network)
     result, output = writer.chain(network.layers, "x", shape)
     pad = prod(shape) == PIXELS and shape[-1] in (1, 28, PIXELS)
-    script = forward.script(writer, result, _asset("layers.js"), ("softmax", "product", "tensor"))
-    input_js = _asset("digits.js") + "\n" + _asset("pad.js") if pad else _asset("fields.js")
+    script = forward.script(writer, result, asset("layers.js"), ("softmax", "product", "tensor"))
+    input_js = asset("digits.js") + "\n" + asset("pad.js") if pad else asset("fields.js")
     about = _about(network, writer, shape, output, pad)
     return _filled(
-        _asset("page.html"),
+        asset("page.html"),
         {
             "title": "Draw a digit" if pad else "Try the network",
             "subtitle": html.escape(_subtitle(network, pad)),
-            "css": _asset("page.css").strip(),
+            "css": asset("page.css").strip(),
             "kind": "with-pad" if pad else "with-fields",
-            "input": _filled(_asset("pad.html" if pad else "fields.html"), _input_words(shape)).strip(),
-            "output": _output(output, pad),
+            "input": _sections(shape, output, pad),
             "made": "\n".join(f"    <p>{line}</p>" for line in _made(network)),
             "network": script,
             "about": f"const ABOUT = {_json(about)};",
-            "page": f"{_asset('page.js').strip()}\n\n{input_js.strip()}",
+            "page": f"{asset('page.js').strip()}\n\n{input_js.strip()}",
             "weights": forward.weights_script(writer),
         },
     )
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """The text of a file in ``assets``."""
     return (files("portnn.exchange.page") / "assets" / name).read_text(encoding="utf-8")
 
 
@@ -106,24 +107,28 @@ def _count(n: int, what: str) -> str:
     return f"{n:,} {what}{'s' * (n != 1)}"
 
 
-def _input_words(shape: Shape) -> dict[str, str]:
+def _sections(shape: Shape, output: Shape, pad: bool) -> str:
+    """What goes in and what comes out, as HTML."""
+    what = "" if pad else f'      <p class="quiet">{_count(prod(output), "number")}, of shape {_shown(output)}</p>\n'
+    words = {"heading": "What it reads" if pad else "The output", "output": what}
+    parts = {"output": _filled(asset("output.html"), words).rstrip()}
+    if pad:
+        return _filled(asset("pad.html"), parts).rstrip()
     n = prod(shape)
-    one = f"The network takes {_count(n, 'number')}, a sample of shape {forward._shape(shape)}."
-    many = "" if n <= FIELDS else '<textarea id="list" aria-label="The numbers" aria-describedby="fault"></textarea>'
-    how = "" if n <= FIELDS else " Separate them by commas, spaces or lines."
-    return {"words": one + how, "list": many}
-
-
-def _output(output: Shape, pad: bool) -> str:
-    return "" if pad else f'<p class="quiet">{_count(prod(output), "number")}, of shape {forward._shape(output)}</p>'
+    parts["words"] = f"The network takes {_count(n, 'number')}, a sample of shape {_shown(shape)}."
+    parts["list"] = ""
+    if n > FIELDS:
+        parts["words"] += " Separate them by commas, spaces or lines."
+        parts["list"] = '      <textarea id="list" aria-label="The numbers" aria-describedby="fault"></textarea>\n'
+    return _filled(asset("fields.html"), parts).rstrip()
 
 
 def _made(network: Any) -> list[str]:
     """How the page was made, as HTML: the version, how the network was trained, how it computes."""
     lines = [
         f"Made by portnn {html.escape(__version__)}, a neural network library in Python, with "
-        f"<code>network.export(\u201cpage.html\u201d)</code>. The weights are in this file; it computes in "
-        f"{network.dtype}, and equals <code>network.predict</code>."
+        f"<code>network.export(&quot;page.html&quot;)</code>. It holds the weights, computes in {network.dtype}, and "
+        "returns what <code>network.predict</code> returns."
     ]
     if network.step:
         steps = f"Trained for {_count(network.epoch, 'epoch')}, {_count(network.step, 'step')}"

@@ -49,7 +49,7 @@ class Writer:
         else:
             call, about = CALLS[type(layer).__name__](self, layer, x, shape), repr(layer)
         target = f"y[{json.dumps(layer.path)}]"
-        self.lines += [f"// {layer.path}  {about}: {_shape(shape)} -> {_shape(after)}", f"{target} = {call};"]
+        self.lines += [f"// {layer.path}  {about}: {shown(shape)} -> {shown(after)}", f"{target} = {call};"]
         self.steps.append(Step(layer.path, about, after))
         return target, after
 
@@ -63,7 +63,8 @@ class Writer:
         return f"weights[{json.dumps(path)}]"
 
 
-def _shape(shape: Shape) -> str:
+def shown(shape: Shape) -> str:
+    """A shape as Python writes it: ``(5,)``."""
     return f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})"
 
 

@@ -95,8 +95,6 @@ function placeOf(event) {
 
 function onPointerDown(event) {
   if (!event.isPrimary || event.button !== 0) return;
-  event.preventDefault(); // no text is selected
-  pad.focus({ preventScroll: true });
   pen = null;
   pad.setPointerCapture(event.pointerId); // a stroke may leave the pad
   begin(...placeOf(event));

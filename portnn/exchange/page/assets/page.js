@@ -62,7 +62,7 @@ function showOutput(y) {
     element("numbers").textContent = values.map(shown).join(", ");
   }
   const chosen = Boolean(ABOUT.classes && y && best >= 0);
-  const blank = ABOUT.classes ? "\u00b7" : "";
+  const blank = ABOUT.classes ? "\u2013" : "";
   element("answer").textContent = chosen ? ABOUT.classes[best] : blank;
   element("answer").classList.toggle("none", !chosen);
   element("sureness").textContent = chosen ? (isShare ? text(values[best]) : `output ${text(values[best])}`) : "";
@@ -111,39 +111,39 @@ function paint(canvas, rows, columns, valueAt, most) {
 
 const TILES = 64; // no more channels than these are drawn
 
-// How a layer's output is laid out: the size of the picture, how large a value is drawn, and the value at each place.
-function layout(shape) {
+// How a layer's output is laid out in a width of so many pixels: rows and columns of the picture, how large a value is
+// drawn, and which value stands at each place.
+function layout(shape, available) {
   if (shape.length === 3 && shape[0] * shape[1] > 1) {
     const [height, width, channels] = shape;
     const tiles = Math.min(channels, TILES);
-    const across = Math.min(tiles, Math.max(1, Math.floor(120 / (width + 1))));
+    const zoom = Math.max(1, Math.floor(Math.min(Math.max(3 * width, 28), 88) / width));
+    const across = Math.max(1, Math.min(tiles, Math.floor(available / ((width + 1) * zoom))));
     const down = Math.ceil(tiles / across);
     const place = (i, j) => {
       const [a, b] = [i % (height + 1), j % (width + 1)];
       const tile = Math.floor(i / (height + 1)) * across + Math.floor(j / (width + 1));
       return a < height && b < width && tile < tiles ? (a * width + b) * channels + tile : undefined;
     };
-    const zoom = Math.max(1, Math.min(8, Math.floor(480 / (across * (width + 1)))));
-    const left = channels > tiles ? `, the first ${tiles} channels` : "";
-    return { rows: down * (height + 1) - 1, columns: across * (width + 1) - 1, zoom: Math.min(zoom, 4), place, left };
+    return { rows: down * (height + 1) - 1, columns: across * (width + 1) - 1, zoom, place };
   }
   const n = product(shape);
   const isImage = shape.length === 2 && shape[0] > 1;
-  const columns = isImage ? shape[1] : Math.min(n, n > 160 ? 56 : 40);
+  const columns = isImage ? shape[1] : Math.min(n, n > 160 ? 56 : 40, Math.floor(available / 6));
   const rows = Math.min(Math.ceil(n / columns), 400);
   const place = (i, j) => (i * columns + j < n ? i * columns + j : undefined);
-  return { rows, columns, zoom: Math.max(1, Math.min(columns < 24 ? 14 : 8, Math.floor(480 / columns))), place, left: "" };
+  const zoom = Math.max(1, Math.min(columns < 24 ? 14 : 8, Math.floor(available / columns)));
+  return { rows, columns, zoom, place };
 }
 
 const pictures = []; // one for each layer
 
 function prepareLayers() {
   for (const layer of ABOUT.layers) {
-    const { rows, columns, zoom, left } = layout(layer.shape);
-    const canvas = create("canvas", { role: "img", width: columns, height: rows });
-    canvas.style.width = `${columns * zoom}px`;
+    const canvas = create("canvas", { role: "img" });
     const range = create("span", { class: "range" });
     const title = create("span", { class: "layer" }, create("b", {}, layer.path), ` ${layer.about}`);
+    const left = layer.shape.length === 3 && layer.shape[2] > TILES ? `, the first ${TILES} channels` : "";
     const shape = create("span", { class: "shape" }, `${layer.shape.join(" \u00d7 ")}${left}`);
     element("layers").append(create("figure", {}, create("figcaption", {}, title, shape, range), canvas));
     pictures.push({ layer, canvas, range });
@@ -151,8 +151,10 @@ function prepareLayers() {
 }
 
 function showLayers(seen) {
+  const available = Math.min(element("layers").clientWidth || 530, 530);
   for (const { layer, canvas, range } of pictures) {
-    const { rows, columns, place } = layout(layer.shape);
+    const { rows, columns, zoom, place } = layout(layer.shape, available);
+    canvas.style.width = `${columns * zoom}px`;
     const data = seen ? seen[layer.path].data : new Float64Array(product(layer.shape));
     let [least, most] = [Infinity, -Infinity];
     for (const value of data) {
@@ -179,4 +181,5 @@ function start() {
   prepareCode();
   prepareInput();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => refresh());
+  window.addEventListener("resize", () => refresh());
 }
