@@ -5,6 +5,7 @@ to reStructuredText, such as the asterisk of Y*, are only themselves, but ``code
 a public name of portnn, it becomes a link.
 """
 
+import inspect
 import re
 from typing import Any
 
@@ -30,7 +31,7 @@ def plain(lines: list[str], itself: str = "") -> list[str]:
             inside = "example"
         elif inside != "example" and line.startswith("    ") and (begins or inside == "formula"):
             if inside != "formula":
-                done += ["::", ""]
+                done += [".. code-block:: text", ""]
             inside = "formula"
         elif not line.startswith("    ") and inside == "formula":
             inside = None
@@ -58,6 +59,27 @@ def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: li
         lines[:] = plain(lines, name.removeprefix("portnn."))
 
 
+def parameters_of(thing: Any) -> list[inspect.Parameter]:
+    """The parameters; if a class takes ``**kwargs``, its base class's parameters replace them."""
+    parameters = [p for p in inspect.signature(thing).parameters.values() if p.name not in ("self", "unknown")]
+    if parameters and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD and isinstance(thing, type):
+        named = {p.name for p in parameters}
+        parameters[-1:] = [p for p in parameters_of(thing.__base__) if p.name not in named]
+    return parameters
+
+
+def signature(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, given: str | None, returns: str | None
+) -> tuple[str, None] | None:
+    """A class shows what its ``__init__`` takes: Sphinx would show ``Layer.__new__``, which takes anything."""
+    if what != "class" or not name.startswith("portnn"):
+        return None
+    if obj is portnn.Layer or issubclass(obj, dict):
+        return "", None
+    return str(inspect.Signature([p.replace(annotation=inspect.Parameter.empty) for p in parameters_of(obj)])), None
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", process)
+    app.connect("autodoc-process-signature", signature)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
