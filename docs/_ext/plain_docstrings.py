@@ -75,7 +75,7 @@ def signature(
     if what != "class" or not name.startswith("portnn"):
         return None
     if obj is portnn.Layer or issubclass(obj, dict):
-        return "", None
+        return "()", None
     return str(inspect.Signature([p.replace(annotation=inspect.Parameter.empty) for p in parameters_of(obj)])), None
 
 
