@@ -17,7 +17,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-import pages
+import documentation
 import portnn
 import portnn.layers
 import portnn.plot
@@ -203,9 +203,9 @@ def built_pages(folder):
 
 @pytest.mark.slow
 def test_every_internal_link_leads_somewhere(built):
-    dead = {path.relative_to(built).as_posix(): pages.dead(path, built) for path in built_pages(built)}
+    dead = {path.relative_to(built).as_posix(): documentation.dead(path, built) for path in built_pages(built)}
     assert {page: links for page, links in dead.items() if links} == {}
-    assert sum(len(pages.read(path).links) for path in built_pages(built)) > 2000
+    assert sum(len(documentation.read(path).links) for path in built_pages(built)) > 2000
 
 
 @pytest.mark.slow
@@ -213,13 +213,13 @@ def test_dead_links_of_pages_are_found(tmp_path):
     (tmp_path / "a.html").write_text(
         '<p id="x"></p><a href="#x">1</a><a href="#y">2</a><a href="b.html">3</a><img src="c.png">'
     )
-    assert pages.dead(tmp_path / "a.html", tmp_path) == ["#y", "b.html", "c.png"]
+    assert documentation.dead(tmp_path / "a.html", tmp_path) == ["#y", "b.html", "c.png"]
 
 
 @pytest.mark.slow
 def test_nothing_is_loaded_from_elsewhere(built):
     for path in built_pages(built):
-        outside = [target for target in pages.read(path).loaded if pages.is_outside(target)]
+        outside = [target for target in documentation.read(path).loaded if documentation.is_outside(target)]
         assert not [target for target in outside if "colab-badge" not in target], path
         assert not outside or path.parent.name == "notebooks"
     styles = "".join(path.read_text() for path in built.glob("_static/**/*.css"))
@@ -229,7 +229,9 @@ def test_nothing_is_loaded_from_elsewhere(built):
 
 @pytest.mark.slow
 def test_every_public_name_is_in_the_reference(built):
-    anchors = set().union(*(pages.read(path).anchors for path in built_pages(built) if path.parent.name == "reference"))
+    anchors = set().union(
+        *(documentation.read(path).anchors for path in built_pages(built) if path.parent.name == "reference")
+    )
     assert {f"portnn.{name}" for name in portnn.__all__ if name != "plot"} <= anchors
 
 
