@@ -8,7 +8,6 @@ import importlib.util
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 import documentation
+import pages
 import portnn
 import portnn.layers
 import portnn.plot
@@ -252,19 +252,11 @@ def test_every_page_with_cells_was_run(built):
 
 
 @pytest.fixture(scope="module")
-def browser():
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    chromium, driver = (shutil.which("chromium") or shutil.which("google-chrome")), shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("there is no Chromium with its driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield opened
-    opened.quit()
+def browser(tmp_path_factory):
+    if reason := pages.why_no_browser():
+        pytest.skip(reason)
+    with pages.browser(tmp_path_factory.mktemp("browser")) as driver:
+        yield driver
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -289,11 +281,6 @@ def wait(browser, script, *arguments):
     return WebDriverWait(browser, 30).until(lambda driver: driver.execute_script(f"return {script}", *arguments))
 
 
-def set_width(browser, width):
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("query", "page"), [("dropout", "understand/dropout.html"), ("erratum", "erratum.html")])
 def test_search_finds(browser, site, query, page):
@@ -307,16 +294,14 @@ def test_search_finds(browser, site, query, page):
 @pytest.mark.parametrize("page", ["index", "understand/batch_norm", "tutorial/pictures", "reference/layers", "api"])
 @pytest.mark.parametrize("width", [320, 1280])
 def test_pages_fit_the_screen_and_fetch_nothing_from_elsewhere(browser, site, page, width):
-    set_width(browser, width)
-    browser.get_log("performance")
+    pages.size(browser, width, 900)
     browser.get(f"{site}/{page}.html")
     if page.startswith("understand"):
         wait(browser, "document.querySelectorAll('mjx-container svg').length > 5")
         assert browser.execute_script("return document.querySelectorAll('mjx-merror, [data-mjx-error]').length") == 0
     wait(browser, "document.readyState === 'complete'")
     assert browser.execute_script("return document.documentElement.scrollWidth - innerWidth") <= 0
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    urls = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    urls = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
     assert urls
     assert [url for url in urls if not url.startswith((site, "data:", "blob:"))] == []
 
@@ -324,7 +309,7 @@ def test_pages_fit_the_screen_and_fetch_nothing_from_elsewhere(browser, site, pa
 @pytest.mark.slow
 def test_no_formula_is_wrong(browser, site):
     """MathJax marks what it cannot read, which no builder notices."""
-    set_width(browser, 1280)
+    pages.size(browser, 1280, 900)
     for source in sorted((DOCS / "understand").glob("*.md")):
         if source.stem == "index":
             continue
