@@ -72,9 +72,9 @@ def signature(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, given: str | None, returns: str | None
 ) -> tuple[str, None] | None:
     """A class shows what its ``__init__`` takes: Sphinx would show ``Layer.__new__``, which takes anything."""
-    if what != "class" or not name.startswith("portnn"):
+    if what != "class" or not name.startswith("portnn") or given is None:
         return None
-    if obj is portnn.Layer or issubclass(obj, dict):
+    if obj is portnn.Layer:
         return "()", None
     return str(inspect.Signature([p.replace(annotation=inspect.Parameter.empty) for p in parameters_of(obj)])), None
 
