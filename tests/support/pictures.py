@@ -4,8 +4,20 @@ from functools import cache
 
 import numpy as np
 
-from portnn import ActivationLayer, Adam, BatchNormLayer, ConvLayer, CosineDecay, FCLayer, FlattenLayer, Network
-from portnn import ReshapeLayer, ResidualLayer, ScaleLayer, load_mnist
+from portnn import (
+    ActivationLayer,
+    Adam,
+    BatchNormLayer,
+    ConvLayer,
+    CosineDecay,
+    FCLayer,
+    FlattenLayer,
+    Network,
+    ReshapeLayer,
+    ResidualLayer,
+    ScaleLayer,
+    load_mnist,
+)
 
 XOR = np.array([[[0, 0]], [[0, 1]], [[1, 0]], [[1, 1]]], float), np.array([[[0]], [[1]], [[1]], [[0]]], float)
 

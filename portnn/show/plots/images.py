@@ -8,6 +8,7 @@ import numpy as np
 from portnn.layers import ConvLayer, FCLayer
 from portnn.show.plots import given
 from portnn.show.plots.given import drawing, on_host
+from portnn.transfer import is_array
 
 MOST_IMAGES, MOST_FILTERS, MOST_DEEP, MOST_CHANNELS, MOST_SAMPLES = 40, 32, 16, 8, 4
 MOST_MAPS, MOST_UNITS, MOST_ROWS = 8, 512, 32
@@ -219,8 +220,8 @@ def activations(network: Any, x: Any, *, layer: Any, fig: Any = None) -> Any:
 def _some(x: Any) -> Any:
     """The first samples: no more are shown, so no more need to be run."""
     try:
-        return x[:MOST_ROWS]
-    except (TypeError, KeyError):
+        return x[: min(MOST_ROWS, x.shape[0]), ...] if is_array(x) else x[:MOST_ROWS]
+    except (TypeError, KeyError, IndexError):  # IndexError: a single number
         raise TypeError(f"plot.activations takes samples in an array or a list, got {type(x).__name__}") from None
 
 

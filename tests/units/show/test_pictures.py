@@ -1,5 +1,7 @@
 """What the pictures show, read from matplotlib's Axes."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -192,7 +194,9 @@ def test_boundary_of_several_classes():
         assert len(ax.lines[-1].get_xdata()) == 90 - right
 
 
-@pytest.mark.parametrize(("loss", "low", "middle"), [("hinge", -1, 0.0), ("binary_cross_entropy", 0, 0.0), ("mse", -1, 0.0)])
+@pytest.mark.parametrize(
+    ("loss", "low", "middle"), [("hinge", -1, 0.0), ("binary_cross_entropy", 0, 0.0), ("mse", -1, 0.0)]
+)
 def test_boundary_of_one_output(loss, low, middle):
     x = RNG.standard_normal((40, 2))
     y = np.where(x[:, :1] > 0, 1, low)
@@ -229,7 +233,7 @@ def test_filters_of_several_channels_and_one_dimension():
     kernels = panels(figure)[1].images
     np.testing.assert_array_equal(kernels[5].get_array(), layer.weights[:, :, 5, 1])
     ends = [image.get_extent()[:2] for image in kernels]
-    assert all(right < left for (_, right), (left, _) in zip(ends, ends[1:], strict=False)), "side by side, apart"
+    assert all(right < left for (_, right), (left, _) in pairwise(ends)), "side by side, apart"
     one = ConvLayer((9, 2), (3,), 4)
     Network([one], seed=1)
     shown = panels(drawn(plot.filters(one)))
@@ -294,7 +298,7 @@ def test_activations_of_articles_layers_and_of_sequences():
 
 
 def test_drawing_leaves_the_network_as_it_was():
-    net, x, y, _ = digits()
+    net, x, *_ = digits()
     before = {path: array.copy() for path, array in net.parameters.items()}
     inside = [set(vars(layer)) for layer in net.walk()]
     step, buffers = net.step, {name: value.copy() for name, value in net.layers[4].layers[1].buffers.items()}
