@@ -187,6 +187,11 @@ def exp(x: Any) -> Expression:
     return call("exp", x)
 
 
+def sigmoid(x: float) -> Expression:
+    """1 / (1 + exp(-x)), in the form that does not overflow."""
+    return 1 / (1 + exp(N(-x))) if x >= 0.0 else exp(N(x)) / (1 + exp(N(x)))
+
+
 # -- sums of many terms ------------------------------------------------------------------------------------------------
 
 WRITTEN = 4  # terms of a sum of products that are written out; of longer sums only the largest are

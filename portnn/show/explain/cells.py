@@ -35,7 +35,8 @@ def described(array: np.ndarray) -> str:
         return numbers if array.ndim <= 1 else f"{numbers} (shape {array.shape})"
     zeros = int((values == 0.0).sum())
     spare = f", {zeros:,} of them 0" if zeros else ""
-    return f"{values.size:,} numbers of shape {array.shape}, from {shown(values.min(), 4)} to {shown(values.max(), 4)}{spare}"
+    ends = f"from {shown(values.min(), 4)} to {shown(values.max(), 4)}"
+    return f"{values.size:,} numbers of shape {array.shape}, {ends}{spare}"
 
 
 def shaped(array: Any, like: np.ndarray) -> np.ndarray:
@@ -58,16 +59,16 @@ def _of_grid(value: float, decimals: int) -> str:
     return "0" if value == 0.0 else f"{value:.{decimals}f}" if decimals <= 5 else f"{value:.1e}"
 
 
-MOST_PICTURES = 6
+MOST_PICTURES = 6  # of one array
 WIDEST, NARROWEST = 128, 4  # pixels
 
 
-def pictures(array: np.ndarray) -> list[np.ndarray]:
+def pictures(array: np.ndarray, most: int = MOST_PICTURES) -> list[np.ndarray]:
     """The channels of an image (H, W, C), or an image (H, W), as pictures; none for other arrays."""
     channels = array[..., None] if array.ndim == 2 else array
     if channels.ndim != 3 or not all(NARROWEST <= n <= WIDEST for n in channels.shape[:2]):
         return []
-    return [channels[..., c] for c in range(min(channels.shape[2], MOST_PICTURES))]
+    return [channels[..., c] for c in range(min(channels.shape[2], most))]
 
 
 def pictures_of_sample(X: np.ndarray) -> list[np.ndarray]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from portnn import layers
 from portnn.show.explain import losses, norms, simple, windows
-from portnn.show.explain.cells import described, pictures, pictures_of_sample
+from portnn.show.explain.cells import MOST_PICTURES, described, pictures, pictures_of_sample
 from portnn.show.explain.page import Explanation, Page, Pictures, Row, Section
 from portnn.show.explain.trace import Pass, Trace, trace
 from portnn.show.explain.update import Update
@@ -34,6 +34,7 @@ SHELF: dict[type, tuple[Show, Show]] = {
     layers.ResidualLayer: (simple.residual_forward, simple.residual_backward),
     layers.ParallelLayer: (simple.parallel_forward, simple.parallel_backward),
 }
+PICTURES = 80  # of a page
 OTHER = (simple.other_forward, simple.other_backward)
 
 
@@ -46,7 +47,9 @@ def explain(network: Any, x: Any, y: Any) -> Explanation:
     _draw(sample, "X", pictures_of_sample(traced.passes[0].X))
     forward = Section("Forward", "forward")
     forward.note("Each layer computes its output Y from its input X, which is Y of the layer before.")
-    forward.sections = [_section(at, "forward") for at in traced.passes]
+    drawn = [at for at in traced.walk() if at.Y is not None and pictures(at.Y)]
+    most = max(1, min(MOST_PICTURES, PICTURES // max(1, len(drawn))))
+    forward.sections = [_section(at, "forward", most) for at in traced.passes]
     error = Section("The error", "error")
     losses.show_error(traced, error)
     backward = Section("Backward", "backward")
@@ -71,30 +74,34 @@ def _title(traced: Trace) -> str:
 
 def _intro(traced: Trace) -> list[str]:
     return [
-        "How one sample goes through the network, how the error comes back, and what changes. The letters are those of "
-        "Omar Aflak's article \"Neural Network from scratch in Python\": X and Y are a layer's input and output, W and B "
-        "its weights and bias, E the error, and dE/dX, dE/dY, dE/dW and dE/dB its derivatives.",
-        f"All numbers are the network's own ({traced.network.dtype}, backend {traced.network.backend.name!r}), rounded, "
-        "and each equation holds for the numbers as they are printed. Large arrays are shown by some of their cells, "
-        "long sums by their largest terms. The network itself has not been changed.",
+        "How one sample goes through the network, how the error comes back, and what changes. The letters are those "
+        "of Omar Aflak's article 'Neural Network from scratch in Python': X and Y are a layer's input and output, W "
+        "and B its weights and bias, E the error, and dE/dX, dE/dY, dE/dW and dE/dB its derivatives.",
+        f"All numbers are the network's own ({traced.network.dtype}, backend {traced.network.backend.name!r}), "
+        "rounded, and each equation holds for the numbers as they are printed. Large arrays are shown by some of their "
+        "cells, long sums by their largest terms. The network itself has not been changed.",
         f"It is the step that fit would make next, after {traced.step} update{'s' * (traced.step != 1)}.",
     ]
 
 
-def _section(at: Pass, way: str) -> Section:
+def _section(at: Pass, way: str, most: int = 0) -> Section:
+    """A layer on its way forward, with at most ``most`` pictures of Y, or backward; with the layers inside."""
     section = Section(_name(at), f"{way}-{at.path}")
+    if way == "backward" and (at.D is None or at.input_error is None):  # in a user's layer, which does not need it
+        section.note("The layer around this one has not asked for its dE/dX.")
+        return section
     if way == "forward":
         section.note(f"X: {described(at.X)}. Y: {described(at.Y)}.")
         if not at.children:
-            _draw(section, "Y", pictures(at.Y))
+            _draw(section, "Y", pictures(at.Y, most))
     else:
-        section.note(f"dE/dY: {described(at.D)}. dE/dX: {described(at.dX)}.")
+        section.note(f"dE/dY: {described(at.D)}. dE/dX: {described(at.input_error)}.")
     if at.frozen and at.parameters and not at.made_alone and way == "backward":
         section.note("The layer is frozen (trainable=False): it has no dE/dW and no dE/dB.")
     show = SHELF.get(type(at.layer), OTHER) if not {"forward", "backward"} & vars(at.layer).keys() else OTHER
     show[0 if way == "forward" else 1](at, section)
     children = at.children if way == "forward" else at.children[::-1]
-    section.sections = [_section(child, way) for child in children if child.X is not None]
+    section.sections = [_section(child, way, most) for child in children if child.X is not None]
     return section
 
 
@@ -113,7 +120,7 @@ def _updated(at: Pass, update: Update) -> Section:
 def _name(at: Pass) -> str:
     layer = at.layer
     shown = type(layer).__name__ if layer.layers and not layer.updates_itself else repr(layer)
-    return f"{at.path} {shown:.70}"
+    return f"{at.path} {' '.join(shown.split()):.70}"
 
 
 def _learns(at: Pass) -> bool:

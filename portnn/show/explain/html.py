@@ -8,10 +8,11 @@ from struct import pack
 
 import numpy as np
 
-from portnn.show.explain.page import Block, Equation, Formula, Grid, Grids, Note, Page, Pictures, Section
+from portnn.show.explain.page import Block, Equation, Formula, Grid, Note, Page, Pictures, Section
 from portnn.show.explain.style import STYLE
 
 WAYS = ("forward", "backward", "update")
+SIGNS = {"*": "\N{MULTIPLICATION SIGN}", "->": "→"}
 
 
 def render(page: Page) -> str:
@@ -64,7 +65,8 @@ def _order(page: Page) -> Iterator[str]:
 
 
 def _contents(page: Page) -> Iterator[str]:
-    yield '<nav class="contents" aria-label="Contents"><table><thead><tr><th>layer</th><th class="shape">shape of Y</th>'
+    yield '<nav class="contents" aria-label="Contents"><table><thead><tr>'
+    yield '<th>layer</th><th class="shape">shape of Y</th>'
     yield "".join(f"<th>{way}</th>" for way in WAYS) + "</tr></thead><tbody>"
     for row in page.rows:
         links = "".join(
@@ -73,7 +75,8 @@ def _contents(page: Page) -> Iterator[str]:
             else "<td></td>"
             for way, arrow in zip(WAYS, "↓↑✎", strict=True)
         )
-        yield f'<tr><th style="padding-left:{0.5 + row.depth}em">{escape(row.layer)}</th><td class="shape">{row.shape}</td>{links}</tr>'
+        name = f'<th style="padding-left:{0.5 + row.depth}em">{escape(row.layer)}</th>'
+        yield f'<tr>{name}<td class="shape">{row.shape}</td>{links}</tr>'
     yield "</tbody></table></nav>"
 
 
@@ -99,13 +102,14 @@ def _block(block: Block) -> Iterator[str]:
     elif isinstance(block, Pictures):
         yield '<figure class="pictures"><div>'
         yield from (f'<img alt="{escape(block.title)}" src="{_png(image)}">' for image in block.images)
-        yield f"</div><figcaption>{escape(block.title)} from the smallest number (black) to the largest (white)</figcaption></figure>"
+        scale = "from the smallest number (black) to the largest (white)"
+        yield f"</div><figcaption>{escape(block.title)} {scale}</figcaption></figure>"
     else:
         yield '<div class="grids">'
         for k, grid in enumerate(block.grids):
             yield from _grid(grid)
             if k < len(block.signs):
-                yield f'<span class="sign">{escape({"*": "×", "->": "→"}.get(block.signs[k], block.signs[k]))}</span>'
+                yield f'<span class="sign">{escape(SIGNS.get(block.signs[k], block.signs[k]))}</span>'
         yield "</div>"
 
 
@@ -119,9 +123,7 @@ def _marked(equation: str) -> str:
 def _grid(grid: Grid) -> Iterator[str]:
     yield f'<table class="grid"><caption>{escape(grid.title)}</caption>'
     for i, row in enumerate(grid.rows):
-        cells = (
-            f'<td{" class=marked" * ((i, j) in grid.marked)}>{escape(text)}</td>' for j, text in enumerate(row)
-        )
+        cells = (f"<td{' class=marked' * ((i, j) in grid.marked)}>{escape(text)}</td>" for j, text in enumerate(row))
         yield f"<tr>{''.join(cells)}</tr>"
     yield "</table>"
 

@@ -9,7 +9,7 @@ import numpy as np
 from portnn import losses
 from portnn.functions import name_of
 from portnn.losses import Huber, SoftmaxCrossEntropy
-from portnn.show.explain.arithmetic import Expression, N, call, cell, equation, exp, largest, total
+from portnn.show.explain.arithmetic import Expression, N, call, cell, equation, exp, largest, sigmoid, total
 from portnn.show.explain.cells import cells, described
 from portnn.show.explain.norms import exponentials, sum_of_exponentials
 from portnn.show.explain.page import Section
@@ -22,7 +22,8 @@ def show_error(traced: Trace, section: Section) -> None:
     """The error of the last layer's Y."""
     loss = traced.network.loss
     Y = traced.passes[-1].Y
-    section.note(f"The loss {name_of(loss)} compares Y of the last layer, {described(Y)}, with the target Y*, {_target(traced)}.")
+    compared = f"Y of the last layer, {described(Y)}, with the target Y*, {_target(traced)}"
+    section.note(f"The loss {name_of(loss)} compares {compared}.")
     if losses.takes_classes(loss) and _own(loss):
         _cross_entropy(traced, section)
         return
@@ -99,10 +100,6 @@ def _bce_error(t: float, y: float) -> Expression:
     return away * N(abs(y)) + call("log", 1 + exp(N(-abs(y))))
 
 
-def _sigmoid(y: float) -> Expression:
-    return 1 / (1 + exp(N(-y))) if y >= 0.0 else exp(N(y)) / (1 + exp(N(y)))
-
-
 def _huber(loss: Huber) -> _Rule:
     delta = float(loss.delta)
 
@@ -113,7 +110,8 @@ def _huber(loss: Huber) -> _Rule:
     def prime(t: float, y: float, n: int) -> Expression:
         return call("max", call("min", N(y) - N(t), N(delta)), N(-delta)) / n
 
-    formula = f"e = (Y - Y*)**2 / 2 where |Y - Y*| is at most delta, else delta (|Y - Y*| - delta / 2),  delta: {delta:g}"
+    near = "e = (Y - Y*)**2 / 2 where |Y - Y*| is at most delta"
+    formula = f"{near}, else delta (|Y - Y*| - delta / 2),  delta: {delta:g}"
     return _Rule(formula, "de/dY = Y - Y*, but at least -delta and at most delta", error, prime)
 
 
@@ -141,7 +139,7 @@ _RULES: dict[Any, _Rule] = {
         "R = 1 - Y* where Y >= 0, else Y*",
         "de/dY = p - Y*",
         _bce_error,
-        lambda t, y, n: (_sigmoid(y) - N(t)) / n,
+        lambda t, y, n: (sigmoid(y) - N(t)) / n,
     ),
 }
 

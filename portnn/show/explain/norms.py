@@ -41,11 +41,13 @@ def softmax_forward(at: Pass, section: Section) -> None:
 
 def softmax_backward(at: Pass, section: Section) -> None:
     section.formula("dE/dX[i] = Y[i] (dE/dY[i] - t),  t = sum over j of dE/dY[j] Y[j]")
-    for row, places in _by_row(at.dX):
+    for row, places in _by_row(at.input_error):
         t = math.fsum(at.D[row] * at.Y[row])
         section.equation(equation(f"t{cell(row)}", products(at.D[row], at.Y[row]), t))
         for place in places:
-            section.equation(equation(f"dE/dX{cell(place)}", N(at.Y[place]) * (N(at.D[place]) - N(t)), at.dX[place]))
+            section.equation(
+                equation(f"dE/dX{cell(place)}", N(at.Y[place]) * (N(at.D[place]) - N(t)), at.input_error[place])
+            )
 
 
 def _by_row(array: np.ndarray) -> list[tuple[Index, list[Index]]]:
@@ -81,17 +83,16 @@ class _Group:
 def _moments(at: Pass) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean, variance and S of the group of each cell, in the shape of X."""
     n, channels = prod(at.X.shape[:-1]), at.X.shape[-1]
-    if isinstance(at.layer, BatchNormLayer):
-        shape, axes = (n, channels), (0,)
-    elif isinstance(at.layer, GroupNormLayer):
+    shape: tuple[int, ...] = (n, channels)
+    axes: tuple[int, ...] = (0,) if isinstance(at.layer, BatchNormLayer) else (1,)
+    if isinstance(at.layer, GroupNormLayer):
         shape, axes = (n, at.layer.groups, channels // at.layer.groups), (0, 2)
-    else:
-        shape, axes = (n, channels), (1,)
     x = at.X.reshape(shape)
     mean = x.mean(axis=axes, keepdims=True)
     variance = ((x - mean) ** 2).mean(axis=axes, keepdims=True)
-    found = (mean, variance, 1.0 / np.sqrt(variance + at.layer.epsilon))
-    return tuple(np.broadcast_to(a, shape).reshape(at.X.shape) for a in found)  # type: ignore[return-value]
+    S = 1.0 / np.sqrt(variance + at.layer.epsilon)
+    whole = [np.broadcast_to(a, shape).reshape(at.X.shape) for a in (mean, variance, S)]
+    return whole[0], whole[1], whole[2]
 
 
 def _over(at: Pass) -> str:
@@ -154,11 +155,11 @@ def _slope(at: Pass, section: Section, c: int) -> None:
 def norm_backward(at: Pass, section: Section) -> None:
     if at.frozen and isinstance(at.layer, BatchNormLayer):
         section.formula("dE/dX = dE/dY W S: the running mean and variance are constants")
-        for place in cells(at.dX)[:MOST]:
+        for place in cells(at.input_error)[:MOST]:
             c = place[-1]
             S = 1.0 / math.sqrt(at.buffers["running_var"][c] + at.layer.epsilon)
             put_in = N(at.D[place]) * N(at.parameters["weights"][c]) * N(S)
-            section.equation(equation(f"dE/dX{cell(place)}", put_in, at.dX[place]))
+            section.equation(equation(f"dE/dX{cell(place)}", put_in, at.input_error[place]))
         return
     W = at.parameters["weights"]
     section.formula(
@@ -168,7 +169,7 @@ def norm_backward(at: Pass, section: Section) -> None:
     dZ, (means, _, slopes) = at.D * W, _moments(at)
     Z = (at.X - means) * slopes
     told: set[str] = set()
-    for place in cells(at.dX)[:MOST]:
+    for place in cells(at.input_error)[:MOST]:
         group = _Group(at, place)
         errors, of_group = group.of(dZ), group.of(Z)
         m1, m2 = math.fsum(errors) / errors.size, math.fsum(errors * of_group) / errors.size
@@ -178,7 +179,7 @@ def norm_backward(at: Pass, section: Section) -> None:
             section.equation(equation(f"m2{group.name}", products(errors, of_group) / errors.size, m2))
         section.equation(equation(f"dE/dZ{cell(place)}", N(at.D[place]) * N(W[place[-1]]), dZ[place]))
         put_in = N(slopes[place]) * (N(dZ[place]) - N(m1) - N(Z[place]) * N(m2))
-        section.equation(equation(f"dE/dX{cell(place)}", put_in, at.dX[place]))
+        section.equation(equation(f"dE/dX{cell(place)}", put_in, at.input_error[place]))
     _norm_gradients(at, section, Z)
 
 
@@ -192,4 +193,3 @@ def _norm_gradients(at: Pass, section: Section, Z: np.ndarray) -> None:
     for (c,) in cells(dW)[:MOST]:
         section.equation(equation(f"dE/dW[{c}]", products(at.D[..., c], Z[..., c]), dW[c]))
         section.equation(equation(f"dE/dB[{c}]", total(at.D[..., c]), dB[c]))
-

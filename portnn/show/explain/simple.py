@@ -8,7 +8,7 @@ import numpy as np
 
 from portnn import activations
 from portnn.layers.dropout import WORDS
-from portnn.show.explain.arithmetic import Expression, N, call, cell, equation, exp, products, total
+from portnn.show.explain.arithmetic import Expression, N, call, cell, equation, exp, products, sigmoid, total
 from portnn.show.explain.cells import Index, cells, shaped
 from portnn.show.explain.page import Section
 from portnn.show.explain.trace import Pass
@@ -29,9 +29,9 @@ def fc_forward(at: Pass, section: Section) -> None:
 def fc_backward(at: Pass, section: Section) -> None:
     W, X, D = at.parameters["weights"], at.X.reshape(-1, at.X.shape[-1]), at.D.reshape(-1, at.D.shape[-1])
     section.formula("dE/dX = dE/dY W^T,  dE/dX[i] = sum over j of dE/dY[j] W[i, j]")
-    for place in cells(at.dX):
+    for place in cells(at.input_error):
         *row, i = place
-        section.equation(equation(f"dE/dX{cell(place)}", products(at.D[tuple(row)], W[i]), at.dX[place]))
+        section.equation(equation(f"dE/dX{cell(place)}", products(at.D[tuple(row)], W[i]), at.input_error[place]))
     if "weights" in at.gradients:
         of_rows = "" if D.shape[0] == 1 else "sum over the rows of "
         section.formula(f"dE/dW = X^T dE/dY,  dE/dW[i, j] = {of_rows}X[i] dE/dY[j]")
@@ -50,10 +50,6 @@ def fc_backward(at: Pass, section: Section) -> None:
 # -- activations -------------------------------------------------------------------------------------------------------
 
 Put = Callable[[float], Expression | None]  # None: Y is X
-
-
-def _sigmoid(x: float) -> Expression:
-    return 1 / (1 + exp(N(-x))) if x >= 0.0 else exp(N(x)) / (1 + exp(N(x)))
 
 
 def _sigmoid_prime(x: float) -> Expression:
@@ -84,7 +80,7 @@ _SCALE, _SCALED_ALPHA = activations.SELU_SCALE, activations.SELU_SCALE * activat
 
 
 class Rule(NamedTuple):
-    """The formulas of f and f', and both with a number put in; ``inner`` is a value that both contain, with its name."""
+    """The formulas of f and f', and both with a number put in; ``inner`` names a value that both contain."""
 
     formula: str
     derivative: str
@@ -100,7 +96,7 @@ RULES = {
         lambda x: call("tanh", N(x)),
         lambda x: 1 - call("tanh", N(x)) ** 2,
     ),
-    "sigmoid": Rule("f(x) = 1 / (1 + exp(-x))", "f'(x) = f(x) (1 - f(x))", _sigmoid, _sigmoid_prime),
+    "sigmoid": Rule("f(x) = 1 / (1 + exp(-x))", "f'(x) = f(x) (1 - f(x))", sigmoid, _sigmoid_prime),
     "relu": Rule(
         "f(x) = max(x, 0)",
         "f'(x) = 1 where x > 0, else 0",
@@ -142,15 +138,15 @@ RULES = {
     "silu": Rule(
         "f(x) = x s,  s = 1 / (1 + exp(-x))",
         "f'(x) = s + x s (1 - s)",
-        lambda x: N(x) * _value(_sigmoid, x),
-        lambda x: _value(_sigmoid, x) + N(x) * _value(_sigmoid, x) * (1 - _value(_sigmoid, x)),
-        ("s", _sigmoid),
+        lambda x: N(x) * _value(sigmoid, x),
+        lambda x: _value(sigmoid, x) + N(x) * _value(sigmoid, x) * (1 - _value(sigmoid, x)),
+        ("s", sigmoid),
     ),
     "softplus": Rule(
         "f(x) = log(1 + exp(x)), the same as x + log(1 + exp(-x))",
         "f'(x) = 1 / (1 + exp(-x))",
         lambda x: (N(x) + call("log", 1 + exp(N(-x)))) if x > 0.0 else call("log", 1 + exp(N(x))),
-        _sigmoid,
+        sigmoid,
     ),
     "softsign": Rule(
         "f(x) = x / (1 + |x|)",
@@ -201,7 +197,7 @@ def activation_backward(at: Pass, section: Section) -> None:
     if rule is None:
         backend = at.layer.backend
         slopes = np.array(backend.to_numpy(at.layer.f_prime(at.layer.input)), np.float64)[0]
-    for place in cells(at.dX):
+    for place in cells(at.input_error):
         x = float(at.X[place])
         if rule is None:
             assert slopes is not None
@@ -212,7 +208,7 @@ def activation_backward(at: Pass, section: Section) -> None:
             slope = put_in.value(17)
             plain = None if isinstance(put_in, N) else put_in
             section.equation(equation(f"dY/dX{cell(place)}", plain, slope))
-        section.equation(equation(f"dE/dX{cell(place)}", N(at.D[place]) * N(slope), at.dX[place]))
+        section.equation(equation(f"dE/dX{cell(place)}", N(at.D[place]) * N(slope), at.input_error[place]))
 
 
 # -- layers that only move, scale or drop values -----------------------------------------------------------------------
@@ -228,8 +224,8 @@ def scale_forward(at: Pass, section: Section) -> None:
 
 def scale_backward(at: Pass, section: Section) -> None:
     section.formula("dE/dX = factor dE/dY")
-    for place in cells(at.dX):
-        section.equation(equation(f"dE/dX{cell(place)}", N(at.layer.factor) * N(at.D[place]), at.dX[place]))
+    for place in cells(at.input_error):
+        section.equation(equation(f"dE/dX{cell(place)}", N(at.layer.factor) * N(at.D[place]), at.input_error[place]))
 
 
 def reshape_forward(at: Pass, section: Section) -> None:
@@ -241,9 +237,11 @@ def reshape_forward(at: Pass, section: Section) -> None:
 
 def reshape_backward(at: Pass, section: Section) -> None:
     section.formula(f"dE/dX: the numbers of dE/dY in the shape of X, {at.X.shape}")
-    for place in cells(at.dX):
+    for place in cells(at.input_error):
         source = np.unravel_index(int(np.ravel_multi_index(place, at.X.shape)), at.Y.shape)
-        section.equation(equation(f"dE/dX{cell(place)}", f"dE/dY{cell(tuple(map(int, source)))}", at.dX[place]))
+        section.equation(
+            equation(f"dE/dX{cell(place)}", f"dE/dY{cell(tuple(map(int, source)))}", at.input_error[place])
+        )
 
 
 def dropout_forward(at: Pass, section: Section) -> None:
@@ -267,8 +265,8 @@ def dropout_forward(at: Pass, section: Section) -> None:
 
 def dropout_backward(at: Pass, section: Section) -> None:
     section.formula("dE/dX = dE/dY M")
-    for place in cells(at.dX):
-        section.equation(equation(f"dE/dX{cell(place)}", N(at.D[place]) * N(at.mask[place]), at.dX[place]))
+    for place in cells(at.input_error):
+        section.equation(equation(f"dE/dX{cell(place)}", N(at.D[place]) * N(at.mask[place]), at.input_error[place]))
 
 
 # -- layers that contain layers, and those that are nobody's but the user's --------------------------------------------
@@ -288,8 +286,8 @@ def sequential_backward(at: Pass, section: Section) -> None:
         section.note("Its layers run backwards: dE/dY goes into the last, and dE/dX is that of the first.")
         return
     section.formula("dE/dX = dE/dY")
-    for place in cells(at.dX):
-        section.equation(equation(f"dE/dX{cell(place)}", f"dE/dY{cell(place)}", at.dX[place]))
+    for place in cells(at.input_error):
+        section.equation(equation(f"dE/dX{cell(place)}", f"dE/dY{cell(place)}", at.input_error[place]))
 
 
 def residual_forward(at: Pass, section: Section) -> None:
@@ -300,10 +298,10 @@ def residual_forward(at: Pass, section: Section) -> None:
 
 
 def residual_backward(at: Pass, section: Section) -> None:
-    dF = shaped(at.children[0].dX, at.dX)
+    dF = shaped(at.children[0].input_error, at.input_error)
     section.formula("dE/dX = dE/dY + dF,  dF: dE/dX of the first layer inside")
-    for place in cells(at.dX):
-        section.equation(equation(f"dE/dX{cell(place)}", N(at.D[place]) + N(dF[place]), at.dX[place]))
+    for place in cells(at.input_error):
+        section.equation(equation(f"dE/dX{cell(place)}", N(at.D[place]) + N(dF[place]), at.input_error[place]))
 
 
 def parallel_forward(at: Pass, section: Section) -> None:
@@ -326,9 +324,9 @@ def parallel_forward(at: Pass, section: Section) -> None:
 def parallel_backward(at: Pass, section: Section) -> None:
     part = "dE/dY" if at.layer.merge == "add" else "its part of dE/dY"
     section.formula(f"dE/dX = the sum of the branches' dE/dX; each of them gets {part}")
-    inputs = [shaped(child.dX, at.dX) for child in at.children]
-    for place in cells(at.dX):
-        section.equation(equation(f"dE/dX{cell(place)}", total([dX[place] for dX in inputs]), at.dX[place]))
+    inputs = [shaped(child.input_error, at.input_error) for child in at.children]
+    for place in cells(at.input_error):
+        section.equation(equation(f"dE/dX{cell(place)}", total([dX[place] for dX in inputs]), at.input_error[place]))
 
 
 def other_forward(at: Pass, section: Section) -> None:
@@ -340,7 +338,7 @@ def other_forward(at: Pass, section: Section) -> None:
 
 def other_backward(at: Pass, section: Section) -> None:
     section.note(f"The derivatives are those that backward of {type(at.layer).__name__} gives:")
-    found = [("dE/dX", at.dX), *((f"dE/d{name}", g) for name, g in at.gradients.items())]
+    found = [("dE/dX", at.input_error), *((f"dE/d{name}", g) for name, g in at.gradients.items())]
     for name, array in found:
         for place in cells(array) if array is not None else ():
             section.note(f"{name}{cell(place)} is {N(array[place]).text(5)}.")

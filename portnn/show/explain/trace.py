@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from math import prod
+from math import isfinite, prod
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,8 @@ Values = dict[str, np.ndarray]
 class Pass:
     """What one layer got and gave, as float64 arrays of one sample, without an axis of samples.
 
-    ``D`` is dE/dY. Parameters, gradients and buffers are by name; the new ones are those after the step. A layer
-    written as in the article has its array attributes as parameters, and no gradients.
+    ``D`` is dE/dY, ``input_error`` dE/dX. Parameters, gradients and buffers are by name; the new ones are those after
+    the step. A layer written as in the article has its array attributes as parameters, and no gradients.
     """
 
     layer: Any
@@ -32,7 +32,7 @@ class Pass:
     X: Any = None
     Y: Any = None
     D: Any = None
-    dX: Any = None
+    input_error: Any = None
     parameters: Values = field(default_factory=dict)
     gradients: Values = field(default_factory=dict)
     new_parameters: Values = field(default_factory=dict)
@@ -155,7 +155,7 @@ class _Recorded:
             one = self.host if layer.updates_itself and not layer.batched else self.host.one
             before = getattr(layer, names[0]), getattr(layer, names[1])
             vars(layer)[names[0]] = _noting(before[0], one, note, "X", "Y")
-            vars(layer)[names[1]] = _noting(before[1], one, note, "D", "dX")
+            vars(layer)[names[1]] = _noting(before[1], one, note, "D", "input_error")
         return self.found
 
     def __exit__(self, *error: object) -> None:
@@ -233,8 +233,10 @@ def _changed(before: np.ndarray, attributes: Values, name: str, host: _Host) -> 
 
 def _check_finite(traced: Trace) -> None:
     """ValueError where a number of the pass is infinite or NaN: no equation would hold."""
+    if not (isfinite(traced.E) and np.isfinite(traced.D).all()):
+        raise ValueError(f"the error of this sample is {traced.E}, and no calculation with that can be shown")
     for note in traced.walk():
-        for what, array in (("Y", note.Y), ("dE/dX", note.dX), *note.gradients.items()):
+        for what, array in (("Y", note.Y), ("dE/dX", note.input_error), *note.gradients.items()):
             if array is not None and not np.isfinite(array).all():
                 raise ValueError(
                     f"{what} of layer {note.path} ({type(note.layer).__name__}) holds infinity or NaN for this sample, "

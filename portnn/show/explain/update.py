@@ -64,7 +64,10 @@ class Update:
         if optimizer.clip_value is not None:
             lines.append(f"g = g, but at least -{optimizer.clip_value:g} and at most {optimizer.clip_value:g}")
         if optimizer.clip_norm is not None:
-            lines.append("g = clip g,  clip = min(1, clip_norm / (norm + 1e-06)),  norm: the root of the sum of all g**2")
+            lines += [
+                "g = clip g,  clip = min(1, clip_norm / (norm + 1e-06))",
+                "norm = the root of the sum of all g**2",
+            ]
         if optimizer.weight_decay and not optimizer.decoupled:
             lines.append("g = g + weight_decay W")
         if optimizer.weight_decay and optimizer.decoupled:
@@ -76,9 +79,9 @@ class Update:
 
     def _clip_norm(self, section: Section) -> None:
         bound = self.optimizer.clip_value
-        gradients = [g for at in self.traced.walk() for g in at.gradients.values()]
+        gradients: list[np.ndarray] = [g for at in self.traced.walk() for g in at.gradients.values()]
         if bound is not None:
-            gradients = [np.clip(g, -bound, bound) for g in gradients]
+            gradients = [np.asarray(np.clip(g, -bound, bound)) for g in gradients]
         sums = [math.fsum((g**2).ravel()) for g in gradients]
         norm = math.sqrt(math.fsum(sums))
         self.scale = min(1.0, self.optimizer.clip_norm / (norm + 1e-6))
@@ -107,9 +110,7 @@ class Update:
                 if type(self.optimizer) in OURS:
                     self._one(at, section, name, place)
                 else:
-                    put_in = N(old[place]) + N(at.new_parameters[name][place] - old[place])
-                    new = at.new_parameters[name][place]
-                    section.equation(equation(f"{letter(name)}_new{cell(place)}", put_in, new, self._digits(old[place], new)))
+                    self._change(section, name, place, old, at.new_parameters[name])
         self._buffers(at, section)
 
     def _places(self, gradient: np.ndarray) -> list[Index]:
@@ -130,7 +131,8 @@ class Update:
         old, new = float(at.parameters[name][place]), float(at.new_parameters[name][place])
         digits = self._digits(old, new)
         if not self._in_one_line():
-            section.note(f"{what}{where} is {N(old).text(4)}, and its derivative {N(at.gradients[name][place]).text(4)}:")
+            derivative = N(at.gradients[name][place]).text(4)
+            section.note(f"{what}{where} is {N(old).text(4)}, and its derivative {derivative}:")
         g = self._prepared(at, section, name, place)
         lr, w = N(self.traced.rate), N(old)
         if isinstance(optimizer, Adam):
@@ -207,10 +209,15 @@ class Update:
         section.note(f"{type(at.layer).__name__} is written as in the article: it updates its own arrays.")
         for name, old in at.parameters.items():
             new = at.new_parameters.get(name)
-            for place in cells(old - new) if new is not None and new.shape == old.shape else ():
-                put_in = N(old[place]) + N(new[place] - old[place])
-                digits = self._digits(old[place], new[place])
-                section.equation(equation(f"{letter(name)}_new{cell(place)}", put_in, new[place], digits))
+            if new is not None and new.shape == old.shape:
+                for place in cells(old - new):
+                    self._change(section, name, place, old, new)
+
+    def _change(self, section: Section, name: str, place: Index, old: np.ndarray, new: np.ndarray) -> None:
+        """A parameter before and after, where the rule between them is not ours."""
+        put_in = N(old[place]) + N(new[place] - old[place])
+        digits = self._digits(old[place], new[place])
+        section.equation(equation(f"{letter(name)}_new{cell(place)}", put_in, new[place], digits))
 
     def _buffers(self, at: Pass, section: Section) -> None:
         if not ({"running_mean", "running_var"} <= at.buffers.keys() and at.new_buffers):

@@ -98,9 +98,7 @@ def _channels(layer: Any, f: int) -> slice:
     return slice(group * size, (group + 1) * size)
 
 
-def _draw_window(
-    at: Pass, section: Section, position: Index, f: int, seen: np.ndarray, weights: np.ndarray
-) -> None:
+def _draw_window(at: Pass, section: Section, position: Index, f: int, seen: np.ndarray, weights: np.ndarray) -> None:
     """The window, the filter and their products as tables, for the channel that contributes most."""
     plan = at.layer.plan
     local = int(np.abs((seen * weights).sum(axis=0)).argmax())
@@ -111,22 +109,26 @@ def _draw_window(
     section.note(f"The window at {cell(position)} of channel {c}{of} times filter {f}, number by number:")
     product = np.where(np.isnan(window), 0.0, np.nan_to_num(window) * filter_)
     names = [f"X, channel {c}", f"W, filter {f}", "products"]
-    section.blocks.append(Grids([grid(n, v) for n, v in zip(names, (window, filter_, product), strict=True)], ["*", "->"]))
+    grids = [grid(name, values) for name, values in zip(names, (window, filter_, product), strict=True)]
+    section.blocks.append(Grids(grids, ["*", "->"]))
 
 
 def conv_backward(at: Pass, section: Section) -> None:
     layer, W, D = at.layer, at.parameters["weights"], at.D
     plan, axes = layer.plan, "i, j" if len(layer.plan.image) == 2 else "i"
     flat = W.reshape(len(plan.starts), W.shape[-2], W.shape[-1])
-    section.formula(f"dE/dX = sum over the windows [{axes}] in which the pixel is, and the filters f, of dE/dY[{axes}, f] W[place in the window, c, f]")
-    for place in cells(at.dX):
+    section.formula(
+        f"dE/dX[pixel, c] = sum over {axes}, f of dE/dY[{axes}, f] W[place, c, f]",
+        f"over the windows at {axes} in which the pixel is, at that place, and the filters f",
+    )
+    for place in cells(at.input_error):
         *pixel, c = place
         filters = _filters(layer, c)
         local = c % (layer.input_shape[-1] // layer.groups)
         found = list(covering(plan, tuple(pixel)))
         errors = np.array([D[position][filters] for _, position in found])
         weights = np.array([flat[k, local, filters] for k, _ in found])
-        section.equation(equation(f"dE/dX{cell(place)}", products(errors, weights), at.dX[place]))
+        section.equation(equation(f"dE/dX{cell(place)}", products(errors, weights), at.input_error[place]))
     if "weights" in at.gradients:
         u = "u, v" if len(plan.image) == 2 else "u"
         section.formula(f"dE/dW[{u}, c, f] = sum over {axes} of X[window at {axes}][{u}, c] dE/dY[{axes}, f]")
@@ -178,7 +180,7 @@ def max_pool_forward(at: Pass, section: Section) -> None:
 def max_pool_backward(at: Pass, section: Section) -> None:
     plan = at.layer.plan(at.X[None, ...])
     section.formula("dE/dX: each dE/dY goes to the largest pixel of its window, to the first of equal ones")
-    for place in cells(at.dX):
+    for place in cells(at.input_error):
         *pixel, c = place
         errors = []
         for _, position in covering(plan, tuple(pixel)):
@@ -187,7 +189,7 @@ def max_pool_backward(at: Pass, section: Section) -> None:
             if inside[winner][1] == tuple(pixel):
                 errors.append(at.D[(*position, c)])
         if errors:
-            section.equation(equation(f"dE/dX{cell(place)}", total(errors), at.dX[place]))
+            section.equation(equation(f"dE/dX{cell(place)}", total(errors), at.input_error[place]))
         else:
             section.note(f"dE/dX{cell(place)} is 0: this pixel is the largest of no window.")
 
@@ -199,7 +201,7 @@ def avg_pool_forward(at: Pass, section: Section) -> None:
 def avg_pool_backward(at: Pass, section: Section) -> None:
     plan = at.layer.plan(at.X[None, ...])
     section.formula("dE/dX: each dE/dY is divided equally among the pixels of its window")
-    for place in cells(at.dX):
+    for place in cells(at.input_error):
         *pixel, c = place
         positions = [position for _, position in covering(plan, tuple(pixel))]
         errors = [float(at.D[(*position, c)]) for position in positions]
@@ -209,7 +211,7 @@ def avg_pool_backward(at: Pass, section: Section) -> None:
             continue
         shares = [error / size for error, size in zip(errors, sizes, strict=True)]
         summed = total(shares, lambda i, e=errors, n=sizes: N(e[i]) / n[i])  # type: ignore[misc]
-        section.equation(equation(f"dE/dX{cell(place)}", summed, at.dX[place]))
+        section.equation(equation(f"dE/dX{cell(place)}", summed, at.input_error[place]))
 
 
 def global_max_forward(at: Pass, section: Section) -> None:
@@ -220,11 +222,11 @@ def global_max_forward(at: Pass, section: Section) -> None:
 
 def global_max_backward(at: Pass, section: Section) -> None:
     section.formula("dE/dX: dE/dY[c] goes to the largest pixel of channel c, to the first of equal ones")
-    for place in cells(at.dX):
+    for place in cells(at.input_error):
         *pixel, c = place
         image = at.X[..., c]
         if int(np.ravel_multi_index(tuple(pixel), image.shape)) == int(image.argmax()):
-            section.equation(equation(f"dE/dX{cell(place)}", f"dE/dY[{c}]", at.dX[place]))
+            section.equation(equation(f"dE/dX{cell(place)}", f"dE/dY[{c}]", at.input_error[place]))
         else:
             section.note(f"dE/dX{cell(place)} is 0: this pixel is not the largest of its channel.")
 
@@ -238,10 +240,10 @@ def global_avg_forward(at: Pass, section: Section) -> None:
 
 def global_avg_backward(at: Pass, section: Section) -> None:
     section.formula("dE/dX[i, j, c] = dE/dY[c] / (number of pixels)")
-    for place in cells(at.dX):
+    for place in cells(at.input_error):
         c = place[-1]
         size = at.X[..., c].size
-        section.equation(equation(f"dE/dX{cell(place)}", N(at.D[c]) / size, at.dX[place]))
+        section.equation(equation(f"dE/dX{cell(place)}", N(at.D[c]) / size, at.input_error[place]))
 
 
 def upsample_forward(at: Pass, section: Section) -> None:
@@ -256,9 +258,7 @@ def upsample_forward(at: Pass, section: Section) -> None:
 def upsample_backward(at: Pass, section: Section) -> None:
     factors = at.layer.factors(at.X.ndim - 1)
     section.formula("dE/dX = sum of dE/dY over the copies of the pixel")
-    for place in cells(at.dX):
+    for place in cells(at.input_error):
         *pixel, c = place
         copies = tuple(slice(i * r, (i + 1) * r) for i, r in zip(pixel, factors, strict=True))
-        section.equation(equation(f"dE/dX{cell(place)}", total(at.D[(*copies, c)]), at.dX[place]))
-
-
+        section.equation(equation(f"dE/dX{cell(place)}", total(at.D[(*copies, c)]), at.input_error[place]))
