@@ -19,8 +19,8 @@ class RandomAffineLayer(Layer):
     Bilinear: b(d) = max(0, 1 - |d|); zeros outside. M is the centre of the image; each image has its own s and t, up to
     ``shift`` pixels, a, up to ``rotate`` degrees, and f, up to 1 +- ``scale``, uniform, from four random 32-bit words:
     w gives w / 2**31 - 1 of the most. They depend only on the network's seed, the layer's path, the step number and n,
-    so they are the same on every device. X and Y are (N, H, W, C). ValueError unless 0 <= shift, 0 <= rotate <= 180
-    and 0 <= scale < 1.
+    so they are the same on every device. X and Y are (N, H, W, C). ValueError unless 0 <= shift < 1e6,
+    0 <= rotate <= 180 and 0 <= scale < 1.
 
     Source: P. Simard et al., "Best practices for convolutional neural networks", ICDAR 2003.
     """
@@ -46,7 +46,7 @@ class RandomAffineLayer(Layer):
             raise ValueError(f"{what} must be in [0, 180], in degrees to either side; got {value}")
         return angle
 
-    shift: Any = Setting(checks.in_range(0.0))
+    shift: Any = Setting(checks.in_range(0.0, 1e6))  # no image is that large
     rotate: Any = Setting(_angle)
     scale: Any = Setting(checks.in_range(0.0, 1.0))
 

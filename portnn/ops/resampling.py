@@ -7,7 +7,7 @@ A map, two rows of three numbers, says of each pixel (i, j) of the result where 
 
 Between pixels the image is interpolated: a pixel (p, q) contributes with weight b(u - p) b(v - q), where b(t) is
 1 - |t|, and nothing from a distance of 1 on. Outside the image there are zeros. Maps, places and weights are computed
-in float64, whatever the dtype of the images, so that these move by the same amounts in every dtype and on every device.
+in float64, where the device has it, whatever the dtype of the images: these move by the same amounts in every dtype.
 """
 
 from math import ceil, cos, pi, radians, sin
@@ -21,14 +21,14 @@ PER_IMAGE = 4  # random words: rows, columns, angle, size
 def random_maps(
     x: Array, key: tuple[int, int], step: Any, shift: float, rotate: float, scale: float, *, xp: Any, ops: Any
 ) -> Array:
-    """A map for each of the images x (N, H, W, C): float64 (N, 2, 3).
+    """A map (N, 2, 3) for each of the images x (N, H, W, C).
 
     The image is scaled by a factor within 1 +- ``scale`` and rotated about its centre by up to ``rotate`` degrees, then
     moved by up to ``shift`` pixels along each axis. Each amount is uniform: a 32-bit word w gives the share
     w / 2**31 - 1 of the largest.
     """
     n, height, width, _ = x.shape
-    share = xp.astype(ops.random_bits(key, step, PER_IMAGE * n), xp.float64) * 2.0**-31 - 1.0
+    share = xp.astype(ops.random_bits(key, step, PER_IMAGE * n), widest(x, xp=xp)) * 2.0**-31 - 1.0
     share = xp.reshape(share, (n, PER_IMAGE))
     angle, factor = share[:, 2] * radians(rotate), share[:, 3] * scale + 1.0
     c, s = xp.cos(angle) / factor, xp.sin(angle) / factor
@@ -51,7 +51,7 @@ def reach_of(rotate: float, scale: float) -> int:
 def resample(x: Array, maps: Array, *, xp: Any, ops: Any) -> Array:
     """Images (N, H, W, C) -> the same, each as its map (N, 2, 3) says."""
     _, height, width, _ = x.shape
-    i, j = pixels(x, xp=xp)
+    i, j = pixels(x, maps, xp=xp)
     u, v = sources(maps, i, j, xp=xp)  # (N, H, W)
     u, v = xp.clip(u, -1.0, float(height)), xp.clip(v, -1.0, float(width))  # further out there are only zeros
     p, q = xp.floor(u), xp.floor(v)
@@ -72,7 +72,7 @@ def resample_backward(output_error: Array, maps: Array, reach: int, *, xp: Any, 
     the inverse map puts it.
     """
     _, height, width, _ = output_error.shape
-    p, q = pixels(output_error, xp=xp)
+    p, q = pixels(output_error, maps, xp=xp)
     (a, b, c), (d, e, f) = rows_of(maps)
     size = a * e - b * d
     i = xp.floor((e * (p - c) - b * (q - f)) / size)  # (N, H, W)
@@ -88,10 +88,18 @@ def resample_backward(output_error: Array, maps: Array, reach: int, *, xp: Any, 
     return input_error
 
 
-def pixels(x: Array, *, xp: Any) -> tuple[Array, Array]:
-    """The row (1, H, 1) and the column (1, 1, W) of each pixel of images."""
+def widest(x: Array, *, xp: Any) -> Any:
+    """float64, or the dtype of x on a device that lacks it."""
+    try:
+        return xp.empty(0, dtype=xp.float64, device=x.device).dtype
+    except (TypeError, ValueError, RuntimeError):  # each library raises its own
+        return x.dtype
+
+
+def pixels(x: Array, maps: Array, *, xp: Any) -> tuple[Array, Array]:
+    """The row (1, H, 1) and the column (1, 1, W) of each pixel of images, in the dtype of their maps."""
     _, height, width, _ = x.shape
-    i, j = (xp.arange(size, dtype=xp.float64, device=x.device) for size in (height, width))
+    i, j = (xp.arange(size, dtype=maps.dtype, device=x.device) for size in (height, width))
     return xp.reshape(i, (1, height, 1)), xp.reshape(j, (1, 1, width))
 
 

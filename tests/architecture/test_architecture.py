@@ -66,6 +66,7 @@ def test_numpy_stays_on_the_hosts_side(path):
 
 
 PAGES = ["fc", "conv", "pooling", "batch_norm", "layer_norm", "dropout", "activation", "softmax", "flatten", "residual"]
+PAGES += ["random_affine"]
 FIRST_SCREEN = 40  # lines
 
 

@@ -2,17 +2,14 @@
 
 import os
 import re
-import runpy
 import signal
 
 import numpy as np
 import pytest
 
 import software_gpu
-import strokes
 from documents import ROOT, run
 from portnn.backend import availability
-from portnn.datasets import prepare_digit
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 SHORT = {"xor": 20, "conv": 5, "mnist_fc": 1, "mnist_conv": 1, "own_layer": 20, "mnist_lenet": 1, "mnist_resnet": 1}
@@ -40,23 +37,6 @@ def test_example(example, tmp_path):
         assert float(accuracy.group(1)) > 40.0
         assert re.search(r"^predicted:( \d){10}\ntrue:     ( \d){10}$", done.stdout, re.MULTILINE)
     assert [path.name for path in tmp_path.iterdir()] == WRITTEN.get(example.stem, [])
-
-
-@pytest.mark.slow
-def test_drawn_digits_are_read(tmp_path, monkeypatch):
-    """After a third of the epochs: 60 digits drawn in six sizes, places, widths and slants, and others at random."""
-    page = tmp_path / "digits.html"
-    monkeypatch.setattr("sys.argv", ["draw_digits.py", "--epochs", "10", "--page", str(page)])
-    net = runpy.run_path(str(ROOT / "examples" / "draw_digits.py"), run_name="__main__")["net"]
-    assert page.stat().st_size > 100_000
-    for canvas, least, drawn in ((28, 53, strokes.sixty()), (448, 55, strokes.sixty()), (448, 560, strokes.many(600))):
-        digits, pictures = [], []
-        for digit, shape, hand in drawn:
-            pen = max(hand.pen * canvas, 1.5)
-            pictures.append(prepare_digit(strokes.painted(strokes.drawn(shape, hand, canvas), pen, canvas)))
-            digits.append(digit)
-        right = int((net.predict_classes(np.stack(pictures)) == digits).sum())
-        assert right >= least, f"{right} of {len(digits)} read"
 
 
 STOPPED = """

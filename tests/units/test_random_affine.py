@@ -23,6 +23,7 @@ SETTINGS = [
     dict(shift=1.0, rotate=30.0, scale=0.2),
     dict(shift=4.0, rotate=180.0, scale=0.95),
     dict(shift=100.0),
+    dict(shift=9e5, rotate=90.0, scale=1.0 - 2.0**-50),
 ]
 BACKENDS = ["cpu", "numpy", "strict", "pytorch", "replay", pytest.param("gpu", marks=pytest.mark.gpu)]
 
@@ -200,6 +201,17 @@ def test_amounts_are_the_same_everywhere_and_in_both_dtypes(backend):
         assert np.allclose(y, expected.output, atol=1e-6 if dtype == "float32" else 1e-13)
 
 
+def test_a_device_without_float64_moves_alike():
+    strict = pytest.importorskip("array_api_strict")
+    settings = dict(shift=2.0, rotate=30.0, scale=0.2)
+    backend = portnn.get_backend(strict, device=strict.Device("no_float64"))
+    x = numbers(4, 9, 8, 2).astype(np.float32)
+    layers = built((9, 8, 2), backend, "float32", **settings), built((9, 8, 2), "cpu", "float32", **settings)
+    for method in ("forward_propagation", "backward_propagation"):
+        found, expected = (getattr(layer, method)(layer.backend.asarray(x)) for layer in layers)
+        assert np.allclose(backend.to_numpy(found), expected, atol=1e-5)
+
+
 def test_each_image_step_seed_and_place_has_amounts_of_its_own():
     x = np.repeat(numbers(1, 6, 6, 1), 3, axis=0)
     outputs = []
@@ -252,9 +264,10 @@ def test_an_interrupted_training_goes_on_with_the_same_moves(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (dict(shift=-1.0), r"shift must be 0 or more, and finite, got -1.0"),
-        (dict(shift=float("nan")), r"shift must be 0 or more, and finite, got nan"),
-        (dict(shift=float("inf")), r"shift must be 0 or more, and finite, got inf"),
+        (dict(shift=-1.0), r"shift must be in \[0, 1e\+06\), got -1.0"),
+        (dict(shift=float("nan")), r"shift must be in \[0, 1e\+06\), got nan"),
+        (dict(shift=float("inf")), r"shift must be in \[0, 1e\+06\), got inf"),
+        (dict(shift=1e6), r"shift must be in \[0, 1e\+06\), got 1000000.0"),
         (dict(rotate=-5), r"rotate must be in \[0, 180\], in degrees to either side; got -5"),
         (dict(rotate=181), r"rotate must be in \[0, 180\], in degrees to either side; got 181"),
         (dict(scale=1.0), r"scale must be in \[0, 1\), got 1.0"),
