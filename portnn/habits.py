@@ -120,6 +120,7 @@ ARGUMENTS: dict[str, Answers] = {
     "diagram": {"input_size": "input_shape"},
     "to": {"device": "backend"},
     "save": _FILE,
+    "export": _FILE,
     "load": {**_FILE, "custom_objects": "layers", "map_location": "backend", "device": "backend"},
     "load_weights": _FILE,
     "to_categorical": {"y": "labels", "x": "labels", "num_classes": "classes", "n_classes": "classes"},
@@ -270,7 +271,7 @@ NETWORK: Answers = {
     "loss_curve_": 'write net.history["error"]',
     "n_iter_": "write net.epoch",
     "classes_": "classes are numbers from 0 on: keep the names of yours beside the network",
-    **dict.fromkeys(("to_json", "get_config", "export"), "net.save(path) writes layers and weights to a file"),
+    **dict.fromkeys(("to_json", "get_config"), "net.save(path) writes layers and weights to a file"),
 }
 
 # What somebody sets on a network, and where it belongs.

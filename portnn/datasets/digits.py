@@ -32,9 +32,9 @@ def prepare_digit(image: Any) -> np.ndarray:
     """Returns a picture of one digit as an image like MNIST's: uint8 (28, 28), light ink on black.
 
     ``image`` is a picture of any size, (H, W), (H, W, 1), or with colours (H, W, 3), with transparency (H, W, 2) or
-    (H, W, 4): an array, nested lists, or a Pillow image. Its numbers are from 0, black, to white: to 1, 255 or 65535,
-    whichever is the first that no number exceeds (65535 for whole numbers only). So booleans, floats in 0..1 or 0..255,
-    bytes and 16-bit pictures all do. Colours become luminance.
+    (H, W, 4): an array, nested lists, or a Pillow image. Its numbers are from 0, black, to white: to 1 or 255, or, if
+    they are whole, 511, 1023 and so on to 65535, whichever is the first that no number exceeds. So booleans, floats in
+    0..1 or 0..255, bytes, and pictures of 10, 12 or 16 bits all do. Colours become luminance.
 
     The ink may be dark on light or light on dark: the median along the picture's edge is the paper. Transparent pixels
     are paper; where the whole edge is transparent, it is white below dark ink and black below light ink. Then, as MNIST
@@ -166,11 +166,10 @@ def _range(pixels: np.ndarray) -> int:
         place = tuple(int(i) for i in np.argwhere(~np.isfinite(pixels))[0])
         raise ValueError(f"image[{', '.join(map(str, place))}] is {pixels[place]}, expected numbers from {known}")
     least, most = pixels.min(), pixels.max()
-    tops = (1, 255, 65535) if whole else (1, 255)
-    if least < 0 or most > tops[-1]:
+    if least < 0 or most > (65535 if whole else 255):
         advice = "; scale it, (image - image.min()) / (image.max() - image.min())"
         raise ValueError(f"image holds numbers from {least:g} to {most:g}, expected {known}{advice}")
-    return next(top for top in tops if most <= top)
+    return next((top for top in (1, 255) if most <= top), (1 << int(most).bit_length()) - 1)
 
 
 def _on_paper(gray: np.ndarray, alpha: np.ndarray, top: int) -> np.ndarray:

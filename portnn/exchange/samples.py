@@ -5,11 +5,11 @@ from math import prod
 from typing import Any
 
 from portnn._typing import Shape
-from portnn.layers import SequentialLayer, sequential
-from portnn.ops import is_ours
+from portnn.layers import sequential
 
 PIXELS = 28 * 28  # of MNIST's images
 IMAGES = ((28, 28, 1), (28, 28), (PIXELS,), (1, PIXELS))  # the shapes that they come in
+CHAINS = ("ResidualLayer", "SequentialLayer")
 SAME_SHAPE = ("ActivationLayer", "DropoutLayer", "RandomAffineLayer", "ScaleLayer", "SoftmaxLayer")
 NO_SCALE = ("DropoutLayer", "FlattenLayer", "RandomAffineLayer", "ReshapeLayer")  # values go through as they are
 BYTES = 255.0
@@ -18,14 +18,13 @@ BYTES = 255.0
 def sample_shape(network: Any) -> Shape:
     """The shape of one sample that the network takes.
 
-    It is what the layers say; where they take samples of many shapes, that of the samples that were last predicted, or
-    of MNIST's images, if they fit. ValueError if none of these is known to fit.
+    It is what the layers say. Where they take samples of many shapes, or what one says does not suit those behind it,
+    it is that of the samples that were last predicted, or of MNIST's images, if they fit. ValueError if none does.
     """
     said = declared(network.layers)
-    images = IMAGES if said is None or prod(said) == PIXELS else ()
-    if said is not None and type(network.layers[0]).__name__ in ("FlattenLayer", "ReshapeLayer"):
-        images, said = (*images[:2], said, *images), None  # any shape of so many values will do, also that of an image
-    for shape in (said, network._checked, *images):
+    if said == (PIXELS,) and type(network.layers[0]).__name__ in ("FlattenLayer", "ReshapeLayer"):
+        said = (28, 28)  # any shape of so many values will do
+    for shape in (said, network._checked, *IMAGES):
         if shape is not None and _fits(network.layers, shape):
             return tuple(shape)
     raise ValueError(
@@ -44,13 +43,13 @@ def _fits(layers: Sequence[Any], shape: Shape) -> bool:
 def declared(layers: Sequence[Any]) -> Shape | None:
     """The shape of one sample that layers in order say they take; None if they do not."""
     for layer in layers:
-        if isinstance(layer, SequentialLayer) and is_ours(type(layer)):
+        name = type(layer).__name__
+        if name in CHAINS:
             inside = declared(layer.layers)
-            if inside is not None or not all(type(each).__name__ in SAME_SHAPE for each in layer.walk()):
+            if inside is not None or not all(type(each).__name__ in (*CHAINS, *SAME_SHAPE) for each in layer.walk()):
                 return inside
             continue
         shape = sequential.own_input_shape(layer)
-        name = type(layer).__name__
         if shape is not None or name == "ParallelLayer":
             return shape
         if name == "ReshapeLayer":

@@ -137,18 +137,32 @@ def size(driver, width, height):
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
+def on_the_pad(driver, strokes, canvas):
+    """Strokes (n, 2), in pixels of a square canvas of that size, as points of the window."""
+    left, top, width = driver.execute_script("const b = pad.getBoundingClientRect(); return [b.left, b.top, b.width]")
+    return [[(left + x * width / canvas, top + y * width / canvas) for x, y in stroke] for stroke in strokes]
+
+
 def draw(driver, strokes, canvas):
-    """Draws strokes (n, 2), in pixels of a square canvas of that size, on the page's pad with the mouse."""
-    box = driver.execute_script("const b = element('pad').getBoundingClientRect(); return [b.left, b.top, b.width];")
-    left, top, width = box
-    for stroke in strokes:
-        points = [(left + x * width / canvas, top + y * width / canvas) for x, y in stroke]
-        mouse(driver, "mousePressed", points[0])
-        for point in points[1:]:
+    """Draws strokes on the pad with the mouse."""
+    for first, *others in on_the_pad(driver, strokes, canvas):
+        mouse(driver, "mousePressed", first)
+        for point in others:
             mouse(driver, "mouseMoved", point)
-        mouse(driver, "mouseReleased", points[-1])
+        mouse(driver, "mouseReleased", ([first, *others])[-1])
 
 
-def mouse(driver, kind, point):
-    event = {"type": kind, "x": float(point[0]), "y": float(point[1]), "button": "left", "clickCount": 1, "buttons": 1}
+def mouse(driver, kind, point, button="left"):
+    x, y = map(float, point)
+    event = {"type": kind, "x": x, "y": y, "button": button, "clickCount": int(kind != "mouseMoved")}
     driver.execute_cdp_cmd("Input.dispatchMouseEvent", event)
+
+
+def touch(driver, strokes, canvas):
+    """Draws strokes on the pad with a finger."""
+    for stroke in on_the_pad(driver, strokes, canvas):
+        for kind, points in (("touchStart", stroke[:1]), ("touchMove", stroke[1:])):
+            for x, y in points:
+                event = {"type": kind, "touchPoints": [{"x": float(x), "y": float(y)}]}
+                driver.execute_cdp_cmd("Input.dispatchTouchEvent", event)
+        driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})

@@ -17,6 +17,7 @@ from portnn.functions import name_of
 from portnn.version import __version__
 
 FIELDS = 64  # a network that takes more numbers gets one field for all of them
+BARS = 40  # one that returns more has them listed
 
 
 def page(network: Any) -> str:
@@ -25,7 +26,7 @@ def page(network: Any) -> str:
     shape = sample_shape(network)
     writer = forward.Writer(network)
     result, output = writer.chain(network.layers, "x", shape)
-    pad = prod(shape) == PIXELS and shape[-1] in (1, 28, PIXELS)
+    pad = [n for n in shape if n > 1] in ([28, 28], [PIXELS])
     script = forward.script(writer, result, asset("layers.js"), ("softmax", "product", "tensor"))
     input_js = asset("digits.js") + "\n" + asset("pad.js") if pad else asset("fields.js")
     about = _about(network, writer, shape, output, pad)
@@ -65,16 +66,19 @@ def _json(value: Any) -> str:
 
 
 def _about(network: Any, writer: Any, shape: Shape, output: Shape, pad: bool) -> dict[str, Any]:
-    outputs = prod(output)
-    classes = pad and outputs > 1 and output[-1] == outputs
+    outputs, meaning = prod(output), _meaning(network, output)
+    chooses = meaning in ("logits", "shares") or (pad and outputs <= BARS)  # else an autoencoder would be read
+    classes = chooses and 1 < outputs == output[-1]
     return {
         "inputShape": shape,
         "inputs": [] if pad or prod(shape) > FIELDS else _labels("x", shape),
         "most": most(network.layers),
         "outputShape": output,
-        "outputs": _labels("y", output) if outputs <= FIELDS else [],
+        "outputs": _labels("y", output) if outputs <= BARS else [],
         "classes": [str(i) for i in range(outputs)] if classes else None,
-        "meaning": _meaning(network, output),
+        "reading": "Read as" if pad else "Class",
+        "meaning": meaning,
+        "bars": outputs <= BARS,
         "layers": [{"path": path, "about": about, "shape": shape} for path, about, shape in writer.steps],
     }
 
@@ -119,7 +123,7 @@ def _sections(shape: Shape, output: Shape, pad: bool) -> str:
     parts["list"] = ""
     if n > FIELDS:
         parts["words"] += " Separate them by commas, spaces or lines."
-        parts["list"] = '      <textarea id="list" aria-label="The numbers" aria-describedby="fault"></textarea>\n'
+        parts["list"] = '      <textarea id="list" autocomplete="off" aria-label="The numbers"></textarea>\n'
     return _filled(asset("fields.html"), parts).rstrip()
 
 

@@ -201,13 +201,17 @@ def check(network: Any) -> None:
     strange = [f"{layer.path} {what}" for layer in network.walk() if (what := _strange(layer))]
     if strange:
         listed = "".join(f"\n  layer {line}" for line in strange)
-        raise ValueError(f"the page cannot run {len(strange)} of the network's layers, which are not portnn's:{listed}")
+        raise ValueError(
+            f"the page has no JavaScript for {len(strange)} of the network's layers; it has for portnn's own, not for "
+            f"layers and functions of yours:{listed}"
+        )
     for layer in network.walk():
         if not layer.complete:
             raise RuntimeError(
                 f"layer {layer.path} ({layer}) creates its parameters on the first batch: call fit or predict first"
             )
-    size = sum(array.nbytes for layer in network.walk() for array in layer.parameters.values())
+    numbers = sum(prod(array.shape) for layer in network.walk() for array in layer.parameters.values())
+    size = numbers * (4 if network.dtype == "float32" else 8)
     if size > MOST_BYTES:
         raise ValueError(f"the network has {size:,} bytes of weights, a page may hold {MOST_BYTES:,} at most")
 

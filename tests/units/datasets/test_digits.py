@@ -60,6 +60,8 @@ def test_mnists_own_images_stay_as_they_are():
         (picture() / 255).astype(np.float16),
         picture().astype(np.uint16) * 257,
         picture().astype(np.int32) * 257,
+        (picture() > 0).astype(np.uint16) * 1000,  # ten bits
+        (picture() > 0).astype(np.uint16) * 4095,
         picture().tolist(),
         picture()[..., None],
         np.stack([picture()] * 3, axis=-1),

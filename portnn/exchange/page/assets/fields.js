@@ -7,7 +7,7 @@ const list = () => element("list");
 // The numbers that were entered; null, with the reason on the page, if they are not what the network takes.
 function entered() {
   const texts = list() ? list().value.split(/[\s,;[\]()]+/).filter(Boolean) : fields.map((field) => field.value.trim());
-  const numbers = texts.map((text) => (text === "" ? NaN : Number(text)));
+  const numbers = texts.map((text) => (text === "" ? NaN : Number(text.replaceAll("\u2212", "-"))));
   const wrong = numbers.findIndex((number) => !Number.isFinite(number));
   let fault = "";
   if (wrong >= 0) fault = `${ABOUT.inputs[wrong] ?? `number ${wrong}`} is \u201c${texts[wrong]}\u201d: it must be a number.`;

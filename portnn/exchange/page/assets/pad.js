@@ -64,7 +64,7 @@ function refreshSoon() {
 function paintImage(image) {
   const picture = new ImageData(28, 28);
   image.forEach((byte, k) => picture.data.set([byte, byte, byte, 255], 4 * k));
-  element("image").getContext("2d").putImageData(picture, 0, 0);
+  element("image").getContext("2d", { willReadFrequently: true }).putImageData(picture, 0, 0);
 }
 
 function begin(x, y) {
@@ -156,7 +156,7 @@ function onKeyDown(event) {
       pen.down = !pen.down;
       if (pen.down) begin(pen.x, pen.y);
       else stroke = null;
-      say(pen.down ? "Pen down." : "Pen up.");
+      say("pen-said", pen.down ? "Pen down." : "Pen up.");
     }
     refreshSoon();
     placePen();

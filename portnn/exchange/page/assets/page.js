@@ -32,7 +32,6 @@ function show(x) {
 // -- the output ------------------------------------------------------------------------------------------------------
 
 const OUTPUTS = product(ABOUT.outputShape);
-const BARS = OUTPUTS <= 40; // more outputs are listed as numbers
 
 // What the outputs say: shares of one (from logits, where the network was trained on them), or the numbers themselves.
 function meant(y) {
@@ -48,7 +47,7 @@ function showOutput(y) {
   const isShare = ABOUT.meaning !== "numbers";
   const text = (value) => (isShare ? `${shown(+(100 * value).toFixed(1))} %` : shown(value));
   const most = isShare ? 1 : Math.max(...values.map(Math.abs));
-  if (BARS) {
+  if (ABOUT.bars) {
     for (const [i, bar] of [...element("bars").children].entries()) {
       const value = values[i] ?? 0;
       const share = most > 0 && Number.isFinite(most) ? Math.min(1, Math.abs(value) / most) : 0;
@@ -62,21 +61,22 @@ function showOutput(y) {
     element("numbers").textContent = values.map(shown).join(", ");
   }
   const chosen = Boolean(ABOUT.classes && y && best >= 0);
-  const blank = ABOUT.classes ? "\u2013" : "";
-  element("answer").textContent = chosen ? ABOUT.classes[best] : blank;
+  const sureness = chosen ? `${isShare ? "" : "output "}${text(values[best])}` : "";
+  element("answer").textContent = chosen ? ABOUT.classes[best] : ABOUT.classes ? "\u2013" : "";
   element("answer").classList.toggle("none", !chosen);
-  element("sureness").textContent = chosen ? (isShare ? text(values[best]) : `output ${text(values[best])}`) : "";
-  say(chosen ? `Read as ${ABOUT.classes[best]}, ${isShare ? text(values[best]) : `output ${text(values[best])}`}.` : "");
+  element("sureness").textContent = sureness;
+  if (chosen) say("said", `${ABOUT.reading} ${ABOUT.classes[best]}, ${sureness}.`);
+  else say("said", y ? `Output ${values.slice(0, 5).map(text).join(", ")}${values.length > 5 ? ", \u2026" : ""}` : "");
 }
 
 // For screen readers, once nothing has changed for a moment.
-function say(text) {
-  clearTimeout(say.timer);
-  say.timer = setTimeout(() => (element("said").textContent = text), 400);
+function say(name, text) {
+  clearTimeout(say[name]);
+  say[name] = setTimeout(() => (element(name).textContent = text), 400);
 }
 
 function prepareOutput() {
-  if (!BARS) return;
+  if (!ABOUT.bars) return;
   for (let i = 0; i < OUTPUTS; i++) {
     element("bars").append(create("li", {},
       create("span", { class: "name" }, ABOUT.classes ? ABOUT.classes[i] : ABOUT.outputs[i]),
@@ -129,10 +129,11 @@ function layout(shape, available) {
   }
   const n = product(shape);
   const isImage = shape.length === 2 && shape[0] > 1;
-  const columns = isImage ? shape[1] : Math.min(n, n > 160 ? 56 : 40, Math.floor(available / 6));
+  const usual = n === 784 ? 28 : n > 160 ? 56 : 40; // 784 numbers are an image of MNIST's in one row
+  const columns = isImage ? shape[1] : Math.min(n, usual, Math.floor(available / 6));
   const rows = Math.min(Math.ceil(n / columns), 400);
   const place = (i, j) => (i * columns + j < n ? i * columns + j : undefined);
-  const zoom = Math.max(1, Math.min(columns < 24 ? 14 : 8, Math.floor(available / columns)));
+  const zoom = Math.max(1, Math.min(n === 784 ? 3 : columns < 24 ? 14 : 8, Math.floor(available / columns)));
   return { rows, columns, zoom, place };
 }
 
