@@ -71,7 +71,7 @@ def _for_one_sample(cls: type[Any]) -> type[Any]:
     """
 
     def forward_propagation(self: Any, input: Any) -> Any:
-        self.dtype = inspect.unwrap(Network.__init__).__kwdefaults__["dtype"]  # type: ignore[attr-defined]
+        self.dtype = inspect.unwrap(Network.__init__).__kwdefaults__["dtype"]
         Y = cls.forward_propagation(self, np.asarray(input)[None])[0]
         self._shape_of_output = Y.shape
         return Y.reshape(1, -1) if Y.ndim == 1 else Y
@@ -95,7 +95,7 @@ class Other(Layer):
     def forward_propagation(self, input: Any) -> Any:
         return self.other.forward_propagation(input)
 
-    def backward_propagation(self, output_error: Any, learning_rate: float) -> Any:
+    def backward_propagation(self, output_error: Any, learning_rate: Any) -> Any:  # type: ignore[override]
         return self.other.backward_propagation(output_error, learning_rate)
 
 

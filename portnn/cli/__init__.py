@@ -13,10 +13,14 @@ from typing import Any, NoReturn
 
 import portnn
 from portnn.cli import console, draw, explain, export, gradcheck, info, predict, run, summary, train
-from portnn.cli.arguments import BadArguments
+from portnn.cli.arguments import BadArgumentsError
 
-EPILOG = """exit status: 0, done; 1, failed; 2, bad arguments; 130, interrupted by Ctrl-C; 141, the reader of the output
-closed it; of run, the script's own. `portnn COMMAND --help` shows examples.
+DESCRIPTION = """The neural network library of the article "Neural Network from scratch in
+Python", for NumPy and CUDA."""
+
+EPILOG = """exit status: 0, done; 1, failed; 2, bad arguments; 130, interrupted by Ctrl-C;
+141, the reader of the output closed it; of run, the script's own.
+`portnn COMMAND --help` shows the arguments of a command, and examples.
 
 examples:
   portnn train mnist --save model.portnn.safetensors
@@ -44,11 +48,11 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """All commands with their arguments."""
-    everywhere = argparse.ArgumentParser(add_help=False)
+    everywhere = Parser(add_help=False)
     everywhere.add_argument(
         "--debug", action="store_true", default=argparse.SUPPRESS, help="show where an error comes from"
     )
-    made = Parser(prog="portnn", description=portnn.__doc__, epilog=EPILOG, parents=[everywhere])
+    made = Parser(prog="portnn", description=DESCRIPTION, epilog=EPILOG, parents=[everywhere])
     made.add_argument("--version", action="version", version=f"portnn {portnn.__version__}")
     commands = made.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in (train, predict, draw, explain, summary, gradcheck, export, run, info):
@@ -97,4 +101,4 @@ def _main(arguments: Sequence[str] | None) -> int:
         if sys.stdout is not None:
             console.flush()  # what was printed stands above the error
         console.tell(f"portnn {options.command}: error: {console.message(error)}")
-        return console.BAD_ARGUMENTS if isinstance(error, BadArguments) else console.FAILED
+        return console.BAD_ARGUMENTS if isinstance(error, BadArgumentsError) else console.FAILED

@@ -60,5 +60,5 @@ def opened(options: argparse.Namespace, **more: Any) -> portnn.Network:
     return portnn.load(options.model, **more)
 
 
-class BadArguments(ValueError):
+class BadArgumentsError(ValueError):
     """Arguments that do not go together: exit status 2."""

@@ -13,13 +13,13 @@ INTERRUPTED, CLOSED_PIPE = 130, 141  # 128 + the number of the signal, as shells
 
 # Characters that tables and formulas are written with, for a terminal whose encoding lacks them.
 ASCII = {
-    **dict.fromkeys("─━═―–—−‐‑", "-"),
+    **dict.fromkeys("─━═―–—−‐‑", "-"),  # noqa: RUF001
     **dict.fromkeys("│┃║", "|"),
     **dict.fromkeys("┌┐└┘├┤┬┴┼╭╮╰╯╔╗╚╝", "+"),
     **dict.fromkeys("█▓▒▇▆▅▄", "#"),
-    **dict.fromkeys("‘’‚", "'"),
+    **dict.fromkeys("‘’‚", "'"),  # noqa: RUF001
     **dict.fromkeys("“”„«»", '"'),
-    "×": "x",
+    "×": "x",  # noqa: RUF001
     "·": "*",
     "…": "...",
     "→": "->",
@@ -52,8 +52,9 @@ codecs.register_error("portnn.ascii", _in_ascii)
 @contextmanager
 def any_text() -> Iterator[None]:
     """A context in which stdout replaces what its encoding lacks, instead of raising UnicodeEncodeError."""
-    out, before = sys.stdout, getattr(sys.stdout, "errors", None)
-    can = before == "strict" and hasattr(out, "reconfigure")
+    out: Any = sys.stdout
+    before = getattr(out, "errors", None)
+    can = before in ("strict", "surrogateescape") and hasattr(out, "reconfigure")  # the latter in the C locale
     if can:
         out.reconfigure(errors="portnn.ascii")
     try:
@@ -103,7 +104,7 @@ def short_warnings(command: str) -> Iterator[None]:
         tell(f"portnn {command}: warning: {one_line(str(warning))}")
 
     with warnings.catch_warnings():
-        warnings.showwarning = show
+        warnings.showwarning = show  # type: ignore[assignment]
         yield
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from portnn import names
-from portnn.cli.arguments import BadArguments
+from portnn.cli.arguments import BadArgumentsError
 from portnn.datasets import load_mnist
 from portnn.datasets.idx import read_idx
 from portnn.datasets.mnist import find_files
@@ -46,9 +46,9 @@ def load(source: str, full: bool) -> Data:
                 "with its four files"
             )
         (x_train, y_train), (x_test, y_test) = load_mnist(full=full, dataset=source)
-        return Data(x_train, y_train, x_test, y_test)
+        return Data(*map(np.asarray, (x_train, y_train, x_test, y_test)))
     if full:
-        raise BadArguments(f"--full goes with {', '.join(SOURCES)}, not with {source}")
+        raise BadArgumentsError(f"--full goes with {', '.join(SOURCES)}, not with {source}")
     path = Path(source)
     if path.is_dir():
         paths = find_files(path)

@@ -7,8 +7,9 @@ from typing import Any
 
 from portnn.cli import arguments
 
-DESCRIPTION = """Writes a page on which one draws with mouse, finger or pen while the network says what it sees, and opens it in
-the browser. The page is one file and needs no network connection."""
+DESCRIPTION = """Writes a page on which one draws with mouse, finger or pen while the network
+says what it sees, and opens it in the browser. The page is one file and needs
+no network connection."""
 
 EXAMPLES = """examples:
   portnn draw model.portnn.safetensors
@@ -38,7 +39,7 @@ def _page(options: argparse.Namespace) -> Path:
     if options.output:
         page = Path(options.output)
         if page.suffix.lower() not in (".html", ".htm"):
-            raise arguments.BadArguments(f"--output {options.output}: a page ends in .html")
+            raise arguments.BadArgumentsError(f"--output {options.output}: a page ends in .html")
         return page
     name = Path(options.model).name
     stem = name.removesuffix(ENDING) if name.endswith(ENDING) and name != ENDING else Path(name).stem

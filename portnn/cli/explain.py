@@ -10,12 +10,12 @@ from portnn import Network, losses
 from portnn.cli import arguments
 from portnn.cli.inputs import samples
 
-DESCRIPTION = """Shows how a network computes its answer to one image, and how it would learn from it: each layer's output, the
-error, the derivatives, and the new weights."""
+DESCRIPTION = """Shows how a network computes its answer to one image, and how it would learn
+from it: each layer's output, the error, the derivatives, and the new weights."""
 
 EXAMPLES = """examples:
   portnn explain model.portnn.safetensors digit.png
-  portnn explain model.portnn.safetensors digit.png --label 7 --output explained.html
+  portnn explain model.portnn.safetensors digit.png --label 7 --output page.html
 """
 
 
@@ -31,7 +31,7 @@ def add(command: Any) -> None:
 
 def explain(options: argparse.Namespace) -> int:
     if options.output and Path(options.output).suffix.lower() not in (".html", ".htm"):
-        raise arguments.BadArguments(f"--output {options.output}: a page ends in .html")
+        raise arguments.BadArgumentsError(f"--output {options.output}: a page ends in .html")
     net = arguments.opened(options)
     found = samples(net, options.image, options.as_is)
     if len(found) > 1:

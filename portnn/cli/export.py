@@ -1,21 +1,25 @@
-"""``portnn export``: a saved network as a page, a program or a file for others."""
+"""``portnn export``: a saved network as a file for other programs."""
 
 import argparse
 from typing import Any
 
 from portnn.cli import arguments
+from portnn.exchange.export import WRITERS
 
-DESCRIPTION = """Writes a network to a file of another kind, told by its ending: .html, a page that works without a network;
-.py, a program that needs NumPy alone; .c, C99 without libraries; .onnx."""
+DESCRIPTION = """Writes a network, for prediction, to a file that needs neither portnn nor any
+other file. The ending of FILE says what is written:
+"""
 
 EXAMPLES = """examples:
   portnn export model.portnn.safetensors page.html
-  portnn export model.portnn.safetensors digits.py
 """
 
 
 def add(command: Any) -> None:
-    parser = command("export", help="write a network as a page or program", description=DESCRIPTION, epilog=EXAMPLES)
+    endings = "\n".join(f"  {ending:<8}{what}" for ending, (_, what) in WRITERS.items())
+    parser = command(
+        "export", help="write a network for other programs", description=DESCRIPTION + endings, epilog=EXAMPLES
+    )
     arguments.model(parser)
     parser.add_argument("file", metavar="FILE", help="such as page.html")
     parser.set_defaults(run=export)

@@ -7,6 +7,9 @@ import portnn
 from portnn.cli import arguments, console
 from portnn.cli.inputs import input_shape
 
+DESCRIPTION = """Compares the derivatives of a network with numerical ones, and says what a wrong
+one looks like."""
+
 EXAMPLES = """The exit status is 1 if a derivative is wrong.
 
 examples:
@@ -15,8 +18,7 @@ examples:
 
 
 def add(command: Any) -> None:
-    described = "Compares the derivatives of a network with numerical ones, and says what a wrong one looks like."
-    parser = command("gradcheck", help="check a network's derivatives", description=described, epilog=EXAMPLES)
+    parser = command("gradcheck", help="check a network's derivatives", description=DESCRIPTION, epilog=EXAMPLES)
     arguments.model(parser)
     parser.add_argument(
         "--input-shape", type=arguments.shape, metavar="H,W,C", help="of one sample; default: as the layers say"

@@ -1,11 +1,13 @@
 """``portnn info``: which backends work here, and what to do about those that do not."""
 
-import argparse
 import platform
 from typing import Any
 
 import portnn
 from portnn.backend import STEPS, availability, get_backend, known_backends
+
+DESCRIPTION = """Says which backends work on this machine; of the others, which step fails, why,
+and how to fix it."""
 
 EXAMPLES = """examples:
   portnn info
@@ -13,8 +15,7 @@ EXAMPLES = """examples:
 
 
 def add(command: Any) -> None:
-    described = "Says which backends work on this machine; of the others, which step fails, why, and how to fix it."
-    parser = command("info", help="say which backends work on this machine", description=described, epilog=EXAMPLES)
+    parser = command("info", help="say which backends work on this machine", description=DESCRIPTION, epilog=EXAMPLES)
     parser.set_defaults(run=lambda options: print(info()) or 0)
 
 

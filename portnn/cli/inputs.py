@@ -8,38 +8,26 @@ from typing import Any
 
 import numpy as np
 
-from portnn import Network, ReshapeLayer, ScaleLayer
+from portnn import Network, ReshapeLayer
 from portnn.datasets.digits import SIDE, prepared
-from portnn.layers.sequential import own_input_shape
+from portnn.exchange.samples import IMAGES, most, sample_shape
 
 Shape = tuple[int, ...]
-BYTES = 1 / 16  # a network whose first scaling has a smaller factor takes 0..255, any other 0..1
 
 
 def input_shape(net: Network) -> Shape | None:
-    """The shape of one sample, as the first layer that knows one says; None if none does."""
-    for layer in net.layers:
-        if isinstance(layer, ReshapeLayer):
-            return tuple(layer.shape)  # any shape with as many values will do
-        if (shape := own_input_shape(layer)) is not None:
-            return shape
-        if layer.parameters:  # normalization, of which only the last axis is known
-            return None
-    return None
+    """The shape of one sample, as the layers say; None where they do not."""
+    if net.layers and isinstance(net.layers[0], ReshapeLayer):
+        return tuple(net.layers[0].shape)  # any shape with as many values would do: this one tells images from rows
+    try:
+        return sample_shape(net)
+    except ValueError:
+        return None
 
 
 def takes_digits(shape: Shape | None) -> bool:
-    """Whether samples of this shape are images of 28 x 28 pixels, of one channel or in a row."""
-    return shape is not None and prod(shape) == SIDE * SIDE and (len(shape) == 1 or SIDE in shape or 1 in shape)
-
-
-def _takes_bytes(net: Network) -> bool:
-    for layer in net.layers:
-        if isinstance(layer, ScaleLayer):
-            return abs(layer.factor) < BYTES
-        if layer.parameters:
-            break
-    return False
+    """Whether samples of this shape are images as MNIST's, of one channel or in a row."""
+    return shape in IMAGES
 
 
 @dataclass
@@ -54,14 +42,20 @@ class Sample:
 def samples(net: Network, path: str, as_is: bool = False) -> list[Sample]:
     """The samples in a file: one, or all of an .npy file with a batch of them.
 
-    A picture for a network of 28 x 28 pixels becomes an image as MNIST's, whatever its size and colours, unless it is to
-    be taken ``as_is``. Any other has to have the network's input shape. ValueError or OSError for what is neither.
+    A picture for a network of 28 x 28 pixels becomes an image as MNIST's, whatever its size and colours, unless it is
+    to be taken ``as_is``. Any other has to have the network's input shape. ValueError or OSError for what is neither.
     """
     shape = input_shape(net)
-    array = _array(path) if path.lower().endswith(".npy") else _picture(path, shape, takes_digits(shape) and not as_is)
+    prepares = takes_digits(shape) and not as_is
+    if path.lower().endswith(".npy"):
+        array = _array(path)
+    else:
+        array = _picture(path, shape, prepares)
+        if not prepares:
+            array = array * np.float32(most(net.layers) / 255)
     if shape is None:
         return [Sample(array)]
-    if takes_digits(shape) and not as_is:
+    if prepares:
         batch = array.ndim > 2 and array.shape[1:3] == (SIDE, SIDE) and array.shape[3:] in ((), (1,))
         pictures = list(array) if batch else [array]
         return [_digit(net, shape, one, f"[{i}]" if batch else "") for i, one in enumerate(pictures)]
@@ -83,7 +77,7 @@ def _digit(net: Network, shape: Shape, picture: Any, place: str) -> Sample:
     if digit.ink == "none":
         raise ValueError(f"{place + ': ' if place else ''}it is blank: no ink was found")
     pixels = digit.image.reshape(shape)
-    return Sample(pixels if _takes_bytes(net) else pixels / np.float32(255), digit.ink, place)
+    return Sample(pixels * np.float32(most(net.layers) / 255), digit.ink, place)
 
 
 def _array(path: str) -> np.ndarray:
@@ -121,7 +115,8 @@ def _picture(path: str, shape: Shape | None, any_size: bool) -> np.ndarray:
         raise ValueError("it is no picture that Pillow can read") from None
     except (SyntaxError, EOFError, Image.DecompressionBombError) as error:  # what Pillow raises for damaged files
         raise ValueError(f"it cannot be read as a picture: {error}") from error
-    if shape is not None and pixels.shape[:2] != shape[:2]:
+    size = (SIDE, SIDE) if takes_digits(shape) else pixels.shape[:2] if shape is None else shape[:2]
+    if pixels.shape[:2] != size:
         height, width = pixels.shape[:2]
         raise ValueError(
             f"it has {height} x {width} pixels, but the network takes samples of shape {shape}: scale the picture to "

@@ -109,9 +109,7 @@ def _resnet(image: Shape, classes: int) -> list[Layer]:
 
     def convolution(shape: Shape, filters: int, **more: Any) -> list[Layer]:
         side = 3 if min(shape[:2]) >= 3 else 1
-        conv = ConvLayer(
-            shape, (side, side), filters, padding="same", initializer="he_normal", bias=False, **more
-        )
+        conv = ConvLayer(shape, (side, side), filters, padding="same", initializer="he_normal", bias=False, **more)
         return [conv, BatchNormLayer()]
 
     def block(shape: Shape) -> list[Layer]:

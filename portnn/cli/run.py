@@ -17,11 +17,13 @@ import portnn
 from portnn.article_modules import defaults, original_weights, served
 from portnn.cli import arguments, console
 
-DESCRIPTION = """Runs SCRIPT as `python SCRIPT` would. The modules that the article's scripts import are portnn's: network, layer,
-fc_layer, activation_layer, conv_layer, flatten_layer, activations, losses, unless they lie in the script's folder.
-Without Keras, keras.datasets.mnist gives the digits that come with portnn (the first 5,000 and 1,000 of MNIST's), and
-keras.utils.np_utils and keras.utils.to_categorical are served too. Options stand before SCRIPT; what stands behind it
-is the script's."""
+DESCRIPTION = """Runs SCRIPT as `python SCRIPT` would. The modules that the article's scripts
+import are portnn's: network, layer, fc_layer, activation_layer, conv_layer,
+flatten_layer, activations, losses, unless they lie in the script's folder.
+Where Keras is not installed, keras.datasets.mnist gives the digits that come
+with portnn (the first 5,000 and 1,000 of MNIST's), and keras.utils.np_utils
+and keras.utils.to_categorical are served too. Options stand before SCRIPT;
+what stands behind it is the script's."""
 
 EXAMPLES = """The exit status is that of the script.
 
@@ -31,6 +33,7 @@ examples:
   portnn run --original-weights --seed 0 --dtype float64 mnist_fc.py
 """
 
+
 def add(command: Any) -> None:
     parser = command("run", help="run a script written as the article's", description=DESCRIPTION, epilog=EXAMPLES)
     parser.add_argument("--backend", help='the backend of networks that name none: "cpu", "gpu"')
@@ -39,7 +42,7 @@ def add(command: Any) -> None:
     parser.add_argument(
         "--original-weights",
         action="store_true",
-        help="draw initial weights as the article does, np.random.rand(...) - 0.5, weights, then bias, as layers are made",
+        help="draw weights as the article does, np.random.rand(...) - 0.5, weights, then bias, as layers are made",
     )
     parser.add_argument(
         "--seed",
@@ -50,6 +53,7 @@ def add(command: Any) -> None:
     parser.add_argument("script", metavar="SCRIPT")
     parser.add_argument("args", metavar="ARGS", nargs=argparse.REMAINDER)
     parser.set_defaults(run=run)
+
 
 ENDED = "\0--"
 
@@ -63,7 +67,7 @@ def protected(arguments: list[str]) -> list[str]:
 def run(options: argparse.Namespace) -> int:
     if options.script == ENDED:  # portnn run -- SCRIPT
         if not options.args:
-            raise arguments.BadArguments("the SCRIPT to run is missing")
+            raise arguments.BadArgumentsError("the SCRIPT to run is missing")
         options.script, *options.args = options.args
     options.args = ["--" if word == ENDED else word for word in options.args]
     path = os.path.join(os.getcwd(), options.script)  # as Python has it in __file__
@@ -83,6 +87,7 @@ def run(options: argparse.Namespace) -> int:
         elif options.seed is not None:
             np.random.seed(options.seed)  # noqa: NPY002 (the generator of the article's scripts)
         return _execute(code, path, getattr(options, "debug", False))
+
 
 def _execute(code: bytes, file: str, debug: bool) -> int:
     """Runs the code as ``__main__``; its exit status, as Python's own."""
@@ -107,7 +112,9 @@ def _execute(code: bytes, file: str, debug: bool) -> int:
         return 1
     return 0
 
+
 OURS = str(Path(portnn.__file__).parent) + os.sep
+
 
 def _leave_out(shown: traceback.TracebackException | None, seen: set[int]) -> None:
     """Leaves portnn's frames, and those of the import system, out of a traceback and of those it is chained to."""
@@ -118,6 +125,7 @@ def _leave_out(shown: traceback.TracebackException | None, seen: set[int]) -> No
     shown.stack = traceback.StackSummary.from_list(frames)
     for other in (shown.__cause__, shown.__context__, *(shown.exceptions or ())):
         _leave_out(other, seen)
+
 
 @contextmanager
 def _as_main(argv: list[str], path: str, folder: str) -> Iterator[None]:
@@ -138,4 +146,3 @@ def _as_main(argv: list[str], path: str, folder: str) -> Iterator[None]:
     finally:
         sys.argv, sys.path[:], sys.modules["__main__"] = before
         sys.excepthook = hook
-

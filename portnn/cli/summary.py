@@ -7,14 +7,16 @@ from portnn.cli import arguments
 from portnn.cli.inputs import input_shape
 from portnn.functions import name_of
 
+DESCRIPTION = """Prints a network's layers with shapes, parameters, bytes and multiply-adds, and
+how it was trained."""
+
 EXAMPLES = """examples:
   portnn summary model.portnn.safetensors
 """
 
 
 def add(command: Any) -> None:
-    described = "Prints a network's layers with shapes, parameters, bytes and multiply-adds, and how it was trained."
-    parser = command("summary", help="show a network's layers", description=described, epilog=EXAMPLES)
+    parser = command("summary", help="show a network's layers", description=DESCRIPTION, epilog=EXAMPLES)
     arguments.model(parser)
     parser.set_defaults(run=summary)
 

@@ -11,7 +11,7 @@ from typing import Any
 import portnn
 from portnn import SGD, AdaGrad, Adam, AdamW, Checkpoint, Network, RMSprop, TimeLimit
 from portnn.cli import arguments, console, data, models
-from portnn.cli.arguments import BadArguments
+from portnn.cli.arguments import BadArgumentsError
 
 # Each optimizer with the learning rate to take where none is given: what these networks learn quickly with.
 OPTIMIZERS: dict[str, tuple[type[Any], float]] = {
@@ -23,14 +23,16 @@ OPTIMIZERS: dict[str, tuple[type[Any], float]] = {
 }
 DEFAULT_SEED = 1
 
-DESCRIPTION = """Trains a network that fits the data, prints the error of each epoch, and the accuracy on the test samples.
-
-DATA is one of:
-  mnist                   the digits that come with portnn, 5,000 and 1,000; with --full all 70,000, downloaded once
-  fashion_mnist, kmnist   clothes, Japanese characters; with --full, downloaded once
-  FOLDER                  with train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte,
-                          t10k-labels-idx1-ubyte, compressed or not
-  FILE.npz                with x_train (N, ...), y_train (N,), x_test, y_test: samples of any shape, class numbers"""
+DESCRIPTION = """Trains a network that fits the data, and prints the error of each epoch and the
+accuracy on the test samples. DATA is one of:
+  mnist                  the digits that come with portnn, 5,000 and 1,000; with
+                         --full all 70,000, downloaded once
+  fashion_mnist, kmnist  clothes, Japanese characters; with --full, downloaded
+  FOLDER                 with train-images-idx3-ubyte, train-labels-idx1-ubyte,
+                         t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte,
+                         compressed or not
+  FILE.npz               with x_train (N, ...), y_train (N,), x_test, y_test:
+                         samples of any shape, and class numbers from 0"""
 
 EXAMPLES = """examples:
   portnn train mnist
@@ -38,7 +40,8 @@ EXAMPLES = """examples:
   portnn train mnist --save model.portnn.safetensors --epochs 20 --resume
   portnn train table.npz --model fc --optimizer sgd --learning-rate 0.05
 
-Ctrl-C ends the training after the current step. With --save the network is kept, and --resume goes on from there.
+Ctrl-C ends the training after the current step. With --save the network is
+kept, and --resume goes on from there.
 """
 
 
@@ -62,7 +65,7 @@ def add(command: Any) -> None:
 
 def train(options: argparse.Namespace) -> int:
     if options.resume and not options.save:
-        raise BadArguments("--resume goes on from the file of --save: name it, --save FILE --resume")
+        raise BadArgumentsError("--resume goes on from the file of --save: name it, --save FILE --resume")
     backend = portnn.get_backend(options.backend)
     if options.plot:
         _check_plot(options.plot)
@@ -120,7 +123,7 @@ def _new_network(options: argparse.Namespace, found: data.Data, backend: Any) ->
 
 
 def _network_of_file(options: argparse.Namespace, found: data.Data, backend: Any) -> Network:
-    """The network to go on with; BadArguments for an option that says something else than its file."""
+    """The network to go on with; BadArgumentsError for an option that says something else than its file."""
     net = portnn.load(options.save, backend=backend)
     if net.optimizer is None or not hasattr(net.optimizer, "learning_rate"):
         raise ValueError(f"{options.save} holds a network without an optimizer: --resume goes on with what train saved")
@@ -133,14 +136,14 @@ def _network_of_file(options: argparse.Namespace, found: data.Data, backend: Any
         given = getattr(options, name)
         if given is not None and given != value:
             option = "--" + name.replace("_", "-")
-            raise BadArguments(
+            raise BadArgumentsError(
                 f"{options.save} was trained with {option} {value}, not {given}: --resume goes on with what it began "
                 f"with; leave {option} out"
             )
     if options.model:
         wanted = models.layers(options.model, found.x_train, found.classes)
         if [repr(layer) for layer in wanted] != [repr(layer) for layer in net.layers]:
-            raise BadArguments(
+            raise BadArgumentsError(
                 f"{options.save} holds another network than --model {options.model} for these data: --resume goes on "
                 "with that of the file; leave --model out"
             )
@@ -188,17 +191,15 @@ def _check_plot(path: str) -> None:
     kinds = Figure().canvas.get_supported_filetypes()
     ending = Path(path).suffix.lstrip(".").lower()
     if ending not in kinds:
-        raise BadArguments(f"--plot {path}: expected a file that ends in {', '.join('.' + kind for kind in kinds)}")
+        raise BadArgumentsError(
+            f"--plot {path}: expected a file that ends in {', '.join('.' + kind for kind in kinds)}"
+        )
     if Path(path).is_dir() or not Path(path).parent.is_dir():
         raise ValueError(f"--plot {path}: {'it is a folder' if Path(path).is_dir() else 'its folder does not exist'}")
 
 
 def _plot(net: Network, path: str) -> None:
-    from matplotlib.figure import Figure
-
     from portnn import plot
 
-    figure = Figure(figsize=(8, 5), layout="constrained")  # no pyplot: it would choose a display
-    plot.history(net.history, ax=figure.subplots())
-    figure.savefig(path)
+    plot.history(net.history).savefig(path)
     print(f"drawn: {path}")

@@ -179,9 +179,20 @@ print(net.predict([[[1.0, 2.0]]]).tolist())
 def test_the_modules_hold_what_the_articles_do(script):
     text = "\n".join(f"import {name}; print({name}.__name__, sorted(vars({name})))" for name in ARTICLE)
     out = script(text)
-    for name in ("Network", "Layer", "FCLayer", "ActivationLayer", "ConvLayer", "FlattenLayer", "tanh_prime", "mse_prime"):
+    for name in (
+        "Network",
+        "Layer",
+        "FCLayer",
+        "ActivationLayer",
+        "ConvLayer",
+        "FlattenLayer",
+        "tanh_prime",
+        "mse_prime",
+    ):
         assert f"'{name}'" in out
-    assert script("from activations import *\nfrom losses import *\nprint(tanh(0.0), mse_prime)").startswith("0.0 <function")
+    assert script("from activations import *\nfrom losses import *\nprint(tanh(0.0), mse_prime)").startswith(
+        "0.0 <function"
+    )
 
 
 def test_what_is_served_is_forgotten_afterwards(script):
@@ -252,7 +263,14 @@ def test_the_script_sees_what_it_would_see_under_python(script, tmp_path):
     text = "import os, sys, __main__; print([sys.argv[1:], sys.path[0], __name__, __file__, os.getcwd(), __main__.__file__])"
     here = os.getcwd()
     found = eval(script(text, arguments=["--seed", "x", "--", "-h"]))
-    assert found == [["--seed", "x", "--", "-h"], str(tmp_path), "__main__", str(tmp_path / "script.py"), here, str(tmp_path / "script.py")]
+    assert found == [
+        ["--seed", "x", "--", "-h"],
+        str(tmp_path),
+        "__main__",
+        str(tmp_path / "script.py"),
+        here,
+        str(tmp_path / "script.py"),
+    ]
 
 
 def test_argv_is_as_it_was_given(tmp_path, capsys, monkeypatch):
