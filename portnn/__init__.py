@@ -192,7 +192,9 @@ __all__ = [
     "to_numpy",
 ]
 
-if not TYPE_CHECKING:  # for which there would be no unknown name any more
+if TYPE_CHECKING:
+    from portnn import plot as plot
+else:  # for a type checker there would be no unknown name any more
 
     def __getattr__(name: str) -> Any:
         if name in _THIN:

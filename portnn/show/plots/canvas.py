@@ -23,7 +23,7 @@ BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, YELLOW = (
     "#F0E442",
 )
 COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, YELLOW, "#000000")
-MARKERS = "osD^vPX*"
+MARKERS = "osD^vP*"  # one fewer than colours, so that the pairs repeat late
 SIGNED, AMOUNT, SHARE = "RdBu_r", "cividis", "Blues"  # colour maps: around zero, from zero on, under text
 
 
@@ -78,9 +78,10 @@ def panels(fig: Any, width: float, height: float) -> Any:
     if not isinstance(fig, FigureBase):
         hint = ": the picture has several panels, give ax.figure" if isinstance(fig, Axes) else ""
         raise TypeError(f"fig must be a matplotlib Figure, or a SubFigure, got {fig!r:.60}{hint}")
-    if fig.axes:
+    taken: Any = fig.axes
+    if taken:
         raise ValueError(
-            f"fig has {len(fig.axes)} axes already, which the panels would cover: give an empty figure, or one of "
+            f"fig has {len(taken)} axes already, which the panels would cover: give an empty figure, or one of "
             "fig.subfigures(1, 2)"
         )
     if isinstance(fig, Figure) and fig.get_layout_engine() is None:

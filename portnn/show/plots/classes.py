@@ -113,13 +113,16 @@ def boundary(network: Any, x: Any, y: Any, *, ax: Any = None) -> Any:
         middle = 0.0 if signed or losses.takes_logits(net.loss) else 0.5
         _field(canvas, ax, xs, ys, Y.reshape(len(ys), len(xs)), middle)
         guesses, known = (at_samples[:, 0] > middle).astype(np.int64), 2
+        colours, legend = (canvas.SKY, canvas.ORANGE), {"bbox_to_anchor": (0.0, -0.14), "ncols": 3}
     else:
         known = Y.shape[1]
         _regions(canvas, ax, xs, ys, Y.argmax(axis=1).reshape(len(ys), len(xs)), known)
         guesses = at_samples.argmax(axis=1)
+        colours, legend = canvas.COLOURS, {"bbox_to_anchor": (1.0, 1.0)}
     if classes.max() >= known:
         raise ValueError(f"y holds the class {classes.max()}, but the network tells {known} classes apart")
-    _points(canvas, ax, points, classes, guesses, signed)
+    _points(canvas, ax, points, classes, guesses, colours, signed)
+    ax.legend(loc="upper left", frameon=False, **legend)
     ax.set(xlim=(xs[0], xs[-1]), ylim=(ys[0], ys[-1]), xlabel="feature 0", ylabel="feature 1")
     right = int((guesses == classes).sum())
     ax.set_title(f"{right:,} of {len(points):,} samples right", loc="left", fontsize="medium")
@@ -150,13 +153,13 @@ def _grid(points: np.ndarray, one_by_one: bool) -> tuple[np.ndarray, np.ndarray,
 
 def _field(canvas: Any, ax: Any, xs: np.ndarray, ys: np.ndarray, Y: np.ndarray, middle: float) -> None:
     """One output: its value as colour, around the value where the class changes, and the line of that value."""
-    finite = np.abs(Y[np.isfinite(Y)] - middle)
-    limit = min(float(finite.max()), 20.0) if finite.size and finite.max() > 0.0 else 1.0
+    finite = Y[np.isfinite(Y)] - middle
+    limit = min(float(np.abs(finite).max()), 20.0) if finite.any() else 1.0
     image = ax.pcolormesh(
         xs, ys, Y, cmap="PuOr_r", vmin=middle - limit, vmax=middle + limit, shading="nearest", rasterized=True
     )
     ax.figure.colorbar(image, ax=ax, label=f"output (class 1 above {middle:g})")
-    if np.nanmin(Y) < middle < np.nanmax(Y):
+    if finite.size and finite.min() < 0.0 < finite.max():
         ax.contour(xs, ys, Y, levels=[middle], colors="black", linewidths=1.5)
 
 
@@ -173,16 +176,16 @@ def _light(canvas: Any, i: int) -> tuple[float, ...]:
     return tuple(1.0 - 0.35 * (1.0 - int(colour[k : k + 2], 16) / 255.0) for k in (1, 3, 5))
 
 
-def _points(canvas: Any, ax: Any, points: np.ndarray, classes: np.ndarray, guesses: np.ndarray, signed: bool) -> None:
+def _points(
+    canvas: Any, ax: Any, points: np.ndarray, classes: np.ndarray, guesses: np.ndarray, colours: Any, signed: bool
+) -> None:
     """The samples, a marker and a colour for each class; crosses on those that are predicted wrongly."""
-    two = (canvas.SKY, canvas.ORANGE)
     for i in np.unique(classes):
         chosen = points[classes == i]
-        colour = two[i] if classes.max() < 2 and guesses.max() < 2 else canvas.COLOURS[i % len(canvas.COLOURS)]
         ax.plot(
             *chosen.T,
             canvas.MARKERS[i % len(canvas.MARKERS)],
-            color=colour,
+            color=colours[i % len(colours)],
             markeredgecolor="black",
             markersize=8 if len(points) <= 50 else 5,
             linestyle="none",
@@ -199,4 +202,3 @@ def _points(canvas: Any, ax: Any, points: np.ndarray, classes: np.ndarray, guess
             linestyle="none",
             label="wrong",
         )
-    ax.legend(loc="upper left", bbox_to_anchor=(0.0, -0.14), ncols=6, frameon=False)

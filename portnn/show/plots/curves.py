@@ -103,6 +103,8 @@ def _label(canvas: Any, ax: Any, name: str, kinds: dict[str, np.ndarray]) -> Non
         ends = [end.removeprefix("training ") for end in ends]
     ax.set_title("at the end: " + ", ".join(ends) if ends else "no finite values", loc="left", fontsize="medium")
     epochs = max(map(len, kinds.values()))
+    if not len(numbers):
+        ax.set_xlim(0.5, epochs + 0.5)
     if epochs == 1:
         ax.set_xlim(0.5, 1.5)
         ax.set_xticks([1])
@@ -151,7 +153,7 @@ def gradients(network: Any, *, ax: Any = None) -> Any:
             fontsize="small",
         )
     ax.set_yticks(places, [f"{path}  ({layers.get(path.rpartition('.')[0], '')})" for path in shown])
-    ax.invert_yaxis()
+    ax.set_ylim(len(shown) - 0.4, -0.6)  # the first layer on top
     ax.set_xlabel("root mean square of dE/dW, dE/dB, ...")
     ax.set_ylabel("parameter")
     left_out = f"; the first {len(shown)} of {len(paths)} parameters" if len(paths) > len(shown) else ""

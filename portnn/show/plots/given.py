@@ -32,8 +32,9 @@ def on_host(values: Any, what: str) -> np.ndarray:
 
 
 def classes(values: Any, what: str) -> np.ndarray:
-    """Class numbers (N,), or rows with a column for each class, as class numbers (N,)."""
-    return class_numbers(on_host(values, what), what)
+    """Class numbers (N,), or rows with a column for each class, as class numbers (N,); a single one is (1,)."""
+    numbers = on_host(values, what)
+    return class_numbers(numbers.reshape(-1) if numbers.ndim == 0 else numbers, what)
 
 
 def network(value: Any, caller: str) -> Any:

@@ -114,9 +114,10 @@ def _brightness(images: np.ndarray) -> np.ndarray:
 def filters(layer: Any, *, fig: Any = None) -> Any:
     """Draws the filters of a convolution, blue for negative weights and red for positive ones; returns the Figure.
 
-    A filter of one channel is an image; of several, an image for each channel, side by side. In 1-D a filter is an image
-    with a row for each channel. An FCLayer whose inputs are a square number, such as 784, has an image for each output.
-    Up to 32 filters are shown, of several channels 16 with up to 8 channels. ``fig`` is an empty matplotlib Figure or SubFigure to draw into.
+    A filter of one channel is an image; of several, an image for each channel, side by side. In 1-D a filter is an
+    image with a row for each channel. An FCLayer whose inputs are a square number, such as 784, has an image for each
+    output. Up to 32 filters are shown, of several channels 16 with up to 8 channels. ``fig`` is an empty matplotlib
+    Figure or SubFigure to draw into.
 
     Raises TypeError for other layers, RuntimeError for a layer without weights yet, ValueError for an FCLayer whose
     inputs are no square image.

@@ -96,4 +96,4 @@ def _histogram(canvas: Any, ax: Any, name: str, values: np.ndarray) -> None:
     ax.hist(finite, bins=min(BINS, max(5, finite.size // 4)), color=canvas.SKY)
     ax.axvline(mean, color=canvas.VERMILLION, linestyle="--")
     unusual = f", {values.size - finite.size} not finite" if finite.size < values.size else ""
-    ax.set_title(f"mean {mean:.3g} (dashed), deviation {spread:.3g}{unusual}", loc="left", fontsize="medium")
+    ax.set_title(f"mean {mean:.2g} (dashed), deviation {spread:.2g}{unusual}", loc="left", fontsize="medium")

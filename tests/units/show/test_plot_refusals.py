@@ -65,6 +65,11 @@ def test_refused(call, error, words):
         call()
 
 
+def test_one_image_with_its_classes():
+    (ax,) = plot.digits(np.zeros((28, 28)), 7, 3).axes
+    assert ax.get_title() == "3, not 7"
+
+
 @pytest.mark.parametrize("name", ["predicted", "true"])
 def test_bad_classes_are_named_as_the_argument_is(name):
     with pytest.raises(ValueError, match=f"{name}.1. is 2.5"):
