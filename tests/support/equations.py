@@ -40,7 +40,11 @@ def log(x):
     return math.log(x) if x > 0.0 else -math.inf
 
 
-RISING = {"erf": math.erf, "exp": math.exp, "log": log, "sqrt": lambda x: math.sqrt(max(x, 0.0)), "tanh": math.tanh}
+def exp(x):
+    return math.exp(x) if x < 700.0 else math.inf
+
+
+RISING = {"erf": math.erf, "exp": exp, "log": log, "sqrt": lambda x: math.sqrt(max(x, 0.0)), "tanh": math.tanh}
 RISING |= {"sign": sign, "round": round}
 
 

@@ -229,6 +229,8 @@ def products(a: Any, b: Any) -> Expression:
 def maximum(values: Any) -> Expression:
     """The largest of ``values`` (n,); of many, the smaller ones are represented by the largest of them."""
     values = np.asarray(values, np.float64).ravel()
+    if values.size == 1:
+        return N(values[0])
     if values.size <= WRITTEN_ALONE + 3:
         return call("max", *(N(v) for v in values))
     kept = sorted(np.argsort(-values, kind="stable")[: WRITTEN - 1].tolist())

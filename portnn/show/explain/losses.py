@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,14 +31,12 @@ def show_error(traced: Trace, section: Section) -> None:
     if rule is None:
         section.note(f"Your loss {name_of(loss)} makes E of Y* and Y: E is {N(traced.E).text(5)}.")
         return
-    n, target = Y.size, traced.target.reshape(Y.shape)
+    n, target = Y.size, traced.target.reshape(Y.shape).astype(np.float64)
     section.formula(f"E = 1/n sum of e,  {rule.formula},  n = {n}, the number of cells of Y")
-    flat, wanted = Y.ravel(), target.ravel().astype(np.float64)
-    put_in = [rule.error(float(t), float(y)) for t, y in zip(wanted, flat, strict=True)] if n <= 10_000 else []
-    errors = np.array([e.value(17) for e in put_in]) if put_in else _errors(rule, wanted, flat)
-    for i in range(n) if n <= 4 else largest(errors, 3):
-        place = tuple(map(int, np.unravel_index(i, Y.shape)))
-        section.equation(equation(f"e{cell(place)}", rule.error(float(wanted[i]), float(flat[i])), errors[i]))
+    errors = rule.errors(target, Y)
+    for place in cells(errors):
+        put_in = rule.error(float(target[place]), float(Y[place]))
+        section.equation(equation(f"e{cell(place)}", put_in, errors[place]))
     section.equation(equation("E", total(errors) / n, traced.E))
 
 
@@ -77,21 +75,14 @@ def _target(traced: Trace) -> str:
 # -- losses that are means over the cells of Y -------------------------------------------------------------------------
 
 
-class _Rule:
-    """The error e of one cell and its derivative, for a target t and an output y."""
+class _Rule(NamedTuple):
+    """The error e of a cell and its derivative; both are put in for a target t and an output y."""
 
-    def __init__(
-        self,
-        formula: str,
-        derivative: str,
-        error: Callable[[float, float], Expression],
-        prime: Callable[[float, float, int], Expression],
-    ):
-        self.formula, self.derivative, self.error, self.prime = formula, derivative, error, prime
-
-
-def _errors(rule: _Rule, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-    return np.array([rule.error(float(t), float(y)).value(17) for t, y in zip(targets, outputs, strict=True)])
+    formula: str
+    derivative: str
+    errors: Callable[[np.ndarray, np.ndarray], np.ndarray]  # of all cells
+    error: Callable[[float, float], Expression]
+    prime: Callable[[float, float, int], Expression]
 
 
 def _bce_error(t: float, y: float) -> Expression:
@@ -112,25 +103,33 @@ def _huber(loss: Huber) -> _Rule:
 
     near = "e = (Y - Y*)**2 / 2 where |Y - Y*| is at most delta"
     formula = f"{near}, else delta (|Y - Y*| - delta / 2),  delta: {delta:g}"
-    return _Rule(formula, "de/dY = Y - Y*, but at least -delta and at most delta", error, prime)
+
+    def errors(t: np.ndarray, y: np.ndarray) -> np.ndarray:
+        near = np.minimum(np.abs(t - y), delta)
+        return np.asarray(near * (np.abs(t - y) - 0.5 * near))
+
+    return _Rule(formula, "de/dY = Y - Y*, but at least -delta and at most delta", errors, error, prime)
 
 
 _RULES: dict[Any, _Rule] = {
     losses.mse: _Rule(
         "e = (Y* - Y)**2",
         "de/dY = 2 (Y - Y*)",
+        lambda t, y: (t - y) ** 2,
         lambda t, y: (N(t) - N(y)) ** 2,
         lambda t, y, n: 2 * (N(y) - N(t)) / n,
     ),
     losses.mae: _Rule(
         "e = |Y* - Y|",
         "de/dY = sign(Y - Y*)",
+        lambda t, y: np.abs(t - y),
         lambda t, y: call("abs", N(t) - N(y)),
         lambda t, y, n: call("sign", N(y) - N(t)) / n,
     ),
     losses.hinge: _Rule(
         "e = max(0, 1 - Y* Y)",
         "de/dY = -Y* where Y* Y < 1, else 0",
+        lambda t, y: np.maximum(0.0, 1.0 - t * y),
         lambda t, y: call("max", 0, 1 - N(t) * N(y)),
         lambda t, y, n: N(-t if t * y < 1.0 else 0.0) / n,
     ),
@@ -138,6 +137,7 @@ _RULES: dict[Any, _Rule] = {
         "e = -(Y* log p + (1 - Y*) log(1 - p)) = R |Y| + log(1 + exp(-|Y|)),  p = 1 / (1 + exp(-Y)),  "
         "R = 1 - Y* where Y >= 0, else Y*",
         "de/dY = p - Y*",
+        lambda t, y: np.where(y >= 0.0, 1.0 - t, t) * np.abs(y) + np.log1p(np.exp(-np.abs(y))),
         _bce_error,
         lambda t, y, n: (sigmoid(y) - N(t)) / n,
     ),
@@ -237,7 +237,7 @@ def _cross_entropy_prime(traced: Trace, section: Section) -> None:
         r = int(np.ravel_multi_index(place[:-1], shape[:-1])) if len(shape) > 1 else 0
         i = place[-1]
         m, z, S = exponentials(logits[r])
-        p = N(z[i] / S)
+        p = N(np.asarray(z[i] / S, traced.network.dtype))  # it may underflow there
         left = p if abs(sums[r] - 1.0) <= 1e-7 else p * N(sums[r])
-        section.equation(equation(f"p{cell(place)}", exp(N(logits[r][i]) - N(m)) / N(S), z[i] / S))
+        section.equation(equation(f"p{cell(place)}", exp(N(logits[r][i]) - N(m)) / N(S), p.number))
         section.equation(equation(f"dE/dY{cell(place)}", left - N(T[r][i]), D[place]))

@@ -21,7 +21,7 @@ Values = dict[str, np.ndarray]
 
 @dataclass
 class Pass:
-    """What one layer got and gave, as float64 arrays of one sample, without an axis of samples.
+    """What one layer got and gave: X, Y and their derivatives are float64, of one sample, without an axis of samples.
 
     ``D`` is dE/dY, ``input_error`` dE/dX. Parameters, gradients and buffers are by name; the new ones are those after
     the step. A layer written as in the article has its array attributes as parameters, and no gradients.
@@ -78,20 +78,29 @@ class Trace:
 
 def trace(network: Any, x: Any, y: Any) -> Trace:
     """Runs a step on ``network``, which is the caller's copy; errors are those of ``fit``."""
-    one = sample.accept(network, x, y)
+    probe = copy.deepcopy(network)  # what looks at the sample may run layers, and a user's may count their passes
+    one = sample.accept(probe, x, y)
     host = _Host(network.backend)
-    alone = _freeze_norms_of_one_value(network, one, host)
+    alone = _norms_of_one_value(probe, one, host)
+    if not all(layer.complete for layer in network.walk()):
+        network = probe  # where the sample has told the shapes of all parameters
+    for layer in network.walk():
+        if layer.path in alone:
+            layer.trainable = False
     optimizer = network.optimizer or SGD(RATE)
     rate = None if network.optimizer else RATE
     trained = copy.deepcopy(network)
     trained.fit(one.x, one.y, epochs=1, learning_rate=rate, verbose=0)
     found = _run(network, one, host, _rate(network, optimizer))
-    after = list(trained.walk())
-    for note, layer in zip(found.walk(), after, strict=True):
-        note.made_alone = any(note.layer is other for other in alone)
+    twins = dict(zip(map(id, network.walk()), trained.walk(), strict=True))
+    for note in found.walk():
+        layer = twins[id(note.layer)]
+        note.made_alone = note.path in alone
         now = _attributes(layer) if layer.updates_itself else layer.parameters
-        note.new_parameters = {name: host(now[name]) for name in note.parameters if name in now}
-        note.new_slots = {k: {n: host(a) for n, a in slots.items()} for k, slots in layer._slots_by_kind.items()}
+        note.new_parameters = {name: host.as_it_is(now[name]) for name in note.parameters if name in now}
+        note.new_slots = {
+            k: {n: host.as_it_is(a) for n, a in slots.items()} for k, slots in layer._slots_by_kind.items()
+        }
         note.new_buffers = {} if layer.updates_itself else {name: host(a) for name, a in layer.buffers.items()}
     return found
 
@@ -105,6 +114,10 @@ class _Host:
     def __call__(self, array: Any) -> np.ndarray:
         return np.array(self.backend.to_numpy(array), np.float64)
 
+    def as_it_is(self, array: Any) -> np.ndarray:
+        """The same in its own dtype: there may be many parameters."""
+        return np.array(self.backend.to_numpy(array))
+
     def one(self, batch: Any) -> np.ndarray:
         return np.array(self(batch)[0])
 
@@ -116,18 +129,18 @@ def _rate(network: Any, optimizer: Any) -> float:
     return float(found) * network.learning_rate_factor
 
 
-def _freeze_norms_of_one_value(network: Any, one: Samples, host: _Host) -> list[Any]:
-    """Freezes batch norm layers that get one value per channel of one sample: they use their running averages."""
+def _norms_of_one_value(network: Any, one: Samples, host: _Host) -> set[str]:
+    """The paths of batch norm layers that get one value per channel of one sample.
+
+    They cannot be trained by it: the explanation freezes them, so that they use their running averages.
+    """
     norms = [layer for layer in network.walk() if isinstance(layer, BatchNormLayer)]
     if not norms:
-        return []
+        return set()
     with _Recorded(network, host) as found:
         sequential.run(adapted(network.layers), _cast(network, one.x), False, known=False)
     alone = [layer for layer in norms if found[id(layer)].X is not None and prod(found[id(layer)].X.shape[:-1]) == 1]
-    alone = [layer for layer in alone if layer.trainable and not _in_frozen(network, layer)]
-    for layer in alone:
-        layer.trainable = False
-    return alone
+    return {layer.path for layer in alone if not _in_frozen(network, layer)}
 
 
 def _in_frozen(network: Any, layer: Any) -> bool:
@@ -183,7 +196,7 @@ def _run(network: Any, one: Samples, host: _Host, rate: float) -> Trace:
     for layer in network.walk():
         layer.step, layer._learning_rate = network.step, rate
         found = _attributes(layer) if layer.updates_itself else layer.parameters
-        before[id(layer)] = {name: host(array) for name, array in found.items()}
+        before[id(layer)] = {name: host.as_it_is(array) for name, array in found.items()}
     X = _cast(network, one.x)
     Y_true = one.y if one.classes else _cast(network, one.y)
     with _Recorded(network, host) as found:
@@ -198,9 +211,9 @@ def _run(network: Any, one: Samples, host: _Host, rate: float) -> Trace:
             note.parameters = {n: a for n, a in note.parameters.items() if _changed(a, _attributes(layer), n, host)}
             continue
         note.children = [found[id(child)] for _, _, child in layer._children()]
-        note.gradients = {name: host(g) for name, g in layer.gradients.items()}
+        note.gradients = {name: host.as_it_is(g) for name, g in layer.gradients.items()}
         note.buffers = {name: host(a) for name, a in layer.buffers.items()}
-        note.slots = {k: {n: host(a) for n, a in slots.items()} for k, slots in layer._slots_by_kind.items()}
+        note.slots = {k: {n: host.as_it_is(a) for n, a in slots.items()} for k, slots in layer._slots_by_kind.items()}
         note.updates = {name: layer._updates(name, network.step) for name in layer.parameters}
         if getattr(layer, "key", None) is not None and getattr(layer, "mask", None) is not None:
             note.mask = host.one(layer.mask)

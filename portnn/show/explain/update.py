@@ -82,7 +82,7 @@ class Update:
         gradients: list[np.ndarray] = [g for at in self.traced.walk() for g in at.gradients.values()]
         if bound is not None:
             gradients = [np.asarray(np.clip(g, -bound, bound)) for g in gradients]
-        sums = [math.fsum((g**2).ravel()) for g in gradients]
+        sums = [math.fsum(g.astype(np.float64).ravel() ** 2) for g in gradients]
         norm = math.sqrt(math.fsum(sums))
         self.scale = min(1.0, self.optimizer.clip_norm / (norm + 1e-6))
         section.note("Of each parameter the sum of its g**2, and the root of them all:")
@@ -215,9 +215,9 @@ class Update:
 
     def _change(self, section: Section, name: str, place: Index, old: np.ndarray, new: np.ndarray) -> None:
         """A parameter before and after, where the rule between them is not ours."""
-        put_in = N(old[place]) + N(new[place] - old[place])
-        digits = self._digits(old[place], new[place])
-        section.equation(equation(f"{letter(name)}_new{cell(place)}", put_in, new[place], digits))
+        before, after = float(old[place]), float(new[place])
+        put_in = N(before) + N(after - before)
+        section.equation(equation(f"{letter(name)}_new{cell(place)}", put_in, after, self._digits(before, after)))
 
     def _buffers(self, at: Pass, section: Section) -> None:
         if not ({"running_mean", "running_var"} <= at.buffers.keys() and at.new_buffers):

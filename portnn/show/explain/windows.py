@@ -67,8 +67,10 @@ def conv_forward(at: Pass, section: Section) -> None:
         found = pixels(plan, tuple(position))
         channels = _channels(layer, f)
         flat = W.reshape(len(plan.starts), W.shape[-2], W.shape[-1])
-        seen = np.array([at.X[pixel][channels] for _, pixel in found]).reshape(len(found), -1)  # (window, C/groups)
-        weights = np.array([flat[k, :, f] for k, _ in found]).reshape(seen.shape)
+        seen = np.zeros((len(found), W.shape[-2]))  # the window's pixels and the filter's channels
+        weights = np.zeros(seen.shape)
+        for n, (k, pixel) in enumerate(found):
+            seen[n], weights[n] = at.X[pixel][channels], flat[k, :, f]
         if place == strongest(at.Y) and _drawn(plan):
             _draw_window(at, section, tuple(position), f, seen, weights)
         summed = products(seen, weights)
@@ -126,6 +128,9 @@ def conv_backward(at: Pass, section: Section) -> None:
         filters = _filters(layer, c)
         local = c % (layer.input_shape[-1] // layer.groups)
         found = list(covering(plan, tuple(pixel)))
+        if not found:
+            section.note(f"dE/dX{cell(place)} is 0: this pixel is in no window.")
+            continue
         errors = np.array([D[position][filters] for _, position in found])
         weights = np.array([flat[k, local, filters] for k, _ in found])
         section.equation(equation(f"dE/dX{cell(place)}", products(errors, weights), at.input_error[place]))

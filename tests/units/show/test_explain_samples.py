@@ -269,3 +269,38 @@ def test_portable_kernels_show_the_same_sums():
     portable = Network(copy.deepcopy(net.layers), kernels="portable", seed=1)
     portable.use("mse")
     assert check(portable.explain(x[1], y[1])).keys() == check(net.explain(x[1], y[1])).keys()
+
+
+class Counting(Layer):
+    """A user's layer whose output depends on how often it has run."""
+
+    def __init__(self):
+        self.runs = 0
+
+    def forward(self, X, *, training=False):
+        if training:
+            self.runs += 1
+        return X * (1.0 + self.runs)
+
+    def backward(self, output_error):
+        return output_error * (1.0 + self.runs)
+
+    def output_shape(self, input_shape):
+        return input_shape
+
+
+def test_a_layer_that_counts_its_passes_is_shown_as_it_would_run_next():
+    net = Network([FCLayer(2, 2), portnn.BatchNormLayer(), Counting()], seed=1)
+    net.use("mse", optimizer="sgd")
+    for runs in (1, 1):
+        found = check(net.explain([0.5, 1.0], [0.0, 0.0]))
+        assert net.layers[2].runs == 0
+        slope = found["backward", ""]["dE/dY[0]"].value
+        assert slope == pytest.approx((1 + runs) * float(net.predict([[0.5, 1.0]])[0, 0]), rel=1e-3)
+
+
+def test_single_numbers_are_samples_too():
+    net = Network([ActivationLayer("tanh")])
+    net.use("mse")
+    found = check(net.explain([0.5], [0.25]))
+    assert found["forward", "0"]["Y"].value == pytest.approx(np.tanh(0.5), abs=1e-4)
