@@ -11,7 +11,6 @@ from typing import Any
 from portnn import losses
 from portnn._typing import Shape
 from portnn.exchange.page import forward
-from portnn.exchange.page.forward import shown as _shown
 from portnn.exchange.samples import PIXELS, most, sample_shape
 from portnn.functions import name_of
 from portnn.version import __version__
@@ -24,10 +23,10 @@ def page(network: Any) -> str:
     """The page for a network, whose layers have their paths and parameters."""
     forward.check(network)
     shape = sample_shape(network)
-    writer = forward.Writer(network)
+    writer = forward.Writer()
     result, output = writer.chain(network.layers, "x", shape)
     pad = [n for n in shape if n > 1] in ([28, 28], [PIXELS])
-    script = forward.script(writer, result, asset("layers.js"), ("softmax", "product", "tensor"))
+    script = forward.script(writer, result, network.dtype, asset("layers.js"), ("softmax", "product", "tensor"))
     input_js = asset("digits.js") + "\n" + asset("pad.js") if pad else asset("fields.js")
     about = _about(network, writer, shape, output, pad)
     return _filled(
@@ -113,13 +112,17 @@ def _count(n: int, what: str) -> str:
 
 def _sections(shape: Shape, output: Shape, pad: bool) -> str:
     """What goes in and what comes out, as HTML."""
-    what = "" if pad else f'      <p class="quiet">{_count(prod(output), "number")}, of shape {_shown(output)}</p>\n'
+    what = (
+        ""
+        if pad
+        else f'      <p class="quiet">{_count(prod(output), "number")}, of shape {forward.shown(output)}</p>\n'
+    )
     words = {"heading": "What it reads" if pad else "The output", "output": what}
     parts = {"output": _filled(asset("output.html"), words).rstrip()}
     if pad:
         return _filled(asset("pad.html"), parts).rstrip()
     n = prod(shape)
-    parts["words"] = f"The network takes {_count(n, 'number')}, a sample of shape {_shown(shape)}."
+    parts["words"] = f"The network takes {_count(n, 'number')}, a sample of shape {forward.shown(shape)}."
     parts["list"] = ""
     if n > FIELDS:
         parts["words"] += " Separate them by commas, spaces or lines."

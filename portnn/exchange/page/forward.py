@@ -28,12 +28,15 @@ class Step(NamedTuple):
 
 
 class Writer:
-    """Writes the lines of ``forward``, a layer at a time, and notes the arrays that they use."""
+    """Writes the lines of ``forward``, a layer at a time, and notes the arrays that they use.
 
-    def __init__(self, network: Any):
-        self.network, self.lines, self.steps = network, [], []  # type: ignore[var-annotated]
-        self.arrays: dict[str, np.ndarray] = {}
-        self.kinds: list[str] = []  # functions of activations
+    ``x`` is where a layer's input is, in JavaScript: ``x``, the network's, or ``y["2.0"]``, what that layer returned.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.steps: list[Step] = []
+        self.arrays: dict[str, np.ndarray] = {}  # by path
 
     def chain(self, layers: Any, x: str, shape: Shape) -> tuple[str, Shape]:
         """Lines for layers in order: where the last one's output is, and its shape."""
@@ -125,7 +128,6 @@ def _scale(w: Writer, layer: Any, x: str, shape: Shape) -> str:
 def _activation(w: Writer, layer: Any, x: str, shape: Shape) -> str:
     name = _activation_name(layer)
     assert name is not None, "others are refused before"
-    w.kinds.append(name)
     return f"activation({x}, {name})"
 
 
@@ -135,7 +137,7 @@ def _activation_name(layer: Any) -> str | None:
 
 
 def _nothing(w: Writer, layer: Any, x: str, shape: Shape) -> str:
-    return f"{x}"
+    return x
 
 
 def _batch_norm(w: Writer, layer: Any, x: str, shape: Shape) -> str:
@@ -228,18 +230,18 @@ def _strange(layer: Any) -> str | None:
 # -- the script --------------------------------------------------------------------------------------------------------
 
 
-def script(writer: Writer, result: str, layers_js: str, also: tuple[str, ...] = ()) -> str:
-    """The functions that the network needs, ``also`` these, and ``forward``, which calls them."""
+def script(writer: Writer, result: str, dtype: str, library: str, also: tuple[str, ...] = ()) -> str:
+    """``forward``, which returns ``result``, and all functions of the ``library`` that it needs; ``also`` these."""
     body = "\n".join(f"  {_one_line(line)}" for line in writer.lines)
-    single = writer.network.dtype == "float32"
+    single = dtype == "float32"
     kind, rounded = ("Float32Array", "Math.fround") if single else ("Float64Array", "(x) => x")
     forward = (
         "// The forward pass. x is one sample; y gets what each layer returns, by its path in the network.\n"
         f"function forward(x, y = {{}}) {{\n{body}\n  return {result};\n}}"
     )
-    needed = functions(layers_js, f"{forward} {' '.join(also)}")
+    needed = functions(library, f"{forward} {' '.join(also)}")
     return (
-        f"const Numbers = {kind}; // the network computes in {writer.network.dtype}\n"
+        f"const Numbers = {kind}; // the network computes in {dtype}\n"
         f"const round = {rounded};\n"
         "const weights = {}; // read at the end of this page\n\n" + "\n\n".join([forward, *needed])
     )
