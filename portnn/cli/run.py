@@ -42,7 +42,8 @@ def add(command: Any) -> None:
     parser.add_argument(
         "--original-weights",
         action="store_true",
-        help="draw weights as the article does, np.random.rand(...) - 0.5, weights, then bias, as layers are made",
+        help="draw weights as the article does, np.random.rand(...) - 0.5, weights, then bias, as layers are made; on "
+        "the CPU, round as its code does, too",
     )
     parser.add_argument(
         "--seed",
@@ -75,12 +76,15 @@ def run(options: argparse.Namespace) -> int:
         code = file.read()
     given = {name: getattr(options, name) for name in ("backend", "dtype", "seed")}
     given = {name: value for name, value in given.items() if value is not None}
+    in_order = options.original_weights and options.backend in (None, "cpu")
+    if in_order:
+        given["kernels"] = "portable"  # whose order of operations is the article's
     if options.backend is not None:
         portnn.get_backend(options.backend)  # its error is ours, not the script's
     folder = os.path.dirname(os.path.realpath(path))
     with ExitStack() as stack:
         stack.enter_context(_as_main([options.script, *options.args], path, folder))
-        stack.enter_context(served(folder, full=options.full))
+        stack.enter_context(served(folder, full=options.full, in_order=in_order))
         stack.enter_context(defaults(**given))
         if options.original_weights:
             stack.enter_context(original_weights(options.seed))

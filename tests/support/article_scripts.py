@@ -5,6 +5,7 @@ The scripts are the tests' own: the originals carry no licence. ``xor``, ``conv`
 """
 
 import numpy as np
+import pytest
 
 from article_reference import Activation, Connected, Convolution, Flatten, Reference
 
@@ -180,16 +181,47 @@ class FCLayer(Layer):
 """
 
 
+class InOrder(Convolution):
+    """The same sums in the order in which the article's code adds, which calls SciPy: chaotic training shows it."""
+
+    def forward(self, X):
+        self.X = X
+        Y = np.zeros((X.shape[0] - self.W.shape[0] + 1, X.shape[1] - self.W.shape[1] + 1, 1))
+        Y[:, :, 0] += signal().correlate2d(X[:, :, 0], self.W[:, :, 0, 0], "valid") + self.B[0]
+        return Y
+
+    def backward(self, dY):
+        dX, dW = np.zeros(self.X.shape), np.zeros(self.W.shape)
+        dX[:, :, 0] += signal().convolve2d(dY[:, :, 0], self.W[:, :, 0, 0], "full")
+        dW[:, :, 0, 0] = signal().correlate2d(self.X[:, :, 0], dY[:, :, 0], "valid")
+        return dX, (dW, np.array([np.sum(dY[:, :, 0])]))
+
+
+class ConnectedInOrder(Connected):
+    """The products of the article's code."""
+
+    def forward(self, X):
+        self.X = X
+        return np.dot(X, self.W) + self.B
+
+    def backward(self, dY):
+        return np.dot(dY, self.W.T), (np.dot(self.X.T, dY), dY)
+
+
+def signal():
+    return pytest.importorskip("scipy.signal", reason="SciPy is not installed")
+
+
 def drawn(*shape):
     return np.random.rand(*shape) - 0.5  # noqa: NPY002 (the article's own call)
 
 
-def connected(inputs, outputs):
-    return Connected(drawn(inputs, outputs), drawn(1, outputs))
+def connected(inputs, outputs, kind=Connected):
+    return kind(drawn(inputs, outputs), drawn(1, outputs))
 
 
-def convolution(height, width, channels, filters):
-    return Convolution(drawn(height, width, channels, filters), drawn(filters))
+def convolution(height, width, channels, filters, kind=Convolution):
+    return kind(drawn(height, width, channels, filters), drawn(filters))
 
 
 def lines(reference, x, y, epochs, rate):
@@ -229,3 +261,9 @@ def fc_layers():
 def conv_layers():
     first = [convolution(3, 3, 1, 1), Activation("tanh"), Flatten()]
     return [*first, connected(676, 100), Activation("tanh"), connected(100, 10), Activation("tanh")]
+
+
+def conv_layers_in_order():
+    first = [convolution(3, 3, 1, 1, InOrder), Activation("tanh"), Flatten()]
+    rest = [connected(676, 100, ConnectedInOrder), Activation("tanh"), connected(100, 10, ConnectedInOrder)]
+    return [*first, *rest, Activation("tanh")]

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from portnn import activations, losses
+from portnn.article_modules import order
 from portnn.datasets import load_mnist, to_categorical
 from portnn.layers import ActivationLayer, ConvLayer, FCLayer, FlattenLayer, Layer
 from portnn.network import Network
@@ -49,11 +50,18 @@ ARTICLE: dict[str, Names] = {
 }
 
 
-def modules_beside(own: set[str]) -> dict[str, Names]:
+# What stands for ours where the article's rounding is wanted.
+IN_ORDER: dict[str, Names] = {
+    "conv_layer": {"ConvLayer": order.ConvInOrder},
+    "losses": ARTICLE["losses"] | {"mse": order.mse, "mse_prime": order.mse_prime},
+}
+
+
+def modules_beside(own: set[str], in_order: bool) -> dict[str, Names]:
     """The modules to serve to a script whose folder has those of ``own``: they have to work together."""
-    modules = dict(ARTICLE)
+    modules = ARTICLE | IN_ORDER if in_order else dict(ARTICLE)
     if "network" in own:  # which gives layers one sample at a time, without a batch axis
-        for name, held in ARTICLE.items():
+        for name, held in list(modules.items()):
             modules[name] = {key: _for_one_sample(value) if _is_layer(value) else value for key, value in held.items()}
     elif "layer" in own:  # the layers that lie there are none of ours
         modules["network"] = {"Network": NetworkOfOthers}
@@ -71,7 +79,8 @@ def _for_one_sample(cls: type[Any]) -> type[Any]:
     """
 
     def forward_propagation(self: Any, input: Any) -> Any:
-        self.dtype = inspect.unwrap(Network.__init__).__kwdefaults__["dtype"]
+        given = inspect.unwrap(Network.__init__).__kwdefaults__
+        self.dtype, self.kernels = given["dtype"], given["kernels"]
         Y = cls.forward_propagation(self, np.asarray(input)[None])[0]
         self._shape_of_output = Y.shape
         return Y.reshape(1, -1) if Y.ndim == 1 else Y
@@ -162,9 +171,10 @@ class Finder(MetaPathFinder, Loader):
 
 
 @contextmanager
-def served(folder: str, *, full: bool = False) -> Iterator[None]:
+def served(folder: str, *, full: bool = False, in_order: bool = False) -> Iterator[None]:
     """A context in which a script in ``folder`` can import the article's modules, and what it uses of Keras.
 
+    With ``in_order`` they round as the article's code does: see ``order.py``; networks have to be ``portable`` then.
     Afterwards all modules that were served, or imported from that folder, are forgotten.
     """
     before = dict(sys.modules)
@@ -174,7 +184,7 @@ def served(folder: str, *, full: bool = False) -> Iterator[None]:
     # is installed, comes first, and only what it lacks is served; releases since 3.0 have no keras.utils.np_utils.
     importlib.invalidate_caches()  # the folder may have been written a moment ago
     own = {name for name in ARTICLE if find_in(folder, name)}
-    front, back = Finder(modules_beside(own), folder), Finder(keras_modules(full))
+    front, back = Finder(modules_beside(own, in_order), folder), Finder(keras_modules(full))
     sys.meta_path.insert(0, front)
     sys.meta_path.append(back)
     try:
