@@ -267,6 +267,9 @@ NETWORK: Answers = {
     **dict.fromkeys(("cuda", "cpu", "gpu", "device"), _TO),
     **dict.fromkeys(("double", "float", "half"), _DTYPE),
     **dict.fromkeys(("freeze", "requires_grad_"), "freeze its layers, layer.trainable = False"),
+    **dict.fromkeys(
+        ("plot", "plot_model", "draw", "visualize"), "net.diagram() draws it; portnn.plot has other pictures"
+    ),
     "metrics_names": "net.history has them as its keys",
     "loss_curve_": 'write net.history["error"]',
     "n_iter_": "write net.epoch",
@@ -297,6 +300,9 @@ _FLAT = "all public names are in portnn itself"
 
 EXPORTS: Answers = {
     **dict.fromkeys(("Sequential", "Model", "Functional", "NeuralNetwork", "MLPClassifier", "MLPRegressor"), "Network"),
+    "plot_model": "net.diagram() draws a network",
+    "ConfusionMatrixDisplay": "plot.confusion(y_true, y_pred) draws it, from portnn import plot",
+    "DecisionBoundaryDisplay": "plot.boundary(net, x, y) draws it, from portnn import plot",
     "Module": "derive a layer of your own from Layer; a Network runs layers in order",
     **dict.fromkeys(("Trainer", "LightningModule"), "a Network trains itself, net.fit(x, y, epochs=10)"),
     **dict.fromkeys(("Dense", "Linear", "DenseLayer", "LinearLayer"), "FCLayer"),
