@@ -1,4 +1,7 @@
-"""Links from a page to a file outside docs/, which work on GitHub, lead to the repository from the built pages too."""
+"""Links from a page to a file outside docs/, which work on GitHub, lead to the repository from the built pages too.
+
+And the badge of Colab, an image on Colab's server, becomes a link in words: built pages load nothing from elsewhere.
+"""
 
 import re
 from pathlib import Path
@@ -6,6 +9,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
+BADGE = re.compile(r"!\[(Open in Colab)\]\(https:[^)]*\.svg\)")
 LINK = re.compile(r"\]\((?P<path>\.\./[^)\s#]*)(?P<anchor>#[^)\s]*)?\)")
 
 
@@ -20,7 +24,7 @@ def rewrite(app: Sphinx, docname: str, source: list[str]) -> None:
         path = place.relative_to(docs.parent).as_posix()
         return f"](https://github.com/{app.config.repository}/{kind}/main/{path}{match['anchor'] or ''})"
 
-    source[0] = LINK.sub(replaced, source[0])
+    source[0] = LINK.sub(replaced, BADGE.sub(r"\1", source[0]))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
