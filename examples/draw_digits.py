@@ -36,7 +36,7 @@ options = parser.parse_args()
 net = Network(backend=options.backend, seed=options.seed)
 net.add(ReshapeLayer((28, 28, 1)))  # (28, 28) -> (28, 28, 1)
 net.add(ScaleLayer(1 / 255))  # bytes -> 0 to 1
-net.add(RandomAffineLayer(shift=2, rotate=15, scale=0.15))  # in training only
+net.add(RandomAffineLayer(shift=2, rotate=20, scale=0.2))  # in training only
 net.add(ConvLayer((28, 28, 1), (5, 5), 8, padding="same", initializer="he_uniform"))  # -> (28, 28, 8)
 net.add(ActivationLayer("relu"))
 net.add(MaxPoolLayer(2))  # -> (14, 14, 8)

@@ -65,7 +65,7 @@ INSIDE real chain_of(int kind, real y, real d)
 }
 """
 
-ELEMENTWISE = r"""
+SCALARS = r"""
 /* sum += x; the rounding error, ``lost``, is subtracted from the next x (W. Kahan, 1965). */
 INSIDE void add(real *sum, real *lost, real x)
 {
@@ -80,6 +80,15 @@ INSIDE real apply(int kind, real z)
     return kind == 2 ? TANH(z) : z;
 }
 
+/* One more number of a window of pooling, whose largest number (1) or sum (2) so far is ``found``. */
+INSIDE void see(int pooling, real *found, real *lost, real x)
+{
+    if (pooling == 2) add(found, lost, x);
+    else if (x > *found || x != x) *found = x;  /* NaN wins */
+}
+"""
+
+ELEMENTWISE = r"""
 /* y = f(y + bias), for rows of features. */
 KERNEL void biased(real *y, const real *bias, number n, number features, int kind)
 {
@@ -305,6 +314,25 @@ KERNEL void max_pool(const real *x, real *y, number n, WINDOW)
     }
 }
 
+/* y = f(y + bias), and pooling of that: windows (kh, kw) are next to each other, and those cut by the edge are none. */
+KERNEL void biased_pooled(real *y, const real *bias, real *pooled, int kind, int pooling, number n, WINDOW)
+{
+    number rows = (H + kh - 1) / kh, columns = (W + kw - 1) / kw;
+    EACH(t, n * rows * columns * C) {
+        number c = t % C, j = t / C % columns, i = t / C / columns % rows, s = t / C / columns / rows;
+        real found = 0, lost = 0;
+        for (number u = 0; u < kh && i * kh + u < H; ++u) for (number v = 0; v < kw && j * kw + v < W; ++v) {
+            number at = ((s * H + i * kh + u) * W + j * kw + v) * C + c;
+            real seen = apply(kind, y[at] + bias[c]);
+            y[at] = seen;
+            if (u || v) see(pooling, &found, &lost, seen);
+            else found = seen;
+        }
+        if (i < oh && j < ow)
+            pooled[((s * oh + i) * ow + j) * C + c] = pooling == 2 ? found / (real)(kh * kw) : found;
+    }
+}
+
 KERNEL void max_pool_backward(const real *x, const real *y, const real *d, real *dx, number n, WINDOW)
 {
     EACH(t, n * H * W * C) dx[t] = max_pool_error(x, y, d, t, PLAN);
@@ -500,4 +528,4 @@ def head(real: str) -> str:
 
 def source(real: str) -> str:
     """All kernels for ``real``."""
-    return f"{head(real)}{CHAIN}{PIXELS}{ELEMENTWISE}{STEP}{IMAGES}{NORMALIZE}{PHILOX}{DROPOUT}{RESAMPLE}{UPDATE}"
+    return f"{head(real)}{CHAIN}{PIXELS}{SCALARS}{ELEMENTWISE}{STEP}{IMAGES}{NORMALIZE}{PHILOX}{DROPOUT}{RESAMPLE}{UPDATE}"

@@ -10,8 +10,9 @@ from typing import Any
 import cupy
 import numpy as np
 
+from portnn_cupy import direct
 from portnn_cupy.blas import matmul
-from portnn_cupy.launch import REALS, in_order, launch
+from portnn_cupy.launch import NULL, REALS, in_order, launch
 from portnn_cupy.philox import PER_THREAD, words
 from portnn_cupy.shapes import is_by_channel, rows_and_columns, window_of
 from portnn_cupy.sums import launch_rows, summed, summed_with
@@ -82,6 +83,9 @@ def _fold(parts: list[Array], plan: Any) -> Array:
 
 
 def convolution(x: Array, weights: Array, plan: Any, groups: int = 1) -> tuple[Array, Any]:
+    if direct.suits(x, weights, plan, groups):
+        x = in_order(x)
+        return direct.convolved(x, weights, NULL, 0, plan, groups)[0], direct.Seen(x, groups)
     if groups > 1:
         return NotImplemented
     (P,) = _patches(x, plan, 1)
@@ -91,6 +95,8 @@ def convolution(x: Array, weights: Array, plan: Any, groups: int = 1) -> tuple[A
 
 
 def convolution_gradient(seen: Any, output_error: Array, plan: Any, shape: Any) -> Array:
+    if isinstance(seen, direct.Seen):
+        return direct.gradient(seen, output_error, plan, shape)
     if len(seen) > 1:
         return NotImplemented
     d = in_order(output_error).reshape(-1, shape[-1])
@@ -98,6 +104,8 @@ def convolution_gradient(seen: Any, output_error: Array, plan: Any, shape: Any) 
 
 
 def convolution_backward(weights: Array, output_error: Array, plan: Any, groups: int = 1) -> Array:
+    if direct.suits_backward(weights, output_error, plan, groups):
+        return direct.backward(weights, output_error, plan, groups)
     if groups > 1:
         return NotImplemented
     filters = weights.shape[-1]

@@ -27,7 +27,7 @@ from portnn_cupy.kernels import source
 BACKENDS = Path(__file__).parents[2] / "backends"
 FILES = sorted(BACKENDS.rglob("*.py"))
 BOUND = {"xp", "ops"}  # parameters of a portable routine that ``ops.bind`` fills in
-EXTRAS = {"memory", "release"}  # public members of a backend that the contract does not have
+EXTRAS = {"direct_up_to", "memory", "release"}  # public members of a backend that the contract does not have
 FUNCTIONS = {name for name, f in vars(activations).items() if inspect.isfunction(f) and not name.startswith("_")}
 # Tables keyed by the name of an activation, and tables keyed by the name of a dtype.
 ACTIVATIONS = {"KINDS", "_ALONG_ROWS", "_EACH_ROW"}
@@ -81,7 +81,9 @@ HELPERS = {
         "availability",
         "blas",
         "backend",
+        "convolutions",
         "copies",
+        "direct",
         "driver",
         "graph",
         "in_place",
@@ -407,7 +409,7 @@ COMPARED = {
         "tests/gpu/test_cupy_fused.py",
         "avg_pool avg_pool_backward biased convolution convolution_backward convolution_gradient dropout fold max_pool "
         "max_pool_backward normalize normalize_backward patches random_maps resample resample_backward total mse mse_prime softmax_cross_entropy "
-        "softmax_cross_entropy_prime SGD.update AdaGrad.update RMSprop.update Adam.update addresses_of gathered update_counters chained pooled whole",
+        "softmax_cross_entropy_prime SGD.update AdaGrad.update RMSprop.update Adam.update addresses_of gathered update_counters chained convolved differentiated pooled whole",
     ),
     "portnn_numpy/compiled": (
         "tests/backends/test_compiled.py",

@@ -8,7 +8,7 @@ import pytest
 
 import software_gpu
 from portnn import random
-from portnn_cupy import kernels, reductions
+from portnn_cupy import convolutions, kernels, reductions
 from portnn_cupy.kernels import source
 from software_gpu import control
 
@@ -19,6 +19,8 @@ ALL = {
     **SOURCES,
     "float32, sums": reductions.source(kernels.head("float")),
     "float64, sums": reductions.source(kernels.head("double")),
+    "float32, convolutions": convolutions.source(kernels.head("float")),
+    "float64, convolutions": convolutions.source(kernels.head("double")),
 }
 
 ARCHITECTURES = ["sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90"]

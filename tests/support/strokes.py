@@ -151,16 +151,23 @@ def sixty():
 
 
 def many(n, seed=0):
-    """The same for ``n`` digits drawn at random: shapes, sizes, places, widths and slants, with a hand that shakes."""
+    """The same for ``n`` digits drawn at random: shapes, sizes, places, widths and slants, turned by up to 20 degrees,
+    by a hand that shakes; some would make a person hesitate."""
     rng = np.random.default_rng(seed)
     for i in range(n):
         digit = i % 10
         ways = list(SHAPES[digit].values())
         shape = ways[rng.integers(len(ways))]
-        shape = [np.array(stroke) + rng.normal(0.0, 0.02, (len(stroke), 2)) for stroke in shape]
-        height = rng.uniform(0.3, 0.85)
-        width = height * rng.uniform(0.5, 0.9)
-        lean = rng.uniform(-0.2, 0.3)
-        room = (height / 2 + 0.06, (width + abs(lean) * height) / 2 + 0.06)
-        y, x = (rng.uniform(min(r, 0.5), max(1.0 - r, 0.5)) for r in room)
-        yield digit, shape, Hand(height, width, rng.uniform(0.045, 0.12), x, y, lean)
+        angle = np.radians(rng.uniform(-20.0, 20.0))
+        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        shaken = [np.array(stroke) + rng.normal(0.0, 0.03, (len(stroke), 2)) for stroke in shape]
+        height = rng.uniform(0.3, 0.7)
+        hand = Hand(
+            height=height,
+            width=height * rng.uniform(0.4, 1.0),
+            pen=min(rng.uniform(0.036, 0.16), height / 4.5),
+            x=rng.uniform(0.4, 0.6),
+            y=rng.uniform(0.45, 0.55),
+            slant=rng.uniform(-0.3, 0.4),
+        )
+        yield digit, [(stroke - 0.5) @ turn + 0.5 for stroke in shaken], hand

@@ -187,7 +187,7 @@ def _points(
             canvas.MARKERS[i % len(canvas.MARKERS)],
             color=colours[i % len(colours)],
             markeredgecolor="black",
-            markersize=8 if len(points) <= 50 else 5,
+            markersize=10 if len(points) <= 50 else 7,
             linestyle="none",
             label=f"class {(-1, 1)[i] if signed else i}",
         )
@@ -195,10 +195,11 @@ def _points(
     if len(wrong):
         ax.plot(
             *wrong.T,
-            "x",
+            "X",
             color="black",
-            markersize=11 if len(points) <= 50 else 7,
-            markeredgewidth=2,
+            markeredgecolor="white",  # seen on any background
+            markersize=7 if len(points) <= 50 else 5,
+            markeredgewidth=0.6,
             linestyle="none",
             label="wrong",
         )

@@ -29,9 +29,10 @@ def pictures():
         yield rng.integers(0, 256, shape).astype(np.uint8)  # noise
         yield np.full(shape, 255, np.uint8)  # blank
     yield np.clip(rng.normal(200, 10, (50, 50)), 0, 255).astype(np.uint8)  # uneven paper
-    page = np.clip(np.linspace(150, 220, 60)[None] + rng.normal(0, 4, (60, 60)), 0, 255)
-    page[20:40, 28:33] = 30
-    yield page.astype(np.uint8)
+    for noise in np.linspace(1, 30, 20):  # photographs
+        page = np.linspace(150, 220, 60)[None] + rng.normal(0, noise, (60, 60))
+        page[20:40, 28:33] = 30
+        yield np.clip(page, 0, 255).astype(np.uint8)
     even = np.zeros((400, 400), np.uint8)
     even[100:300, 100:300] = np.indices((200, 200)).sum(axis=0) % 2 * 255  # every mean is a half
     even[100:110, 100:300] = 255
