@@ -59,15 +59,19 @@ class Calculation(ast.NodeVisitor):
 
     def __init__(self, text, exact):
         self.text, self.exact = text, exact
-        self.largest = 0.0  # of the numbers
+        self.largest = 0.0  # of the numbers, and of what is computed on the way
 
     def run(self):
         return self.visit(ast.parse(self.text, mode="eval").body)
 
+    def visit(self, node):
+        found = super().visit(node)
+        self.largest = max([self.largest, *(abs(end) for end in found if math.isfinite(end))])
+        return found
+
     def visit_Constant(self, node):
         text = ast.get_source_segment(self.text, node)
         assert type(node.value) in (int, float), text
-        self.largest = max(self.largest, abs(node.value))
         half = 0.0 if self.exact else half_unit(text)
         return Range(float(text) - half, float(text) + half)
 

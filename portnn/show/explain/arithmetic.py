@@ -17,15 +17,18 @@ The result has at least four significant digits, where the terms do not cancel; 
 
 import math
 from collections.abc import Callable, Sequence
+from operator import add, mul, sub
 from typing import Any
 
 import numpy as np
 
 SUM, PRODUCT, POWER, ATOM = range(4)  # how tightly an expression holds together
 MOST_DIGITS = 17
+SMALLEST = -300  # power of ten, of a unit: smaller ones are hardly numbers any more
 EXACT = 5e-13  # a result that is shorter than its digits, 0.5 for 0.5000, is off by no more
 SHORT = 7  # digits: what differs from a shorter number only beyond them is written as that
 
+OPERATIONS: dict[str, Callable[[float, float], float]] = {"+": add, "-": sub, "*": mul, "**": pow}
 FUNCTIONS: dict[str, Callable[..., float]] = {
     "abs": abs,
     "erf": math.erf,
@@ -141,7 +144,10 @@ class _Binary(Expression):
         a, b = self.left.value(digits), self.right.value(digits)
         if self.symbol == "/":
             return a / b if b else math.nan
-        return {"+": a + b, "-": a - b, "*": a * b}[self.symbol] if self.symbol != "**" else float(a**b)
+        try:
+            return float(OPERATIONS[self.symbol](a, b))
+        except OverflowError:
+            return math.inf
 
 
 class _Negative(Expression):
@@ -308,7 +314,7 @@ def equation(name: str, expression: Expression | str | None, result: Any, digits
 def _rounded(actual: float, value: float) -> str:
     """The network's number, rounded so far that it agrees with the value of the expression."""
     apart = abs(actual - value)
-    power = -12 if apart == 0.0 else math.floor(math.log10(apart))
+    power = -12 if apart == 0.0 else max(SMALLEST, math.floor(math.log10(apart)))
     while abs(round(actual / 10.0**power) * 10.0**power - value) > 0.499 * 10.0**power:
         power += 1
     count = round(actual / 10.0**power)

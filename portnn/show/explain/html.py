@@ -12,6 +12,7 @@ from portnn.show.explain.page import Block, Equation, Formula, Grid, Note, Page,
 from portnn.show.explain.style import STYLE
 
 WAYS = ("forward", "backward", "update")
+MANY = 12  # layers: of more, those inside other layers are folded at first
 SIGNS = {"*": "\N{MULTIPLICATION SIGN}", "->": "→"}
 
 
@@ -43,7 +44,7 @@ def _page(page: Page) -> Iterator[str]:
         yield f'<section class="part {part.anchor}" id="{escape(part.anchor)}"><h2>{escape(part.title)}</h2>'
         yield from _blocks(part)
         for inner in part.sections:
-            yield from _section(inner)
+            yield from _section(inner, True, len(page.rows) <= MANY)
         yield "</section>"
     yield "</main></body></html>"
 
@@ -80,11 +81,12 @@ def _contents(page: Page) -> Iterator[str]:
     yield "</tbody></table></nav>"
 
 
-def _section(section: Section) -> Iterator[str]:
-    yield f'<details open id="{escape(section.anchor)}"><summary>{escape(section.title)}</summary>'
+def _section(section: Section, is_open: bool, inner_open: bool) -> Iterator[str]:
+    opened = " open" if is_open else ""
+    yield f'<details{opened} id="{escape(section.anchor)}"><summary>{escape(section.title)}</summary>'
     yield from _blocks(section)
     for inner in section.sections:
-        yield from _section(inner)
+        yield from _section(inner, inner_open, inner_open)
     yield "</details>"
 
 

@@ -122,6 +122,19 @@ def test_what_cannot_be_calculated_with_printed_numbers_is_shown_alone():
     assert equation("Y", call("log", N(0.0)), 3.0) == "Y = 3"
     assert equation("Y", N(1.0) / N(0.0), 3.0) == "Y = 3"
     assert equation("Y", exp(N(1e5)), 3.0) == "Y = 3"
+    assert equation("Y", N(1e200) ** 2 / N(1e300), 3.0) == "Y = 3"
+
+
+@pytest.mark.parametrize("size", [1e-320, 1e-200, 1e-45, 1e30, 1e150])
+def test_very_small_and_very_large_numbers_hold(size):
+    x = size * 1.2345678
+    for expression, result in [
+        (N(x) * N(0.987654321), x * 0.987654321),
+        (N(x) + N(x) / 3, x + x / 3),
+        (N(x) - N(x), 0.0),
+    ]:
+        found = read(equation("Y", expression, result))
+        assert found.value == pytest.approx(result, rel=1e-2, abs=1e-300)
 
 
 @settings(max_examples=300, deadline=None)

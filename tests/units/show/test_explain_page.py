@@ -97,6 +97,15 @@ def test_every_layer_is_in_the_contents_and_has_its_sections():
     assert {"sample", "forward", "error", "backward", "update"} <= set(page.ids)
 
 
+def test_layers_inside_others_are_folded_on_long_pages():
+    net, x, y = residual()
+    html = net.explain(x[0], y[0]).html
+    assert '<details open id="forward-4">' in html
+    assert '<details id="forward-4.0">' in html
+    net, x, y = xor()
+    assert "<details id" not in net.explain(x[0], y[0]).html
+
+
 def test_the_digit_is_drawn():
     net, x, y = lenet()
     first = Page(net.explain(x[0], y[0]).html).sources[0]
