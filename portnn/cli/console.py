@@ -109,8 +109,20 @@ def short_warnings(command: str) -> Iterator[None]:
 
 
 def flush() -> None:
-    if sys.stdout is not None:
+    if sys.stdout is not None and not sys.stdout.closed:
         sys.stdout.flush()
+
+
+def is_unread() -> bool:
+    """Whether stdout is a pipe that its reader has closed."""
+    try:
+        import select
+
+        poll = select.poll()  # none on Windows
+        poll.register(sys.stdout.fileno(), 0)
+        return bool(poll.poll(0))  # asked for nothing, it tells of errors only
+    except (ImportError, AttributeError, OSError, ValueError):
+        return False
 
 
 def give_up_stdout() -> None:

@@ -102,9 +102,11 @@ def _execute(code: bytes, file: str, debug: bool) -> int:
             return int(end.code or 0) & 0xFF
         console.tell(str(end.code))
         return 1
-    except (BrokenPipeError, KeyboardInterrupt):
+    except KeyboardInterrupt:
         raise
     except BaseException as error:
+        if isinstance(error, BrokenPipeError) and console.is_unread():
+            raise
         console.flush()
         if sys.excepthook is not sys.__excepthook__:
             sys.excepthook(type(error), error, error.__traceback__)

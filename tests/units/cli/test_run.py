@@ -356,6 +356,12 @@ def test_a_traceback_is_the_scripts_own(script, tmp_path):
     assert "fc.py" in err
 
 
+def test_a_pipe_of_the_scripts_own(script):
+    """Its error is not taken for one of stdout's."""
+    _, err = script("raise BrokenPipeError(32, 'Broken pipe')", status=1)
+    assert err.endswith("BrokenPipeError: [Errno 32] Broken pipe\n")
+
+
 def test_a_syntax_error(script):
     _, err = script("1 +", status=1)
     assert err.splitlines()[-1] == "SyntaxError: invalid syntax"

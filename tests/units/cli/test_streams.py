@@ -100,6 +100,12 @@ def test_without_stdout_or_stderr():
     assert run("summary", "none", preexec_fn=lambda: os.close(2), capture_output=False).returncode == 1
 
 
+def test_a_script_that_closes_stdout(tmp_path):
+    (tmp_path / "script.py").write_text("import sys\nprint('done')\nsys.stdout.close()\n")
+    done = run("run", tmp_path / "script.py")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
 def interrupted(*arguments, until):
     """A process that gets SIGINT as soon as it has printed a line that begins so: status, the rest of stdout, stderr."""
     process = subprocess.Popen(
