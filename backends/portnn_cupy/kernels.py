@@ -528,5 +528,6 @@ def head(real: str) -> str:
 
 def source(real: str) -> str:
     """All kernels for ``real``."""
-    drawn = f"{PHILOX}{DROPOUT}{RESAMPLE}"
-    return f"{head(real)}{CHAIN}{PIXELS}{SCALARS}{ELEMENTWISE}{STEP}{IMAGES}{NORMALIZE}{drawn}{UPDATE}"
+    return (
+        f"{head(real)}{CHAIN}{PIXELS}{SCALARS}{ELEMENTWISE}{STEP}{IMAGES}{NORMALIZE}{PHILOX}{DROPOUT}{RESAMPLE}{UPDATE}"
+    )
