@@ -25,3 +25,14 @@ def launches(backend, monkeypatch):
     graphs, launch = [], backend.driver.launch
     monkeypatch.setattr(backend.driver, "launch", lambda graph: (launch(graph), graphs.append(graph))[0])
     return graphs
+
+
+@pytest.fixture
+def kernel(backend, cupy):
+    """Compiles a kernel and returns a function that runs it: ``kernel(source)(blocks, threads, *arguments)``."""
+
+    def made(source, **options):
+        function = cupy.RawKernel(f'extern "C" __global__ {source}', source.partition("(")[0].split()[-1])
+        return lambda blocks, threads, *arguments: function((blocks,), (threads,), arguments, **options)
+
+    return made

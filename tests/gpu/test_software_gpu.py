@@ -8,6 +8,7 @@ import pytest
 import portnn_cupy.graph
 import software_gpu
 from captured import RATES, State, Step, eager, same
+from faults import refused
 from portnn_cupy.graph import CapturedStep, EagerStepWarning
 from software_gpu import control
 
@@ -15,25 +16,6 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not software_gpu.is_wanted(), reason="no GPU in software: PORTNN_SOFTWARE_GPU is not set"),
 ]
-
-
-@pytest.fixture
-def kernel(backend, cupy):
-    """Compiles a kernel and returns a function that runs it: ``kernel(source)(blocks, threads, *arguments)``."""
-
-    def made(source, **options):
-        function = cupy.RawKernel(f'extern "C" __global__ {source}', source.partition("(")[0].split()[-1])
-        return lambda blocks, threads, *arguments: function((blocks,), (threads,), arguments, **options)
-
-    return made
-
-
-def refused(words, run, *arguments):
-    """The call fails with these words, and they are noted as a fault."""
-    with pytest.raises(Exception, match=words) as caught:
-        run(*arguments)
-    (fault,) = control.faults()
-    assert fault in str(caught.value)
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------

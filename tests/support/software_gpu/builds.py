@@ -18,7 +18,9 @@ from software_gpu import analysis
 HERE = Path(__file__).parent
 FOLDER = "PORTNN_SOFTWARE_GPU_CACHE"  # an environment variable: where builds are kept
 DAYS = 14  # for which builds are kept that nobody uses
-CUPYS_HEADERS = ("cupy/complex.cuh", "cupy/carray.cuh", "cupy/atomics.cuh", "cupy/math_constants.h")
+CUPYS_HEADERS = [
+    f"cupy/{name}" for name in ("complex.cuh", "carray.cuh", "atomics.cuh", "float16.cuh", "math_constants.h")
+]
 # Without the errors that C++ has and CUDA has not; products and sums in one instruction, as NVRTC makes them; and a
 # call in front of each access to memory, which is how the device sees them.
 FLAGS = ["-std=c++17", "-O1", "-fPIC", "-fno-gnu-unique", "-ffp-contract=fast", "-w", "-fpermissive"]

@@ -34,7 +34,6 @@ void software_fence();
 unsigned software_lane();
 void *software_exchange(unsigned mask, const void *value, size_t size);  // what each lane gave: 32 places of 16 bytes
 unsigned software_present();                                              // the lanes that took part in it
-void software_take(unsigned mask, unsigned from);
 void *software_dynamic_shared();
 void software_atomic(void *place, size_t size);
 float software_inexact_float(float value, int bound);
@@ -76,10 +75,7 @@ UNSEEN T software_shuffle(unsigned mask, T value, unsigned from, bool is_there)
     static_assert(sizeof(T) <= 16, "a shuffle exchanges at most 16 bytes");
     const char *given = (const char *)software_exchange(mask, &value, sizeof(T));
     T found = value;
-    if (is_there) {
-        software_take(mask, from);
-        memcpy(&found, given + 16 * from, sizeof(T));
-    }
+    if (is_there) memcpy(&found, given + 16 * from, sizeof(T));
     return found;
 }
 
@@ -194,9 +190,24 @@ inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z,
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline double2 make_double2(double x, double y) { return {x, y}; }
 
-// Half precision is not computed with here, only named.
-unsigned short __float2half_rn(float x);
-float __half2float(unsigned short x);
+// Half precision: kept, and turned into floats and back.
+inline unsigned short __float2half_rn(float x)
+{
+    unsigned short sign = signbit(x) ? 0x8000 : 0;
+    float size = fabsf(x);
+    if (isnan(x)) return sign | 0x7e00;
+    if (size >= 65520.0f) return sign | 0x7c00;
+    if (size < ldexpf(1, -14)) return sign | (unsigned short)nearbyintf(ldexpf(size, 24));
+    int exponent;
+    frexpf(size, &exponent);
+    return sign | ((exponent + 13) * 1024 + (unsigned short)nearbyintf(ldexpf(size, 11 - exponent)));
+}
+inline float __half2float(unsigned short x)
+{
+    int exponent = x >> 10 & 31, rest = x & 1023;
+    float size = exponent == 31 ? (rest ? NAN : INFINITY) : exponent ? ldexpf(1024 + rest, exponent - 25) : ldexpf(rest, -24);
+    return x & 0x8000 ? -size : size;
+}
 struct half;
 unsigned short __half_as_ushort(const half &x);
 half __ushort_as_half(unsigned short x);

@@ -177,6 +177,7 @@ EXPORT void software_array(uintptr_t at, size_t size)
     if (!whole || !size) return;
     size_t room = std::min(aligned(size + 1), aligned(whole->first + whole->second - at));
     auto begin = [at, size, room] {
+        if (!containing(allocated, at)) return 0;  // a graph is launched whose memory was given back
         forbid(at, room);
         allow(at, size);
         arrays.erase(arrays.lower_bound(at), arrays.lower_bound(at + room));  // older ones, here before

@@ -324,6 +324,14 @@ bool release_lanes(unsigned first)
             present |= 1u << lane;
         }
         if (!all) continue;
+        for (unsigned lane = 0; lane < WARP && first + lane < count; ++lane) {
+            Thread &other = threads[first + lane];
+            if (other.state != AT_WARP_BARRIER || other.mask == mask || !(other.mask & mask)) continue;
+            fault("kernel %s: thread %u waits for lanes of its warp with the mask %#x, and thread %u with %#x, which "
+                "names some of the same", running->name.c_str(), i, mask, first + lane, other.mask);
+            is_broken = true;
+            return false;
+        }
         auto exchange = std::make_shared<Exchange>();
         exchange->present = present;
         memset(exchange->given, 0xff, sizeof exchange->given);  // what a lane that is not there gives is unknown
@@ -373,6 +381,7 @@ void one_block()
         bool released = false;
         for (unsigned first = 0; first < count; first += WARP)
             released |= release_lanes(first);
+        if (is_broken) return;
         bool any_done = std::any_of(threads, threads + count, [](Thread &t) { return t.state == DONE; });
         if (!released && release()) {
             released = true, ++epoch;
@@ -469,7 +478,7 @@ EXPORT void software_fence()
 EXPORT unsigned software_lane() { return current % WARP; }
 EXPORT void *software_dynamic_shared() { return dynamic_shared; }
 
-// What all lanes of the mask gave, 16 bytes each; that of a lane which is not there is unknown.
+// What all lanes of the mask gave, 16 bytes each. What others give is unknown: all bits are set, as in NaN.
 EXPORT void *software_exchange(unsigned mask, const void *value, size_t size)
 {
     memcpy(threads[current].gives, value, size);
@@ -478,14 +487,6 @@ EXPORT void *software_exchange(unsigned mask, const void *value, size_t size)
 }
 
 EXPORT unsigned software_present() { return threads[current].got->present; }
-
-// A lane takes what another gives: one that its mask does not name gives nothing.
-EXPORT void software_take(unsigned mask, unsigned from)
-{
-    if (mask >> from & 1) return;
-    fault("%s takes what lane %u of its warp gives, which its mask %#x does not name", where().c_str(), from, mask);
-    stop();
-}
 
 EXPORT void software_atomic(void *place, size_t size)
 {
