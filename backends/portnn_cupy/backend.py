@@ -17,7 +17,7 @@ from portnn_cupy import blas, philox
 from portnn_cupy.driver import CUDA_ERRORS, CupyDriver, is_out_of_memory
 from portnn_cupy.graph import CapturedStep
 from portnn_cupy.kept import SHARE, Kept
-from portnn_cupy.standard import clip, concat, matmul, namespace, sign, stack
+from portnn_cupy.standard import namespace, replaced
 from portnn_cupy.sums import tickets
 
 Array = Any
@@ -46,7 +46,7 @@ class CupyBackend(Backend):
         self.driver = CupyDriver(self.device, self.stream)
         self.kept = Kept()  # captured steps of the networks trained last
         # array_api_compat has CuPy's own function where it conforms to the standard, and a wrapper elsewhere.
-        self.xp = thin_namespace(compat, clip=clip, concat=concat, matmul=matmul, sign=sign, stack=stack)
+        self.xp = thin_namespace(compat, **replaced)
         self.xp.__name__, self.xp.__version__ = "cupy", cupy.__version__
         NAMESPACES[id(compat)] = compat, namespace
         with self.scope():
@@ -67,9 +67,9 @@ class CupyBackend(Backend):
 
     def upload(self, host: Sequence[np.ndarray | None]) -> Callable[[], list[Array | None]]:
         # The arrays' memory belongs to the stream of copies, which takes it again as soon as an array is freed, while
-        # the device may still be at work on it. So an array is held until the second call after its own, and a copy waits
-        # for all that the device had been given at the call before: with two uploads under way, one that has arrived and
-        # is used, and one that is not awaited yet, no work on what was freed by then can come later than that.
+        # the device may still be at work on it. So an array is held until the second call after its own, and a copy
+        # waits for all that the device had been given at the call before: with two uploads under way, one that has
+        # arrived and is used, and one to come, no work on what was freed by then can come later than that.
         with self.scope():
             self.copies.wait_event(self.uploaded_last)
             with self.copies:

@@ -39,6 +39,7 @@ CALLS = {
     "expand_dims": lambda xp, x, a: xp.expand_dims(x, axis=1) + 1.0,
     "expm1": lambda xp, x, a: xp.expm1(x),
     "flip": lambda xp, x, a: xp.flip(x, axis=0) + 0.0,
+    "floor_divide": lambda xp, x, a: xp.floor_divide(a, a + 1.0),
     "full": lambda xp, x, a: xp.full((2, 3), 0.5, dtype=x.dtype, device=x.device),
     "full_like": lambda xp, x, a: xp.full_like(x, 2.0),
     "isfinite": lambda xp, x, a: xp.isfinite(x),
@@ -110,17 +111,22 @@ CALLS = {
     "sum of all": lambda xp, x, a: xp.sum(a),
     "sum of the last axis": lambda xp, x, a: xp.sum(a, axis=-1, keepdims=True),
     "take_along_axis": lambda xp, x, a: xp.take_along_axis(x, xp.argmax(a, axis=1, keepdims=True), axis=1),
-    "tensordot": lambda xp, x, a: xp.tensordot(a, a, axes=((1,), (1,))),
+    "tensordot of axes": lambda xp, x, a: xp.tensordot(xp.stack([a, a + 1.0]), a, axes=((2, 1), (-1, 0))),
+    "tensordot of one axis": lambda xp, x, a: xp.tensordot(a, xp.permute_dims(a, (1, 0)), axes=1),
+    "tensordot of none": lambda xp, x, a: xp.tensordot(a, a[0, :], axes=0),
+    "tensordot of two axes": lambda xp, x, a: xp.tensordot(a, xp.stack([a, a], axis=2), axes=2),
     "triu": lambda xp, x, a: xp.triu(a),
     "var": lambda xp, x, a: xp.var(a, axis=(0, 1)),
-    "vecdot": lambda xp, x, a: xp.vecdot(a, a),
+    "vecdot": lambda xp, x, a: xp.vecdot(a, x),
+    "vecdot of another axis": lambda xp, x, a: xp.vecdot(a, a[:, :1], axis=0),
+    "vecdot of integers": lambda xp, x, a: xp.vecdot(xp.astype(a, xp.int32), xp.astype(a, xp.int32)),
     **each(
         "acos asin asinh atan atanh ceil conj cos cosh floor isinf log10 log2 negative positive real reciprocal round signbit "
         "sin sinh square tan trunc",
         lambda f, xp, x, a: f((a + 0.25) / 6),
     ),
     **each(
-        "add atan2 copysign divide equal floor_divide greater greater_equal hypot less less_equal logaddexp multiply "
+        "add atan2 copysign divide equal greater greater_equal hypot less less_equal logaddexp multiply "
         "nextafter not_equal remainder subtract",
         lambda f, xp, x, a: f(x, a + 1.0),
     ),

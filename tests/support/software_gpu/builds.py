@@ -276,6 +276,7 @@ def library(source, options, name_expressions, check):
                     target,
                     "-lc",
                     "-lm",
+                    "-lgcc",  # products of complex numbers
                 ]
             )
         finally:

@@ -324,14 +324,6 @@ bool release_lanes(unsigned first)
             present |= 1u << lane;
         }
         if (!all) continue;
-        for (unsigned lane = 0; lane < WARP && first + lane < count; ++lane) {
-            Thread &other = threads[first + lane];
-            if (other.state != AT_WARP_BARRIER || other.mask == mask || !(other.mask & mask)) continue;
-            fault("kernel %s: thread %u waits for lanes of its warp with the mask %#x, and thread %u with %#x, which "
-                "names some of the same", running->name.c_str(), i, mask, first + lane, other.mask);
-            is_broken = true;
-            return false;
-        }
         auto exchange = std::make_shared<Exchange>();
         exchange->present = present;
         memset(exchange->given, 0xff, sizeof exchange->given);  // what a lane that is not there gives is unknown
@@ -381,7 +373,6 @@ void one_block()
         bool released = false;
         for (unsigned first = 0; first < count; first += WARP)
             released |= release_lanes(first);
-        if (is_broken) return;
         bool any_done = std::any_of(threads, threads + count, [](Thread &t) { return t.state == DONE; });
         if (!released && release()) {
             released = true, ++epoch;
