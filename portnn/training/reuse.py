@@ -11,8 +11,7 @@ CHANGING = {"step", "_learning_rate", "learning_rate"}  # on the device, in each
 def key_of(network: Any, optimizer: Any, state: Any) -> tuple[Any, ...] | None:
     """A key, equal for two fits whose steps compute the same; None where one may depend on something else.
 
-    That is so where a user's code takes part, which may read anything, and where the step has the samples built in: it
-    neither finds them by their address, nor do they come in chunks, which are copied to an address of the graph's.
+    That is so where a user's code takes part, which may read anything, and where the step has the samples built in.
     """
     batches, metrics = state.batches, [metric for _, metric in state.metrics]
     layers = list(network.walk())
@@ -20,7 +19,7 @@ def key_of(network: Any, optimizer: Any, state: Any) -> tuple[Any, ...] | None:
     parts += [getattr(layer, name) for layer in layers for name in FUNCTIONS if hasattr(layer, name)]
     if not all(layer._own and not {"forward", "backward"} & vars(layer).keys() for layer in layers):
         return None
-    if not (batches.in_chunks or batches.addresses is not None) or not all(map(_is_ours, parts)):
+    if not batches.is_lasting or not all(map(_is_ours, parts)):
         return None
     data = [None if a is None else (a.dtype, tuple(a.shape[1:])) for a in (batches.x, batches.y, batches.weights)]
     return (

@@ -230,4 +230,4 @@ def test_release_gives_up_the_last_upload(backend):
     backend.upload([np.ones(3)])
     assert backend.held
     backend.release()
-    assert backend.held == []
+    assert not backend.held

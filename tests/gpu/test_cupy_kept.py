@@ -26,11 +26,14 @@ def captures(backend, monkeypatch):
     return seen
 
 
-def network(where, optimizer=None, loss="mse", kernels="auto"):
+def network(where, optimizer=None, loss="mse"):
     layers = [FCLayer(5, 6), ActivationLayer("tanh"), BatchNormLayer(), DropoutLayer(0.2), FCLayer(6, 3)]
-    net = Network(layers, backend=where, dtype="float64", seed=1, kernels=kernels)
+    net = Network(layers, backend=where, dtype="float64", seed=1)
     net.use(loss, optimizer=optimizer or Adam(0.01), metrics=["mean_absolute_error"])
     return net
+
+
+WHERE, KERNELS = ("gpu", "cpu"), {"portable": "portable", "chunks of int32": "auto"}
 
 
 def both(change=lambda net: None, fits=8, at=4, data=(X, Y), **options):
@@ -93,7 +96,6 @@ WAYS = {  # options of each fit, and what is done before it
     "predictions": (dict, lambda net, k: (net.predict(X), net.evaluate(X, Y))),
     "r2": (dict, lambda net, k: None),
     "chunks": (dict, lambda net, k: None),
-    "portable and chunks": (dict, lambda net, k: None),
 }
 
 
@@ -102,9 +104,8 @@ def test_fits_in_a_loop(backend, captures, monkeypatch, way):
     """As many captures as there are sizes of batches, and from then on no more memory, whatever comes with the fits."""
     monkeypatch.setattr(portnn.sources, "CHUNK", 2 * BATCH * X.itemsize * X.shape[1])  # two batches
     options, change = WAYS[way]
-    kernels = "portable" if way.startswith("portable") else "auto"
-    nets, used = [network(where, kernels=kernels) for where in ("gpu", "cpu")], []
-    data = (Rows(X), Rows(Y)) if "chunks" in way else (X, Y)
+    nets, used = [network(where) for where in ("gpu", "cpu")], []
+    data = (Rows(X), Rows(Y)) if way == "chunks" else (X, Y)
     for net in nets:
         if way == "r2":
             net.use("mse", optimizer=Adam(0.01), metrics=["r2"])
@@ -139,6 +140,21 @@ def test_two_networks_in_turn(backend, captures):
     for pair in pairs:
         agree(*pair)
     assert max(used[5:]) <= used[5]
+
+
+@pytest.mark.parametrize("kind", ["portable", "chunks of int32"])
+def test_steps_that_hold_something_of_their_fit_are_not_kept(backend, captures, monkeypatch, kind):
+    """Portable steps look batches up by an array of the fit's; it is gone when the fit is over."""
+    nets = [Network([FCLayer(5, 3)], backend=where, dtype="float64", seed=1, kernels=KERNELS[kind]) for where in WHERE]
+    x = (10 * X).astype(np.int32)
+    data = (Rows(x), Rows(Y)) if kind.startswith("chunks") else (x, Y)
+    for net in nets:
+        net.use("mse", optimizer=SGD(1e-3))
+        for _ in range(2):
+            net.fit(*data, epochs=4, batch_size=10, shuffle=True, verbose=0)
+    assert len(captures) == 2
+    assert not any(steps for *_, steps in backend.kept.by_network.values())
+    agree(*nets)
 
 
 def test_r2_of_other_targets(backend, captures):
