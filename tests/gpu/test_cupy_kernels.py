@@ -99,9 +99,14 @@ def compilers():
     return found
 
 
-def test_no_kernel_spills_registers(compilers):
+@pytest.fixture(scope="module")
+def measured(compilers):
+    return TOOL.measure(compilers)
+
+
+def test_no_kernel_spills_registers(measured):
     """For every architecture that the compilers at hand know."""
-    for kernel, cells in TOOL.measure(compilers).items():
+    for kernel, cells in measured.items():
         for (architecture, dtype), usage in cells.items():
             assert usage.spilled == 0, (kernel, architecture, dtype)
             assert usage.registers * 256 <= 65536, (kernel, architecture, dtype)  # a block of 256 threads has room
@@ -116,18 +121,17 @@ def test_a_kernel_that_spills_would_be_seen(compilers):
         compilers["sm_90"].usage("int wrong = here;", "sm_90")
 
 
-def test_the_page_has_every_kernel_and_what_it_takes(compilers):
+def test_the_page_has_every_kernel_and_what_it_takes(compilers, measured):
     """The table of docs/gpu.md: a row for each kernel; where the compiler is the page's, the page's figures."""
     page = TOOL.PAGE.read_text().split(TOOL.BEGIN)[1].split(TOOL.END)[0]
-    found = TOOL.measure(compilers)
     head = re.search(r"^\| kernel \| (.*) \| shared memory \|$", page, re.MULTILINE).group(1).split(" | ")
     rows = {name: cells.split(" | ") for name, cells in re.findall(r"^\| `(\w+)` \| (.*) \|$", page, re.MULTILINE)}
-    assert set(rows) == set(found)
+    assert set(rows) == set(measured)
     assert head == list(ARCHITECTURES)
     for architecture, nvrtc in compilers.items():
         if not re.search(rf"{architecture}(?:, sm_\d+)* by NVRTC {re.escape(nvrtc.version)}\b", page):
             continue  # another version of the compiler
-        for kernel, cells in found.items():
+        for kernel, cells in measured.items():
             registers = " / ".join(str(cells[architecture, dtype].registers) for dtype in TOOL.REALS)
             assert rows[kernel][head.index(architecture)] == registers, (kernel, architecture)
 
