@@ -1,5 +1,6 @@
 """portnn: the neural network library of the article "Neural Network from scratch in Python", for NumPy and CUDA."""
 
+from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any
 
 from portnn.activations import (
@@ -58,6 +59,7 @@ from portnn.layers import (
     LayerNormLayer,
     MaxPoolLayer,
     ParallelLayer,
+    RandomAffineLayer,
     ReshapeLayer,
     ResidualLayer,
     ScaleLayer,
@@ -89,6 +91,7 @@ from portnn.transfer import backend_of, to_device, to_numpy
 from portnn.version import __version__ as __version__
 
 load = Network.load
+_THIN = ("plot",)  # modules that ``import portnn`` does not load, and ``portnn.plot`` does
 
 __all__ = [
     "SGD",
@@ -121,6 +124,7 @@ __all__ = [
     "OneCycle",
     "ParallelLayer",
     "RMSprop",
+    "RandomAffineLayer",
     "ReduceLROnPlateau",
     "ReshapeLayer",
     "ResidualLayer",
@@ -188,7 +192,11 @@ __all__ = [
     "to_numpy",
 ]
 
-if not TYPE_CHECKING:  # for which there would be no unknown name any more
+if TYPE_CHECKING:
+    from portnn import plot as plot
+else:  # for a type checker there would be no unknown name any more
 
     def __getattr__(name: str) -> Any:
+        if name in _THIN:
+            return _import_module(f"{__name__}.{name}")
         raise _no_name(__name__, name, __all__)

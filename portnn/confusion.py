@@ -40,6 +40,12 @@ def confusion_matrix(y_true: Any, y_pred: Any) -> np.ndarray:
     return np.bincount(rows * classes + guesses, minlength=classes**2).reshape(classes, classes)
 
 
+def class_numbers(y: Any, name: str) -> np.ndarray:
+    """The class of each sample, (N,), of what ``confusion_matrix`` takes; ``name`` stands for it in errors."""
+    numbers = _on_host(y, name)
+    return _class_numbers(numbers, name, numbers.shape[1] if numbers.ndim == 2 else None)
+
+
 def _on_host(y: Any, name: str) -> np.ndarray:
     """Class numbers (N,), or rows (N, C), as a NumPy array; axes of length 1 are dropped, as in (N, 1, C)."""
     if is_foreign(y):

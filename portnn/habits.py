@@ -117,8 +117,10 @@ ARGUMENTS: dict[str, Answers] = {
         "metrics": _BY_USE,
     },
     "summary": {"input_size": "input_shape"},
+    "diagram": {"input_size": "input_shape"},
     "to": {"device": "backend"},
     "save": _FILE,
+    "export": _FILE,
     "load": {**_FILE, "custom_objects": "layers", "map_location": "backend", "device": "backend"},
     "load_weights": _FILE,
     "to_categorical": {"y": "labels", "x": "labels", "num_classes": "classes", "n_classes": "classes"},
@@ -201,6 +203,12 @@ ARGUMENTS: dict[str, Answers] = {
     "PoolLayer": {"pool_size": "window", "kernel_size": "window", "strides": "stride"},
     "UpsampleLayer": {"size": "factor", "scale_factor": "factor"},
     "DropoutLayer": {"p": "rate"},
+    "RandomAffineLayer": {
+        "degrees": "rotate",
+        **dict.fromkeys(("translate", "translation", "height_factor", "width_factor"), "shift"),
+        "factor": "rotate in degrees, or scale",
+        "shear": "it moves, rotates and scales only; leave it out",
+    },
     "ScaleLayer": {"scale": "factor"},
     "ReshapeLayer": {"target_shape": "shape"},
     "BatchNormLayer": {
@@ -259,11 +267,14 @@ NETWORK: Answers = {
     **dict.fromkeys(("cuda", "cpu", "gpu", "device"), _TO),
     **dict.fromkeys(("double", "float", "half"), _DTYPE),
     **dict.fromkeys(("freeze", "requires_grad_"), "freeze its layers, layer.trainable = False"),
+    **dict.fromkeys(
+        ("plot", "plot_model", "draw", "visualize"), "net.diagram() draws it; portnn.plot has other pictures"
+    ),
     "metrics_names": "net.history has them as its keys",
     "loss_curve_": 'write net.history["error"]',
     "n_iter_": "write net.epoch",
     "classes_": "classes are numbers from 0 on: keep the names of yours beside the network",
-    **dict.fromkeys(("to_json", "get_config", "export"), "net.save(path) writes layers and weights to a file"),
+    **dict.fromkeys(("to_json", "get_config"), "net.save(path) writes layers and weights to a file"),
 }
 
 # What somebody sets on a network, and where it belongs.
@@ -289,6 +300,9 @@ _FLAT = "all public names are in portnn itself"
 
 EXPORTS: Answers = {
     **dict.fromkeys(("Sequential", "Model", "Functional", "NeuralNetwork", "MLPClassifier", "MLPRegressor"), "Network"),
+    "plot_model": "net.diagram() draws a network",
+    "ConfusionMatrixDisplay": "plot.confusion(y_true, y_pred) draws it, from portnn import plot",
+    "DecisionBoundaryDisplay": "plot.boundary(net, x, y) draws it, from portnn import plot",
     "Module": "derive a layer of your own from Layer; a Network runs layers in order",
     **dict.fromkeys(("Trainer", "LightningModule"), "a Network trains itself, net.fit(x, y, epochs=10)"),
     **dict.fromkeys(("Dense", "Linear", "DenseLayer", "LinearLayer"), "FCLayer"),
@@ -300,6 +314,7 @@ EXPORTS: Answers = {
     **dict.fromkeys(("GlobalAveragePooling1D", "GlobalAveragePooling2D", "AdaptiveAvgPool2d"), "GlobalAvgPoolLayer"),
     **dict.fromkeys(("GlobalMaxPooling1D", "GlobalMaxPooling2D", "AdaptiveMaxPool2d"), "GlobalMaxPoolLayer"),
     **dict.fromkeys(("Dropout", "SpatialDropout2D"), "DropoutLayer"),
+    **dict.fromkeys(("RandomAffine", "RandomRotation", "RandomTranslation", "RandomZoom"), "RandomAffineLayer"),
     "Flatten": "FlattenLayer",
     "Reshape": "ReshapeLayer",
     **dict.fromkeys(("BatchNormalization", "BatchNorm", "BatchNorm1d", "BatchNorm2d"), "BatchNormLayer"),

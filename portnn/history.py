@@ -36,6 +36,12 @@ class History(Values[list[float]]):
         last = "".join(f", {name}={values[-1]:.6g}" for name, values in found.items() if values)
         return f"History({epochs} epoch{'s' * (epochs != 1)}{last})"
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a table of first and last values and their range, with curves."""
+        from portnn.show.pages import history
+
+        return history(self)
+
 
 def _are(known: list[str]) -> str:
     return f"{'is' if len(known) == 1 else 'are'} {', '.join(known)}" if known else "are none yet"

@@ -21,13 +21,13 @@ from portnn import (
     preparation,
     random,
     sources,
-    summary,
     validation,
 )
 from portnn._typing import Array, OptimizerLike
 from portnn.arrangement import Arrangement, arrange, named, take_in
 from portnn.article import adapted
 from portnn.backend import Backend, get_backend
+from portnn.exchange.methods import WithExport
 from portnn.files.methods import WithFiles
 from portnn.functions import bound, find_pair
 from portnn.history import History
@@ -38,10 +38,13 @@ from portnn.layers.layer import Layer, move
 from portnn.leaves import Leaves, parameters_of, slots_of
 from portnn.optimizers import SGD
 from portnn.settings import Setting
-from portnn.summary import Summary
 from portnn.training import fusion, loop
 from portnn.training.resume import Before, at_its_beginning
 from portnn.training.turns import Turn, Turns
+
+if TYPE_CHECKING:
+    from portnn.show.diagram import Diagram
+    from portnn.show.summary import Summary
 
 # Attributes that are set elsewhere: assigning them would leave the network inconsistent.
 _BY_USE = 'net.use("mse", optimizer=Adam(), metrics=["accuracy"]), which starts training afresh'
@@ -61,7 +64,7 @@ SETTLED = {
 FRESH = {"step": 0, "epoch": 0, "position": 0}  # the updates and epochs since use(), and the steps of the current epoch
 
 
-class Network(WithFiles):
+class Network(WithFiles, WithExport):
     """A neural network: layers run in order, trained by gradient descent.
 
     ``layers`` is a list of layers. ``backend`` is ``"cpu"`` (NumPy), ``"gpu"`` (CuPy), or any backend; ``dtype`` is
@@ -422,7 +425,7 @@ class Network(WithFiles):
         return found
 
     @habits.answered
-    def summary(self, input_shape: tuple[int, ...] | None = None) -> Summary:
+    def summary(self, input_shape: tuple[int, ...] | None = None) -> "Summary":
         """Returns a table of the layers as text: output shapes, parameters, bytes, multiply-adds for one sample.
 
         It needs no data. Where the first layers take samples of any shape, give ``input_shape``; "?" means unknown.
@@ -437,10 +440,31 @@ class Network(WithFiles):
         -------------------------------------------------------------------
         total                                79,510  318,040         79,400
         """
+        from portnn.show.summary import summary
+
         if input_shape is not None:
             input_shape = checks.shape("input_shape", input_shape)
         self._arrange()
-        return summary.summary(self.layers, input_shape, self.dtype)
+        return summary(self.layers, input_shape, self.dtype)
+
+    @habits.answered
+    def diagram(self, input_shape: tuple[int, ...] | None = None) -> "Diagram":
+        """Returns a drawing of the layers: ``.svg`` is its text, ``.save("net.svg")`` writes it; notebooks show it.
+
+        Each layer is a box with its path, arguments, output shape and parameters; branches stand side by side. It needs
+        no data. ``input_shape``, the shape of one sample, is for first layers that take samples of any shape, as in
+        ``summary``; "?" means unknown. Raises ValueError for a shape that does not fit the layers.
+
+        >>> from portnn import FCLayer
+        >>> Network([FCLayer(2, 3)]).diagram().svg[:4]
+        '<svg'
+        """
+        from portnn.show.diagram import diagram
+
+        if input_shape is not None:
+            input_shape = checks.shape("input_shape", input_shape)
+        self._arrange()
+        return diagram(self.layers, input_shape)
 
     # -- looking inside --------------------------------------------------------------------------------------------
 
@@ -579,6 +603,12 @@ class Network(WithFiles):
     def __repr__(self) -> str:
         inside = ", ".join(map(repr, self.layers))
         return f"Network([{inside}], backend={self.backend.name!r}, dtype={self.dtype!r}, seed={self.seed})"
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows: the diagram. None, and so the text, where the layers are not in order."""
+        from portnn.show.pages import network
+
+        return network(self)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ import portnn  # noqa: E402
 import pytorch_twin  # noqa: E402
 from array_libraries import strict_backend  # noqa: E402
 from cases import ACTIVATIONS, FUNCTIONS_ONLY, LAYERS, LOSSES, OPS, OPTIMIZERS, SCHEDULES  # noqa: E402
+from portnn.ops.resampling import reach_of  # noqa: E402
 from portnn.ops.windows import window_plan  # noqa: E402
 
 TARGET = ROOT / "docs" / "parity.md"
@@ -197,6 +198,8 @@ def op_row(name):
     columns = parity.draw(24, 3 * 9, seed=2)
     W, bias = parity.draw(3, 2, 4, 4, seed=3), parity.draw(4, seed=4)
     square, row = parity.draw(4, 3, seed=5), parity.draw(1, 3, seed=6)
+    amounts = 1.5, 20.0, 0.2  # pixels, degrees, share
+    maps = pytorch_twin.random_maps(torch.as_tensor(portnn.random.bits((1, 2), 3, 4 * len(x))), x.shape, *amounts)
     OURS = {
         "patches": patches,
         "fold": lambda table, backend: table.fold([backend.asarray(columns)], plan),
@@ -225,6 +228,11 @@ def op_row(name):
         "normalize": lambda table, backend: table.normalize(backend.asarray(x), (0, 1, 2), 1e-5)[0],
         "normalize_backward": normalize_backward,
         "dropout": lambda table, backend: table.dropout(backend.asarray(x), (1, 2), 3, 2**30, 4 / 3)[0],
+        "random_maps": lambda table, backend: table.random_maps(backend.asarray(x), (1, 2), 3, *amounts),
+        "resample": lambda table, backend: table.resample(backend.asarray(x), backend.asarray(maps.numpy())),
+        "resample_backward": lambda table, backend: table.resample_backward(
+            backend.asarray(x[::-1].copy()), backend.asarray(maps.numpy()), reach_of(*amounts[1:])
+        ),
         "one_hot": lambda table, backend: table.one_hot(backend.asarray(labels), 5, backend.xp.float64),
         "erf": lambda table, backend: table.erf(backend.asarray(x)),
     }
@@ -245,6 +253,8 @@ def op_row(name):
     input_error, gradient = torch.autograd.grad(convolved, (t, filters), torch.tensor(D), retain_graph=True)
     normal = F.batch_norm(second, None, None, training=True, eps=1e-5).movedim(1, -1)
     (back,) = torch.autograd.grad(normal, t, torch.tensor(x[::-1].copy()), retain_graph=True)
+    moved = pytorch_twin.resampled(t, maps)
+    (moved_back,) = torch.autograd.grad(moved, t, torch.tensor(x[::-1].copy()), retain_graph=True)
     kept = portnn.random.bits((1, 2), 3, x.size).reshape(x.shape) >= 2**30
     largest, mean = pooled(F.max_pool2d), pooled(F.avg_pool2d, count_include_pad=False)
     theirs = {
@@ -267,6 +277,9 @@ def op_row(name):
         "normalize": normal,
         "normalize_backward": back,
         "dropout": t * torch.tensor(kept) * (4 / 3),
+        "random_maps": maps,
+        "resample": moved,
+        "resample_backward": moved_back,
         "one_hot": F.one_hot(torch.tensor(labels), 5).to(torch.float64),
         "erf": torch.special.erf(t),
     }[name]
@@ -312,7 +325,8 @@ shapes.
   since no GPU was available; `pytest -m gpu` compares it."""
 TABLE_HEAD = "| | float64 | float32 | gradient | libraries |\n|---|---|---|---|---|"
 LAYER_NOTE = (
-    "Outputs, dE/dX, gradients of all parameters, new running statistics. For dropout, PyTorch is given portnn's masks."
+    "Outputs, dE/dX, gradients of all parameters, new running statistics. For dropout, PyTorch is given "
+    "portnn's masks, for random affine layers its random words."
 )
 LOSS_NOTE = "The loss and its derivative."
 OPTIMIZER_NOTE = "The weights after twenty steps."

@@ -13,7 +13,7 @@ import cupy
 import numpy as np
 
 from portnn.backend import NAMESPACES, Backend, fast_version, thin_namespace
-from portnn_cupy import blas, philox
+from portnn_cupy import blas, direct, philox
 from portnn_cupy.driver import CUDA_ERRORS, CupyDriver, is_out_of_memory
 from portnn_cupy.graph import CapturedStep
 from portnn_cupy.kept import SHARE, Kept
@@ -92,6 +92,21 @@ class CupyBackend(Backend):
 
     def implementation(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return fast_version(function, ("portnn_cupy",))
+
+    @property
+    def direct_up_to(self) -> float:
+        """A convolution runs without patches in memory where 1 / filters + 1 / values of a patch is at least 1 / this.
+
+        0 is for none, infinity for all; it is one number for the whole process, for measuring where patches begin to be
+        the quicker way. Steps that are captured already are captured anew in the next fit.
+        """
+        return direct.Settings.up_to
+
+    @direct_up_to.setter
+    def direct_up_to(self, value: float) -> None:
+        if not isinstance(value, (int, float)) or not value >= 0:
+            raise ValueError(f"direct_up_to must be a number, 0 or more (math.inf: always), got {value!r:.60}")
+        direct.Settings.up_to = float(value)
 
     def random_bits(self, key: tuple[int, int], step: Any, n: int) -> Array:
         with self.device:

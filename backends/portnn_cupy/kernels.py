@@ -65,7 +65,7 @@ INSIDE real chain_of(int kind, real y, real d)
 }
 """
 
-ELEMENTWISE = r"""
+SCALARS = r"""
 /* sum += x; the rounding error, ``lost``, is subtracted from the next x (W. Kahan, 1965). */
 INSIDE void add(real *sum, real *lost, real x)
 {
@@ -80,6 +80,15 @@ INSIDE real apply(int kind, real z)
     return kind == 2 ? TANH(z) : z;
 }
 
+/* One more number of a window of pooling, whose largest number (1) or sum (2) so far is ``found``. */
+INSIDE void see(int pooling, real *found, real *lost, real x)
+{
+    if (pooling == 2) add(found, lost, x);
+    else if (x > *found || x != x) *found = x;  /* NaN wins */
+}
+"""
+
+ELEMENTWISE = r"""
 /* y = f(y + bias), for rows of features. */
 KERNEL void biased(real *y, const real *bias, number n, number features, int kind)
 {
@@ -305,6 +314,25 @@ KERNEL void max_pool(const real *x, real *y, number n, WINDOW)
     }
 }
 
+/* y = f(y + bias), and pooling of that: windows (kh, kw) are next to each other, and those cut by the edge are none. */
+KERNEL void biased_pooled(real *y, const real *bias, real *pooled, int kind, int pooling, number n, WINDOW)
+{
+    number rows = (H + kh - 1) / kh, columns = (W + kw - 1) / kw;
+    EACH(t, n * rows * columns * C) {
+        number c = t % C, j = t / C % columns, i = t / C / columns % rows, s = t / C / columns / rows;
+        real found = 0, lost = 0;
+        for (number u = 0; u < kh && i * kh + u < H; ++u) for (number v = 0; v < kw && j * kw + v < W; ++v) {
+            number at = ((s * H + i * kh + u) * W + j * kw + v) * C + c;
+            real seen = apply(kind, y[at] + bias[c]);
+            y[at] = seen;
+            if (u || v) see(pooling, &found, &lost, seen);
+            else found = seen;
+        }
+        if (i < oh && j < ow)
+            pooled[((s * oh + i) * ow + j) * C + c] = pooling == 2 ? found / (real)(kh * kw) : found;
+    }
+}
+
 KERNEL void max_pool_backward(const real *x, const real *y, const real *d, real *dx, number n, WINDOW)
 {
     EACH(t, n * H * W * C) dx[t] = max_pool_error(x, y, d, t, PLAN);
@@ -361,6 +389,82 @@ KERNEL void dropout(const real *x, real *y, real *mask, word key0, word key1, co
             mask[draw * 8 + i] = kept;
             y[draw * 8 + i] = x[draw * 8 + i] * kept;
         }
+    }
+}
+"""
+
+# -- images moved at random -------------------------------------------------------------------------------------------
+
+# With PHILOX in front of it. A map is six numbers: where a pixel (i, j) of the result comes from.
+RESAMPLE = r"""
+/* Four 32-bit words for each image: its rows, columns, angle and size. Each thread computes two maps, in double. */
+KERNEL void random_maps(double *maps, word key0, word key1, const number *step_at, word step, double shift,
+    double rotate, double scale, double middle_i, double middle_j, number n)
+{
+    EACH(draw, (n + 1) / 2) {
+        word words[4];
+        philox(draw, key0, key1, step_at ? (word)*step_at : step, words);
+        for (int half = 0; half < 2 && draw * 2 + half < n; ++half) {
+            double share[4];
+            for (int i = 0; i < 4; ++i)
+                share[i] = (double)(words[half * 2 + i / 2] >> (i % 2 * 32) & 0xFFFFFFFFULL) / 2147483648.0 - 1.0;
+            double angle = share[2] * rotate, factor = share[3] * scale + 1.0;
+            double c = cos(angle) / factor, s = sin(angle) / factor;
+            double i = share[0] * shift + middle_i, j = share[1] * shift + middle_j;
+            double *map = maps + (draw * 2 + half) * 6;
+            map[0] = c, map[1] = s, map[2] = middle_i - (c * i + s * j);
+            map[3] = -s, map[4] = c, map[5] = middle_j - (c * j - s * i);
+        }
+    }
+}
+
+INSIDE double source(const double *row, number i, number j)
+{
+    return row[0] * (double)i + row[1] * (double)j + row[2];
+}
+
+INSIDE double hat(double t)  /* b(t) */
+{
+    t = t < 0 ? -t : t;
+    return t < 1 ? 1 - t : 0;
+}
+
+KERNEL void resample(const real *x, const double *maps, real *y, number n, number H, number W, number C)
+{
+    EACH(t, n * H * W * C) {
+        number c = t % C, j = t / C % W, i = t / C / W % H, s = t / C / W / H;
+        double u = source(maps + s * 6, i, j), v = source(maps + s * 6 + 3, i, j);
+        real sum = 0;
+        if (u > -1 && u < H && v > -1 && v < W) {
+            number first = (number)floor(u), left = (number)floor(v);
+            for (number p = first; p < first + 2; ++p) for (number q = left; q < left + 2; ++q) {
+                real weight = (real)(hat(u - (double)p) * hat(v - (double)q));
+                if (p >= 0 && p < H && q >= 0 && q < W && weight > 0) sum += weight * x[((s * H + p) * W + q) * C + c];
+            }
+        }
+        y[t] = sum;
+    }
+}
+
+/* The adjoint: each pixel (p, q) looks for the pixels of the result that it contributed to, around the place where the
+   inverse map puts it. */
+KERNEL void resample_backward(const real *d, const double *maps, real *dx, number n, number H, number W, number C,
+    number reach)
+{
+    EACH(t, n * H * W * C) {
+        number c = t % C, q = t / C % W, p = t / C / W % H, s = t / C / W / H;
+        const double *a = maps + s * 6, *b = a + 3;
+        double size = a[0] * b[1] - a[1] * b[0], x = (double)p - a[2], y = (double)q - b[2];
+        real sum = 0;
+        double above = floor((b[1] * x - a[1] * y) / size), before = floor((a[0] * y - b[0] * x) / size);
+        if (above > -reach - 1 && above < H + reach && before > -reach - 1 && before < W + reach)
+            for (number k = 1 - reach; k <= reach; ++k) for (number m = 1 - reach; m <= reach; ++m) {
+                number i = (number)above + k, j = (number)before + m;
+                if (i < 0 || i >= H || j < 0 || j >= W) continue;
+                real weight = (real)(hat(source(a, i, j) - (double)p) * hat(source(b, i, j) - (double)q));
+                if (weight > 0) sum += weight * d[((s * H + i) * W + j) * C + c];
+            }
+        dx[t] = sum;
     }
 }
 """
@@ -424,4 +528,6 @@ def head(real: str) -> str:
 
 def source(real: str) -> str:
     """All kernels for ``real``."""
-    return f"{head(real)}{CHAIN}{PIXELS}{ELEMENTWISE}{STEP}{IMAGES}{NORMALIZE}{PHILOX}{DROPOUT}{UPDATE}"
+    return (
+        f"{head(real)}{CHAIN}{PIXELS}{SCALARS}{ELEMENTWISE}{STEP}{IMAGES}{NORMALIZE}{PHILOX}{DROPOUT}{RESAMPLE}{UPDATE}"
+    )

@@ -6,7 +6,7 @@ from typing import Any
 import cupy
 import numpy as np
 
-from portnn_cupy import kernels, reductions
+from portnn_cupy import convolutions, kernels, reductions
 
 Array = Any
 THREADS = 256
@@ -27,9 +27,10 @@ def launch(name: str, dtype: Any, n: int, *arguments: Any, rows: int = 1) -> Non
         _kernel(name, real)((blocks, rows), (THREADS,), arguments)
 
 
-def launch_blocks(name: str, dtype: Any, blocks: int, *arguments: Any) -> None:
-    """Runs a kernel whose threads work together, in so many blocks, on the current stream."""
-    _together(name, REALS[np.dtype(dtype).name])((blocks,), (THREADS,), arguments)
+def launch_blocks(name: str, dtype: Any, blocks: int | tuple[int, ...], *arguments: Any) -> None:
+    """Runs a kernel whose threads work together, in so many blocks along up to three axes, on the current stream."""
+    grid = blocks if isinstance(blocks, tuple) else (blocks,)
+    _together(name, REALS[np.dtype(dtype).name])(grid, (THREADS,), arguments)
 
 
 @cache
@@ -41,7 +42,8 @@ def _kernel(name: str, real: str) -> Any:
 
 @cache
 def _together(name: str, real: str) -> Any:
-    return _module(reductions.source(kernels.head(real))).get_function(name)
+    source = convolutions.source if name in convolutions.NAMES else reductions.source
+    return _module(source(kernels.head(real))).get_function(name)
 
 
 @cache

@@ -4,14 +4,15 @@ Arguments may have any memory order; results are C-contiguous, except for patche
 arrays; ``biased`` may write into its product. There are no transfers between host and device.
 """
 
-from math import prod
+from math import prod, radians
 from typing import Any
 
 import cupy
 import numpy as np
 
+from portnn_cupy import direct
 from portnn_cupy.blas import matmul
-from portnn_cupy.launch import REALS, in_order, launch
+from portnn_cupy.launch import NULL, REALS, in_order, launch
 from portnn_cupy.philox import PER_THREAD, words
 from portnn_cupy.shapes import is_by_channel, rows_and_columns, window_of
 from portnn_cupy.sums import launch_rows, summed, summed_with
@@ -82,6 +83,9 @@ def _fold(parts: list[Array], plan: Any) -> Array:
 
 
 def convolution(x: Array, weights: Array, plan: Any, groups: int = 1) -> tuple[Array, Any]:
+    if direct.suits(x, weights, plan, groups):
+        x = in_order(x)
+        return direct.convolved(x, weights, NULL, 0, plan, groups)[0], direct.Seen(x, groups)
     if groups > 1:
         return NotImplemented
     (P,) = _patches(x, plan, 1)
@@ -91,6 +95,8 @@ def convolution(x: Array, weights: Array, plan: Any, groups: int = 1) -> tuple[A
 
 
 def convolution_gradient(seen: Any, output_error: Array, plan: Any, shape: Any) -> Array:
+    if isinstance(seen, direct.Seen):
+        return direct.gradient(seen, output_error, plan, shape)
     if len(seen) > 1:
         return NotImplemented
     d = in_order(output_error).reshape(-1, shape[-1])
@@ -98,6 +104,8 @@ def convolution_gradient(seen: Any, output_error: Array, plan: Any, shape: Any) 
 
 
 def convolution_backward(weights: Array, output_error: Array, plan: Any, groups: int = 1) -> Array:
+    if direct.suits_backward(weights, output_error, plan, groups):
+        return direct.backward(weights, output_error, plan, groups)
     if groups > 1:
         return NotImplemented
     filters = weights.shape[-1]
@@ -131,6 +139,32 @@ def avg_pool_backward(output_error: Array, plan: Any) -> Array:
     d = in_order(output_error)
     dx = cupy.empty((d.shape[0], *plan.image, d.shape[-1]), d.dtype)
     launch("avg_pool_backward", d.dtype, dx.size, d, dx, np.int64(d.shape[0]), *window_of(plan, d.shape[-1]))
+    return dx
+
+
+# -- images moved at random --------------------------------------------------------------------------------------------
+
+
+def random_maps(x: Array, key: tuple[int, int], step: Any, shift: float, rotate: float, scale: float) -> Array:
+    n, height, width, _ = x.shape
+    maps = cupy.empty((n, 2, 3), np.float64)
+    most = map(np.float64, (shift, radians(rotate), scale))
+    middle = map(np.float64, ((height - 1) / 2, (width - 1) / 2))
+    launch("random_maps", x.dtype, -(-n // 2), maps, *words(key, step), *most, *middle, np.int64(n))
+    return maps
+
+
+def resample(x: Array, maps: Array) -> Array:
+    x, maps = in_order(x), in_order(maps)
+    y = cupy.empty(x.shape, x.dtype)
+    launch("resample", x.dtype, y.size, x, maps, y, *map(np.int64, x.shape))
+    return y
+
+
+def resample_backward(output_error: Array, maps: Array, reach: int) -> Array:
+    d, maps = in_order(output_error), in_order(maps)
+    dx = cupy.empty(d.shape, d.dtype)
+    launch("resample_backward", d.dtype, dx.size, d, maps, dx, *map(np.int64, (*d.shape, reach)))
     return dx
 
 

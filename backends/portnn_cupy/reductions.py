@@ -9,7 +9,7 @@ integer atomics; there is no other atomic addition.
 
 from portnn_cupy.kernels import CHAIN, PIXELS
 
-SUMS = r"""
+TOGETHER = r"""
 #define SHARED __shared__
 #define THREADS 256  /* of a block */
 #ifdef __CUDACC__
@@ -18,6 +18,9 @@ SUMS = r"""
 #define UNROLLED
 #endif
 #define FOUR(i) UNROLLED for (int i = 0; i < 4; ++i)
+"""
+
+SUMS = r"""
 #define TILES real *memory, unsigned *tickets, number lanes, number parts
 
 /* Where a thread stands in a tile: its column, its first row and the distance to its next one. */
@@ -255,4 +258,4 @@ KERNEL void classes_whole(const number *labels, const real *y, real *error, real
 
 def source(head: str) -> str:
     """All of them; ``head`` names the types and the functions."""
-    return f"{head}{CHAIN}{PIXELS}{SUMS}"
+    return f"{head}{CHAIN}{PIXELS}{TOGETHER}{SUMS}"

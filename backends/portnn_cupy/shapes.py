@@ -37,6 +37,11 @@ def window_of(plan: Any, channels: int) -> tuple[Any, ...]:
     return tuple(map(np.int64, (H, W, channels, kh, kw, oh, ow, sh, sw, ph, pw, dh, dw)))
 
 
+def are_apart(plan: Any) -> bool:
+    """Whether windows are next to each other: none overlap, and there is no padding."""
+    return plan.stride == plan.kernel and not plan.is_padded
+
+
 def _step(plan: Any, axis: int) -> int:
     """The dilation along an axis: the distance between neighbouring pixels of the kernel."""
     starts = sorted({w[axis].start for w in plan.windows})

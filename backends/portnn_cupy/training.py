@@ -6,10 +6,12 @@ from typing import Any
 import cupy
 import numpy as np
 
+from portnn_cupy import direct
 from portnn_cupy.in_place import ending_of
 from portnn_cupy.kernels import DATA
 from portnn_cupy.launch import NULL, REALS, in_order, launch
-from portnn_cupy.shapes import are_alike, are_labels, rows_and_columns, window_of
+from portnn_cupy.ops import KINDS
+from portnn_cupy.shapes import are_alike, are_apart, are_labels, rows_and_columns, window_of
 from portnn_cupy.sums import ONE_STRIP, launch_rows
 
 Array = Any
@@ -86,17 +88,82 @@ def gathered(
     return found, row
 
 
+# -- a convolution with what follows it -------------------------------------------------------------------------------
+
+
+def convolved(
+    X: Array,
+    weights: Array,
+    bias: Array,
+    activation: Any,
+    plan: Any,
+    groups: int,
+    pooling: Any,
+    training: bool,
+    routines: Any,
+) -> tuple[Array | None, Array | None, Any]:
+    kind, X = KINDS[None if activation is None else activation.__name__], in_order(X)
+    if direct.suits(X, weights, plan, groups):
+        if pooling is None or not direct.pools(pooling[1], weights.shape[-1] // groups):
+            Y, _ = direct.convolved(X, weights, bias, kind, plan, groups)
+            return Y, None if pooling is None else _pool(Y, pooling, routines), direct.Seen(X, groups)
+        Y, P = direct.convolved(X, weights, bias, kind, plan, groups, pooling, training)
+        return Y if training else None, P, direct.Seen(X, groups)
+    if pooling is None or X.size == 0 or not are_apart(pooling[1]):
+        return NotImplemented
+    product, seen = routines.convolution(X, weights, plan, groups)
+    return *_biased_pooled(in_order(product), in_order(bias), kind, *pooling), seen
+
+
+def _pool(Y: Array, pooling: tuple[str, Any], routines: Any) -> Array:
+    name, windows = pooling
+    return (routines.max_pool if name == "MaxPoolLayer" else routines.avg_pool)(Y, windows)
+
+
+def _biased_pooled(Y: Array, bias: Array, kind: int, name: str, windows: Any) -> tuple[Array, Array]:
+    n, filters = Y.shape[0], Y.shape[-1]
+    P = cupy.empty((n, *windows.output, filters), Y.dtype)
+    size = n * filters * prod(-(-m // k) for m, k in zip(windows.image, windows.kernel, strict=True))
+    kinds = np.int32(kind), np.int32(direct.POOLING[name])
+    launch("biased_pooled", Y.dtype, size, Y, bias, P, *kinds, np.int64(n), *window_of(windows, filters))
+    return Y, P
+
+
+def differentiated(
+    errors: Any,
+    seen: Any,
+    Y: Array,
+    P: Array | None,
+    output_error: Array,
+    chain: Any,
+    pooling: Any,
+    plan: Any,
+    shape: Any,
+    need_error: bool,
+    routines: Any,
+) -> tuple[Array | None, Array, Array]:
+    if not isinstance(seen, direct.Seen) or not direct.joins(shape, seen.groups):
+        return NotImplemented
+    name, windows = pooling or (None, None)
+    window = NO_WINDOW if name is None else window_of(windows, shape[-1])
+    kinds = CHAINS[chain.__name__], 0 if name is None else direct.POOLING[name]
+    given = Y, NULL if P is None else P, output_error, kinds, window, plan, shape, need_error
+    D, dW, dB = direct.gradients(seen, *given)
+    return None if D is NULL else D, dW, dB
+
+
 # -- sums in the pass of what comes before them ------------------------------------------------------------------------
 
 CHAINS = {"relu_chain": 1, "tanh_chain": 2, "sigmoid_chain": 3}
 MOST_CLASSES = 64
+NO_WINDOW = tuple(map(np.int64, (1,) * 13))
 
 
 def chained(Y: Array, output_error: Array, chain: Any) -> tuple[Array, Array | None]:
     if Y.size == 0:
         return NotImplemented
     Y, d = in_order(Y), in_order(output_error)
-    no_window = np.int64(1), np.int64(1), np.int64(Y.shape[-1]), *[np.int64(1)] * 10
+    no_window = *NO_WINDOW[:2], np.int64(Y.shape[-1]), *NO_WINDOW[3:]
     return _chained(Y, NULL, d, chain, 0, no_window)
 
 
@@ -106,7 +173,7 @@ def pooled(
     if Y.size == 0:
         return NotImplemented
     Y, P, d = in_order(Y), in_order(P), in_order(output_error)
-    return _chained(Y, P, d, chain, 1 if kind == "MaxPoolLayer" else 2, window_of(plan, Y.shape[-1]))
+    return _chained(Y, P, d, chain, direct.POOLING[kind], window_of(plan, Y.shape[-1]))
 
 
 def _chained(Y: Array, P: Any, d: Array, chain: Any, pooling: int, window: tuple[Any, ...]) -> tuple[Array, Array]:

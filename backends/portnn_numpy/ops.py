@@ -124,6 +124,34 @@ def avg_pool_backward(output_error: Array, plan: Any) -> Array:
     return channels_last(cropped(input_error, plan))
 
 
+# -- images moved at random --------------------------------------------------------------------------------------------
+
+
+def resample_backward(output_error: Array, maps: Array, reach: int) -> Array:
+    """``resample_backward`` by adding each error, in order and in float64, to the pixels that it came from."""
+    _, height, width, channels = output_error.shape
+    u = _sources(maps[:, 0], height, width)
+    v = _sources(maps[:, 1], height, width)
+    places, amounts = [], []
+    for a in (0, 1):
+        for b in (0, 1):
+            p, q = np.floor(u) + a, np.floor(v) + b
+            weight = (1.0 - np.abs(u - p)) * (1.0 - np.abs(v - q))
+            inside = (p >= 0.0) & (p < height) & (q >= 0.0) & (q < width) & (weight > 0.0)
+            image = np.nonzero(inside)[0]
+            pixel = (image * height + p[inside].astype(np.int64)) * width + q[inside].astype(np.int64)
+            places.append(pixel[:, None] * channels + np.arange(channels))
+            amounts.append(weight[inside][:, None] * output_error[inside])
+    place, amount = np.concatenate(places).reshape(-1), np.concatenate(amounts).reshape(-1)
+    return np.bincount(place, amount, output_error.size).reshape(output_error.shape).astype(output_error.dtype)
+
+
+def _sources(row: Array, height: int, width: int) -> Array:
+    """A coordinate of where the pixels of the result come from (N, H, W), by a row (N, 3) of each map."""
+    a, b, c = row.T[:, :, None, None]
+    return a * np.arange(height)[:, None] + b * np.arange(width) + c
+
+
 # -- rows, bias and normalization --------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from portnn.layers.layer import Layer
 from portnn.layers.layer_norm import LayerNormLayer
 from portnn.layers.parallel import ParallelLayer
 from portnn.layers.pooling import AvgPoolLayer, MaxPoolLayer
+from portnn.layers.random_affine import RandomAffineLayer
 from portnn.layers.reshape import ReshapeLayer
 from portnn.layers.residual import ResidualLayer
 from portnn.layers.scale import ScaleLayer
@@ -37,6 +38,7 @@ __all__ = [
     "LayerNormLayer",
     "MaxPoolLayer",
     "ParallelLayer",
+    "RandomAffineLayer",
     "ReshapeLayer",
     "ResidualLayer",
     "ScaleLayer",

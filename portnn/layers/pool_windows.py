@@ -45,9 +45,10 @@ class PoolLayer(Layer):
 
     def plan(self, X: Array) -> WindowPlan:
         """The positions of the windows on the images X (N, H, W, C)."""
-        return self._plan(tuple(X.shape[1:-1]))
+        return self.plan_of(tuple(X.shape[1:-1]))
 
-    def _plan(self, image: tuple[int, ...]) -> WindowPlan:
+    def plan_of(self, image: tuple[int, ...]) -> WindowPlan:
+        """The positions of the windows on images of a size, (H, W)."""
         return _plan(image, self._sizes(len(image)), _hashable(self.stride), _hashable(self.padding))
 
     def _sizes(self, axes: int) -> tuple[int, ...]:
@@ -80,7 +81,7 @@ class PoolLayer(Layer):
                 "put a ReshapeLayer in front of it",
             )
         try:
-            return (*self._plan(input_shape[:-1]).output, input_shape[-1])
+            return (*self.plan_of(input_shape[:-1]).output, input_shape[-1])
         except ValueError as error:
             raise checks.misfit(f"{self}, for a sample of shape {input_shape}: {error}") from error
 

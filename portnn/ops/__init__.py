@@ -1,8 +1,8 @@
 """The routines that the array API standard does not have, gathered for one backend in an immutable table.
 
 ``windows.py`` computes sizes and slices, in pure Python; ``portable.py`` holds a portable version of every routine, for
-any namespace, and ``convolution.py`` and ``composed.py`` hold those that are composed of others. A backend may have a
-fast version of each, of the same name, signature and meaning, in its own module ``ops``.
+any namespace, and ``convolution.py``, ``resampling.py`` and ``composed.py`` hold those that are composed of others. A
+backend may have a fast version of each, of the same name, signature and meaning, in its own module ``ops``.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,9 @@ from functools import partial
 from types import FunctionType, SimpleNamespace
 from typing import Any, NamedTuple
 
-from portnn.ops import composed, convolution, portable
+from portnn.ops import composed, convolution, portable, resampling
+
+COMPOSED = (convolution, resampling, composed)
 
 
 class Ops(NamedTuple):
@@ -38,6 +40,9 @@ class Ops(NamedTuple):
     normalize: Callable[..., Any]
     normalize_backward: Callable[..., Any]
     dropout: Callable[..., Any]
+    random_maps: Callable[..., Any]
+    resample: Callable[..., Any]
+    resample_backward: Callable[..., Any]
 
 
 def bind(backend: Any, kernels: str) -> Ops:
@@ -50,7 +55,7 @@ def bind(backend: Any, kernels: str) -> Ops:
         if hasattr(portable, name):
             routine = partial(getattr(portable, name), xp=backend.xp)
         else:
-            from_others = getattr(convolution, name, None) or getattr(composed, name)
+            from_others = next(getattr(module, name) for module in COMPOSED if hasattr(module, name))
             routine = partial(from_others, xp=backend.xp, ops=table)
         setattr(table, name, routine if kernels == "portable" else backend.implementation(routine))
     return Ops(*(getattr(table, name) for name in Ops._fields))

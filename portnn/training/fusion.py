@@ -1,10 +1,12 @@
 """Fusion: an FC or convolution layer and the activation after it run as one.
 
-On a GPU a pass over an array costs a launch. So there the backward pass joins more: the chain rule with the sums of its
-columns, dE/dB; a pooling layer's derivative with both; and at the end of the network the loss with all of them.
+On a GPU a pass over an array costs a launch. So there more is joined: pooling with a convolution, and in the backward
+pass the chain rule with the sums of its columns, dE/dB; a pooling layer's derivative with both; and at the end of the
+network the loss with all of them.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from portnn import activations, ops
@@ -23,7 +25,8 @@ class Fused:
     """Two fused layers, Y = f(X W + B) in one pass over the products, by the backend's fast ``ops.biased``.
 
     It replaces the two only in the list of layers that run; ``network.layers`` still holds both. Where the backend has
-    a fast ``chained``, dE/dB is summed in the pass of the chain rule. ``activation`` is None for a layer alone.
+    a fast ``chained``, dE/dB is summed in the pass of the chain rule; where it has a fast ``convolved``, a convolution
+    runs with what follows it. ``activation`` is None for a layer alone.
     """
 
     def __init__(self, layer: Any, activation: Any = None):
@@ -33,6 +36,8 @@ class Fused:
         self.is_convolution = isinstance(layer, ConvLayer)
         self.path, self.backend = layer.path, layer.backend
         self.chained = _fast(chained, layer.backend, layer.kernels)
+        self.convolved = ops.implementation(layer.backend, layer.kernels, convolved)
+        self.differentiated = ops.implementation(layer.backend, layer.kernels, differentiated)
 
     def fit_to(self, X: Array) -> None:
         self.layer.fit_to(X)
@@ -42,24 +47,50 @@ class Fused:
         if self.activation is None:
             return layer.compute(X, training)
         if self.is_convolution:
-            product, seen = layer.ops.convolution(X, layer.parameters["weights"], layer.plan, layer.groups)
-            Y = layer.ops.biased(product, layer.parameters["bias"], self.f)
-        else:
-            seen, Y = None, layer.ops.affine(X, layer.parameters["weights"], layer.parameters["bias"], self.f)
+            Y: Array = self.compute_pooled(X, training, None)[0]
+            return Y
+        Y = layer.ops.affine(X, layer.parameters["weights"], layer.parameters["bias"], self.f)
         if training:
-            layer.input, layer.output = X, None  # what is between the two is never in memory
-            self.activation.input, self.activation.output = None, Y
-            if self.is_convolution:
-                layer.kept = seen
+            self._keep(X, Y)
         return Y
+
+    def compute_pooled(self, X: Array, training: bool, pooling: tuple[str, Any] | None) -> tuple[Any, Any]:
+        """Y of a convolution, and Y pooled by a layer of this class and plan, if there is one: see ``convolved``."""
+        layer = self.layer
+        W, B = layer.parameters["weights"], layer.parameters["bias"]
+        Y, P, seen = self.convolved(X, W, B, self.f, layer.plan, layer.groups, pooling, training, layer.ops)
+        if training:
+            self._keep(X, Y)
+            layer.kept = seen
+        return Y, P
+
+    def _keep(self, X: Array, Y: Array) -> None:
+        self.layer.input, self.layer.output = X, None  # what is between the two is never in memory
+        self.activation.input, self.activation.output = None, Y
 
     def compute_backward(self, output_error: Array, need_input_error: bool) -> Array | None:
         if self.activation is None:
             return self.layer.compute_backward(output_error, need_input_error)
         if self.chained is None:
             return self.layer.compute_backward(self.chain(self.activation.output, output_error), need_input_error)
-        D, sums = self.chained(self.activation.output, output_error, self.chain)
+        errors = partial(self.chained, self.activation.output, output_error, self.chain)
+        if self.is_convolution:
+            return self.compute_convolution(errors, None, output_error, None, need_input_error)
+        D, sums = errors()
         return self.compute_below(D, sums, need_input_error)
+
+    def compute_convolution(
+        self, errors: Any, P: Array | None, output_error: Array, pooling: tuple[str, Any] | None, need_input_error: bool
+    ) -> Array | None:
+        """dE/dX of a convolution from the error behind its activation, and pooling: see ``differentiated``."""
+        layer, W = self.layer, self.layer.parameters["weights"]
+        if layer._is_frozen:
+            D, sums = errors()
+            return self.compute_below(D, sums, need_input_error)
+        behind = layer.kept, self.activation.output, P, output_error, self.chain, pooling
+        D, dW, dB = self.differentiated(errors, *behind, layer.plan, W.shape, need_input_error, layer.ops)
+        layer.gradients["weights"], layer.gradients["bias"] = dW, layer.xp.reshape(dB, layer.shapes["bias"])
+        return layer.ops.convolution_backward(W, D, layer.plan, layer.groups) if need_input_error else None
 
     def compute_below(self, D: Array, sums: Array | None, need_input_error: bool) -> Array | None:
         """dE/dX for D, the layer's own dE/dY, and dE/dB, the sums of its columns; None if they have not been taken."""
@@ -81,26 +112,83 @@ class Fused:
 
 
 class Pooled:
-    """A fused convolution and the pooling layer after it: their derivatives in one pass, by the fast ``pooled``."""
+    """A fused convolution and the pooling layer after it, in one pass where the backend's ``convolved`` can do that.
+
+    Their derivatives are one pass, by the fast ``pooled``.
+    """
 
     def __init__(self, below: Fused, layer: Any):
         self.below, self.layer = below, layer
         self.pooled = _fast(pooled, layer.backend, layer.kernels)
         self.path, self.backend = layer.path, layer.backend
+        self.plan = layer.plan_of(below.layer.plan.output)
 
     def fit_to(self, X: Array) -> None:
         self.below.fit_to(X)
 
     def compute(self, X: Array, training: bool) -> Array:
-        return self.layer.compute(self.below.compute(X, training), training)
+        layer = self.layer
+        Y, P = self.below.compute_pooled(X, training, (type(layer).__name__, self.plan))
+        if training:
+            layer.input, layer.output, layer.Y = Y, P, P
+        pooled_image: Array = P
+        return pooled_image
 
     def compute_backward(self, output_error: Array, need_input_error: bool) -> Array | None:
-        Y, P, plan, below = self.layer.input, self.layer.output, self.layer.plan(self.layer.input), self.below
-        D, sums = self.pooled(Y, P, output_error, below.chain, type(self.layer).__name__, plan, self.layer.ops)
-        return below.compute_below(D, sums, need_input_error)
+        layer, below, kind = self.layer, self.below, type(self.layer).__name__
+        Y, P = layer.input, layer.output
+        errors = partial(self.pooled, Y, P, output_error, below.chain, kind, self.plan, layer.ops)
+        return below.compute_convolution(errors, P, output_error, (kind, self.plan), need_input_error)
 
     def walk(self) -> Iterator[Any]:
         yield from (*self.below.walk(), self.layer)
+
+
+def convolved(
+    X: Array,
+    weights: Array,
+    bias: Array,
+    activation: Any,
+    plan: Any,
+    groups: int,
+    pooling: Any,
+    training: bool,
+    routines: Any,
+) -> tuple[Array | None, Array | None, Any]:
+    """Y = f(X * W + B); Y pooled, by a layer of this class and plan, or None; and ``seen`` of the convolution.
+
+    Y may be None if it is pooled and this is no training: then only the layer behind it needs it.
+    """
+    product, seen = routines.convolution(X, weights, plan, groups)
+    Y = routines.biased(product, bias, activation)
+    if pooling is None:
+        return Y, None, seen
+    kind, windows = pooling
+    return Y, (routines.max_pool if kind == "MaxPoolLayer" else routines.avg_pool)(Y, windows), seen
+
+
+def differentiated(
+    errors: Any,
+    seen: Any,
+    Y: Array,
+    P: Array | None,
+    output_error: Array,
+    chain: Any,
+    pooling: Any,
+    plan: Any,
+    shape: Any,
+    need_error: bool,
+    routines: Any,
+) -> tuple[Array | None, Array, Array]:
+    """A convolution's dE/dY, dE/dW of that ``shape``, and dE/dB, from the error behind its activation, and pooling.
+
+    ``errors()`` is dE/dY, by ``chained`` or ``pooled`` for these arrays, and its sums. A fast version that does all in
+    one pass does not call it; then dE/dY may be None if it is not needed.
+    """
+    D, sums = errors()
+    if sums is None:
+        sums = routines.total(routines.columns(D, plan), 1)
+    return D, routines.convolution_gradient(seen, D, plan, shape), sums
 
 
 def chained(Y: Array, output_error: Array, chain: Any) -> tuple[Array, Array | None]:

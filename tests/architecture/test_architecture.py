@@ -66,6 +66,7 @@ def test_numpy_stays_on_the_hosts_side(path):
 
 
 PAGES = ["fc", "conv", "pooling", "batch_norm", "layer_norm", "dropout", "activation", "softmax", "flatten", "residual"]
+PAGES += ["random_affine"]
 FIRST_SCREEN = 40  # lines
 
 
@@ -154,23 +155,38 @@ def test_no_import_circle(root):
         visit(module, [])
 
 
-def imports_of_rooms():
-    """A room is a top-level folder or file of ``portnn/``. Imports inside functions count, type-only ones do not."""
+def is_type_only(node):
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def is_for_notebooks(node):
+    return isinstance(node, ast.FunctionDef) and re.fullmatch(r"_repr_\w+_", node.name)
+
+
+def imports_of_rooms(files=FILES, root=ROOT / "portnn"):
+    """A room is a top-level folder or file of ``portnn/``. Imports inside functions count, type-only ones do not.
+
+    Nor do those of ``show`` within a method that a notebook calls: whatever a room holds may be looked at.
+    """
     graph = {}
-    for path in FILES:
-        room = path.relative_to(ROOT / "portnn").parts[0].removesuffix(".py")
-        typing = [node for node in tree(path).body if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node)]
-        for_types = {id(part) for node in typing for part in ast.walk(node)}
+    for path in files:
+        room = path.relative_to(root).parts[0].removesuffix(".py")
+        nodes = list(ast.walk(tree(path)))
+        shown = {id(part) for node in nodes if is_for_notebooks(node) for part in ast.walk(node)}
+        left_out = shown | {id(part) for node in nodes if is_type_only(node) for part in ast.walk(node)}
         graph.setdefault(room, set())
-        for node in ast.walk(tree(path)):
+        for node in nodes:
             if isinstance(node, ast.Import) and room != "cli":
                 assert "portnn" not in [alias.name for alias in node.names], (
                     "import the submodule that is needed, not portnn"
                 )
-            if isinstance(node, ast.ImportFrom) and id(node) not in for_types:
+            if isinstance(node, ast.ImportFrom):
                 first, *rest = (node.module or "").split(".")
-                if first == "portnn":
-                    graph[room].update(rest[:1] or (alias.name for alias in node.names))
+                others = set(rest[:1] or (alias.name for alias in node.names)) if first == "portnn" else set()
+                if id(node) in shown:
+                    assert others <= {"show"}, "what a notebook shows is made in portnn.show"
+                if id(node) not in left_out:
+                    graph[room] |= others
     return {room: others - {room} for room, others in graph.items()}
 
 
@@ -196,12 +212,42 @@ def test_no_room_imports_one_above_it():
     assert len(set(floor.values())) > 10, "the floors were read"
 
 
+def test_what_a_person_looks_at_is_loaded_when_it_is_looked_at():
+    """Only the network and methods for notebooks import ``show``, inside functions; only its canvas imports matplotlib."""
+    above = {"show", "plot", "cli", "__main__"}
+    for path in FILES:
+        room = path.relative_to(ROOT / "portnn").parts[0].removesuffix(".py")
+        top = [module for node in tree(path).body for module in imports_in(node)]
+        if room not in above:
+            assert not [module for module in top if module.startswith("portnn.show")]
+        assert name(path) == "portnn/show/plots/canvas.py" or not [m for m in top if m.startswith("matplotlib")]
+        assert not [module for module in imports(path) if module.startswith("matplotlib.pyplot")]
+        assert "portnn.show.plots.canvas" not in top, "importing it loads matplotlib"
+    users = {room for room, others in imports_of_rooms().items() if "show" in others}
+    assert users - above <= {"network"}
+
+
+def imports_in(node):
+    """What a statement imports, if it is an import."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        return [f"{node.module}.{alias.name}" for alias in node.names]
+    return []
+
+
 def test_the_walls_are_seen_to_stand(tmp_path):
     """The helpers above find forbidden imports and the ``@`` operator."""
     breach = tmp_path / "breach.py"
     breach.write_text("def f(x):\n    import cupy.cuda\n    from numpy import dot\n    return x @ x\n")
     assert set(imports(breach)) == {"cupy.cuda", "numpy.dot"}
     assert any(isinstance(n, ast.BinOp) and isinstance(n.op, ast.MatMult) for n in ast.walk(tree(breach)))
+    breach.write_text(
+        "if TYPE_CHECKING:\n    from portnn.cli import a\n"
+        "class A:\n    def _repr_html_(self):\n        from portnn.show.pages import b\n"
+        "    def f(self):\n        from portnn.layers import c\n"
+    )
+    assert imports_of_rooms([breach], tmp_path) == {"breach": {"layers"}}
 
 
 # -- public names ----------------------------------------------------------------------------------------------------------

@@ -13,8 +13,9 @@ from portnn.backend import availability
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 SHORT = {"xor": 20, "conv": 5, "mnist_fc": 1, "mnist_conv": 1, "own_layer": 20, "mnist_lenet": 1, "mnist_resnet": 1}
-SHORT |= {"own_data": 3}
-LONG = {"mnist_conv", "mnist_lenet", "mnist_resnet", "own_data"}
+SHORT |= {"own_data": 3, "draw_digits": 1}
+LONG = {"mnist_conv", "mnist_lenet", "mnist_resnet", "own_data", "draw_digits"}
+WRITTEN = {"draw_digits": ["digits.html"]}
 
 
 def test_every_example_has_its_place():
@@ -30,12 +31,12 @@ def test_example(example, tmp_path):
         pytest.importorskip("PIL", reason="Pillow is not installed")
     done = run(str(example), "--epochs", str(SHORT[example.stem]), "--seed", "1", "--backend", "cpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    if example.stem.startswith("mnist"):
+    if example.stem.startswith("mnist") or example.stem == "draw_digits":
         assert re.search(r"^epoch 1/1   error=\d\.\d{6}", done.stdout, re.MULTILINE)
         accuracy = re.search(r"^test accuracy: (\d+\.\d+)% of 1000 digits$", done.stdout, re.MULTILINE)
         assert float(accuracy.group(1)) > 40.0
         assert re.search(r"^predicted:( \d){10}\ntrue:     ( \d){10}$", done.stdout, re.MULTILINE)
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == WRITTEN.get(example.stem, [])
 
 
 STOPPED = """
@@ -126,11 +127,11 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_example_on_the_gpu(example):
+def test_example_on_the_gpu(example, tmp_path):
     if example.stem == "own_data":
         pytest.importorskip("PIL", reason="Pillow is not installed")
     start = ["-c", FEW_DIGITS] if software_gpu.is_wanted() else []
-    done = run(*start, str(example), "--epochs", "1", "--backend", "gpu")
+    done = run(*start, str(example), "--epochs", "1", "--backend", "gpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import portnn
 from portnn import activations, ops
+from portnn.ops.resampling import reach_of
 from portnn.ops.windows import window_plan
 from portnn_numpy import compiled
 from portnn_numpy.backend import NumpyBackend
@@ -41,10 +42,10 @@ def laid_out(x, layout):
 layouts = st.sampled_from(["batch fastest", "batch fastest", "as it is", "with gaps", "read-only"])
 
 
-def close(a, b, dtype):
+def close(a, b, dtype, scale=1.0):
     assert a.shape == b.shape
     assert a.dtype == b.dtype == dtype
-    assert np.abs(a - b).max(initial=0.0) <= TOLERANCE[dtype] * max(1.0, np.abs(b).max(initial=0.0))
+    assert np.abs(a - b).max(initial=0.0) <= scale * TOLERANCE[dtype] * max(1.0, np.abs(b).max(initial=0.0))
 
 
 # -- convolution and pooling -----------------------------------------------------------------------------------------------
@@ -138,6 +139,39 @@ def test_pooling_lets_nan_through():
     for name in ("max_pool", "avg_pool"):
         a, b = (getattr(table, name)(x, plan) for table in (fast, portable))
         assert np.array_equal(np.isnan(a), np.isnan(b)), name
+
+
+# -- images moved at random ------------------------------------------------------------------------------------------------
+
+amounts = st.tuples(st.floats(0.0, 5.0), st.floats(0.0, 180.0), st.floats(0.0, 0.95))
+
+
+@drawn
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 3), amounts, layouts, dtypes, st.integers(0, 99))
+def test_images_moved_at_random(height, width, channels, amounts, layout, dtype, seed):
+    fast, portable = tables()
+    n = max(2, -(-9000 // (height * width * channels)))
+    x, d = (numbers(seed + k, n, height, width, channels, dtype=dtype) for k in (0, 1))
+    maps = portable.random_maps(x, (1, 2), seed, *amounts)
+    close(fast.resample(laid_out(x, layout), maps), portable.resample(x, maps), dtype, 20.0)
+    found = fast.resample_backward(laid_out(d, layout), maps, reach_of(*amounts[1:]))
+    close(found, portable.resample_backward(d, maps, reach_of(*amounts[1:])), dtype, 20.0)
+
+
+def test_a_pixel_without_weight_is_not_read():
+    """It may be infinite or NaN: as in the portable version, this reaches only what it has a weight in."""
+    fast, portable = tables()
+    x = numbers(0, 64, 12, 12, 1)
+    x[:, 5, 5] = np.nan
+    x[:, 8, 3] = np.inf
+    for amounts in ((0.0, 0.0, 0.0), (2.0, 20.0, 0.3)):
+        maps = portable.random_maps(x, (1, 2), 3, *amounts)
+        y, dx = fast.resample(x, maps), fast.resample_backward(x, maps, reach_of(*amounts[1:]))
+        assert np.array_equal(np.isfinite(y), np.isfinite(portable.resample(x, maps)))
+        assert np.array_equal(np.isfinite(dx), np.isfinite(portable.resample_backward(x, maps, reach_of(*amounts[1:]))))
+        assert (~np.isfinite(y)).sum() == 128 or amounts[0] > 0.0
+    with pytest.raises(ValueError, match=r"maps have shape \(63, 2, 3\), but 64 images need \(64, 2, 3\)"):
+        fast.resample(x, maps[:63])
 
 
 # -- activations and optimizers --------------------------------------------------------------------------------------------

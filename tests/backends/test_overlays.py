@@ -19,7 +19,7 @@ import pytest
 from misspelt import MISSPELT
 from portnn import activations
 from portnn.backend import BUILT_IN, STANDARD, Backend, thin_namespace
-from portnn.ops import Ops, composed, convolution, portable
+from portnn.ops import COMPOSED, Ops, portable
 from portnn.training.step import TrainStep
 from portnn_cupy.graph import Driver
 from portnn_cupy.kernels import source
@@ -27,7 +27,7 @@ from portnn_cupy.kernels import source
 BACKENDS = Path(__file__).parents[2] / "backends"
 FILES = sorted(BACKENDS.rglob("*.py"))
 BOUND = {"xp", "ops"}  # parameters of a portable routine that ``ops.bind`` fills in
-EXTRAS = {"memory", "release"}  # public members of a backend that the contract does not have
+EXTRAS = {"direct_up_to", "memory", "release"}  # public members of a backend that the contract does not have
 FUNCTIONS = {name for name, f in vars(activations).items() if inspect.isfunction(f) and not name.startswith("_")}
 # Tables keyed by the name of an activation, and tables keyed by the name of a dtype.
 ACTIVATIONS = {"KINDS", "_ALONG_ROWS", "_EACH_ROW"}
@@ -81,7 +81,9 @@ HELPERS = {
         "availability",
         "blas",
         "backend",
+        "convolutions",
         "copies",
+        "direct",
         "driver",
         "graph",
         "in_place",
@@ -136,9 +138,8 @@ def fast_versions(path, tree):
 def namesakes(name):
     """The functions of a module of the library, methods as ``Class.method``; None if there is no such module."""
     if name == "ops":
-        return {
-            n: getattr(convolution, n, None) or getattr(composed, n, None) or getattr(portable, n) for n in Ops._fields
-        }
+        modules = (*COMPOSED, portable)
+        return {n: next(getattr(m, n) for m in modules if hasattr(m, n)) for n in Ops._fields}
     if importlib.util.find_spec(f"portnn.{name}") is None:
         return None
     package = importlib.import_module(f"portnn.{name}")
@@ -407,13 +408,13 @@ COMPARED = {
     "portnn_cupy": (
         "tests/gpu/test_cupy_fused.py",
         "avg_pool avg_pool_backward biased convolution convolution_backward convolution_gradient dropout fold max_pool "
-        "max_pool_backward normalize normalize_backward patches total mse mse_prime softmax_cross_entropy "
-        "softmax_cross_entropy_prime SGD.update AdaGrad.update RMSprop.update Adam.update addresses_of gathered update_counters chained pooled whole",
+        "max_pool_backward normalize normalize_backward patches random_maps resample resample_backward total mse mse_prime softmax_cross_entropy "
+        "softmax_cross_entropy_prime SGD.update AdaGrad.update RMSprop.update Adam.update addresses_of gathered update_counters chained convolved differentiated pooled whole",
     ),
     "portnn_numpy/compiled": (
         "tests/backends/test_compiled.py",
         "avg_pool avg_pool_backward biased convolution convolution_backward convolution_gradient max_pool "
-        "max_pool_backward SGD.update AdaGrad.update RMSprop.update Adam.update",
+        "max_pool_backward resample resample_backward SGD.update AdaGrad.update RMSprop.update Adam.update",
     ),
 }
 

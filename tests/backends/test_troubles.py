@@ -264,6 +264,7 @@ def network(backend, optimizer):
     layers = [
         portnn.ConvLayer((12, 12, 4), (3, 3), 6),
         portnn.ActivationLayer("tanh"),
+        portnn.RandomAffineLayer(shift=1.0, rotate=10.0, scale=0.1),
         portnn.AvgPoolLayer(2, stride=1, padding="same"),
         portnn.MaxPoolLayer(2),
         portnn.ConvLayer((5, 5, 6), (3, 3), 8, groups=2),
@@ -289,6 +290,8 @@ LOOPS = {
     "_pooling.largest_backward": None,
     "_pooling.mean_of": None,
     "_pooling.mean_backward": None,
+    "_resampling.gather": None,
+    "_resampling.scatter": None,
     "_activations.add_relu": None,
     "_activations.add_each_tanh": None,
     "_activations.tanh_all": None,

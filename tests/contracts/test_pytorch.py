@@ -23,6 +23,7 @@ from portnn import (
     LayerNormLayer,
     MaxPoolLayer,
     ParallelLayer,
+    RandomAffineLayer,
     ReshapeLayer,
     ResidualLayer,
     ScaleLayer,
@@ -107,6 +108,11 @@ def others(draw):
         lambda: ResidualLayer(FCLayer(channels, width), ActivationLayer("tanh"), FCLayer(width, channels)),
         lambda: ParallelLayer([], [FCLayer(channels, width), SoftmaxLayer()]),
     ]
+    if axes == 2:
+        amounts = dict(
+            shift=draw(st.floats(0.0, 3.0)), rotate=draw(st.floats(0.0, 180.0)), scale=draw(st.floats(0.0, 0.9))
+        )
+        makers += [lambda: RandomAffineLayer(**amounts)] * 3
     return draw(st.sampled_from(makers)), image
 
 

@@ -11,7 +11,9 @@ def backend():
     status = availability("gpu")
     if not status.ok:
         pytest.skip(str(status))
-    return portnn.get_backend("gpu")
+    found = portnn.get_backend("gpu")
+    yield found
+    found.direct_up_to = 32  # its default
 
 
 @pytest.fixture
@@ -36,3 +38,15 @@ def kernel(backend, cupy):
         return lambda blocks, threads, *arguments: function((blocks,), (threads,), arguments, **options)
 
     return made
+
+
+@pytest.fixture
+def kernels(backend, monkeypatch):
+    """The names of our kernels that are launched, or captured, in order."""
+    from portnn_cupy import launch
+
+    seen = []
+    for finder in ("_kernel", "_together"):
+        found = getattr(launch, finder)
+        monkeypatch.setattr(launch, finder, lambda name, real, f=found: (seen.append(name), f(name, real))[1])
+    return seen

@@ -4,6 +4,7 @@ On the GPU in software, also with the blocks and threads of a launch in a drawn 
 """
 
 import zlib
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import portnn
 import software_gpu
 from portnn import activations, losses, ops
+from portnn.ops.resampling import reach_of
 from portnn.ops.windows import window_plan
 from portnn.training import batches, fusion, step
 from software_gpu import control
@@ -96,7 +98,13 @@ def draw_plan(rng, pooling=False):
     return window_plan(several(5, 9), kernel, several(1, 3), padding, 1 if pooling else several(1, 2))
 
 
-def test_convolution(tables, rng):
+@pytest.fixture(params=[0, 32], ids=["patches", "direct"])
+def way(request, backend):
+    """With patches in memory, or without them, which small convolutions otherwise are."""
+    backend.direct_up_to = request.param
+
+
+def test_convolution(tables, rng, way):
     for _ in range(DRAWS):
         plan, groups, n = draw_plan(rng), int(rng.choice([1, 1, 2])), int(rng.integers(1, 4))
         channels, filters = groups * int(rng.integers(1, 4)), groups * int(rng.integers(1, 4))
@@ -114,6 +122,57 @@ def test_convolution(tables, rng):
         tables.close(y, expected, 3.0)
         tables.close(gradient, tables.plain.convolution_gradient(patches, d, plan, w.shape), 10.0)
         tables.compare("convolution_backward", w, d, plan, groups, scale=3.0)
+
+
+@pytest.mark.parametrize("name", [None, "relu", "tanh"])
+def test_convolution_with_what_follows_it(tables, rng, way, name):
+    function, fast = None if name is None else activations.PAIRS[name][0], fusion.convolved
+    for kind in ("MaxPoolLayer", "AvgPoolLayer", None):
+        plan, groups, n = draw_plan(rng), int(rng.choice([1, 1, 2])), int(rng.integers(1, 4))
+        channels, filters = groups * int(rng.integers(1, 4)), groups * int(rng.integers(1, 4))
+        x, b = tables.numbers(n, *plan.image, channels), tables.numbers(filters)
+        w = tables.numbers(*plan.kernel, channels // groups, filters)
+        window = tuple(min(2, m) for m in plan.output)
+        pooling = None if kind is None else (kind, window_plan(plan.output, window, window))
+        with tables.backend.scope():
+            there = (*map(tables.there, (x, w, b)), function, plan, groups, pooling, True, tables.fused)
+            Y, P, _ = ops.implementation(tables.backend, "auto", fast)(*there)
+        expected, pooled, _ = fast(x, w, b, function, plan, groups, pooling, True, tables.plain)
+        tables.close(Y, expected, 3.0)
+        assert (P is None) == (kind is None)
+        if kind is not None:
+            tables.close(P, pooled, 3.0)
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+def test_what_is_between_an_activation_and_the_convolution_before_it(tables, rng, way, name):
+    chain = activations.CHAINS[activations.PAIRS[name]]
+    fast = [ops.implementation(tables.backend, "auto", f) for f in (chain, fusion.differentiated)]
+    for kind, need_error in (("MaxPoolLayer", True), ("AvgPoolLayer", True), ("MaxPoolLayer", False), (None, True)):
+        plan, groups, n = draw_plan(rng), int(rng.choice([1, 1, 2])), int(rng.integers(1, 4))
+        channels, filters = groups * int(rng.integers(1, 4)), groups * int(rng.integers(1, 4))
+        x, w = tables.numbers(n, *plan.image, channels), tables.numbers(*plan.kernel, channels // groups, filters)
+        y = tables.numbers(n, *plan.output, filters, decimals=0)
+        window = tuple(min(2, m) for m in plan.output)
+        pooling = None if kind is None else (kind, window_plan(plan.output, window, 1))  # windows may overlap
+        p = None if kind is None else (tables.plain.max_pool if "Max" in kind else tables.plain.avg_pool)(y, pooling[1])
+        d = tables.numbers(*(y if p is None else p).shape)
+
+        def gradients(table, function, x, w, *behind, pooling=pooling, plan=plan, groups=groups, need=need_error):
+            _, seen = table.convolution(x, w, plan, groups)
+            y, p, d, chain = behind
+            given = (y, d, chain) if pooling is None else (y, p, d, chain, *pooling, table)
+            bound = tables.backend if table is tables.fused else portnn.get_backend(np)
+            errors = ops.implementation(bound, "auto", fusion.chained if pooling is None else fusion.pooled)
+            return function(partial(errors, *given), seen, *behind, pooling, plan, w.shape, need, table)
+
+        with tables.backend.scope():
+            there = [None if a is None else tables.there(a) for a in (x, w, y, p, d)]
+            D, *found = gradients(tables.fused, fast[1], *there, fast[0])
+        expected, *sums = gradients(tables.plain, fusion.differentiated, x, w, y, p, d, chain)
+        tables.close(found, sums, 10.0)
+        if need_error:
+            tables.close(D, expected)
 
 
 def test_pooling(tables, rng):
@@ -163,6 +222,25 @@ def test_dropout_is_numpys_bit_for_bit(tables, rng):
                 found = tables.fused.dropout(tables.there(x), key, given, threshold, 1.0 / 0.7)
             for a, b in zip(found, expected, strict=True):
                 assert np.array_equal(tables.backend.to_numpy(a), b)
+
+
+def test_images_moved_at_random(tables, rng):
+    for k in range(DRAWS):
+        n, channels = int(rng.integers(0, 5)), int(rng.integers(1, 4))
+        x = tables.numbers(n, int(rng.integers(1, 12)), int(rng.integers(1, 12)), channels)
+        amounts = (float(rng.random() * 4), float(rng.random() * 180), float(rng.random() * 0.95)) if k else (0.0,) * 3
+        key, step, reach = portnn.random.key(3, "2.affine"), int(rng.integers(0, 1000)), reach_of(*amounts[1:])
+        for given in (step, np.array(step, np.int64)):
+            with tables.backend.scope():
+                maps = tables.fused.random_maps(tables.there(x), key, tables.there(given), *amounts)
+            expected = tables.plain.random_maps(x, key, step, *amounts)
+            assert np.allclose(tables.backend.to_numpy(maps), expected, rtol=1e-13, atol=1e-12)
+        tables.compare("resample", x, expected, scale=30.0)
+        tables.compare("resample_backward", x, expected, reach, scale=30.0)
+        if k == 0:
+            with tables.backend.scope():
+                unmoved = tables.fused.resample(tables.there(x), maps)
+            assert np.array_equal(tables.backend.to_numpy(unmoved), x)
 
 
 # -- activations and losses --------------------------------------------------------------------------------------------

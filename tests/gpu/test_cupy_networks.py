@@ -92,8 +92,8 @@ def _fully(*sizes):
 
 NETWORKS = {
     # the batch 1, products 8, bias and activation 3, the loss with what is behind it 1, chain rules 2, the optimizer 1
-    "784-100-50-10": (_fully(784, 100, 50, 10), (784,), "mse", portnn.SGD(0.1), 16),
-    "784-512-256-10": (_fully(784, 512, 256, 10)[:-1], (784,), "softmax_cross_entropy", portnn.Adam(), 16),
+    "784-100-50-10": (_fully(784, 100, 50, 10), (784,), "mse", portnn.SGD(0.1), (16, 8, 16)),
+    "784-512-256-10": (_fully(784, 512, 256, 10)[:-1], (784,), "softmax_cross_entropy", portnn.Adam(), (16, 8, 16)),
     "LeNet": (
         [
             *_conv((28, 28, 1), 5, 6, [portnn.AvgPoolLayer(2)], padding="same"),
@@ -101,16 +101,16 @@ NETWORKS = {
             portnn.FlattenLayer(),
             *_fully(400, 120, 84, 10)[:-1],
         ],
-        (28, 28, 1), "softmax_cross_entropy", portnn.SGD(0.1, momentum=0.9), 31,
+        (28, 28, 1), "softmax_cross_entropy", portnn.SGD(0.1, momentum=0.9), (22, 9, 29),
     ),
     "the larger CNN": (
         [
-            *_conv((28, 28, 1), 3, 8, []),
-            *_conv((26, 26, 8), 3, 16, [portnn.MaxPoolLayer(2)]),
+            *_conv((28, 28, 1), 3, 32, []),
+            *_conv((26, 26, 32), 3, 64, [portnn.MaxPoolLayer(2)]),
             portnn.FlattenLayer(),
-            *_fully(12 * 12 * 16, 128, 10)[:-1],
+            *_fully(12 * 12 * 64, 128, 10)[:-1],
         ],
-        (28, 28, 1), "softmax_cross_entropy", portnn.SGD(0.1, momentum=0.9), 25,
+        (28, 28, 1), "softmax_cross_entropy", portnn.SGD(0.1, momentum=0.9), (20, 8, 24),
     ),
 }  # fmt: skip
 
@@ -119,15 +119,18 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_how_many_launches_a_step_is(backend, monkeypatch, name):
     """The figures are in docs/gpu.md."""
-    layers, shape, loss, optimizer, launches = NETWORKS[name]
+    layers, shape, loss, optimizer, (launches, products, with_patches) = NETWORKS[name]
     graphs, capture = [], backend.driver.capture
     monkeypatch.setattr(backend.driver, "capture", lambda work: (graphs.append(capture(work)), graphs[-1])[1])
-    net = portnn.Network(copy.deepcopy(layers), seed=0, backend=backend)
-    net.use(loss, optimizer=optimizer)
-    y = np.zeros((16, 10)) if loss == "mse" else np.zeros(16, np.int64)
-    net.fit(np.zeros((16, *shape)), y, epochs=1, batch_size=4, shuffle=True, verbose=0)
-    (graph,) = graphs
-    assert len(control.nodes(graph)) == launches
+    y = np.zeros((6, 10)) if loss == "mse" else np.zeros(6, np.int64)
+    for up_to in (0, 32):
+        monkeypatch.setattr(backend, "direct_up_to", up_to)
+        net = portnn.Network(copy.deepcopy(layers), seed=0, backend=backend)
+        net.use(loss, optimizer=optimizer)
+        net.fit(np.zeros((6, *shape)), y, epochs=1, batch_size=2, shuffle=True, verbose=0)
+    before, after = map(control.nodes, graphs)
+    assert (len(before), len(after)) == (with_patches, launches)
+    assert sum("product" in node for node in after) == products
 
 
 @pytest.mark.parametrize("kernels", ["auto", "portable"])

@@ -112,6 +112,7 @@ def everything(where, kernels="auto", dtype="float32", learning_rate=1e-2):
         portnn.ConvLayer((8, 8, 1), (3, 3), 4, padding="same"),
         portnn.ActivationLayer("relu"),
         portnn.MaxPoolLayer(2),
+        portnn.RandomAffineLayer(shift=1.0, rotate=15.0, scale=0.2),
         portnn.ConvLayer((4, 4, 4), (3, 3), 4, padding=1, groups=2, bias=False),
         portnn.BatchNormLayer(),
         portnn.ActivationLayer("tanh"),

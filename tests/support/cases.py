@@ -30,6 +30,7 @@ from portnn import (
     MaxPoolLayer,
     OneCycle,
     ParallelLayer,
+    RandomAffineLayer,
     ReshapeLayer,
     ResidualLayer,
     RMSprop,
@@ -124,6 +125,9 @@ LAYERS = [
     Case("UpsampleLayer, 1-D", lambda: UpsampleLayer(3), (4, 2)),
     Case("DropoutLayer", lambda: DropoutLayer(0.4), (3, 5)),
     Case("DropoutLayer, none", lambda: DropoutLayer(0.0), (4,)),
+    Case("RandomAffineLayer", lambda: RandomAffineLayer(shift=1.5, rotate=20.0, scale=0.2), (6, 5, 2)),
+    Case("RandomAffineLayer, upside down", lambda: RandomAffineLayer(rotate=180.0, scale=0.9), (5, 7, 1)),
+    Case("RandomAffineLayer, none", lambda: RandomAffineLayer(), (3, 4, 2)),
     Case("BatchNormLayer", lambda: BatchNormLayer(), (5,)),
     Case("BatchNormLayer, images", lambda: BatchNormLayer(momentum=0.3, epsilon=1e-3), (3, 2, 4)),
     Case("LayerNormLayer", lambda: LayerNormLayer(), (5,)),
@@ -257,6 +261,9 @@ OPS = [
     "convolution_gradient",
     "convolution_backward",
     "dropout",
+    "random_maps",
+    "resample",
+    "resample_backward",
 ]
 
 # Public names that need no row, because they compute nothing that has a derivative or a fast version.

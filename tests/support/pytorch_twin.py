@@ -119,6 +119,43 @@ def dropout(layer, X, P):
     return torch.where(kept, X / (1 - layer.rate), 0.0)
 
 
+def random_affine(layer, X, P):
+    """With our random words, as the documentation describes what they mean."""
+    key = portnn.random.key(layer.seed, f"{layer.path}.affine" if layer.path else "affine")
+    words = torch.as_tensor(portnn.random.bits(key, 0, 4 * len(X)))
+    return resampled(X, random_maps(words, X.shape, layer.shift, layer.rotate, layer.scale))
+
+
+def random_maps(words, shape, shift, rotate, scale):
+    """(N, 2, 3): where each pixel (i, j, 1) comes from; the inverse of moving, turning and scaling about the centre."""
+    n, height, width, _ = shape
+    s, t, a, f = (words.to(torch.float64).reshape(n, 4) / 2**31 - 1).T
+    a, f = torch.deg2rad(rotate * a), 1 + scale * f
+    row, column = (height - 1) / 2, (width - 1) / 2
+    zero, one = torch.zeros_like(s), torch.ones_like(s)
+
+    def matrices(*entries):  # (N, 3, 3)
+        return torch.stack([zero + entry for entry in entries], dim=1).reshape(n, 3, 3)
+
+    to_centre = matrices(one, zero, -row, zero, one, -column, zero, zero, one)
+    turned = matrices(f * a.cos(), -f * a.sin(), zero, f * a.sin(), f * a.cos(), zero, zero, zero, one)
+    back = matrices(one, zero, row + shift * s, zero, one, column + shift * t, zero, zero, one)
+    return torch.linalg.inv(back @ turned @ to_centre)[:, :2]
+
+
+def resampled(X, maps):
+    """``grid_sample``, for which images reach from -1 to 1; of an image's edge, not of its last pixel's centre:
+    align_corners=False, since an image may be one pixel wide."""
+    n, height, width, _ = X.shape
+    pixel = [[0.0, height / 2, (height - 1) / 2], [width / 2, 0.0, (width - 1) / 2], [0.0, 0.0, 1.0]]
+    pixel = torch.tensor(pixel, dtype=torch.float64)  # (x, y, 1) from -1 to 1 -> (i, j, 1)
+    last_row = torch.tensor([[[0.0, 0.0, 1.0]]], dtype=torch.float64).expand(n, 1, 3)
+    theta = (torch.linalg.inv(pixel) @ torch.cat([maps, last_row], dim=1) @ pixel)[:, :2]
+    x = second(X)
+    grid = F.affine_grid(theta, x.shape, align_corners=False)
+    return last(F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False))
+
+
 def below(P, path):
     """The parameters of a child layer, by path below it."""
     prefix = f"{path}."
@@ -162,6 +199,7 @@ LAYERS = {
     "GlobalMaxPoolLayer": global_max_pool,
     "UpsampleLayer": upsample,
     "DropoutLayer": dropout,
+    "RandomAffineLayer": random_affine,
     "BatchNormLayer": batch_norm,
     "LayerNormLayer": layer_norm,
     "GroupNormLayer": group_norm,

@@ -1,5 +1,5 @@
-"""The routines of ``portnn.ops`` that compiled loops make faster; the loops are in ``_convolution.py``, ``_pooling.py``
-and ``_activations.py``. Small arrays, and cases without a loop, are left to NumPy.
+"""The routines of ``portnn.ops`` that compiled loops make faster; these are in ``_convolution.py``, ``_pooling.py``,
+``_resampling.py`` and ``_activations.py``. Small arrays, and cases without a loop, are left to NumPy.
 """
 
 from math import prod
@@ -10,6 +10,7 @@ import numpy as np
 from portnn_numpy.compiled import _activations as loops
 from portnn_numpy.compiled import _convolution as conv
 from portnn_numpy.compiled import _pooling as pool
+from portnn_numpy.compiled import _resampling as moves
 from portnn_numpy.compiled.jit import LEAST, Array, flat, ran, writable
 from portnn_numpy.layout import channels_first, channels_last, cropped, padded
 from portnn_numpy.namespace import FEW
@@ -124,6 +125,24 @@ def avg_pool_backward(output_error: Array, plan: Any) -> Array:
     if not ran(pool.mean_backward, pool.lines(error), input_error.reshape(-1), *parts):
         return NotImplemented
     return channels_last(cropped(input_error, plan))
+
+
+# -- images moved at random --------------------------------------------------------------------------------------------
+
+
+def resample(x: Array, maps: Array) -> Array:
+    if not moves.suits(x, maps):
+        return NotImplemented
+    y = np.empty(x.shape, x.dtype)
+    return y if ran(moves.gather, writable(x), writable(maps), y) else NotImplemented
+
+
+def resample_backward(output_error: Array, maps: Array, reach: int) -> Array:
+    if not moves.suits(output_error, maps):
+        return NotImplemented
+    input_error = np.zeros(output_error.shape, output_error.dtype)
+    arrays = writable(output_error), writable(maps), input_error
+    return input_error if ran(moves.scatter, *arrays) else NotImplemented
 
 
 # -- bias --------------------------------------------------------------------------------------------------------------

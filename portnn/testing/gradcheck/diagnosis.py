@@ -37,7 +37,7 @@ SECONDS = 5.0  # for all guesses of a call of gradcheck
 class Budget:
     """The seconds left for guesses."""
 
-    left: float = SECONDS
+    left: float = field(default_factory=lambda: SECONDS)
 
 
 @dataclass

@@ -52,6 +52,12 @@ class GradcheckReport:
 
     __repr__ = __str__
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the table, and the diagnosis."""
+        from portnn.show.pages import gradcheck
+
+        return gradcheck(self, TOLERANCE)
+
 
 def gradcheck(
     layer_or_network: Layer | Network, x: Any = None, *, input_shape: tuple[int, ...] | None = None
