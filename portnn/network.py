@@ -44,6 +44,7 @@ from portnn.training.turns import Turn, Turns
 
 if TYPE_CHECKING:
     from portnn.show.diagram import Diagram
+    from portnn.show.explain import Explanation
     from portnn.show.summary import Summary
 
 # Attributes that are set elsewhere: assigning them would leave the network inconsistent.
@@ -465,6 +466,37 @@ class Network(WithFiles, WithExport):
             input_shape = checks.shape("input_shape", input_shape)
         self._arrange()
         return diagram(self.layers, input_shape)
+
+    @habits.answered
+    def explain(self, x: Any, y: Any) -> "Explanation":
+        """Returns the whole calculation of the next step on one sample: forward, error, backward, update, in numbers.
+
+        ``x`` is one sample, with or without an axis of samples, (n,) or (1, n), and ``y`` its target. The object shows
+        itself; it has ``.text``, ``.html`` (a page of its own) and ``.save(path)``, for a path that ends in ``.html``
+        or ``.txt``. Of large arrays some cells are shown, and of long sums the largest terms. Each printed equation
+        holds for the printed numbers. The network is not changed: not its parameters, buffers, slots, step or random
+        numbers. Without an optimizer the update is shown for the article's learning rate, 0.1.
+
+        Raises RuntimeError for a network without layers or loss; ValueError for several samples, for data that does
+        not fit, and where a number of the calculation is infinite or NaN.
+
+        >>> from portnn import ActivationLayer, FCLayer
+        >>> net = Network([FCLayer(2, 1)], seed=1)
+        >>> net.layers[0].weights = [[0.5], [-0.25]]
+        >>> net.use("mse")
+        >>> print(net.explain([1.0, 2.0], [1.0]).equations[0])
+        Y[0] = 1*0.5 + 2*(-0.25) + 0 = 0
+        """
+        if not self.layers:
+            raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
+        if self.loss is None:
+            raise RuntimeError('the network has no loss: call net.use("mse") before explain')
+        from portnn.show.explain import explain
+
+        work = copy.deepcopy(self)
+        work._arrange()
+        with work.backend.scope():
+            return explain(work, x, y)
 
     # -- looking inside --------------------------------------------------------------------------------------------
 

@@ -13,8 +13,18 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import portnn
-from portnn import ActivationLayer, ConvLayer, DropoutLayer, FCLayer, FlattenLayer, MaxPoolLayer, Network
-from portnn import ReshapeLayer, ScaleLayer, plot
+from portnn import (
+    ActivationLayer,
+    ConvLayer,
+    DropoutLayer,
+    FCLayer,
+    FlattenLayer,
+    MaxPoolLayer,
+    Network,
+    ReshapeLayer,
+    ScaleLayer,
+    plot,
+)
 
 EPOCHS, BATCH = 10, 64
 

@@ -528,6 +528,5 @@ def head(real: str) -> str:
 
 def source(real: str) -> str:
     """All kernels for ``real``."""
-    return (
-        f"{head(real)}{CHAIN}{PIXELS}{SCALARS}{ELEMENTWISE}{STEP}{IMAGES}{NORMALIZE}{PHILOX}{DROPOUT}{RESAMPLE}{UPDATE}"
-    )
+    drawn = f"{PHILOX}{DROPOUT}{RESAMPLE}"
+    return f"{head(real)}{CHAIN}{PIXELS}{SCALARS}{ELEMENTWISE}{STEP}{IMAGES}{NORMALIZE}{drawn}{UPDATE}"

@@ -1,9 +1,22 @@
 """``portnn info``: which backends work here, and what to do about those that do not."""
 
 import platform
+from typing import Any
 
 import portnn
 from portnn.backend import STEPS, availability, get_backend, known_backends
+
+DESCRIPTION = """Says which backends work on this machine; of the others, which step fails, why,
+and how to fix it."""
+
+EXAMPLES = """examples:
+  portnn info
+"""
+
+
+def add(command: Any) -> None:
+    parser = command("info", help="say which backends work on this machine", description=DESCRIPTION, epilog=EXAMPLES)
+    parser.set_defaults(run=lambda options: print(info()) or 0)
 
 
 def info() -> str:

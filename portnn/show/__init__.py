@@ -1,1 +1,1 @@
-"""What a person looks at: summaries, diagrams, pictures."""
+"""What a person looks at: summaries, diagrams, pictures, explanations."""

@@ -15,6 +15,7 @@ BACKENDS = sorted((ROOT / "backends").rglob("*.py"))
 
 # Modules that run on the host and may import NumPy: all but layers, activations, losses, optimizers and ops.
 HOST_SIDE = {
+    "article_modules",
     "backend",
     "confusion",
     "evaluation",

@@ -146,7 +146,7 @@ def test_example_without_a_gpu_says_why():
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-TITLES = ["XOR", "convolutions", "callbacks", "inspect", "gradcheck", "own layer", "as in the article"]
+TITLES = ["XOR", "convolutions", "see", "callbacks", "own layer", "gradcheck"]
 
 
 def test_every_block_of_the_readme_has_its_title():
@@ -163,7 +163,7 @@ def test_the_readmes_code_runs(title, code, whole, tmp_path):
         code += 'print(net.history["error"][-1])\n'
     done = run("-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    written = {"inspect": ["net.portnn.safetensors"], "callbacks": ["digits.portnn.safetensors"]}
+    written = {"see": ["network.svg"], "callbacks": ["digits.portnn.safetensors"]}
     assert [path.name for path in tmp_path.iterdir()] == written.get(title, [])
     lines = done.stdout.splitlines()
     if title == "XOR":
@@ -180,7 +180,9 @@ def test_the_readmes_code_runs(title, code, whole, tmp_path):
         assert 3 < stopped < ended if whole else stopped == ended == 1
     elif title == "gradcheck":
         assert lines == re.findall(r"^It prints `(.+)`\.$", README, re.MULTILINE)
-    elif title in ("own layer", "as in the article"):
+    elif title == "see":
+        assert any("dE/dW" in line for line in lines)
+    elif title == "own layer":
         assert float(lines[-1]) < (0.05 if whole else 5.0)
 
 

@@ -98,10 +98,10 @@ def _label(canvas: Any, ax: Any, name: str, kinds: dict[str, np.ndarray]) -> Non
     ):
         ax.set_yscale("log")
     ax.grid(alpha=0.3)
-    ends = [f"{kind} {ended[-1]:.4g}" for kind, series in kinds.items() if len(ended := _finite(series))]
+    ends = [f"{kind} {ended[-1]:.3g}" for kind, series in kinds.items() if len(ended := _finite(series))]
     if name == "learning rate":
         ends = [end.removeprefix("training ") for end in ends]
-    ax.set_title("at the end: " + ", ".join(ends) if ends else "no finite values", loc="left", fontsize="medium")
+    ax.set_title("at the end: " + ", ".join(ends) if ends else "no finite values", loc="left", fontsize="small")
     epochs = max(map(len, kinds.values()))
     if not len(numbers):
         ax.set_xlim(0.5, epochs + 0.5)
