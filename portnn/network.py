@@ -480,8 +480,8 @@ class Network(WithFiles, WithExport):
         Raises RuntimeError for a network without layers or loss; ValueError for several samples, for data that does
         not fit, and where a number of the calculation is infinite or NaN.
 
-        >>> from portnn import ActivationLayer, FCLayer
-        >>> net = Network([FCLayer(2, 1)], seed=1)
+        >>> from portnn import FCLayer
+        >>> net = Network([FCLayer(2, 1)])
         >>> net.layers[0].weights = [[0.5], [-0.25]]
         >>> net.use("mse")
         >>> print(net.explain([1.0, 2.0], [1.0]).equations[0])
