@@ -1,0 +1,129 @@
+"""A network that tells classes apart, as an estimator of scikit-learn."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import check_classification_targets, unique_labels
+
+from portnn import activations
+from portnn.estimators import data
+from portnn.estimators.base import NetworkEstimator
+
+
+class NetworkClassifier(ClassifierMixin, NetworkEstimator):
+    """A classifier of scikit-learn's kind that trains a network by softmax cross-entropy.
+
+    It takes X (N, n_features) and labels y (N,) of any kind that can be sorted, numbers or strings. By default the
+    network has fully connected layers of the widths ``hidden``, each followed by ``activation``.
+
+    - ``build``: a function (n_features, n_outputs) -> Network, or list of layers, from (N, n_features) to
+      (N, n_outputs); ``hidden`` and ``activation`` are then not used. n_outputs is the number of classes; the network
+      returns logits. A Network that it returns is copied and keeps its weights and seed; its loss and optimizer are
+      replaced.
+    - ``optimizer``: a name, made with ``learning_rate``, a number or a schedule, and ``weight_decay``; or an object,
+      which has its own.
+    - ``validation_fraction``: the share of the samples that are held out; of each class the same, or the last samples
+      if ``shuffle`` is False. ``history_`` then has ``val_error`` and ``val_accuracy``.
+    - ``patience``: training stops after so many epochs in a row in which the error of the held-out samples has not
+      fallen, and goes back to the best weights; without ``validation_fraction`` it is the error in training that counts.
+    - ``class_weight``: a dict of factors by label, or ``"balanced"``, which gives all classes the same weight in all.
+    - ``random_state``: a whole number is the seed of the network, ``Network(seed=...)``; or a RandomState, or None.
+    - ``backend``, ``dtype``: those of the network. X is cast to ``dtype``. ``verbose`` is that of ``Network.fit``.
+
+    After ``fit`` there are ``network_`` (use it for whatever portnn does with networks, such as ``network_.save``),
+    ``classes_`` (the sorted labels), ``history_`` (one value an epoch), ``n_iter_`` (the number of epochs),
+    ``n_features_in_`` and, if X was a table with names of strings, ``feature_names_in_``.
+
+    A prediction is the same, bit for bit, whatever rows it is made together with. Samples of weight 0 are left out.
+
+    >>> import numpy as np
+    >>> X = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    >>> model = NetworkClassifier((8,), learning_rate=0.1, random_state=1).fit(X, ["same", "other", "other", "same"])
+    >>> model.predict([[1.0, 1.0], [0.0, 1.0]])
+    array(['same', 'other'], dtype='<U5')
+    """
+
+    loss = "softmax_cross_entropy"
+    metrics = ("accuracy",)
+    classes_: np.ndarray
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "NetworkClassifier":
+        """Trains a new network on X (N, n_features), y (N,) and weights (N,) or None; returns the estimator.
+
+        Raises ValueError for bad data, in scikit-learn's words, and for bad arguments; ``portnn.training.DivergedError``
+        if the error becomes infinite or NaN.
+        """
+        X, y = data.checked(self, self._checked_dtype(), X, y)
+        y = _labels(y)
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        X, labels, weights = _counted(X, labels, data.check_weights(sample_weight, X))
+        seed = data.seed_of(self.random_state)
+        train, held = self._split(len(X), labels, seed)
+        held_out = (X[held], labels[held], *(() if weights is None else (weights[held],))) if len(held) else None
+        if len(held):
+            X, labels, weights = X[train], labels[train], None if weights is None else weights[train]
+        if self.class_weight is not None:
+            factors = data.class_factors(labels, weights, self.class_weight, self.classes_)
+            X, labels, weights = _counted(X, labels, factors if weights is None else weights * factors)
+        network = self._new_network(len(self.classes_), seed)
+        self._train(network, X, labels, weights, epochs=self.epochs, held_out=held_out)
+        return self
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> "NetworkClassifier":
+        """Trains for one more epoch, on X (N, n_features), y (N,) and weights (N,) or None; returns the estimator.
+
+        ``classes`` are all labels that there will be: the first call needs them. After ``fit``, it trains on. So many
+        calls with all the data are a ``fit`` of so many epochs. Raises what ``fit`` raises, and ValueError for labels
+        that are not among the classes, for ``class_weight="balanced"``, ``validation_fraction`` and ``patience``.
+        """
+        self._refuse_validation()
+        first = not hasattr(self, "network_")
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                f"partial_fit does not see all the data: class_weight={self.class_weight!r} has no meaning for it; "
+                "give a dict of weights"
+            )
+        if first and classes is None:
+            raise ValueError("classes must be passed on the first call to partial_fit: classes=numpy.unique(all_labels)")
+        known = unique_labels(classes) if first else self.classes_
+        if classes is not None and not np.array_equal(known, unique_labels(classes)):
+            raise ValueError(f"classes={classes!r:.200} are not those of the first call to partial_fit, {known!r:.200}")
+        X, y = data.checked(self, self._checked_dtype(), X, y, reset=first)
+        y = _labels(y)
+        places = np.minimum(np.searchsorted(known, y), len(known) - 1)
+        if (unknown := y[known[places] != y]).size:
+            raise ValueError(f"y has the label {unknown[0]!r}, which is not among the classes {known!r:.200}")
+        X, labels, weights = _counted(X, places, data.check_weights(sample_weight, X))
+        if self.class_weight is not None:
+            factors = data.class_factors(labels, weights, self.class_weight, known)
+            X, labels, weights = _counted(X, labels, factors if weights is None else weights * factors)
+        network = self._new_network(len(known), data.seed_of(self.random_state)) if first else self.network_
+        self.classes_ = known
+        self._train(network, X, labels, weights, epochs=1)
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The label of each row of X (N, n_features): (N,). ValueError for X that does not fit."""
+        found = self._outputs(X, lambda Y: Y.argmax(axis=1))
+        return np.asarray(self.classes_[found])
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """The probabilities of ``classes_`` for each row of X (N, n_features): (N, n_classes), float64."""
+        return self._outputs(X, activations.softmax)
+
+
+def _labels(y: Any) -> np.ndarray:
+    y = column_or_1d(y, warn=True)
+    check_classification_targets(y)
+    return np.asarray(y)
+
+
+def _counted(
+    X: np.ndarray, labels: np.ndarray, weights: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """The samples whose weight is not 0."""
+    if weights is None or weights.all():
+        return X, labels, weights
+    return X[weights > 0.0], labels[weights > 0.0], weights[weights > 0.0]
