@@ -4,7 +4,7 @@
 """
 
 try:
-    import sklearn as _sklearn  # scikit-learn's: imports are absolute
+    import sklearn  # noqa: F401  (scikit-learn: imports are absolute)
 except ImportError as error:
     raise ImportError(
         f'portnn.sklearn needs scikit-learn ({error}): python -m pip install "portnn[sklearn]", or python -m pip '

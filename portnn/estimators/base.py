@@ -84,9 +84,11 @@ class NetworkEstimator(BaseEstimator):
         found.use(self.loss, optimizer=optimizer, metrics=self.metrics)
         return found
 
-    def _split(self, n: int, labels: np.ndarray | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    def _split(self, table: data.Table, seed: int, alike: bool = False) -> tuple[data.Table, data.Table | None]:
+        """The samples to train with, and those that are held out, if some are; ``alike``: of each class its share."""
         share = checks.in_range(0.0, 1.0)("validation_fraction", self.validation_fraction)
-        return data.split(n, share, checks.flag("shuffle", self.shuffle), labels, seed)
+        shuffled = checks.flag("shuffle", self.shuffle)
+        return data.split(table, share, shuffled, alike, seed) if share else (table, None)
 
     def _refuse_validation(self) -> None:
         """ValueError in ``partial_fit``, which does not see all the data, if some is to be held out."""
@@ -100,31 +102,34 @@ class NetworkEstimator(BaseEstimator):
     def _train(
         self,
         network: Network,
-        X: np.ndarray,
-        Y: np.ndarray,
-        weights: np.ndarray | None,
+        train: data.Table,
+        held_out: data.Table | None = None,
         *,
         epochs: Any,
-        held_out: tuple[Any, ...] | None = None,
+        then: dict[str, Any],
     ) -> None:
-        """Trains the network on rows and its targets, and takes it, with its history, as that of the estimator."""
+        """Trains the network; it is then the estimator's, with its history, and so are the attributes ``then``.
+
+        Before that the estimator is what it was: an earlier fit is not mixed with one that fails.
+        """
         batch_size = checks.size("batch_size", self.batch_size)
         callbacks = []
         if self.patience is not None:
             monitor = "error" if held_out is None else "val_error"
             callbacks.append(EarlyStopping(monitor, patience=self.patience, restore_best=held_out is not None))
         network.fit(
-            X,
-            Y,
+            train.X,
+            train.y,
             epochs=checks.size("epochs", epochs),
             batch_size=batch_size,
             shuffle=checks.flag("shuffle", self.shuffle),
-            drop_last=_last_is_too_small(network, X.shape, batch_size),
-            sample_weight=weights,
-            validation_data=held_out,
+            drop_last=_last_is_too_small(network, train.X.shape, batch_size),
+            sample_weight=train.weights,
+            validation_data=None if held_out is None else (held_out.X, held_out.y, held_out.weights),
             callbacks=callbacks,
             verbose=int(self.verbose) if isinstance(self.verbose, bool) else self.verbose,
         )
+        self.__dict__.update(then)
         self.network_ = network
         self.history_ = copy.deepcopy(network.history)
         self.n_iter_ = len(self.history_["error"])

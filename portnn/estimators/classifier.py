@@ -27,7 +27,8 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
     - ``validation_fraction``: the share of the samples that are held out; of each class the same, or the last samples
       if ``shuffle`` is False. ``history_`` then has ``val_error`` and ``val_accuracy``.
     - ``patience``: training stops after so many epochs in a row in which the error of the held-out samples has not
-      fallen, and goes back to the best weights; without ``validation_fraction`` it is the error in training that counts.
+      fallen, and goes back to the best weights. Without ``validation_fraction`` the error in training counts, and the
+      last weights stay.
     - ``class_weight``: a dict of factors by label, or ``"balanced"``, which gives all classes the same weight in all.
     - ``random_state``: a whole number is the seed of the network, ``Network(seed=...)``; or a RandomState, or None.
     - ``backend``, ``dtype``: those of the network. X is cast to ``dtype``. ``verbose`` is that of ``Network.fit``.
@@ -52,23 +53,16 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "NetworkClassifier":
         """Trains a new network on X (N, n_features), y (N,) and weights (N,) or None; returns the estimator.
 
-        Raises ValueError for bad data, in scikit-learn's words, and for bad arguments; ``portnn.training.DivergedError``
-        if the error becomes infinite or NaN.
+        Raises ValueError for bad data, in scikit-learn's words, and ValueError or TypeError for bad arguments;
+        ``portnn.training.DivergedError`` if the error becomes infinite or NaN.
         """
         X, y = data.checked(self, self._checked_dtype(), X, y)
-        y = _labels(y)
-        self.classes_, labels = np.unique(y, return_inverse=True)
-        X, labels, weights = _counted(X, labels, data.check_weights(sample_weight, X))
+        classes, labels = np.unique(_labels(y), return_inverse=True)
         seed = data.seed_of(self.random_state)
-        train, held = self._split(len(X), labels, seed)
-        held_out = (X[held], labels[held], *(() if weights is None else (weights[held],))) if len(held) else None
-        if len(held):
-            X, labels, weights = X[train], labels[train], None if weights is None else weights[train]
-        if self.class_weight is not None:
-            factors = data.class_factors(labels, weights, self.class_weight, self.classes_)
-            X, labels, weights = _counted(X, labels, factors if weights is None else weights * factors)
-        network = self._new_network(len(self.classes_), seed)
-        self._train(network, X, labels, weights, epochs=self.epochs, held_out=held_out)
+        train, held_out = self._split(data.table(X, labels, sample_weight), seed, alike=True)
+        network = self._new_network(len(classes), seed)
+        train = self._with_class_weights(train, classes)
+        self._train(network, train, held_out, epochs=self.epochs, then={"classes_": classes})
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> "NetworkClassifier":
@@ -79,29 +73,31 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         that are not among the classes, for ``class_weight="balanced"``, ``validation_fraction`` and ``patience``.
         """
         self._refuse_validation()
-        first = not hasattr(self, "network_")
         if isinstance(self.class_weight, str):
             raise ValueError(
-                f"partial_fit does not see all the data: class_weight={self.class_weight!r} has no meaning for it; "
+                f"partial_fit does not see all the data: class_weight={self.class_weight!r:.60} means nothing to it; "
                 "give a dict of weights"
             )
+        first = not hasattr(self, "network_")
         if first and classes is None:
-            raise ValueError("classes must be passed on the first call to partial_fit: classes=numpy.unique(all_labels)")
+            raise ValueError(
+                "classes must be passed on the first call to partial_fit: all labels that there will be, such as "
+                "classes=numpy.unique(y_all)"
+            )
         known = unique_labels(classes) if first else self.classes_
         if classes is not None and not np.array_equal(known, unique_labels(classes)):
-            raise ValueError(f"classes={classes!r:.200} are not those of the first call to partial_fit, {known!r:.200}")
+            raise ValueError(
+                f"classes={classes!r:.200} are not those of the first call to partial_fit, or of fit: {known!r:.200}"
+            )
         X, y = data.checked(self, self._checked_dtype(), X, y, reset=first)
-        y = _labels(y)
-        places = np.minimum(np.searchsorted(known, y), len(known) - 1)
-        if (unknown := y[known[places] != y]).size:
-            raise ValueError(f"y has the label {unknown[0]!r}, which is not among the classes {known!r:.200}")
-        X, labels, weights = _counted(X, places, data.check_weights(sample_weight, X))
-        if self.class_weight is not None:
-            factors = data.class_factors(labels, weights, self.class_weight, known)
-            X, labels, weights = _counted(X, labels, factors if weights is None else weights * factors)
+        places = {label: place for place, label in enumerate(known.tolist())}
+        try:
+            labels = np.array([places[label] for label in _labels(y).tolist()])
+        except KeyError as error:
+            raise ValueError(f"y has the label {error}, which is not among the classes {known!r:.200}") from None
+        train = self._with_class_weights(data.table(X, labels, sample_weight), known)
         network = self._new_network(len(known), data.seed_of(self.random_state)) if first else self.network_
-        self.classes_ = known
-        self._train(network, X, labels, weights, epochs=1)
+        self._train(network, train, epochs=1, then={"classes_": known})
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -113,17 +109,13 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         """The probabilities of ``classes_`` for each row of X (N, n_features): (N, n_classes), float64."""
         return self._outputs(X, activations.softmax)
 
+    def _with_class_weights(self, table: data.Table, classes: np.ndarray) -> data.Table:
+        if self.class_weight is None:
+            return table
+        return table.weighted(data.class_factors(table.y, table.weights, self.class_weight, classes))
+
 
 def _labels(y: Any) -> np.ndarray:
     y = column_or_1d(y, warn=True)
     check_classification_targets(y)
     return np.asarray(y)
-
-
-def _counted(
-    X: np.ndarray, labels: np.ndarray, weights: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """The samples whose weight is not 0."""
-    if weights is None or weights.all():
-        return X, labels, weights
-    return X[weights > 0.0], labels[weights > 0.0], weights[weights > 0.0]

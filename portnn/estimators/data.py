@@ -1,5 +1,6 @@
 """What ``fit`` and ``predict`` of an estimator are given: checked as scikit-learn does, weighted, divided."""
 
+from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
@@ -33,6 +34,32 @@ def checked(estimator: Any, dtype: str, *data: Any, **options: Any) -> Any:
     """
     with np.errstate(over="ignore"):  # what becomes infinite in the network's dtype is refused
         return validate_data(estimator, *data, dtype=np.dtype(dtype), order="C", **options)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows X (N, n) with targets y (N, ...) and ``weights`` (N,), float64, or None."""
+
+    X: np.ndarray
+    y: np.ndarray
+    weights: np.ndarray | None = None
+
+    def part(self, some: np.ndarray) -> "Table":
+        return Table(self.X[some], self.y[some], None if self.weights is None else self.weights[some])
+
+    def weighted(self, factors: np.ndarray) -> "Table":
+        """The same with its weights multiplied; samples of weight 0 are left out, ValueError if those are all."""
+        weights = factors if self.weights is None else self.weights * factors
+        if not weights.any():
+            raise ValueError("sample_weight and class_weight leave no sample: all weights are 0")
+        table = Table(self.X, self.y, weights)
+        return table if weights.all() else table.part(weights > 0.0)
+
+
+def table(X: np.ndarray, y: np.ndarray, sample_weight: Any) -> Table:
+    """A table of checked data; samples of weight 0 are left out."""
+    weights = check_weights(sample_weight, X)
+    return Table(X, y) if weights is None else Table(X, y).weighted(weights)
 
 
 def check_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
@@ -70,22 +97,18 @@ def class_factors(labels: np.ndarray, weights: np.ndarray | None, class_weight: 
     return np.asarray(factors[labels])
 
 
-def split(n: int, share: float, shuffled: bool, labels: np.ndarray | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The places of the samples to train with and of those to validate with, a ``share`` of n, both in order.
+def split(table: Table, share: float, shuffled: bool, alike: bool, seed: int) -> tuple[Table, Table]:
+    """The samples to train with and those to validate with, a ``share`` of them, in the order that they had.
 
-    They are drawn, of each class its share where there are enough samples of each; the last ones if not ``shuffled``.
+    They are drawn; if ``alike``, of each class its share where there are enough samples of each. If not ``shuffled``
+    they are the last ones.
     """
-    if share == 0.0:
-        return np.arange(n), np.arange(0)
-    # As many as train_test_split holds out; it can keep the classes' shares if each is on both sides.
-    held = int(np.ceil(share * n))
-    if labels is not None:
-        counts = np.bincount(labels)
-        counts = counts[counts > 0]
-        if not shuffled or counts.min() < 2 or min(held, n - held) < len(counts):
-            labels = None
+    n, labels = len(table.X), None
+    if alike and shuffled:
+        counts = np.bincount(table.y)
+        counts, held = counts[counts > 0], int(np.ceil(share * n))
+        if counts.min() > 1 and min(held, n - held) >= len(counts):  # otherwise train_test_split refuses
+            labels = table.y
     state = np.random.RandomState(seed % (1 << 32)) if shuffled else None
-    train, rest = train_test_split(
-        np.arange(n), test_size=share, shuffle=shuffled, stratify=labels, random_state=state
-    )
-    return np.sort(train), np.sort(rest)
+    train, rest = train_test_split(np.arange(n), test_size=share, shuffle=shuffled, stratify=labels, random_state=state)
+    return table.part(np.sort(train)), table.part(np.sort(rest))

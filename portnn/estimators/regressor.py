@@ -1,5 +1,6 @@
 """A network that predicts numbers, as an estimator of scikit-learn."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -44,20 +45,13 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
         Returns the estimator. Raises ValueError for bad data, in scikit-learn's words, and for bad arguments;
         ``portnn.training.DivergedError`` if the error becomes infinite or NaN.
         """
-        X, y, weights = self._samples(X, y, sample_weight, first=True)
+        table, is_flat = self._table(X, y, sample_weight, first=True)
         seed = data.seed_of(self.random_state)
-        train, held = self._split(len(X), None, seed)
-        parts = [
-            (X[some], y[some], None if weights is None else weights[some]) for some in ((train, held) if len(held) else ())
-        ]
-        X, y, weights = parts[0] if parts else (X, y, weights)
-        self._standardize(y, weights)
-        held_out = None
-        if parts:
-            X_held, y_held, of_held = parts[1]
-            held_out = (X_held, self._standardized(y_held), *(() if of_held is None else (of_held,)))
-        network = self._new_network(len(self.y_mean_), seed)
-        self._train(network, X, self._standardized(y), weights, epochs=self.epochs, held_out=held_out)
+        train, held_out = self._split(table, seed)
+        scale = Scale.of(train)
+        network = self._new_network(len(scale.mean), seed)
+        train, held_out = self._standardized(train, scale), held_out and self._standardized(held_out, scale)
+        self._train(network, train, held_out, epochs=self.epochs, then=scale.attributes() | {"_is_flat": is_flat})
         return self
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> "NetworkRegressor":
@@ -69,13 +63,17 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
         """
         self._refuse_validation()
         first = not hasattr(self, "network_")
-        X, y, weights = self._samples(X, y, sample_weight, first)
+        table, is_flat = self._table(X, y, sample_weight, first)
         if first:
-            self._standardize(y, weights)
-        elif y.shape[1] != len(self.y_mean_):
-            raise ValueError(f"y has {y.shape[1]} columns, but the first call to partial_fit got {len(self.y_mean_)}")
-        network = self._new_network(len(self.y_mean_), data.seed_of(self.random_state)) if first else self.network_
-        self._train(network, X, self._standardized(y), weights, epochs=1)
+            scale, network = Scale.of(table), self._new_network(table.y.shape[1], data.seed_of(self.random_state))
+        else:
+            scale, network, is_flat = Scale(self.y_mean_, self.y_scale_), self.network_, self._is_flat
+            if table.y.shape[1] != len(scale.mean):
+                raise ValueError(
+                    f"y has {table.y.shape[1]} columns, but the first call to partial_fit, or fit, got {len(scale.mean)}"
+                )
+        then = scale.attributes() | {"_is_flat": is_flat}
+        self._train(network, self._standardized(table, scale), epochs=1, then=then)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -84,32 +82,39 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
             found = self._outputs(X, lambda Y: Y * self.y_scale_ + self.y_mean_)
         return found[:, 0] if self._is_flat else found
 
-    def _samples(self, X: Any, y: Any, sample_weight: Any, first: bool) -> tuple[Any, np.ndarray, np.ndarray | None]:
-        """X (N, n), y (N, k) as float64, and weights (N,) or None: the samples whose weight is not 0."""
+    def _table(self, X: Any, y: Any, sample_weight: Any, first: bool) -> tuple[data.Table, bool]:
+        """The samples, with y as float64 (N, k), and whether y was (N,)."""
         if self.class_weight is not None:
             raise ValueError(
                 f"a regressor has no classes: class_weight must be None, got {self.class_weight!r:.60}; weigh samples "
                 "by fit(X, y, sample_weight=...)"
             )
         X, y = data.checked(self, self._checked_dtype(), X, y, multi_output=True, y_numeric=True, reset=first)
-        weights = data.check_weights(sample_weight, X)
         y = np.asarray(y, np.float64)
-        if first:
-            self._is_flat = y.ndim == 1
-        y = y.reshape(len(y), -1)
-        if weights is None or weights.all():
-            return X, y, weights
-        return X[weights > 0.0], y[weights > 0.0], weights[weights > 0.0]
+        return data.table(X, y.reshape(len(y), -1), sample_weight), y.ndim == 1
 
-    def _standardize(self, y: np.ndarray, weights: np.ndarray | None) -> None:
-        """Sets mean and standard deviation (k,) of the columns of y (N, k); 1 in place of the deviation of equal numbers."""
-        unit = np.abs(y).max(axis=0)  # so that no square is infinite or zero
+    def _standardized(self, table: data.Table, scale: "Scale") -> data.Table:
+        z = ((table.y - scale.mean) / scale.deviation).astype(self._checked_dtype())
+        return data.Table(table.X, z, table.weights)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Mean and standard deviation (k,) of the columns of y."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
+
+    @classmethod
+    def of(cls, table: data.Table) -> "Scale":
+        """Those of the targets of samples, by weight; the deviation of equal numbers is set to 1."""
+        y = table.y
+        unit = np.abs(y).max(axis=0)  # in units of it no square is infinite or zero
         unit[unit == 0.0] = 1.0
-        mean = np.average(y / unit, axis=0, weights=weights)
-        scale = np.sqrt(np.average((y / unit - mean) ** 2, axis=0, weights=weights)) * unit
-        equal = (y == y[0]).all(axis=0) | (scale == 0.0)
-        self.y_mean_ = np.where(equal, y[0], mean * unit)
-        self.y_scale_ = np.where(equal, 1.0, scale)
+        mean = np.average(y / unit, axis=0, weights=table.weights)
+        deviation = np.sqrt(np.average((y / unit - mean) ** 2, axis=0, weights=table.weights)) * unit
+        equal = (y == y[0]).all(axis=0) | (deviation == 0.0)
+        return cls(np.where(equal, y[0], mean * unit), np.where(equal, 1.0, deviation))
 
-    def _standardized(self, y: np.ndarray) -> np.ndarray:
-        return np.asarray(((y - self.y_mean_) / self.y_scale_).astype(self._checked_dtype()))
+    def attributes(self) -> dict[str, np.ndarray]:
+        return {"y_mean_": self.mean, "y_scale_": self.deviation}
