@@ -70,7 +70,8 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
             scale, network, is_flat = Scale(self.y_mean_, self.y_scale_), self.network_, self._is_flat
             if table.y.shape[1] != len(scale.mean):
                 raise ValueError(
-                    f"y has {table.y.shape[1]} columns, but the first call to partial_fit, or fit, got {len(scale.mean)}"
+                    f"y has {table.y.shape[1]} columns, but in the first call to partial_fit, or in fit, it had "
+                    f"{len(scale.mean)}"
                 )
         then = scale.attributes() | {"_is_flat": is_flat}
         self._train(network, self._standardized(table, scale), epochs=1, then=then)
