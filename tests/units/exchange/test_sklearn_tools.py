@@ -9,8 +9,8 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import VotingClassifier
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -91,7 +91,7 @@ def test_scores_and_meta_estimators():
     model = NetworkClassifier((8,), learning_rate=0.05, epochs=10, random_state=0)
     assert cross_val_score(model, X, Y, cv=3, scoring="neg_log_loss").shape == (3,)
     assert cross_val_score(model, X, Y, cv=3, scoring="roc_auc").mean() > 0.9
-    vote = VotingClassifier([("net", model), ("line", LogisticRegression())], voting="soft").fit(X, Y)
+    vote = VotingClassifier([("net", model), ("bayes", GaussianNB())], voting="soft").fit(X, Y)
     assert vote.score(X, Y) > 0.9
     model = TransformedTargetRegressor(
         NetworkRegressor((8,), epochs=5, random_state=0), func=np.log, inverse_func=np.exp
