@@ -299,7 +299,13 @@ _LOADER = "fit takes arrays, or any iterable of batches (x, y)"
 _FLAT = "all public names are in portnn itself"
 
 EXPORTS: Answers = {
-    **dict.fromkeys(("Sequential", "Model", "Functional", "NeuralNetwork", "MLPClassifier", "MLPRegressor"), "Network"),
+    **dict.fromkeys(("Sequential", "Model", "Functional", "NeuralNetwork"), "Network"),
+    **{
+        name
+        + kind: f"Network{kind}, in portnn.sklearn, is an estimator for scikit-learn; a Network has fit, too"
+        for name in ("MLP", "Network")
+        for kind in ("Classifier", "Regressor")
+    },
     "plot_model": "net.diagram() draws a network",
     "ConfusionMatrixDisplay": "plot.confusion(y_true, y_pred) draws it, from portnn import plot",
     "DecisionBoundaryDisplay": "plot.boundary(net, x, y) draws it, from portnn import plot",
