@@ -301,8 +301,7 @@ _FLAT = "all public names are in portnn itself"
 EXPORTS: Answers = {
     **dict.fromkeys(("Sequential", "Model", "Functional", "NeuralNetwork"), "Network"),
     **{
-        name
-        + kind: f"Network{kind}, in portnn.sklearn, is an estimator for scikit-learn; a Network has fit, too"
+        name + kind: f"Network{kind}, in portnn.sklearn, is an estimator for scikit-learn; a Network has fit, too"
         for name in ("MLP", "Network")
         for kind in ("Classifier", "Regressor")
     },

@@ -22,8 +22,10 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
       (N, n_outputs); ``hidden`` and ``activation`` are then not used. n_outputs is the number of classes; the network
       returns logits. A Network that it returns is copied and keeps its weights and seed; its loss and optimizer are
       replaced.
-    - ``optimizer``: a name, made with ``learning_rate``, a number or a schedule, and ``weight_decay``; or an object,
-      which has its own.
+    - ``optimizer``: a name, made with ``learning_rate``, a number or a schedule, and ``weight_decay`` (0 for
+      ``"adamw"``, too, unless it is given); or an object, which has its own.
+    - ``batch_size``, ``epochs``, ``shuffle``: those of ``Network.fit``; where layers cannot be trained with the few
+      samples of a smaller last batch, as batch normalization with one, an epoch leaves it out.
     - ``validation_fraction``: the share of the samples that are held out; of each class the same, or the last samples
       if ``shuffle`` is False. ``history_`` then has ``val_error`` and ``val_accuracy``.
     - ``patience``: training stops after so many epochs in a row in which the error of the held-out samples has not

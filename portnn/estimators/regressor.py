@@ -95,7 +95,8 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
         return data.table(X, y.reshape(len(y), -1), sample_weight), y.ndim == 1
 
     def _standardized(self, table: data.Table, scale: "Scale") -> data.Table:
-        z = ((table.y - scale.mean) / scale.deviation).astype(self._checked_dtype())
+        with np.errstate(over="ignore"):  # the network refuses what becomes infinite in its dtype
+            z = ((table.y - scale.mean) / scale.deviation).astype(self._checked_dtype())
         return data.Table(table.X, z, table.weights)
 
 

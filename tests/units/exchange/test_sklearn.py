@@ -13,6 +13,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import article_layers
 from portnn import (
     ActivationLayer,
     Adam,
@@ -370,3 +371,40 @@ def test_a_fit_that_fails_leaves_the_one_before(E):
     with pytest.raises(ValueError, match="optimizer"):
         model.set_params(optimizer="adamm").fit(X, y[::-1] if E is NetworkClassifier else 5.0 * y)
     assert np.array_equal(model.predict(X), before)
+
+
+def test_verbose_prints_a_line_for_each_epoch(capsys):
+    for verbose in (1, True):
+        fitted(NetworkClassifier, verbose=verbose)
+        assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["1/3", "2/3", "3/3"]
+    fitted(NetworkClassifier)
+    assert capsys.readouterr().out == ""
+
+
+@both
+def test_layers_as_in_the_article(E):
+    """They see one sample at a time, and update their weights themselves."""
+    options = dict(batch_size=1, optimizer="sgd", learning_rate=0.02, epochs=10)
+    model = fitted(E, build=lambda n, k: [article_layers.FCLayer(n, k)], **options)
+    line = fitted(E, hidden=(), **options)
+    assert model.score(X, targets(E)) == pytest.approx(line.score(X, targets(E)), abs=0.1)
+    whole = model.predict(X)
+    assert np.array_equal(np.concatenate([model.predict(X[i : i + 1]) for i in range(90)]), whole)
+
+
+def test_a_number_held_out_that_the_dtype_cannot_hold():
+    y = np.append(NUMBERS[:-1], 1e300)
+    with pytest.raises(ValueError, match="validation_data"):
+        NetworkRegressor(validation_fraction=0.1, shuffle=False).fit(X, y)
+
+
+@both
+def test_frozen_layers_stay(E):
+    def build(n, k):
+        first = FCLayer(n, 5)
+        first.trainable = False
+        return [first, ActivationLayer("tanh"), FCLayer(5, k)]
+
+    before, after = (fitted(E, build=build, epochs=epochs) for epochs in (1, 3))
+    assert np.array_equal(parameters(before)["0.weights"], parameters(after)["0.weights"])
+    assert not np.array_equal(parameters(before)["2.weights"], parameters(after)["2.weights"])
