@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from portnn import checks, validation
+from portnn import checks, habits, validation
 from portnn.callbacks import EarlyStopping
 from portnn.estimators import blocks, building, data
 from portnn.layers import sequential
@@ -27,6 +27,7 @@ class NetworkEstimator(BaseEstimator):
     n_iter_: int
     n_features_in_: int
 
+    @habits.answered
     def __init__(
         self,
         hidden: Any = (100,),

@@ -9,7 +9,7 @@ import numpy as np
 
 from portnn import arguments, checks
 from portnn.functions import name_of
-from portnn.layers import ActivationLayer, FCLayer, Layer
+from portnn.layers import ActivationLayer, FCLayer, Layer, sequential
 from portnn.network import Network
 
 HE = ("relu", "leaky_relu")  # activations that halve the variance, which initial weights by He make up for
@@ -74,6 +74,11 @@ def network(
         raise TypeError(f"{call} must return a Network or a list of layers, got {made!r:.60}")
     if not found.layers:
         raise ValueError(f"{call} returned no layers")
+    try:
+        sequential.shapes(found.layers, (n_features,))
+    except ValueError as error:
+        fault = getattr(error, "fault", error)
+        raise ValueError(f"{call} returned layers that do not take rows of {n_features} numbers: {fault}") from error
     output = found.predict(np.zeros((1, n_features), dtype)).shape[1:]
     if prod(output) != n_outputs or output[-1:] not in ((n_outputs,), ()):
         raise ValueError(

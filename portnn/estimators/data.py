@@ -1,7 +1,7 @@
 """What ``fit`` and ``predict`` of an estimator are given: checked as scikit-learn does, weighted, divided."""
 
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -63,9 +63,14 @@ def table(X: np.ndarray, y: np.ndarray, sample_weight: Any) -> Table:
 
 
 def check_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
-    """``sample_weight`` as float64 (N,); None if there is none. ValueError where one is negative, or all are 0."""
+    """``sample_weight``, numbers (N,) or one for all, as float64 (N,); None if there is none.
+
+    ValueError where one is negative, or all are 0.
+    """
     if sample_weight is None:
         return None
+    if isinstance(sample_weight, Real):
+        sample_weight = np.full(len(X), sample_weight)
     weights = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
     if weights.ndim != 1:
         raise ValueError(f"sample_weight must be 1D, a weight for each sample, got shape {weights.shape}")

@@ -184,6 +184,7 @@ def test_sample_weights(E):
     left = E(epochs=3, random_state=1).fit(X[here], targets(E)[here])
     assert same(fitted(E, sample_weight=here.astype(float)), left)
     assert not same(fitted(E, sample_weight=counts), fitted(E))
+    assert same(fitted(E, sample_weight=2.0), fitted(E, sample_weight=np.full(90, 2.0)))
 
 
 def test_labels_of_weight_0_stay_classes():

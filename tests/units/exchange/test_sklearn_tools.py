@@ -198,6 +198,7 @@ REFUSED = [
         ValueError,
         r"must return layers from \(N, 3\) to \(N, \d\), but they answer with \(N, \d\)",
     ),
+    (dict(build=lambda n, k: too_wide(n + 1, k)), ValueError, r"returned layers that do not take rows of 3 numbers"),
     (dict(build=other_dtype), ValueError, "a network of dtype 'float64', but the estimator has dtype='float32'"),
     (dict(class_weight=[1, 2]), ValueError, "class_weight must be"),
 ]
@@ -208,6 +209,21 @@ REFUSED = [
 def test_bad_arguments(E, options, error, words):
     with pytest.raises(error, match=words):
         E(**options).fit(X, Y)
+
+
+@both
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("max_iter", "it is called epochs here"),
+        ("hidden_layer_sizes", "it is called hidden here"),
+        ("early_stopping", "write validation_fraction=0.1, patience=10"),
+        ("learning_rates", "did you mean 'learning_rate'"),
+    ],
+)
+def test_arguments_of_other_libraries(E, argument, words):
+    with pytest.raises(TypeError, match=f"{E.__name__} has no argument '{argument}'.*{words}"):
+        E(**{argument: 1})
 
 
 def test_an_optimizer_has_its_own_numbers():
