@@ -52,7 +52,7 @@ ARTICLE: dict[str, Names] = {
 
 # What stands for ours where the article's rounding is wanted.
 IN_ORDER: dict[str, Names] = {
-    "conv_layer": {"ConvLayer": order.ConvInOrder},
+    "conv_layer": {"ConvLayer": order.ConvLayer},
     "losses": ARTICLE["losses"] | {"mse": order.mse, "mse_prime": order.mse_prime},
 }
 
@@ -243,7 +243,6 @@ def _drawing(init: Callable[..., None]) -> Callable[..., None]:
     def drawn(layer: Any, *args: Any, **kwargs: Any) -> None:
         init(layer, *args, **kwargs)
         for name, shape in layer.shapes.items():  # weights, then bias
-            # Not layer.weights = ...: a layer without a network would cast them to float32.
             layer.parameters[name] = np.random.rand(*shape) - 0.5  # noqa: NPY002
 
     return drawn
