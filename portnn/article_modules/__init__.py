@@ -31,10 +31,10 @@ Names = dict[str, Any]  # what a module holds
 METHODS = ("forward_propagation", "backward_propagation")
 
 
-def _functions(module: ModuleType) -> Names:
-    """The public functions and classes that a module defines."""
-    own = {name: value for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
-    return {name: value for name, value in own.items() if name[0] != "_"}
+def _functions(module: ModuleType, *more: str) -> Names:
+    """The functions that users of a module know, each with its derivative, and what ``more`` names."""
+    pairs = [function for pair in module.PAIRS.values() for function in pair]
+    return {function.__name__: function for function in pairs} | {name: getattr(module, name) for name in more}
 
 
 # The files of the article's repository.
@@ -45,8 +45,8 @@ ARTICLE: dict[str, Names] = {
     "activation_layer": {"ActivationLayer": ActivationLayer},
     "conv_layer": {"ConvLayer": ConvLayer},
     "flatten_layer": {"FlattenLayer": FlattenLayer},
-    "activations": _functions(activations),
-    "losses": _functions(losses),
+    "activations": _functions(activations, "softmax", "log_softmax"),
+    "losses": _functions(losses, "Huber", "SoftmaxCrossEntropy"),
 }
 
 

@@ -46,7 +46,7 @@ def layer(each: Any, uses: Uses) -> dict[str, Any]:
 
 
 def _written_as(made: type) -> type:
-    """The class that files name: of a variant of ours, such as one that rounds otherwise, the layer that it computes."""
+    """The class that files name: of a variant of ours, which may round otherwise, the layer that it computes."""
     if not is_ours(made):
         return made
     return next((base for base in made.__mro__ if LAYERS.get(base.__name__) is base), made)
@@ -81,7 +81,9 @@ def _loss(loss: Any, prime: Any, uses: Uses) -> Any:
 
 def _are_variants(given: tuple[Any, Any], pair: tuple[Any, Any]) -> bool:
     """Whether these are functions of ours that compute the pair's, but for the rounding."""
-    return all(is_ours(one) and getattr(one, "__name__", "") == own.__name__ for one, own in zip(given, pair, strict=True))
+    return all(
+        is_ours(one) and getattr(one, "__name__", "") == own.__name__ for one, own in zip(given, pair, strict=True)
+    )
 
 
 def _metric(name: str, metric: Any, loss: Any, uses: Uses) -> Any:

@@ -379,7 +379,7 @@ def test_the_scripts_own_hook_is_called(script):
     ("arguments", "status", "told"),
     [
         (["missing.py"], 1, "missing.py: No such file or directory"),
-        (["."], 1, ".: Is a directory"),
+        (["."], 1, ".: it holds no __main__.py to run"),
         ([], 2, "the following arguments are required: SCRIPT"),
         (["--"], 2, "the SCRIPT to run is missing"),
         (["--dtype", "float16", "x.py"], 2, "invalid choice: 'float16'"),
@@ -395,9 +395,9 @@ def test_bad_arguments(capsys, arguments, status, told):
 
 
 def test_an_unknown_backend_is_told_before_the_script_runs(script):
-    out, err = script("print('ran')", "--backend", "tpu", status=1)
+    out, err = script("print('ran')", "--backend", "tpu", status=2)
     assert out == ""
-    assert err.startswith("portnn run: error: unknown backend 'tpu'")
+    assert err.startswith("portnn run: error: argument --backend: unknown backend 'tpu'")
     assert err.count("\n") == 1
 
 
