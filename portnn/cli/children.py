@@ -1,8 +1,8 @@
 """The world of a script under ``portnn run``: here, and in processes that it starts afresh.
 
 Python's ``multiprocessing`` starts processes by ``fork``, which copies this one, or by ``spawn`` and ``forkserver``,
-which run the main module again in a new one, under the name ``__mp_main__``. Such a process runs this module instead:
-it sets up what ``portnn run`` was told, which stands in an environment variable, and then runs the script.
+which run the main module again in a new one, under the name ``__mp_main__``. There ``child``
+is run instead: it sets up what ``portnn run`` was told, which stands in an environment variable, and runs the script.
 """
 
 import atexit
@@ -17,7 +17,8 @@ import numpy as np
 from portnn.article_modules import defaults, served
 from portnn.article_modules import original_weights as drawn_as_the_article
 
-TOLD = "PORTNN_RUN"
+TOLD = "PORTNN_RUN"  # the variable
+MAIN = "portnn.cli.child"
 
 
 @contextmanager
@@ -57,7 +58,7 @@ def told(options: dict[str, Any]) -> Iterator[None]:
         data = as_python(name)
         if "init_main_from_path" in data:
             os.environ[TOLD] = json.dumps({"path": data.pop("init_main_from_path"), **options})
-            data["init_main_from_name"] = __name__
+            data["init_main_from_name"] = MAIN
         return data
 
     spawn.get_preparation_data = prepared
@@ -80,7 +81,3 @@ def again(main: dict[str, Any]) -> None:
     stack.enter_context(world(**options))
     main["__file__"] = path
     exec(compile(code, path, "exec", dont_inherit=True), main)
-
-
-if __name__ == "__mp_main__":
-    again(globals())

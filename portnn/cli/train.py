@@ -223,7 +223,9 @@ def _check_plot(path: str) -> None:
     if Path(path).is_dir() or not Path(path).parent.is_dir():
         raise ValueError(f"--plot {path}: {'it is a folder' if Path(path).is_dir() else 'its folder does not exist'}")
     try:
-        Figure().savefig(BytesIO(), format=ending)  # .pgf needs TeX
+        trial = Figure()
+        trial.text(0, 0, "0")  # which .pgf needs TeX for
+        trial.savefig(BytesIO(), format=ending)
     except (RuntimeError, OSError) as error:
         raise ValueError(f"--plot {path}: {error}") from None
     there = os.path.lexists(path)
