@@ -10,7 +10,7 @@ import numpy as np
 
 from portnn import Network, ReshapeLayer
 from portnn.cli.arguments import check_ordinary
-from portnn.datasets.digits import SIDE, prepared
+from portnn.datasets.digits import DEEP, PLAIN, SIDE, prepared, white
 from portnn.exchange.samples import IMAGES, PIXELS, most, sample_shape
 
 Shape = tuple[int, ...]
@@ -122,6 +122,9 @@ def _picture(path: str, shape: Shape | None, any_size: bool) -> np.ndarray:
                 colours = None
             if colours is None:
                 raise ValueError(f"the network takes samples of shape {shape}, which are no picture: give an .npy file")
+            if upright.mode in DEEP:  # Pillow would cut its numbers off at 255
+                deep = np.asarray(upright)
+                upright = Image.fromarray(np.floor(deep * (255.0 / white(deep)) + 0.5).clip(0, 255).astype(np.uint8))
             pixels = np.asarray(upright.convert(colours))
     except UnidentifiedImageError:
         raise ValueError("it is no picture that Pillow can read") from None
@@ -139,5 +142,5 @@ def _picture(path: str, shape: Shape | None, any_size: bool) -> np.ndarray:
 
 def _pixels(image: Any) -> np.ndarray:
     """The pixels as ``prepared`` takes them: a palette or other colours as red, green, blue and transparency."""
-    known = image.mode in ("1", "L", "LA", "RGB", "RGBA", "I", "I;16", "F") and "transparency" not in image.info
+    known = image.mode in DEEP or (image.mode in PLAIN and "transparency" not in image.info)
     return np.asarray(image if known else image.convert("RGBA"))

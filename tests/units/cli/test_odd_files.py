@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import struct
 
 import numpy as np
 import pytest
 
 from portnn import FCLayer, Network, StepDecay
+from portnn.datasets import prepare_digit
 
 
 @pytest.fixture
@@ -159,3 +161,45 @@ def test_a_picture_that_cannot_be_written_is_told_before_training(portnn, data):
     status, out, err = portnn("train", data, "--plot", "/proc/curve.png")
     assert (status, out) == (1, "")
     assert err.count("\n") == 1
+
+
+def big_endian_tiff(pixels):
+    """The bytes of a TIFF file of 16 bits, high byte first, as scanners write them."""
+    height, width = pixels.shape
+    data = pixels.astype(">u2").tobytes()
+    short, long = 3, 4
+    tags = [(256, short, width), (257, short, height), (258, short, 16), (259, short, 1), (262, short, 1)]
+    tags += [(273, long, 8), (277, short, 1), (278, short, height), (279, long, len(data))]
+    entries = [struct.pack(">HHII", tag, kind, 1, value << 16 if kind == short else value) for tag, kind, value in tags]
+    after = struct.pack(">H", len(tags)) + b"".join(entries) + struct.pack(">I", 0)
+    return b"MM\0*" + struct.pack(">I", 8 + len(data)) + data + after
+
+
+def test_pictures_of_more_than_8_bits(portnn, trained, digits, tmp_path):
+    """They give what the same picture of 8 bits does, prepared or as it is."""
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    x = digits[0][0]
+    (tmp_path / "big.tif").write_bytes(big_endian_tiff(x.astype(np.uint16) * 257))
+    kinds = {
+        "bytes.png": x,
+        "words.png": x.astype(np.uint16) * 257,
+        "long.tif": x.astype(np.int32) * 257,
+        "fractions.tif": np.float32(x / 255),
+    }
+    for name, pixels in kinds.items():
+        image.fromarray(pixels).save(tmp_path / name)
+    for option in ([], ["--as-is"]):
+        answers = [portnn("predict", trained, tmp_path / name, *option) for name in (*kinds, "big.tif")]
+        assert {status for status, _, _ in answers} == {0}
+        assert len({out.partition(": ")[2] for _, out, _ in answers}) == 1
+
+
+def test_a_rounding_error_is_no_other_range():
+    stroke = np.zeros((30, 30))
+    stroke[5:25, 12:17] = 1.0
+    for other in (stroke * (1 + 1e-7), stroke - 1e-9, 255 * stroke * (1 + 1e-8)):
+        np.testing.assert_array_equal(prepare_digit(other), prepare_digit(stroke))
+    with pytest.raises(ValueError, match="expected 0 to 1"):
+        prepare_digit(stroke - 0.01)
+    with pytest.raises(ValueError, match="expected 0 to 1"):
+        prepare_digit(stroke * 255.1)
