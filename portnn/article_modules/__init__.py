@@ -124,8 +124,11 @@ def keras_modules(full: bool) -> dict[str, Names]:
         return load_mnist(full=full)
 
     def one_hot(x: Any, num_classes: int | None = None, dtype: str = "float32") -> np.ndarray:
-        """Class numbers as one-hot rows; ``x`` is (N,) or (N, 1)."""
-        return to_categorical(x, num_classes).astype(dtype, copy=False)
+        """Class numbers of any shape (...), or (..., 1), as one-hot rows (..., classes), as Keras makes them."""
+        labels = np.asarray(x)
+        shape = labels.shape[:-1] if labels.ndim > 1 and labels.shape[-1] == 1 else labels.shape
+        rows = to_categorical(labels.reshape(-1), num_classes)
+        return rows.reshape(*shape, rows.shape[-1]).astype(dtype, copy=False)
 
     one_hot.__name__ = one_hot.__qualname__ = "to_categorical"
     mnist = {"load_data": load_data}

@@ -124,7 +124,8 @@ def _execute(script: Script, debug: bool) -> int:
         exec(code, vars(sys.modules["__main__"]))
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
-            return int(end.code or 0) & 0xFF
+            code = int(end.code or 0)
+            return code & 0xFF if -(1 << 63) <= code < 1 << 63 else 0xFF
         console.tell(str(end.code))
         return 1
     except KeyboardInterrupt:

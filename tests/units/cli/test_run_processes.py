@@ -157,3 +157,20 @@ def test_weights_assigned_before_add_keep_their_digits(made):
     layer = made()
     layer.weights = values
     assert portnn.Network([layer]).layers[0].weights.dtype == np.float32
+
+
+def test_one_hot_rows_of_any_shape(tmp_path):
+    text = (
+        "from keras.utils import to_categorical as f\n"
+        "print(f(3, 5).tolist(), f([[1], [0]]).tolist(), f([[0, 1], [1, 0]], 3).shape, f([0, 1], dtype='int32').dtype)\n"
+    )
+    (tmp_path / "script.py").write_text(text)
+    expected = "[0.0, 0.0, 0.0, 1.0, 0.0] [[0.0, 1.0], [1.0, 0.0]] (2, 2, 3) int32\n"
+    assert run(tmp_path, "script.py") == expected
+
+
+@pytest.mark.parametrize("code", [2**70, -(2**70), 256, -1, True])
+def test_an_exit_status_is_cut_as_python_cuts_it(tmp_path, code):
+    (tmp_path / "script.py").write_text(f"import sys\nsys.exit({code})\n")
+    expected = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, timeout=60).returncode
+    assert subprocess.run([*COMMAND, "script.py"], cwd=tmp_path, timeout=60).returncode == expected
