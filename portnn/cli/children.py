@@ -2,7 +2,8 @@
 
 Python's ``multiprocessing`` starts processes by ``fork``, which copies this one, or by ``spawn`` and ``forkserver``,
 which run the main module again in a new one, under the name ``__mp_main__``. There
-``child`` is run instead: it sets up what ``portnn run`` was told, which stands in an environment variable, and runs the script.
+``child`` is run instead: it sets up what ``portnn run`` was told, which stands in an environment variable, and runs the
+script.
 """
 
 import atexit
