@@ -80,13 +80,18 @@ def shared(x: Any, backend: Backend) -> Array | None:
     None if it is no array with DLPack, lies on another device, or is one that ``backend`` cannot share: a dtype that it
     does not have, or memory that must not be written to, as NumPy's read-only arrays, in a library that writes.
     """
-    if not _has_dlpack(x) or (isinstance(x, np.ndarray) and not x.flags.writeable):
-        return None
-    if (place := _place(x)) is None or place != _place(backend.asarray([0.0])):
+    if not _has_dlpack(x) or (place := _place(x)) is None or place != _place(backend.asarray([0.0])):
         return None
     try:
         # PyTorch: without the recorded autograd graph, which DLPack cannot hand on
-        found = backend.xp.from_dlpack(x.detach() if hasattr(x, "detach") else x)
+        given = x.detach() if hasattr(x, "detach") else x
+        if place[0] == HOST and not isinstance(x, np.ndarray):
+            given = np.from_dlpack(given)  # which tells the strides, and whether it may be written to
+        if backend.owns(given):
+            return given
+        if isinstance(given, np.ndarray) and (not given.flags.writeable or min(given.strides, default=0) < 0):
+            return None  # PyTorch would write to it, and aborts the process at negative strides
+        found = backend.xp.from_dlpack(given)
     except HAVE_NO_DLPACK:
         return None
     return found if backend.owns(found) else None
@@ -110,15 +115,20 @@ def _place(x: Any) -> tuple[int, int] | None:
 
 def _fetched(x: Any) -> np.ndarray | None:
     """A copy on the host of an array that is elsewhere; None for what is no array."""
-    if isinstance(x, np.generic) or not (is_array(x) or _has_dlpack(x)):
+    if not is_foreign(x):
         return None
     if _is_unknown_to_numpy(x):
         raise _no_such_dtype("the array", x)
     try:
         backend = backend_of(x)
     except TypeError:  # a library that cannot run a network
+        backend = None
+    if backend is not None:
+        return backend.to_numpy(x)
+    try:
         return np.from_dlpack(x, device="cpu")
-    return backend.to_numpy(x)
+    except HAVE_NO_DLPACK as error:
+        raise TypeError(f"the array could not be copied to the host by DLPack: {error}") from error
 
 
 def _is_unknown_to_numpy(x: Any) -> bool:
@@ -164,7 +174,7 @@ def bring(x: Any, backend: Backend, dtype: str | None, what: str, *, copy: bool 
     if not backend.owns(x) and (found := _here(x, backend)) is not None:
         x = found
     if not backend.owns(x):
-        if is_foreign(x) or _is_dlpack_only(x):
+        if is_foreign(x):
             raise _elsewhere(x, backend, what)
         x = host_array(x, what)
         return backend.asarray(x, dtype if copy or x.dtype.kind == "f" else None, copy=copy)
@@ -182,18 +192,13 @@ def bring(x: Any, backend: Backend, dtype: str | None, what: str, *, copy: bool 
 
 
 def is_foreign(x: Any) -> bool:
-    """Whether ``x`` is an array of a library other than NumPy."""
-    return is_array(x) and not isinstance(x, (np.ndarray, np.generic))
+    """Whether ``x`` is an array of a library other than NumPy, or an object that has DLPack and nothing else of one."""
+    return not isinstance(x, (np.ndarray, np.generic)) and (is_array(x) or _has_dlpack(x))
 
 
 def _here(x: Any, backend: Backend) -> Array | None:
     """An array of a library other than NumPy, whose arrays are host data, if it lies on the backend's device."""
     return None if isinstance(x, (np.ndarray, np.generic)) else shared(x, backend)
-
-
-def _is_dlpack_only(x: Any) -> bool:
-    """Whether ``x`` has DLPack, but nothing else of an array."""
-    return not isinstance(x, (np.ndarray, np.generic)) and _has_dlpack(x)
 
 
 def _stacked(samples: Any, backend: Backend, what: str) -> Array:
@@ -217,7 +222,7 @@ def _elsewhere(x: Any, backend: Backend, what: str) -> TypeError:
             f"{what} is an array of {type(x).__module__.partition('.')[0]} that it does not share by DLPack, perhaps "
             "since it is no dense one: make a plain array of it, such as x.to_dense()"
         )
-    place = _where(x) if is_array(x) or _has_dlpack(x) else "the host"
+    place = _where(x) if is_foreign(x) else "the host"
     target = repr(backend.name) if backend.name in BUILT_IN else "net.backend"
     return TypeError(
         f"{what} is on {place}, but must be on backend {backend.name!r}: move it with "

@@ -211,5 +211,9 @@ def _likely(own: Sequence[Module], others: Sequence[Module], ordered: bool) -> P
 def _listed(faults: Sequence[str]) -> str:
     more = [f"and {len(faults) - SHOWN} more"] * (len(faults) > SHOWN)
     return "\n  ".join(
-        ["the arrays do not fit the network, which was left as it is; shapes are as in PyTorch:", *faults[:SHOWN], *more]
+        [
+            "the arrays do not fit the network, which was left as it is; shapes are as in PyTorch:",
+            *faults[:SHOWN],
+            *more,
+        ]
     )

@@ -189,7 +189,11 @@ class Orders:
 
     def _normalized(self, layer: Any, values: Values) -> Values:
         if not values.flat:
-            return values if isinstance(layer, OF_IMAGES) else values._replace(images=values.images or False, reshaped=None)
+            return (
+                values
+                if isinstance(layer, OF_IMAGES)
+                else values._replace(images=values.images or False, reshaped=None)
+            )
         if isinstance(layer, GroupNormLayer) and layer.groups > 1:  # groups are of neighbours
             join(values.axis, Axis(values.axis.found().size), layer)
         self.outputs[id(layer)] = values.axis

@@ -114,7 +114,8 @@ def _sample(network: Any, input_shape: Any) -> Shape | None:
         return shape
     if network._checked is not None:
         return tuple(network._checked)
-    said = declared(network.layers)
+    # One that awaits its first batch takes what the layers behind it do.
+    said = declared([layer for layer in network.layers if layer.complete or not isinstance(layer, NormLayer)])
     try:
         # What stands behind a Flatten or a Reshape says how many values there are, but not in which shape.
         fits = said is not None and sequential.shapes(network.layers, said)[-1] is not None
@@ -331,7 +332,9 @@ def _turned(network: Any, entries: Iterable[Entry], found: Mapping[str, Any], pa
     return new
 
 
-def _counts(network: Any, entries: Iterable[Entry], found: Mapping[str, Any], pairs: Mapping[str, str]) -> list[Binding]:
+def _counts(
+    network: Any, entries: Iterable[Entry], found: Mapping[str, Any], pairs: Mapping[str, str]
+) -> list[Binding]:
     """How many batches each batch normalization had seen in PyTorch: counted on from there."""
     made: list[Binding] = []
     for entry in entries:

@@ -64,7 +64,9 @@ class Tensors:
 
 def _is_pickle(start: bytes, size: int) -> bool:
     """Whether a file begins as a pickle does, with 0x80 and its protocol, and not with the length of a header."""
-    return start[:1] == b"\x80" and start[1:2] in (b"\2", b"\3", b"\4", b"\5") and int.from_bytes(start, "little") > size
+    return (
+        start[:1] == b"\x80" and start[1:2] in (b"\2", b"\3", b"\4", b"\5") and int.from_bytes(start, "little") > size
+    )
 
 
 def widened(bits: np.ndarray) -> np.ndarray:
