@@ -68,7 +68,7 @@ def to_numpy(x: Any) -> np.ndarray:
     """
     if isinstance(x, np.ndarray):
         return x
-    found = shared(x, get_backend("cpu"))
+    found: np.ndarray | None = shared(x, get_backend("cpu"))  # type: ignore[assignment]
     if found is None:
         found = _fetched(x)
     return host_array(x, "the data") if found is None else found

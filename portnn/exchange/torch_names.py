@@ -88,7 +88,7 @@ def _counts(expected: Mapping[str, Shape], pairs: Pairing, counts: set[str]) -> 
 
 
 def _by_order(wanted: Mapping[str, Shape], arrays: Mapping[str, Shape], ordered: bool) -> Pairing | None:
-    """The pairs, if order and shape tell them; None if numbers or shapes differ, ValueError if several ways are left."""
+    """The pairs, if order and shape tell them; None if numbers or shapes differ, ValueError if several are left."""
     if len(wanted) != len(arrays):
         return None
     own, others = modules(wanted), modules(arrays)
@@ -138,7 +138,7 @@ def _against_numbers(others: Sequence[Module]) -> tuple[Module, Module] | None:
 
 
 def _by_shape(own: Sequence[Module], others: Sequence[Module], arrays: Mapping[str, Shape]) -> Pairing | None:
-    """The pairs of modules with the same names and shapes of arrays; of several alike, by the numbers in their names."""
+    """The pairs of modules whose arrays have the same names and shapes; of several alike, by their names' numbers."""
     if Counter(module.signature for module in own) != Counter(module.signature for module in others):
         return None
     pairs: Pairing = {}
@@ -165,7 +165,8 @@ def _ambiguous(one: Module, other: Module, pairs: Pairing, arrays: Mapping[str, 
             f"{other.name} have arrays of the same shapes, and nothing tells their order. They might be paired so:",
             *lines[:SHOWN],
             *more,
-            "A dict in the module's own order, model.state_dict(), tells it. Or give them under the names on the left, as portnn.torch.state_dict(network) has them: "
+            "A dict in the module's own order, model.state_dict(), tells it. Or give them under the names on the left, "
+            "as portnn.torch.state_dict(network) has them: "
             f'{{"{next(iter(pairs))}": weights["{next(iter(pairs.values()))}"], ...}}',
         ]
     )

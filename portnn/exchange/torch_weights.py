@@ -95,7 +95,7 @@ def state_dict(network: Any, *, input_shape: Any = None) -> dict[str, np.ndarray
 
 
 def _entries(network: Any, input_shape: Any) -> list[Entry]:
-    """The network's arrays in PyTorch's order: of each layer its parameters, its buffers, then those of its children."""
+    """The network's arrays in PyTorch's order: of each layer its parameters, its buffers, then its children's."""
     layers = list(named(network.layers))
     if own := [f"{path} ({layer})" for path, layer in layers if layer.updates_itself and own_arrays(layer)]:
         raise ValueError(
@@ -266,7 +266,7 @@ class _File:
     def __init__(self, tensors: foreign.Tensors):
         if "portnn" in tensors.header.metadata:
             raise FileError(
-                "portnn wrote this file: call net.load_weights(path) for its weights, or portnn.load(path) for all of it"
+                "portnn wrote this file: call net.load_weights(path) for its weights, portnn.load(path) for all of it"
             )
         self.shapes, self.dtypes, self.read = tensors.shapes, tensors.dtypes, tensors.read
 

@@ -86,8 +86,8 @@ def of_another_program(raw: bytes, size: int) -> Header:
 
 _FOREIGN = (
     "the file is in the safetensors format, but no network of portnn is in it: its metadata lack portnn and sha256. To "
-    "take weights that PyTorch wrote, call portnn.torch.load_state_dict(net, path); from another program's file, read it "
-    "with safetensors.numpy.load_file(path) and call net.parameters.update({path: array, ...})"
+    "take weights that PyTorch wrote, call portnn.torch.load_state_dict(net, path); from another program's file, read "
+    "it with safetensors.numpy.load_file(path) and call net.parameters.update({path: array, ...})"
 )
 
 

@@ -1,6 +1,7 @@
 """State dicts whose names are not the network's, or that do not fit: what is paired, what is listed, what is refused."""
 
 import pickle
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -16,8 +17,7 @@ RNG = np.random.default_rng(0)
 
 def network(*sizes, **options):
     """A chain of fully connected layers with an activation behind each."""
-    pairs = zip(sizes, sizes[1:], strict=False)
-    layers = [layer for pair in pairs for layer in (FCLayer(*pair), ActivationLayer("tanh"))]
+    layers = [layer for each in pairwise(sizes) for layer in (FCLayer(*each), ActivationLayer("tanh"))]
     return Network(layers, dtype="float64", **options)
 
 
@@ -165,7 +165,7 @@ def test_lists_where_names_are_others():
         "head.weight, for 3.weight, has shape (3, 9), expected (3, 8)",
     ]
     given |= {"conv.bias": np.zeros(2), "head.weight": np.zeros((3, 8)), "other.num_batches_tracked": np.array(1)}
-    with pytest.raises(ValueError, match="other.num_batches_tracked belongs to no layer"):
+    with pytest.raises(ValueError, match=r"other\.num_batches_tracked belongs to no layer"):
         portnn.torch.load_state_dict(net, given)
     with pytest.raises(ValueError, match=r"0.weight of shape \(2, 1, 3, 3\) is missing"):
         portnn.torch.load_state_dict(net, {})

@@ -186,7 +186,7 @@ def test_batch_normalization_goes_on_counting():
     assert portnn.torch.state_dict(copy.deepcopy(net))["1.num_batches_tracked"] == 46
     without = {key: array for key, array in weights.items() if "num_batches" not in key}
     portnn.torch.load_state_dict(net, without)  # as older versions of PyTorch wrote it
-    with pytest.raises(ValueError, match="1.num_batches_tracked must be a number of batches.*got -1"):
+    with pytest.raises(ValueError, match=r"1\.num_batches_tracked must be a number of batches.*got -1"):
         portnn.torch.load_state_dict(net, weights | {"1.num_batches_tracked": np.array(-1)})
 
 
