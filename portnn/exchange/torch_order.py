@@ -34,6 +34,7 @@ from portnn.layers.upsample import UpsampleLayer
 MNIST = 28 * 28  # values of a sample: an image of one channel, whose order is the same in both
 ELEMENTWISE = (ActivationLayer, DropoutLayer, ScaleLayer, SoftmaxLayer)  # or along the last axis, in any order
 OF_IMAGES = (BatchNormLayer, ConvLayer, GlobalPoolLayer, GroupNormLayer, PoolLayer, RandomAffineLayer, UpsampleLayer)
+OTHERS = (FCLayer, FlattenLayer, NormLayer, ParallelLayer, ReshapeLayer, SequentialLayer)  # each with its own rule
 
 
 class Axis:

@@ -6,10 +6,12 @@ import threading
 import numpy as np
 import pytest
 
+import portnn.layers
 import portnn.torch
 import torch_nets
 from documents import ROOT
 from portnn import BatchNormLayer, Callback, FCLayer, FlattenLayer, Layer, Network, ParallelLayer, ResidualLayer
+from portnn.exchange import torch_order
 from states import leaves
 
 RECORDED = ROOT / "tests" / "support" / "recorded"
@@ -124,6 +126,12 @@ def test_tensors_of_pytorch_in_bfloat16_and_with_a_graph():
     meta = {key: torch.empty_like(array, device="meta") for key, array in module.state_dict().items()}
     with pytest.raises(TypeError, match=r"on another device, meta.*portnn.to_numpy\(array\)"):
         portnn.torch.load_state_dict(net, meta)
+
+
+@pytest.mark.parametrize("layer", [name for name in portnn.layers.__all__ if name != "Layer"])
+def test_the_order_of_values_is_followed_through_every_layer(layer):
+    followed = (*torch_order.ELEMENTWISE, *torch_order.OF_IMAGES, *torch_order.OTHERS)
+    assert issubclass(getattr(portnn, layer), followed), f"{layer} is taken for a layer of somebody's own"
 
 
 # -- the order behind a Flatten ----------------------------------------------------------------------------------------
