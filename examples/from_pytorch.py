@@ -1,7 +1,7 @@
 """A network's weights go to PyTorch and come back: names, layouts and the order of images are turned on the way.
 
-It needs no PyTorch: the file is one that PyTorch reads and writes. Where PyTorch is installed, the same network is built
-there as well, and has to give the same answers.
+It needs no PyTorch: the file is one that PyTorch reads and writes. Where PyTorch is installed, the same network is
+built there as well, and gives the same answers.
 """
 
 import argparse
