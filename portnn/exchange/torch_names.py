@@ -5,9 +5,9 @@ It is decided from names and shapes alone, before any array is read.
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from portnn._typing import Shape
 
@@ -151,9 +151,83 @@ def _by_shape(own: Sequence[Module], others: Sequence[Module], arrays: Mapping[s
         for one, other in zip(left, right, strict=True):
             pairs |= {one.path(leaf): other.path(leaf) for leaf in one.shapes}
     pairs = {one.path(leaf): pairs[one.path(leaf)] for one in own for leaf in one.shapes}
-    if doubtful is not None:
+    if doubtful is None:
+        return pairs
+    found = _Orders(own, others).found()
+    if len(found) != 1:
         raise ValueError(_ambiguous(*doubtful, pairs, arrays))
-    return pairs
+    return {one.path(leaf): other.path(leaf) for one, other in zip(own, found[0], strict=True) for leaf in one.shapes}
+
+
+_Relations = frozenset[tuple[str, str]]  # pairs of words, the first of which comes before the second
+_State = tuple[list[dict[str, Any]], list[Module], _Relations]  # the modules that are open, innermost last; the order
+
+
+class _Orders:
+    """The orders in which modules whose order is lost fit the network's, as far as names tell a module's structure.
+
+    What is in one module, ``layer1.0``, comes together. Within a module, names that differ in their number only come in
+    the order of the numbers, and names of one number in the same order everywhere: ``conv1`` before ``bn1``, or behind.
+    """
+
+    BUDGET = 20_000  # modules that are tried; beyond that, no order counts as found
+
+    def __init__(self, own: Sequence[Module], others: Sequence[Module]):
+        self.wanted = [module.signature for module in own]
+        self.tree: dict[str, Any] = {}  # a module's children by name; under "" the module itself
+        for module in others:
+            node = self.tree
+            for part in module.name.split(".") if module.name else ():
+                node = node.setdefault(part, {})
+            node[""] = module
+        self.tried = 0
+
+    def found(self) -> list[list[Module]]:
+        """At most two of the orders."""
+        orders: list[list[Module]] = []
+        states: list[_State] = [([self.tree], [], frozenset())]
+        while states and len(orders) < 2:
+            open_nodes, order, before = states.pop()
+            while open_nodes and not open_nodes[-1]:
+                open_nodes = open_nodes[:-1]
+            if open_nodes:
+                states += self._further(open_nodes, order, before)
+            else:
+                orders.append(order)
+            if self.tried > self.BUDGET:
+                return []
+        return orders
+
+    def _further(self, open_nodes: list[dict[str, Any]], order: list[Module], before: _Relations) -> Iterator[_State]:
+        """The ways to go on from an order, one module further."""
+        left = open_nodes[-1]
+        for name in [""] if "" in left else left:
+            self.tried += 1
+            relations = self._relations(name, left)
+            if relations is None or any((b, a) in before for a, b in relations):
+                continue
+            rest = [*open_nodes[:-1], {other: node for other, node in left.items() if other != name}]
+            if name:
+                yield [*rest, left[name]], order, before | relations
+            elif left[""].signature == self.wanted[len(order)]:
+                yield rest, [*order, left[""]], before
+
+    @staticmethod
+    def _relations(name: str, left: dict[str, Any]) -> set[tuple[str, str]] | None:
+        """What it tells of the order of names that this one comes first of those left; None if numbers forbid it."""
+        words, numbers = _split(name)
+        found = set()
+        for other_words, other_numbers in (_split(other) for other in left if other != name):
+            if other_words == words and other_numbers < numbers:
+                return None
+            if other_numbers == numbers and numbers and other_words != words:
+                found.add((words, other_words))
+        return found
+
+
+def _split(name: str) -> tuple[str, list[int]]:
+    """A name without its numbers, and these."""
+    return re.sub(r"\d+", "#", name), [int(n) for n in re.findall(r"\d+", name)]
 
 
 def _ambiguous(one: Module, other: Module, pairs: Pairing, arrays: Mapping[str, Shape]) -> str:

@@ -104,6 +104,37 @@ def test_what_nothing_tells_is_an_error_that_shows_the_pairs(tmp_path):
         portnn.torch.load_state_dict(network(3, 3, 3, 4, 3), mixed)
 
 
+def test_modules_within_modules_tell_the_order(tmp_path):
+    """Two layers of one shape: each block is a run of its own, with its first before its second."""
+    layers = [
+        FCLayer(3, 4),
+        *(layer for _ in range(4) for layer in (FCLayer(4, 4), BatchNormLayer())),
+        BatchNormLayer(),
+    ]
+    net = Network(layers, dtype="float64")
+    names = [f"{block}.{part}{i}" for block in ("layer1", "layer2") for i in (1, 2) for part in ("fc", "bn")]
+    names = ["fc0", *names, "bn3"]
+    own = portnn.torch.state_dict(net)
+    modules = list(dict.fromkeys(name.rpartition(".")[0] for name in own))
+    given = {}
+    for module, name in zip(modules, names, strict=True):
+        leaves = [key for key in own if key.rpartition(".")[0] == module]
+        for key in leaves:
+            array = own[key]
+            given[f"{name}.{key.rpartition('.')[2]}"] = array if array.shape == () else RNG.random(array.shape)
+    save_file(given, tmp_path / "net.safetensors")
+    portnn.torch.load_state_dict(net, tmp_path / "net.safetensors")
+    found = portnn.torch.state_dict(net)
+    assert all(np.array_equal(a, b) for a, b in zip(found.values(), given.values(), strict=True))
+
+
+def test_a_search_that_takes_too_long_ends_as_ambiguous(tmp_path):
+    names = [f"{chr(97 + i)}x" for i in range(20)]
+    save_file(weights(*names), tmp_path / "net.safetensors")
+    with pytest.raises(FileError, match="ax and bx have arrays of the same shapes"):
+        portnn.torch.load_state_dict(network(*[3] * 21), tmp_path / "net.safetensors")
+
+
 def test_arrays_without_pytorchs_last_names():
     net = network(3, 4, 2)
     given = {"w1": RNG.standard_normal((4, 3)), "b1": np.ones(4), "w2": RNG.standard_normal((2, 4)), "b2": np.zeros(2)}
