@@ -192,8 +192,13 @@ def bring(x: Any, backend: Backend, dtype: str | None, what: str, *, copy: bool 
 
 
 def is_foreign(x: Any) -> bool:
-    """Whether ``x`` is an array of a library other than NumPy, or an object that has DLPack and nothing else of one."""
-    return not isinstance(x, (np.ndarray, np.generic)) and (is_array(x) or _has_dlpack(x))
+    """Whether ``x`` is an array of a library other than NumPy, or an object that has DLPack and nothing else of one.
+
+    What NumPy takes from the host's memory in its own way, such as a column of a table, is host data.
+    """
+    if isinstance(x, (np.ndarray, np.generic)):
+        return False
+    return is_array(x) or (_has_dlpack(x) and not (hasattr(type(x), "__array__") and (_place(x) or (0,))[0] == HOST))
 
 
 def _here(x: Any, backend: Backend) -> Array | None:

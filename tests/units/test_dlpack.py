@@ -232,6 +232,23 @@ def test_bfloat16(name):
             call(x)
 
 
+def test_host_data_that_numpy_takes_in_its_own_way():
+    """A column of a table may have DLPack, but not for booleans or for gaps; on another device it is no host data."""
+
+    class Column(Exported):
+        def __dlpack__(self, **options):
+            raise TypeError("booleans are packed")
+
+        def __array__(self, dtype=None, copy=None):
+            return np.array(self.array, dtype=dtype)
+
+    net = network()
+    assert np.array_equal(net.predict(Column(VALUES)), net.predict(VALUES))
+    assert np.array_equal(to_numpy(Column(VALUES > 0.5)), VALUES > 0.5)
+    with pytest.raises(TypeError, match="x is on device"):
+        net.predict(Column(VALUES, device=(2, 0)))
+
+
 def test_objects_that_do_not_hold_what_they_promise():
     class Broken(Exported):
         def __dlpack__(self, **options):
