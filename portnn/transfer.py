@@ -36,6 +36,16 @@ def backend_of(x: Array) -> Backend:
     return owner_of(x) or get_backend(namespace(x), device=device_of(x))
 
 
+def home_of(x: Array) -> Backend:
+    """The backend of an array; ``"cpu"`` for one of a library that cannot run a network, such as JAX."""
+    try:
+        return backend_of(x)
+    except TypeError:
+        if shared(x, get_backend("cpu")) is None:
+            raise
+        return get_backend("cpu")
+
+
 def to_device(x: Any, backend: Any) -> Array:
     """Returns ``x`` as an array of a backend: unchanged if it is one already, and else a copy only where it must be.
 

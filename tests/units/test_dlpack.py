@@ -167,6 +167,15 @@ def test_batches_lists_and_parameters(library):
         assert np.array_equal(to_numpy(given), VALUES.T)
 
 
+@pytest.mark.parametrize("name", ["jax", "torch", "strict"])
+def test_layers_that_stand_alone(name):
+    library, layer = Exports(name), FCLayer(3, 2)
+    layer.weights = library.make(np.ones((3, 2), np.float32))
+    found = to_numpy(layer(library.make(VALUES)))
+    np.testing.assert_allclose(found, VALUES @ np.ones((3, 2)), rtol=1e-6)
+    assert isinstance(layer(library.make(VALUES)), np.ndarray) == (name == "jax")  # which cannot be written to
+
+
 def test_nothing_is_written_into_users_arrays(library):
     """Not by layers that hand on a view of what they took, nor by training; what comes out is the caller's own."""
     x = library.make(VALUES)
