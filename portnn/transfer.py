@@ -237,7 +237,7 @@ def _elsewhere(x: Any, backend: Backend, what: str) -> TypeError:
             f"{what} is an array of {type(x).__module__.partition('.')[0]} that it does not share by DLPack, perhaps "
             "since it is no dense one: make a plain array of it, such as x.to_dense()"
         )
-    place = _where(x) if is_foreign(x) else "the host"
+    place = _where(x) if is_array(x) or is_foreign(x) else "the host"
     target = repr(backend.name) if backend.name in BUILT_IN else "net.backend"
     return TypeError(
         f"{what} is on {place}, but must be on backend {backend.name!r}: move it with "
