@@ -26,6 +26,7 @@ HOST_SIDE = {
     "random",
     "samples",
     "sources",
+    "torch",
     "transfer",
     "validation",
 }

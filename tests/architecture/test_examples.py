@@ -13,8 +13,8 @@ from portnn.backend import availability
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 SHORT = {"xor": 20, "conv": 5, "mnist_fc": 1, "mnist_conv": 1, "own_layer": 20, "mnist_lenet": 1, "mnist_resnet": 1}
-SHORT |= {"own_data": 3, "draw_digits": 1, "grid_search": 2}
-LONG = {"mnist_conv", "mnist_lenet", "mnist_resnet", "own_data", "draw_digits", "grid_search"}
+SHORT |= {"own_data": 3, "draw_digits": 1, "grid_search": 2, "from_pytorch": 1}
+LONG = {"from_pytorch", "mnist_conv", "mnist_lenet", "mnist_resnet", "own_data", "draw_digits", "grid_search"}
 NEEDS = {"own_data": "PIL", "grid_search": "sklearn"}  # modules that an example cannot do without
 WRITTEN = {"draw_digits": ["digits.html"]}
 
