@@ -65,38 +65,43 @@ def add_products(c: Code, n: Any, outputs: int, stride: int, sums: str = "sums")
     """``sums[f]`` += the sum over k < n of seen[k] * w[stride k + f], for f < outputs."""
 
     def term(k: int) -> str:
-        place = "k" if k == 0 else f"(k + {k})"
-        return f"seen[{place.strip('()')}] * w[{place} * {stride} + f]"
+        place = f"k + {k}" if k else "k"
+        row = f"({place}) * {stride}" if k else f"k * {stride}"
+        return f"seen[{place}] * w[{place if stride == 1 else row + ' + f' * (outputs > 1)}]"
+
+    def add(products: str) -> None:
+        over_outputs(c, outputs, lambda f: f"{sums}[{f}] += {products};")
+        c.close()
 
     at_once = f"({term(0)} + {term(1)}) + ({term(2)} + {term(3)})"
-    if isinstance(n, int):
-        whole = n - n % TAPS
-        if whole:
-            c.open(f"for (int k = 0; k < {whole}; k += {TAPS})")
-            c.loop("f", outputs)
-            c(f"{sums}[f] += {at_once};")
-            c.close(2)
-        if whole < n:
-            c.open(f"for (int k = {whole}; k < {n}; k++)")
-            c.loop("f", outputs)
-            c(f"{sums}[f] += {term(0)};")
-            c.close(2)
+    if not isinstance(n, int):
+        c("int k = 0;")
+        c.open(f"for (; k + {TAPS} <= {n}; k += {TAPS})")
+        add(at_once)
+        c.open(f"for (; k < {n}; k++)")
+        add(term(0))
         return
-    c("int k = 0;")
-    c.open(f"for (; k + {TAPS} <= {n}; k += {TAPS})")
+    whole = n - n % TAPS
+    if whole:
+        c.open(f"for (int k = 0; k < {whole}; k += {TAPS})")
+        add(at_once)
+    if whole < n:
+        c.open(f"for (int k = {whole}; k < {n}; k++)")
+        add(term(0))
+
+
+def over_outputs(c: Code, outputs: int, line: Callable[[str], str]) -> None:
+    """A line for each output f: a loop, unless there is one output only."""
+    if outputs == 1:
+        c(line("0"))
+        return
     c.loop("f", outputs)
-    c(f"{sums}[f] += {at_once};")
-    c.close(2)
-    c.open(f"for (; k < {n}; k++)")
-    c.loop("f", outputs)
-    c(f"{sums}[f] += {term(0)};")
-    c.close(2)
+    c(line("f"))
+    c.close()
 
 
 def begin_sums(c: Code, bias: str | None, outputs: int) -> None:
-    c.loop("f", outputs)
-    c(f"sums[f] = {f'{bias}[f]' if bias else '0.0f'};")
-    c.close()
+    over_outputs(c, outputs, lambda f: f"sums[{f}] = {f'{bias}[{f}]' if bias else '0.0f'};")
 
 
 def bias_of(layer: Any, arrays: Arrays) -> str | None:

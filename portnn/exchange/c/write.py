@@ -179,13 +179,13 @@ def _program(network: Any, writer: Writer, prefix: str, name: str, beside: str, 
                     beside=comment(beside),
                     made=counterparts.how_it_was_made('network.export("net.c")'),
                     prefix=prefix,
-                    taken=f"{prod(shape)} numbers of shape {shown(shape)}",
-                    given=f"{prod(output)} numbers of shape {shown(output)}",
+                    taken=_counted(shape),
+                    given=_counted(output),
                 ),
                 "#include <math.h>",
                 f"void {prefix}_predict(const float *x, float *y);",
                 *(_array(each, values, network.dtype) for each, values in writer.arrays.items()),
-                *("\n".join(f"static float buffer_{i}[{n}];" for i, n in [each]) for each in sorted(sizes.items())),
+                *(["\n".join(f"static float buffer_{i}[{n}];" for i, n in sorted(sizes.items()))] if sizes else []),
                 *_functions(called),
                 *writer.functions,
                 f"void {prefix}_predict(const float *x, float *y)\n{{\n{body}\n}}",
@@ -205,6 +205,10 @@ HEAD = """/* @name@: a neural network in C99, without a library.
 
    @beside@ compares it with what the network returned:
    cc -std=c99 -O3 @name@ @beside@ -lm && ./a.out */"""
+
+
+def _counted(shape: Shape) -> str:
+    return f"{prod(shape)} number{'s' * (prod(shape) != 1)} of shape {shown(shape)}"
 
 
 def _filled(template: str, **parts: str) -> str:
