@@ -35,6 +35,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "sphinx_copybutton",
+    "kernel_ports",
     "local_mathjax",
     "plain_docstrings",
     "repository_links",
