@@ -217,7 +217,10 @@ class Network(WithFiles, WithExport):
         target = get_backend(backend)
         with self.turns.take("to"):
             self._arrange()
+            left = self.backend
             move(list(self.walk()), target, [(vars(self), "backend", target), (vars(self), "_inference", None)])
+            if target is not left:
+                left.forget(self)
         return self
 
     # -- training and predicting ---------------------------------------------------------------------------------
