@@ -1,9 +1,9 @@
 """Gives the kernels that run the cells ports that nobody else takes in the meantime.
 
-A kernel is told on which ports to listen, before it runs. Jupyter takes those that are free at that moment, from the range
-out of which the system also serves all who ask for any port, such as the kernels of pages that are built at the same time. Now and
-then one of them is faster, and the page fails with "Address already in use". So these ports are from below that range, and
-each process of the build has a part of it.
+A kernel is told on which ports to listen, before it runs. Jupyter takes ports that are free at that moment, from the
+range out of which the system also serves all who ask for any port, such as the kernels of pages that are built at the
+same time. Now and then one of those is faster, and the page fails with "Address already in use". So these ports are
+from below that range, and each process of the build has its own.
 """
 
 import os

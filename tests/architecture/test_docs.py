@@ -117,7 +117,9 @@ def test_kernels_get_free_ports_that_the_system_gives_to_nobody_else(monkeypatch
         other.bind((local, taken))
         cache = module.OwnPorts()
         ports = [cache.find_available_port(local) for _ in range(5)]
-    assert len(set(ports)) == 5 and taken not in ports and max(ports) < 32_768
+    assert len(set(ports)) == 5
+    assert taken not in ports
+    assert max(ports) < 32_768
     process = 8
     assert not set(ports) & {cache.find_available_port(local) for _ in range(5)}
     process = 7
