@@ -338,6 +338,17 @@ def test_pages_fit_the_screen_and_fetch_nothing_from_elsewhere(browser, site, pa
 
 
 @pytest.mark.slow
+def test_headings_of_tables_are_shown_where_there_are_any(browser, site):
+    browser.get(f"{site}/notebooks/digits.html")
+    heights = "return [...document.querySelectorAll('table.portnn thead')].map(head => head.offsetHeight)"
+    shown = browser.execute_script(heights)
+    assert shown
+    assert min(shown) > 0
+    browser.get(f"{site}/understand/index.html")  # its table has none
+    assert browser.execute_script(heights.replace("table.portnn", "table.table")) == [0]
+
+
+@pytest.mark.slow
 def test_no_formula_is_wrong(browser, site):
     """MathJax marks what it cannot read, which no builder notices."""
     pages.size(browser, 1280, 900)

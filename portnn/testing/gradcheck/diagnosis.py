@@ -79,7 +79,7 @@ def broken_rules(case: Case, names: Iterable[str]) -> list[str]:
 
 
 def _without_parameter(case: Case) -> list[str]:
-    """Lines for gradients of no parameter: weights kept elsewhere, which an optimizer never sees, or a name misspelt."""
+    """Lines for gradients of no parameter: weights kept where no optimizer sees them, or a name misspelt."""
     lines = []
     for path, layer in case.subject.parts:
         if not layer.updates_itself:
