@@ -410,7 +410,7 @@ class Layer:
         if shape != expected:
             raise ValueError(f"{self.label(name)} has shape {expected}, got an array of shape {shape}")
         if self.backend is None and is_array(value):
-            value = bring(value, backend_of(value), self.dtype, name, copy=True)
+            value = bring(value, backend_of(value), None, name, copy=True)  # the network's dtype is not known yet
         elif self.backend is None:
             value = bring(value, get_backend("cpu"), None, name, copy=True)
         else:
