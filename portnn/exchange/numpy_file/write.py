@@ -29,11 +29,12 @@ def source(network: Any) -> str:
         _filled(HEAD, made=counterparts.how_it_was_made('network.export("net.py")'), dtype=network.dtype, about=about),
         f'@np.errstate(all="ignore")  # infinity and NaN go through, as they do in the network\n'
         f'def predict(x):\n    """{about}"""\n{predict}',
-        *functions(asset("layers.py"), f"{predict} unpack"),
+        *functions(asset("layers.py"), f"{predict} {'unpack' if writer.arrays else ''}"),
         _weights(writer),
         MAIN,
     ]
-    return "\n\n\n".join(parts) + "\n"
+    text = "\n\n\n".join(parts) + "\n"
+    return text if writer.arrays else text.replace("import base64\n", "", 1)
 
 
 HEAD = '''"""A neural network that computes with NumPy alone: predict(x) returns what it returned in portnn.
