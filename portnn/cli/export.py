@@ -12,6 +12,7 @@ other file. The ending of FILE says what is written:
 
 EXAMPLES = """examples:
   portnn export model.portnn.safetensors page.html
+  portnn export model.portnn.safetensors net.c
 """
 
 

@@ -1,21 +1,32 @@
 """Writing a network for other programs, in the form that the path's ending names."""
 
 import copy
+import errno
 import os
 from collections.abc import Callable
 from typing import Any
 
 from portnn import checks
+from portnn.exchange.c.write import files as c_files
+from portnn.exchange.numpy_file.write import source as numpy_file
 from portnn.exchange.page.assemble import page
 from portnn.files import durable
 
-WRITERS: dict[str, tuple[Callable[[Any], str], str]] = {".html": (page, "a page to try the network in a browser")}
+OURS = b"ritten by portnn "  # in the first lines of a file that may be written over though nobody named it
+
+# For each ending a function of a network and the file's name, and what it writes: the text of each file, by its name.
+WRITERS: dict[str, tuple[Callable[[Any, str], dict[str, str]], str]] = {
+    ".html": (lambda network, name: {name: page(network)}, "a page to try the network in a browser"),
+    ".py": (lambda network, name: {name: numpy_file(network)}, "a Python file that needs NumPy alone"),
+    ".c": (c_files, "a C99 file that needs no library, with a test program beside it"),
+}
 
 
 def export(network: Any, path: Any) -> None:
     """What ``Network.export`` does."""
-    ending = os.path.splitext(checks.path("path", path))[1]
-    if ending.lower() not in WRITERS:
+    folder, name = os.path.split(checks.path("path", path))
+    ending = os.path.splitext(name)[1].lower()
+    if ending not in WRITERS:
         known = ", ".join(f'"net{end}" ({what})' for end, (_, what) in WRITERS.items())
         save = "; net.save(path) writes a file to load again" if ending in ("", ".safetensors", ".pt", ".pkl") else ""
         raise ValueError(f"export writes what the path's ending says, {known}; got {path!r:.120}{save}")
@@ -28,5 +39,21 @@ def export(network: Any, path: Any) -> None:
     for layer in network.walk():
         layer.check_leaves()
     with network.backend.scope():
-        text = WRITERS[ending.lower()][0](network)
-    durable.replace(path, [text.encode()])
+        texts = {os.path.join(folder, each): text for each, text in WRITERS[ending][0](network, name).items()}
+    for beside in texts:
+        if beside != os.path.join(folder, name):
+            _check_beside(beside, name)
+    for each, text in texts.items():
+        durable.replace(each, [text.encode()])
+
+
+def _check_beside(path: str, name: str) -> None:
+    """An error where a file that export would write beside the one that was asked for is somebody else's."""
+    durable.check(path)
+    if not os.path.exists(path):
+        return
+    with open(path, "rb") as file:
+        if OURS not in file.read(1000):
+            raise FileExistsError(
+                errno.EEXIST, f"export writes this file beside {name}, and portnn has not written it: move it", path
+            )

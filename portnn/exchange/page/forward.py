@@ -9,11 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from portnn import activations
 from portnn._typing import Shape
-from portnn.layers import sequential
-from portnn.ops import is_ours
-from portnn.ops.windows import pads_of, per_axis
+from portnn.exchange import counterparts
+from portnn.exchange.counterparts import activation_name, shown
 
 MOST_BYTES = 200_000_000  # of weights: browsers hold no text of much more than their base64
 LINE = 120  # characters of base64
@@ -45,8 +43,7 @@ class Writer:
         return x, shape
 
     def layer(self, layer: Any, x: str, shape: Shape) -> tuple[str, Shape]:
-        (_, after) = sequential.shapes([layer], shape)
-        assert after is not None, "a layer of ours knows its output's shape for a known input"
+        after = counterparts.shape_after(layer, shape)
         if type(layer).__name__ in COMPOSITES:
             call, about = COMPOSITES[type(layer).__name__](self, layer, x, shape), f"{type(layer).__name__}, as a whole"
         else:
@@ -66,11 +63,6 @@ class Writer:
         return f"weights[{json.dumps(path)}]"
 
 
-def shown(shape: Shape) -> str:
-    """A shape as Python writes it: ``(5,)``."""
-    return f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})"
-
-
 def _number(value: float) -> str:
     return repr(float(value))
 
@@ -83,12 +75,11 @@ def _fully_connected(w: Writer, layer: Any, x: str, shape: Shape) -> str:
 
 
 def _convolution(w: Writer, layer: Any, x: str, shape: Shape) -> str:
-    axes = len(layer.kernel_shape)
-    first = [] if axes == 2 else [1]  # a sequence is an image of one row
+    plan = counterparts.convolution(layer)
     options = {
-        "stride": [*first, *layer.plan.stride],
-        "padding": [*([[0, 0]] if first else []), *map(list, layer.plan.padding)],
-        "dilation": [*first, *per_axis("dilation", layer.dilation, axes)],
+        "stride": plan.stride,
+        "padding": plan.padding,
+        "dilation": plan.dilation,
         "groups": layer.groups,
     }
     return f"convolution({x}, {w.array(layer, 'weights')}, {w.array(layer, 'bias')}, {_options(options)})"
@@ -100,11 +91,8 @@ def _options(options: dict[str, Any]) -> str:
 
 def _pool(function: str) -> Callable[..., str]:
     def call(w: Writer, layer: Any, x: str, shape: Shape) -> str:
-        axes = len(shape) - 1
-        window = per_axis("window", layer.window, axes)
-        stride = per_axis("stride", layer.stride, axes)
-        pads = pads_of(layer.padding, shape[:-1], window, stride)
-        return f"{function}({x}, {json.dumps(window)}, {json.dumps(stride)}, {json.dumps(pads)})"
+        plan = counterparts.pooling(layer, shape)
+        return f"{function}({x}, {json.dumps(plan.window)}, {json.dumps(plan.stride)}, {json.dumps(plan.padding)})"
 
     return call
 
@@ -126,14 +114,9 @@ def _scale(w: Writer, layer: Any, x: str, shape: Shape) -> str:
 
 
 def _activation(w: Writer, layer: Any, x: str, shape: Shape) -> str:
-    name = _activation_name(layer)
+    name = activation_name(layer)
     assert name is not None, "others are refused before"
     return f"activation({x}, {name})"
-
-
-def _activation_name(layer: Any) -> str | None:
-    """The name of one of our own activations; None for a user's."""
-    return next((name for name, pair in activations.PAIRS.items() if pair[0] is layer.activation), None)
 
 
 def _nothing(w: Writer, layer: Any, x: str, shape: Shape) -> str:
@@ -200,31 +183,7 @@ COMPOSITES: dict[str, Callable[..., str]] = {
 
 def check(network: Any) -> None:
     """ValueError that lists all layers without a counterpart; RuntimeError for parameters that do not exist yet."""
-    strange = [f"{layer.path} {what}" for layer in network.walk() if (what := _strange(layer))]
-    if strange:
-        listed = "".join(f"\n  layer {line}" for line in strange)
-        raise ValueError(
-            f"the page has no JavaScript for {len(strange)} of the network's layers; it has for portnn's own, not for "
-            f"layers and functions of yours:{listed}"
-        )
-    for layer in network.walk():
-        if not layer.complete:
-            raise RuntimeError(
-                f"layer {layer.path} ({layer}) creates its parameters on the first batch: call fit or predict first"
-            )
-    numbers = sum(prod(array.shape) for layer in network.walk() for array in layer.parameters.values())
-    size = numbers * (4 if network.dtype == "float32" else 8)
-    if size > MOST_BYTES:
-        raise ValueError(f"the network has {size:,} bytes of weights, a page may hold {MOST_BYTES:,} at most")
-
-
-def _strange(layer: Any) -> str | None:
-    kind = type(layer)
-    if not is_ours(kind):
-        return f"{kind.__name__}"
-    if kind.__name__ == "ActivationLayer" and _activation_name(layer) is None:
-        return f"ActivationLayer with the function {getattr(layer.activation, '__name__', 'of a user')}"
-    return None if kind.__name__ in CALLS or kind.__name__ in COMPOSITES else f"{kind.__name__}"
+    counterparts.check(network, "the page", "JavaScript", {*CALLS, *COMPOSITES}, MOST_BYTES)
 
 
 # -- the script --------------------------------------------------------------------------------------------------------

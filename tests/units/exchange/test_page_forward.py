@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cases import ACTIVATIONS, LAYERS
+from leaving import random_layer
 from pages import NODE, WITHOUT_NODE, computed, difference, exported, node, touched
 from portnn import (
     ActivationLayer,
@@ -139,33 +140,6 @@ def test_networks(name, dtype, tmp_path):
     network = touched(Network(make(), dtype=dtype, seed=2), x)
     ((found),) = computed([(exported(network, tmp_path), x)])
     assert difference([y for y, _ in found], network.predict(x)) < TOLERANCE[dtype]
-
-
-def random_layer(rng):
-    """A convolution or pooling layer with random options, in one, two or, for pooling, three dimensions; a sample."""
-
-    def sizes(least, most, axes):
-        return tuple(int(n) for n in rng.integers(least, most + 1, axes))
-
-    def padding(axes, most):
-        pairs = tuple(tuple(int(min(p, m)) for p in rng.integers(0, 3, 2)) for m in most)
-        return (0, "valid", "same", pairs, pairs)[rng.integers(5)]
-
-    kind = ("conv", "max", "avg")[rng.integers(3)]
-    axes = int(rng.integers(1, 3 if kind == "conv" else 4))
-    kernel, stride = sizes(1, 4, axes), sizes(1, 3, axes)
-    if kind != "conv":
-        shape = (*(k + int(n) for k, n in zip(kernel, rng.integers(0, 5, axes), strict=True)), int(rng.integers(1, 4)))
-        make = MaxPoolLayer if kind == "max" else AvgPoolLayer
-        return make(kernel, stride=stride, padding=padding(axes, [k - 1 for k in kernel])), shape
-    dilation, groups = sizes(1, 3, axes), int(rng.integers(1, 4))
-    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
-    shape = (
-        *(r + int(n) for r, n in zip(reach, rng.integers(0, 5, axes), strict=True)),
-        groups * int(rng.integers(1, 3)),
-    )
-    options = dict(stride=stride, padding=padding(axes, [5] * axes), dilation=dilation, groups=groups)
-    return ConvLayer(shape, kernel, groups * int(rng.integers(1, 4)), bias=bool(rng.integers(2)), **options), shape
 
 
 def test_random_options(tmp_path):

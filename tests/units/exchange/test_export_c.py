@@ -1,0 +1,247 @@
+"""The C file that network.export writes: it needs no library, compiles without a warning, and computes what
+``predict`` returns."""
+
+import ctypes
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from cases import ACTIVATIONS, OwnLayer
+from leaving import ALL, DIGITS, NETWORKS, TOLERANCE, made, random_layer, reader, samples
+from pages import difference, touched
+from portnn import ActivationLayer, FCLayer, Network, ResidualLayer, __version__, activations
+from portnn.exchange.c.loops import LOOPS
+from portnn.exchange.c.write import COMPOSITES, comment, identifier
+
+CC = shutil.which("cc")
+needs_cc = pytest.mark.skipif(CC is None, reason="there is no C compiler, cc, on the path")
+STRICT = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
+SANITIZED = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+
+
+def small(**options):
+    return Network([FCLayer(3, 4), ActivationLayer("tanh"), FCLayer(4, 2)], seed=1, **options)
+
+
+def cc(*arguments, cwd):
+    done = subprocess.run([CC, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr[:3000]
+
+
+def run(program, cwd):
+    return subprocess.run([f"./{program}"], cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+def shared(folder, networks, *options):
+    """All networks, compiled by one call into one library; a function for a batch of samples each."""
+    for i, network in enumerate(networks):
+        network.export(folder / f"n{i}.c")
+    files = [f"n{i}.c" for i in range(len(networks))]
+    cc(*STRICT, *options, "-shared", "-fPIC", "-o", "all.so", *files, "-lm", cwd=folder)
+    library = ctypes.CDLL(str(folder / "all.so"))
+    return [batch(getattr(library, f"n{i}_predict"), network) for i, network in enumerate(networks)]
+
+
+def batch(function, network):
+    function.argtypes, function.restype = [ctypes.c_void_p, ctypes.c_void_p], None
+
+    def predict(x, shape):
+        x = np.ascontiguousarray(x, network.dtype)
+        y = np.full((len(x), *shape), np.nan, network.dtype)
+        for given, result in zip(x, y, strict=True):
+            function(given.ctypes.data, result.ctypes.data)
+        return y
+
+    return predict
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """What the library of all networks and ``predict`` return, by name and dtype."""
+    cases = {(name, dtype): made(name, dtype) for name in ALL for dtype in TOLERANCE}
+    functions = shared(tmp_path_factory.mktemp("c"), [network for network, _ in cases.values()])
+    answers = {}
+    for (key, (network, x)), predict in zip(cases.items(), functions, strict=True):
+        expected = network.predict(x)
+        answers[key] = predict(x, expected.shape[1:]), expected
+    return answers
+
+
+@needs_cc
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("name", ALL)
+def test_it_computes_what_predict_returns(rows, name, dtype):
+    found, expected = rows[name, dtype]
+    assert difference(found, expected) < TOLERANCE[dtype]
+
+
+def test_every_layer_is_known():
+    from portnn import __all__
+
+    assert {name for name in __all__ if name.endswith("Layer")} - {"Layer"} == {*LOOPS, *COMPOSITES}
+
+
+@needs_cc
+def test_random_options(tmp_path):
+    rng, networks, x = np.random.default_rng(13), [], []
+    for _ in range(60):
+        layer, shape = random_layer(rng)
+        x.append(samples(shape, 2))
+        networks.append(touched(Network([layer], dtype="float64"), x[-1]))
+    for network, given, predict in zip(networks, x, shared(tmp_path, networks), strict=True):
+        expected = network.predict(given)
+        assert difference(predict(given, expected.shape[1:]), expected) < 1e-12, network
+
+
+@needs_cc
+def test_a_thousand_digits(tmp_path):
+    pairs = [reader(name) for name in DIGITS]
+    for (network, x), predict in zip(pairs, shared(tmp_path, [net for net, _ in pairs], "-O2"), strict=True):
+        expected = network.predict(x)
+        assert difference(predict(x, expected.shape[1:]), expected) < 1e-5
+
+
+@needs_cc
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_activations_everywhere(dtype, tmp_path):
+    x = np.array([[0.0, -0.0, 1e-9, 3.0, -3.0, 41.0, -41.0, 999.0, -1e4, 1e4, np.inf, -np.inf, np.nan]]).T
+    x = np.concatenate([x, np.linspace(-9, 9, 73)[:, None]]).astype(dtype)
+    networks = [Network([FCLayer(1, 1), ActivationLayer(name)], dtype=dtype) for name in ACTIVATIONS]
+    for network in networks:
+        network.layers[0].weights = [[1.0]]
+    for name, predict in zip(ACTIVATIONS, shared(tmp_path, networks), strict=True):
+        found, expected = predict(x, (1,)), getattr(activations, name)(x)
+        limits = (2e-6, 1e-6) if dtype == "float32" else (1e-13, 1e-14)
+        assert np.allclose(found, expected, *limits, equal_nan=True), name
+
+
+@needs_cc
+def test_infinity_and_nan_among_the_weights(tmp_path):
+    network, x = Network([FCLayer(3, 4)]), np.zeros((1, 3), np.float32)
+    network.layers[0].bias = [[np.inf, -np.inf, np.nan, 1e-40]]
+    (predict,) = shared(tmp_path, [network])
+    assert np.array_equal(predict(x, (4,)), network.predict(x), equal_nan=True)
+    cc(*STRICT, "n0.c", "n0_test.c", "-lm", "-o", "test", cwd=tmp_path)
+    assert run("test", tmp_path).returncode == 0
+
+
+# -- the test program --------------------------------------------------------------------------------------------------
+
+
+@needs_cc
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_the_program_beside_it(dtype, tmp_path):
+    """It passes under the sanitizers, and fails if a single weight is another."""
+    network, _ = made("mixed", dtype)
+    network.export(tmp_path / "net.c")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.c", "net_test.c"]
+    cc(*STRICT, *SANITIZED, "net.c", "net_test.c", "-lm", "-o", "test", cwd=tmp_path)
+    done = run("test", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"4 samples, largest difference \S+, largest value \S+: passed\n", done.stdout)
+    text = (tmp_path / "net.c").read_text()
+    changed = re.sub(r"(bias_8_0\[7\] = \{.*\n +)", r"\g<1>1 + ", text)
+    assert changed != text
+    (tmp_path / "net.c").write_text(changed)
+    cc(*STRICT, "net.c", "net_test.c", "-lm", "-o", "test", cwd=tmp_path)
+    done = run("test", tmp_path)
+    assert done.returncode == 1
+    assert done.stdout.endswith("failed\n")
+
+
+@needs_cc
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("name", ALL)
+def test_every_program_under_the_sanitizers(name, dtype, tmp_path):
+    made(name, dtype)[0].export(tmp_path / "net.c")
+    cc(*STRICT, *SANITIZED, "-O1", "net.c", "net_test.c", "-lm", "-o", "test", cwd=tmp_path)
+    done = run("test", tmp_path)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+
+
+def test_a_file_beside_it_that_is_somebody_elses(tmp_path):
+    (tmp_path / "net_test.c").write_text("int main(void) { return 0; }\n")
+    with pytest.raises(FileExistsError, match=r"writes this file beside net\.c, and portnn has not written it: move"):
+        small().export(tmp_path / "net.c")
+    assert [path.name for path in tmp_path.iterdir()] == ["net_test.c"]
+    (tmp_path / "net_test.c").unlink()
+    small().export(tmp_path / "net.c")
+    before = (tmp_path / "net_test.c").read_bytes()
+    small().export(tmp_path / "net.c")  # its own it writes over
+    assert (tmp_path / "net_test.c").read_bytes() == before
+
+
+def test_recorded_samples_leave_no_trace_in_the_network(tmp_path):
+    network = small()
+    network.export(tmp_path / "net.c")
+    assert network._checked is None
+
+
+# -- the text ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_it_needs_nothing(name, tmp_path):
+    """One header, no allocation, one public function; float only in float32, double only in float64."""
+    for dtype, other in (("float32", "double"), ("float64", "float")):
+        made(name, dtype)[0].export(tmp_path / "net.c")
+        text = (tmp_path / "net.c").read_text(encoding="ascii")
+        assert re.findall(r"^#.*", text, re.MULTILINE) == ["#include <math.h>"]
+        code = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+        assert not re.search(rf"\b({other}|malloc|calloc|alloca|printf)\b", code)
+        public = [line for line in re.findall(r"^\w.*\)$", code, re.MULTILINE) if not line.startswith("static")]
+        kind = "float" if dtype == "float32" else "double"
+        assert public == [f"void net_predict(const {kind} *x, {kind} *y)"]
+
+
+def test_two_buffers_are_enough_for_a_chain(tmp_path):
+    made("LeNet", "float32")[0].export(tmp_path / "net.c")
+    assert re.findall(r"^static float (buffer_\d)\[(\d+)\];", (tmp_path / "net.c").read_text(), re.MULTILINE) == [
+        ("buffer_0", "4704"),
+        ("buffer_1", "4704"),
+    ]
+
+
+def test_it_says_how_it_was_made_and_shows_the_shapes(tmp_path):
+    network = small()
+    network.export(tmp_path / "my-net.c")
+    text = (tmp_path / "my-net.c").read_text()
+    assert f"Written by portnn {__version__}" in text
+    assert "/* 0  FCLayer(3, 4): (3,) -> (4,) */\n    layer_0(x, buffer_0);" in text
+    assert "void my_net_predict(const float *x, float *y)\n{" in text
+    network.export(tmp_path / "my-net.c")
+    assert (tmp_path / "my-net.c").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [("net", "net"), ("my-net.v2", "my_net_v2"), ("3d", "net_3d"), ("_x", "net_x"), ("né t", "n__t"), ("__", "net")],
+)
+def test_names(stem, name):
+    assert identifier(stem) == name
+
+
+EVIL = "*/ int evil; /* ??/\n\\"
+
+
+@needs_cc
+def test_a_layer_and_a_file_that_call_themselves_evil(tmp_path, monkeypatch):
+    assert "*/" not in comment(EVIL)
+    assert "\n" not in comment(EVIL)
+    monkeypatch.setattr(FCLayer, "__repr__", lambda self: EVIL)
+    name = "a*b ??.c"
+    small().export(tmp_path / name)
+    cc(*STRICT, name, "a*b ??_test.c", "-lm", "-o", "test", cwd=tmp_path)
+    assert run("test", tmp_path).returncode == 0
+
+
+def test_all_layers_without_a_counterpart_are_listed(tmp_path):
+    network = Network([FCLayer(3, 2), OwnLayer(2), ResidualLayer(OwnLayer(2))])
+    with pytest.raises(ValueError, match="the file has no C for 2 of the network's layers") as caught:
+        network.export(tmp_path / "net.c")
+    assert str(caught.value).splitlines()[1:] == ["  layer 1 OwnLayer", "  layer 2.0 OwnLayer"]
+    assert list(tmp_path.iterdir()) == []
