@@ -10,7 +10,6 @@ from portnn.exchange.page.assemble import page
 from portnn.files import durable
 
 
-
 def _onnx_model(network: Any) -> bytes:
     from portnn.exchange.onnx_graph.writing import model
 

@@ -85,7 +85,10 @@ def _convolution(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     x = g.turned(path, x, True)
     weights, bias = w.array(layer, "weights"), w.array(layer, "bias")
     assert weights is not None
-    inputs = [x.name, g.constant(path, "weights", np.moveaxis(weights, (-1, -2), (0, 1)))]  # (h, w, C, F) -> (F, C, h, w)
+    inputs = [
+        x.name,
+        g.constant(path, "weights", np.moveaxis(weights, (-1, -2), (0, 1))),
+    ]  # (h, w, C, F) -> (F, C, h, w)
     if bias is not None:
         inputs.append(g.constant(path, "bias", bias))
     name = g.node(
