@@ -4,11 +4,10 @@ from typing import Any
 
 from portnn import checks
 from portnn.exchange import export as writing
-from portnn.exchange.onnx_graph.functions import hard_swish, hard_swish_prime
 from portnn.habits import answered
 from portnn.network import Network
 
-__all__ = ["export", "hard_swish", "hard_swish_prime", "load"]
+__all__ = ["export", "load"]
 
 
 @answered
@@ -59,9 +58,6 @@ def load(path: Any, *, backend: Any = "cpu") -> Network:
     Raises FileError (a ValueError) for a file that is damaged or not to be trusted, and one that lists everything in
     the model that no layer does; ImportError without the package onnx; OSError where there is no such file. Nothing in
     a file is executed, and nothing is read but the file and, if it names one, a file of weights in the same folder.
-
-    ``hard_swish``, which some models use and portnn's shelf does not have, is in this module: to load a network saved
-    with it, ``portnn.load(path, layers=[onnx.hard_swish, onnx.hard_swish_prime])``.
     """
     from portnn.exchange.onnx_graph.reading import read
 

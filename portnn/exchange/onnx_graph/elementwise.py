@@ -93,11 +93,15 @@ JOINS = {"Max": 2, "Min": 2}  # operators that may have more inputs than are com
 
 
 class Found(NamedTuple):
-    """An activation in a graph: its name, the value that goes in, and the indices of the nodes that make it."""
+    """An activation in a graph: its name, the value that goes in, and the indices of the nodes that make it.
+
+    Or layer normalization, with its ``epsilon``.
+    """
 
     name: str
     input: str
     nodes: frozenset[int]
+    epsilon: float = 0.0
 
 
 class Finder:
@@ -125,6 +129,52 @@ class Finder:
                 break
             inside.add(max(before))
         return found
+
+    def layer_norm(self, last: int) -> Found | None:
+        """Layer normalization in pieces, (x - mean) / sqrt(mean of its square + epsilon), which ends with a quotient.
+
+        Scale and shift follow it, and are a product and a sum as others.
+        """
+        node = self.nodes[last]
+        over = self._before(node, 1, "Sqrt") if node.operator == "Div" and not node.domain else None
+        added = self._before(over, 0, "Add") if over else None
+        if node.operator != "Div" or over is None or added is None or node.inputs[0] not in self.makers:
+            return None
+        epsilon = next((self.constants[name] for name in added.inputs if name in self.constants), None)
+        variance = next((name for name in added.inputs if name not in self.constants), "")
+        centred = self.nodes[self.makers[node.inputs[0]]]
+        mean_square, mean = self._maker(variance, "ReduceMean"), self._before(centred, 1, "ReduceMean")
+        square = self._before(mean_square, 0, "Pow", "Mul") if mean_square else None
+        if centred.operator != "Sub" or mean is None or mean_square is None or square is None or epsilon is None:
+            return None
+        is_square = square.operator == "Mul" or self._is_number(square.inputs[1], 2.0)
+        if epsilon.size != 1 or not is_square or {*square.inputs} - self.constants.keys() != {node.inputs[0]}:
+            return None
+        parts = (node, over, added, centred, mean_square, mean, square)
+        last_axis = all(
+            self._axes(each) == [-1] and each.attributes.get("keepdims", 1) == 1 for each in (mean, mean_square)
+        )
+        if not last_axis or mean.inputs[0] != centred.inputs[0]:
+            return None
+        nodes = frozenset(self.makers[each.outputs[0]] for each in parts)
+        return Found("layer_norm", centred.inputs[0], nodes, float(epsilon.reshape(())))
+
+    def _maker(self, name: str, *operators: str) -> Node | None:
+        node = self.nodes[self.makers[name]] if name in self.makers else None
+        return node if node and node.operator in operators and not node.domain else None
+
+    def _before(self, node: Node, i: int, *operators: str) -> Node | None:
+        return self._maker(node.inputs[i], *operators) if len(node.inputs) > i else None
+
+    def _is_number(self, name: str, value: float) -> bool:
+        return name in self.constants and self.constants[name].size == 1 and bool(np.all(self.constants[name] == value))
+
+    def _axes(self, node: Node) -> Any:
+        return (
+            self.constants.get(node.inputs[1], np.array(0)).tolist()
+            if len(node.inputs) > 1
+            else node.attributes.get("axes")
+        )
 
     def _may_be(self, i: int) -> bool:
         node = self.nodes[i]

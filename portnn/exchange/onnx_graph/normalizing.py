@@ -42,6 +42,16 @@ def _layer_norm(s: Steps, node: Node, inputs: list[Any]) -> Var:
     return s.add(x, Piece("norm", lambda: LayerNormLayer(epsilon=epsilon), arrays))
 
 
+def plain_layer_norm(s: Steps, x: Var, epsilon: float) -> Var:
+    """Layer normalization in pieces: a scale and a shift that follow are folded into it."""
+    x = s.full(x)
+    if x.channel != len(x.seen):
+        raise NoLayerError("it normalizes over another axis than the channels")
+    ones = np.ones(x.shape[-1], s.dtype)
+    number = float(str(np.float32(epsilon))) if s.dtype == "float32" else epsilon
+    return s.add(x, Piece("norm", lambda: LayerNormLayer(epsilon=number), {"weights": ones, "bias": 0.0 * ones}))
+
+
 def _instance_norm(s: Steps, node: Node, inputs: list[Any]) -> Var:
     """On groups of channels it is group normalization; else each channel is a group."""
     x, scale, bias = inputs

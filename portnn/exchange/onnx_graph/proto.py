@@ -196,9 +196,7 @@ class _Reader:
         name = said.get("location", "")
         parts = name.replace("\\", "/").split("/")
         if name != os.path.basename(name) or len(parts) > 1 or name in ("", ".", "..") or "\0" in name or ":" in name:
-            raise FileError(
-                f"{what} lies in the file {name!r:.120}: only files in the model's own folder are read"
-            )
+            raise FileError(f"{what} lies in the file {name!r:.120}: only files in the model's own folder are read")
         try:
             offset, length = int(said.get("offset", "0")), int(said.get("length", str(size)))
         except ValueError:

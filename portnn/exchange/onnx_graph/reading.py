@@ -8,6 +8,7 @@ from portnn._typing import Shape
 from portnn.exchange.onnx_graph import proto, structure
 from portnn.exchange.onnx_graph.elementwise import Finder, Found
 from portnn.exchange.onnx_graph.folding import BATCH, FOLDS, Folder, UnfoldableError
+from portnn.exchange.onnx_graph.normalizing import plain_layer_norm
 from portnn.exchange.onnx_graph.operators import OPERATORS, activation
 from portnn.exchange.onnx_graph.steps import NoLayerError, Steps, Var
 from portnn.files import reading
@@ -124,7 +125,7 @@ class _Graph:
         finder, found, taken = Finder(self.nodes, self.constants, self.users), dict[int, Found](), set[int]()
         for i in range(len(self.nodes) - 1, -1, -1):
             if i not in taken and self.nodes[i].outputs[0] not in self.constants:
-                activation = finder.find(i)
+                activation = finder.layer_norm(i) or finder.find(i)
                 if activation and not activation.nodes & taken:
                     found[i] = activation
                     taken |= activation.nodes
@@ -133,7 +134,15 @@ class _Graph:
     def _made(self, node: proto.Node, found: Found | None) -> Var | None:
         if found is not None:
             x = self.variables.get(found.input)
-            return activation(self.steps, x, found.name) if x is not None else None
+            if x is None:
+                return None
+            try:
+                if found.name == "layer_norm":
+                    return plain_layer_norm(self.steps, x, found.epsilon)
+                return activation(self.steps, x, found.name)
+            except NoLayerError as error:
+                self.problems.append(f"{node}: {error}")
+                return None
         if node.operator == "Shape" and not node.domain:
             self._shape(node)
             return None

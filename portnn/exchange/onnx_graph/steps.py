@@ -16,6 +16,9 @@ from portnn.layers import ActivationLayer, ReshapeLayer, ScaleLayer
 from portnn.ops.windows import POSITIONS
 
 
+ALIKE = ("activation", "scale")  # kinds of layers that treat all values alike
+
+
 class NoLayerError(Exception):
     """A node asks for what no layer does; the reason."""
 
@@ -86,7 +89,7 @@ class Steps:
         after = x.shape if shape is None else shape
         check_values(after, "a layer of the model")
         self.all.append(Step([x.step], [piece]))
-        made = replace(x, step=len(self.all) - 1, shape=after, free=False)
+        made = replace(x, step=len(self.all) - 1, shape=after, free=x.free and piece.kind in ALIKE)
         if shape is None or x.axes is None:
             return made
         return self.turned(made, x.axes if len(after) == len(x.shape) else made.plain)
@@ -167,19 +170,26 @@ class Steps:
         """A row that became an image (C, H, W): in portnn's order, by the weights of the FCLayer that made the row."""
         channels, *image = x.shape
         shape = (*image, channels)
-        if 1 not in (channels, prod(image)) and not self._reordered(x.step, x.shape):
-            raise NoLayerError("the row that became this image was not made by a layer whose weights can be reordered")
-        if x.step in self.shared:
+        at = self._behind(x.step)
+        if at is None or self.all[at].pieces[-1].kind != "reshape":
             raise NoLayerError("the image is used in two orders of its axes")
-        self.all[x.step].pieces[-1] = Piece("reshape", lambda: ReshapeLayer(shape))
+        if 1 not in (channels, prod(image)) and not self._reordered(self.all[at].inputs[0], x.shape):
+            raise NoLayerError("the row that became this image was not made by a layer whose weights can be reordered")
+        self.all[at].pieces[-1] = Piece("reshape", lambda: ReshapeLayer(shape))
         made = replace(x, shape=shape, free=False)
         return self.turned(made, made.channels_second)
 
-    def _reordered(self, step: int, order: Shape) -> bool:
-        at = self.all[step].inputs[0]
-        while self.all[at].pieces and at not in self.shared and self.all[at].pieces[-1].kind in ("activation", "scale"):
+    def _behind(self, at: int) -> int | None:
+        """The step behind which there are only layers that treat all values alike; None if others use what it makes."""
+        while at not in self.shared and self.all[at].pieces:
+            if self.all[at].pieces[-1].kind not in ALIKE:
+                return at
             at = self.all[at].inputs[0]
-        if at in self.shared or not self.all[at].pieces or self.all[at].pieces[-1].kind != "linear":
+        return None
+
+    def _reordered(self, step: int, order: Shape) -> bool:
+        at = self._behind(step)
+        if at is None or self.all[at].pieces[-1].kind != "linear":
             return False
         arrays = self.all[at].pieces[-1].arrays
         if arrays["weights"].ndim != 2 or arrays["weights"].shape[1] != prod(order):

@@ -39,6 +39,14 @@ def _options(node: Node, image: Shape, kernel: Shape) -> tuple[Shape, Pads, Shap
     raise NoLayerError(f"auto_pad={auto!r:.40}")
 
 
+def _short(values: Any) -> Any:
+    """What a user would write: 1 for (1, 1) and for ((1, 1), (1, 1)), "valid" for no padding."""
+    if isinstance(values[0], tuple):
+        numbers = {number for pair in values for number in pair}
+        return values if len(numbers) > 1 else numbers.pop() or "valid"
+    return values[0] if len(set(values)) == 1 else values
+
+
 def _conv(s: Steps, node: Node, inputs: list[Any]) -> Var:
     x, weights, bias = (*inputs, None)[:3]
     x, weights = s.image(x), s.weights(weights)
@@ -52,7 +60,7 @@ def _conv(s: Steps, node: Node, inputs: list[Any]) -> Var:
     if len(image) > 2:
         raise NoLayerError("images with three axes")
     shape, size = (*image, channels), tuple(kernel)
-    options = dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
+    options = dict(stride=_short(stride), padding=_short(padding), dilation=_short(dilation), groups=groups)
     s.count(size)
     ours = np.ascontiguousarray(np.moveaxis(weights, (0, 1), (-1, -2)))  # (F, C, h, w) -> (h, w, C, F)
     if weights.shape[1] * groups != channels:
@@ -84,9 +92,9 @@ def _pool(layer: Callable[..., Any]) -> Callable[..., Var]:
         if a.get("ceil_mode", 0) and a.get("auto_pad", "NOTSET") == "NOTSET":
             padding = tuple(map(_rounded_up, image, window, stride, padding))
         s.count(window)
-        options = dict(stride=stride, padding=padding)
-        made = layer(window, **options)
-        return s.add(x, Piece("pool", lambda: layer(window, **options)), made.output_shape(x.shape))
+        size, options = _short(window), dict(stride=_short(stride), padding=_short(padding))
+        made = layer(size, **options)
+        return s.add(x, Piece("pool", lambda: layer(size, **options)), made.output_shape(x.shape))
 
     return pool
 
@@ -144,6 +152,8 @@ def _resize(s: Steps, node: Node, inputs: list[Any]) -> Var:
         whole = (BATCH if s.batch is None else s.batch, *x.seen)
         scales = [1.0 if n == whole[axis] else n / whole[axis] for n, axis in zip(sizes.tolist(), axes, strict=True)]
     factors = {axis: float(scale) for axis, scale in zip(axes, np.asarray(scales).tolist(), strict=True)}
+    if x.free and x.axes == x.plain and factors.get(1, 1.0) == 1.0:
+        x = s.image(x)
     assert x.axes is not None
     ours = {x.axes[axis]: factor for axis, factor in factors.items() if factor != 1.0}
     last = len(x.shape)
@@ -151,7 +161,7 @@ def _resize(s: Steps, node: Node, inputs: list[Any]) -> Var:
         raise NoLayerError(f"it enlarges by {list(factors.values())}, expected whole numbers along the image's axes")
     if x.order is not None or x.axes not in (x.plain, x.channels_second):
         raise NoLayerError("the axes of the image were exchanged")
-    factor = tuple(int(ours.get(axis, 1.0)) for axis in range(1, last))
+    factor = _short(tuple(int(ours.get(axis, 1.0)) for axis in range(1, last)))
     made = UpsampleLayer(factor)
     return s.add(x, Piece("upsample", lambda: UpsampleLayer(factor)), made.output_shape(x.shape))
 

@@ -223,7 +223,9 @@ def _residual(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     return _sum(w, layer, [x, w.chain(layer.layers, x)])
 
 
-def _sum(w: Writer, layer: Any, values: list[Value]) -> Value:
+def _sum(w: Writer, layer: Any, values: list[Value], x: Value | None = None) -> Value:
+    """The sum of several values; of two, ``x``, the input of the layer, comes first."""
+    values = sorted(values, key=lambda value: value != x) if len(values) == 2 else values
     values = w.graph.alike(layer.path, values)
     if len(values) == 1:
         return values[0]
@@ -234,7 +236,7 @@ def _sum(w: Writer, layer: Any, values: list[Value]) -> Value:
 def _parallel(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     branches = [w.chain([branch], x) for branch in layer.layers]
     if layer.merge == "add" or len(branches) == 1:
-        return _sum(w, layer, branches)
+        return _sum(w, layer, branches, x)
     values = w.graph.alike(layer.path, branches)
     axis = 1 if values[0].second else -1
     name = w.graph.node(layer.path, "Concat", [value.name for value in values], axis=axis)
