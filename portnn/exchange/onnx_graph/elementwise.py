@@ -12,9 +12,11 @@ import numpy as np
 
 from portnn.exchange.onnx_graph.functions import PAIRS
 from portnn.exchange.onnx_graph.proto import Node
+from portnn.files.errors import FileError
 from portnn.ops import portable
 
 MOST = 16  # nodes of an activation
+MOST_COMPUTED = 300_000  # nodes in all that are computed to find activations: some seconds
 POINTS = np.concatenate([np.linspace(-9.0, 9.0, 181) + 0.013, [-17.0, 17.0, -3.0, 3.0, 0.0]])
 NEAR = 3e-6  # constants in files are float32, and some are written with 6 digits
 
@@ -109,6 +111,7 @@ class Finder:
 
     def __init__(self, nodes: list[Node], constants: dict[str, np.ndarray], users: dict[str, list[int]]):
         self.nodes, self.constants, self.users = nodes, constants, users
+        self.left = MOST_COMPUTED
         self.makers = {name: i for i, node in enumerate(nodes) for name in node.outputs[:1]}
 
     def find(self, last: int) -> Found | None:
@@ -202,6 +205,9 @@ class Finder:
 
     def _named(self, inside: set[int], last: int, name: str) -> str | None:
         values: dict[str, Any] = {name: POINTS}
+        self.left -= len(inside)
+        if self.left < 0:
+            raise FileError("the graph has more arithmetic in a row than portnn looks through for activations")
         with np.errstate(all="ignore"):
             for i in sorted(inside):
                 node = self.nodes[i]

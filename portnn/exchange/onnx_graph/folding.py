@@ -35,6 +35,8 @@ class Folder:
         try:
             with np.errstate(all="ignore"):
                 made = FOLDS[node.operator](self, node.attributes, *inputs)
+        except FileError:
+            raise
         except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError) as error:
             raise UnfoldableError from error
         self.pay(made.size)

@@ -18,7 +18,8 @@ def _epsilon(node: Node) -> float:
 
 def _batch_norm(s: Steps, node: Node, inputs: list[Any]) -> Var:
     x = s.full(inputs[0])
-    if node.attributes.get("training_mode", 0) or not node.attributes.get("spatial", 1):
+    in_test = s.opset >= 7 or node.attributes.get("is_test", 0)
+    if node.attributes.get("training_mode", 0) or not in_test or not node.attributes.get("spatial", 1):
         raise NoLayerError("it normalizes by the batch's values, not by running ones")
     if x.channel != 1:
         raise NoLayerError("the channels are not the second axis")

@@ -71,7 +71,7 @@ def _add(s: Steps, node: Node, inputs: list[Any]) -> Var:
     values = [each for each in inputs if isinstance(each, Var)]
     if len(values) == 1 and len(inputs) == 2:
         (constant,) = (each for each in inputs if not isinstance(each, Var))
-        return _shifted(s, values[0], s.weights(constant))
+        return _shifted(s, values[0], _aligned(s, node, values[0], constant))
     if len(values) < len(inputs):
         raise NoLayerError("a sum of constants and several values")
     return _merged(s, values, "add")
@@ -110,7 +110,7 @@ def _sub(s: Steps, node: Node, inputs: list[Any]) -> Var:
     if isinstance(x, Var) and isinstance(y, Var):
         return _merged(s, [x, s.add(s.settled(y), Scale(-1.0))], "add")
     if isinstance(x, Var):
-        return _shifted(s, x, -s.weights(y))
+        return _shifted(s, x, -_aligned(s, node, x, y))
     return _shifted(s, s.add(s.settled(y), Scale(-1.0)), s.weights(x))
 
 
@@ -119,17 +119,26 @@ def _mul(s: Steps, node: Node, inputs: list[Any]) -> Var:
     if len(values) != 1:
         raise NoLayerError("a product of two values")
     (constant,) = (each for each in inputs if not isinstance(each, Var))
-    return _scaled(s, values[0], s.weights(constant))
+    return _scaled(s, values[0], _aligned(s, node, values[0], constant))
 
 
 def _div(s: Steps, node: Node, inputs: list[Any]) -> Var:
     x, y = inputs
     if not isinstance(x, Var) or isinstance(y, Var):
         raise NoLayerError("a quotient by a value that is not constant")
-    constant = s.weights(y)
+    constant = _aligned(s, node, x, y)
     if not constant.all():
         raise NoLayerError("a quotient by zero")
     return _scaled(s, x, 1.0 / constant)
+
+
+def _aligned(s: Steps, node: Node, x: Var, constant: Any) -> np.ndarray:
+    """A constant with axes as NumPy has them; before opset 7 an attribute says at which axis of x its first one is."""
+    array = s.weights(constant)
+    if s.opset >= 7 or "axis" not in node.attributes:
+        return array
+    behind = len(x.seen) + 1 - node.attributes["axis"] % (len(x.seen) + 1) - array.ndim
+    return array.reshape(*array.shape, *(1 for _ in range(behind)))
 
 
 def _channels(x: Var, constant: np.ndarray) -> np.ndarray | None:
@@ -251,6 +260,8 @@ def _softmax(s: Steps, node: Node, inputs: list[Any]) -> Var:
 
 def _dropout(s: Steps, node: Node, inputs: list[Any]) -> Var:
     x, _, training = (*inputs, None, None)[:3]
+    if s.opset < 7 and not node.attributes.get("is_test", 0):
+        raise NoLayerError("it drops values in prediction too")
     if training is not None and not (isinstance(training, np.ndarray) and not training.any()):
         raise NoLayerError("it drops values in prediction too")
     return x  # type: ignore[no-any-return]

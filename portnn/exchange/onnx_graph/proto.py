@@ -19,7 +19,7 @@ from portnn.exchange.onnx_graph.extra import onnx
 from portnn.files import reading
 from portnn.files.errors import FileError
 
-OLDEST = 7  # the opset from which operators broadcast as NumPy does
+OLDEST = 6  # the opset of the models that the ONNX project stores
 MOST_NODES = 10_000
 MOST_VALUES = 1 << 26  # of one sample, and of a constant that is computed
 MOST_BYTES = (1 << 31) - 1  # of a file: protobuf reads no more

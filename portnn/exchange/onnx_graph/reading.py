@@ -41,7 +41,7 @@ def read(path: Any) -> Read:
                 return _read(model, second)
             except ProblemsError as error:
                 problems.append(error.args[0])
-        fewest = min(problems, key=len)
+        fewest = min(problems[::-1], key=len)
         more = [f"and {len(fewest) - LISTED} more"] if len(fewest) > LISTED else []
         listed = "".join(f"\n  {line}" for line in [*fewest[:LISTED], *more])
         raise FileError(f"portnn has no layer for {len(fewest)} of the model's operators:{listed}")

@@ -15,7 +15,6 @@ from portnn.files.errors import FileError
 from portnn.layers import ActivationLayer, ReshapeLayer, ScaleLayer
 from portnn.ops.windows import POSITIONS
 
-
 ALIKE = ("activation", "scale")  # kinds of layers that treat all values alike
 
 

@@ -141,7 +141,7 @@ def test_hard_swish_is_written_saved_and_loaded(tmp_path):
     back, first, second = there_and_back(net, tmp_path)
     assert first == second
     assert back.layers[1].activation is hard_swish
-    assert portnn.gradcheck(back, input_shape=(3,)).ok
+    assert portnn.gradcheck(back, input_shape=(3,)).passed
     back.save(tmp_path / "net.portnn.safetensors")
     again = portnn.load(tmp_path / "net.portnn.safetensors")
     np.testing.assert_array_equal(again.predict(np.eye(3)), back.predict(np.eye(3)))
