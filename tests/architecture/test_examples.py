@@ -13,7 +13,7 @@ from portnn.backend import availability
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 SHORT = {"xor": 20, "conv": 5, "mnist_fc": 1, "mnist_conv": 1, "own_layer": 20, "mnist_lenet": 1, "mnist_resnet": 1}
-SHORT |= {"own_data": 3, "draw_digits": 1}
+SHORT |= {"own_data": 3, "draw_digits": 1, "to_onnx": 1}
 LONG = {"mnist_conv", "mnist_lenet", "mnist_resnet", "own_data", "draw_digits"}
 WRITTEN = {"draw_digits": ["digits.html"]}
 
@@ -29,6 +29,8 @@ def test_every_example_has_its_place():
 def test_example(example, tmp_path):
     if example.stem == "own_data":
         pytest.importorskip("PIL", reason="Pillow is not installed")
+    if example.stem == "to_onnx":
+        pytest.importorskip("onnx", reason="onnx is not installed")
     done = run(str(example), "--epochs", str(SHORT[example.stem]), "--seed", "1", "--backend", "cpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     if example.stem.startswith("mnist") or example.stem == "draw_digits":
@@ -130,6 +132,8 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_example_on_the_gpu(example, tmp_path):
     if example.stem == "own_data":
         pytest.importorskip("PIL", reason="Pillow is not installed")
+    if example.stem == "to_onnx":
+        pytest.importorskip("onnx", reason="onnx is not installed")
     start = ["-c", FEW_DIGITS] if software_gpu.is_wanted() else []
     done = run(*start, str(example), "--epochs", "1", "--backend", "gpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
