@@ -113,8 +113,9 @@ class Backend:
     def upload(self, host: Sequence[np.ndarray | None]) -> Callable[[], list[Array | None]]:
         """Begins to copy host arrays to the device; the function that it returns gives them, for work to come.
 
-        Where the device has a stream for copies, work given to it before that call does not wait for them. The caller
-        may write into the host arrays again at once, but on the host's own backend, where nothing is copied.
+        Where the device has a stream for copies, work given to it before that call does not wait for them. No more than
+        two uploads may be under way: a third begins when the arrays of the first have been used. The caller may write
+        into the host arrays again at once, but on the host's own backend, where nothing is copied.
         """
         arrays = [None if array is None else self.asarray(array) for array in host]
         return lambda: arrays
@@ -162,6 +163,9 @@ class Backend:
             state.commit(step())
 
         return run
+
+    def forget(self, network: Any) -> None:
+        """A network has left for another backend: what is kept for its next fit here is given up."""
 
     def implementation(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Returns the fast version of one of portnn's own functions, or the function itself.

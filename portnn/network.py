@@ -217,7 +217,10 @@ class Network(WithFiles, WithExport):
         target = get_backend(backend)
         with self.turns.take("to"):
             self._arrange()
+            left = self.backend
             move(list(self.walk()), target, [(vars(self), "backend", target), (vars(self), "_inference", None)])
+            if target is not left:
+                left.forget(self)
         return self
 
     # -- training and predicting ---------------------------------------------------------------------------------
@@ -477,8 +480,8 @@ class Network(WithFiles, WithExport):
         Raises RuntimeError for a network without layers or loss; ValueError for several samples, for data that does
         not fit, and where a number of the calculation is infinite or NaN.
 
-        >>> from portnn import ActivationLayer, FCLayer
-        >>> net = Network([FCLayer(2, 1)], seed=1)
+        >>> from portnn import FCLayer
+        >>> net = Network([FCLayer(2, 1)])
         >>> net.layers[0].weights = [[0.5], [-0.25]]
         >>> net.use("mse")
         >>> print(net.explain([1.0, 2.0], [1.0]).equations[0])

@@ -2,6 +2,7 @@
 
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -16,10 +17,11 @@ from portnn_cupy import blas, direct, philox
 from portnn_cupy.driver import CUDA_ERRORS, CupyDriver, is_out_of_memory
 from portnn_cupy.graph import CapturedStep
 from portnn_cupy.kept import SHARE, Kept
-from portnn_cupy.standard import clip, concat, matmul, namespace, sign, stack
+from portnn_cupy.standard import namespace, replaced
 from portnn_cupy.sums import tickets
 
 Array = Any
+UNDER_WAY = 2  # uploads at a time, at most
 OUT_OF_MEMORY_ERRORS = (cupy.cuda.memory.OutOfMemoryError, *CUDA_ERRORS)
 
 
@@ -44,12 +46,12 @@ class CupyBackend(Backend):
         self.driver = CupyDriver(self.device, self.stream)
         self.kept = Kept()  # captured steps of the networks trained last
         # array_api_compat has CuPy's own function where it conforms to the standard, and a wrapper elsewhere.
-        self.xp = thin_namespace(compat, clip=clip, concat=concat, matmul=matmul, sign=sign, stack=stack)
+        self.xp = thin_namespace(compat, **replaced)
         self.xp.__name__, self.xp.__version__ = "cupy", cupy.__version__
         NAMESPACES[id(compat)] = compat, namespace
         with self.scope():
             self.uploaded_last = _now(self.stream)  # after all that the device had been given at the last upload
-            self.held: list[Array | None] = []  # the arrays of the last upload
+            self.held: deque[list[Array | None]] = deque(maxlen=UNDER_WAY)  # the arrays of the last uploads
             self.blas.handle()  # it cannot be created within a capture
             tickets()  # nor can these
 
@@ -65,14 +67,16 @@ class CupyBackend(Backend):
 
     def upload(self, host: Sequence[np.ndarray | None]) -> Callable[[], list[Array | None]]:
         # The arrays' memory belongs to the stream of copies, which takes it again as soon as an array is freed, while
-        # the device may still be at work on it. So an array is held until the next call, and a copy waits for all that
-        # the device had been given at the call before: no work on what was freed by then can come later than that.
+        # the device may still be at work on it. So an array is held until the second call after its own, and a copy
+        # waits for all that the device had been given at the call before: with two uploads under way, one that has
+        # arrived and is used, and one to come, no work on what was freed by then can come later than that.
         with self.scope():
             self.copies.wait_event(self.uploaded_last)
             with self.copies:
                 arrays = [None if array is None else self.asarray(array) for array in host]
                 done = _now(self.copies)
-            self.uploaded_last, self.held = _now(self.stream), arrays
+            self.uploaded_last = _now(self.stream)
+            self.held.append(arrays)
 
         def arrived() -> list[Array | None]:
             self.stream.wait_event(done)
@@ -175,6 +179,7 @@ class CupyBackend(Backend):
         else:
             found = CapturedStep(step, state, self.driver)
         if steps is not None:
+            steps.pop(size, None)  # the one used last comes last
             steps[size], state.at_end = found, partial(self.kept.rest, steps, self.device.mem_info[1] // SHARE)
         return found
 
@@ -209,9 +214,14 @@ class CupyBackend(Backend):
         self.kept.clear()
         self.driver.sweep()
         self.synchronize()  # the device may still be at work on the last upload
-        self.held = []
+        self.held.clear()
         cupy.get_default_memory_pool().free_all_blocks()
         cupy.get_default_pinned_memory_pool().free_all_blocks()
+
+    def forget(self, network: Any) -> None:
+        with self.lock:
+            self.kept.forget(network)
+            self.driver.sweep()
 
     def describe(self) -> dict[str, str]:
         runtime = cupy.cuda.runtime

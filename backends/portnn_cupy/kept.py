@@ -12,6 +12,7 @@ from portnn_cupy import direct
 from portnn_cupy.graph import CapturedStep
 
 NETWORKS = 4
+SIZES = 8  # of batches of a network, those used last
 SHARE = 8  # an eighth of the device's memory at most
 
 
@@ -48,14 +49,20 @@ class Kept:
             step.rest()
         for size in [size for size, step in steps.items() if step.eager or not step.reusable]:
             del steps[size]
+        while len(steps) > SIZES:
+            del steps[next(iter(steps))]
         if not copied:
             self.clear()
         while self.by_network and sum(map(_bytes_of, self.by_network.values())) > most:
             self.by_network.popitem(last=False)
+
+    def forget(self, network: Any) -> None:
+        self.by_network.pop(id(network), None)
 
     def clear(self) -> None:
         self.by_network.clear()
 
 
 def _bytes_of(entry: tuple[Any, Any, dict[int, CapturedStep]]) -> int:
-    return sum(step.memory.total_bytes() for step in entry[2].values())
+    steps = entry[2].values()
+    return sum(step.memory.total_bytes() + sum(buffer.nbytes for buffer in step.buffers) for step in steps)

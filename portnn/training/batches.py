@@ -32,16 +32,21 @@ class Batches:
         self.on_device = False  # True: position and hyperparameters are arrays, which a graph reads
         self.most_steps = 0
         self.in_chunks = False  # True: the samples change within an epoch
+        self.is_lasting = False  # True: a step looks batches up with nothing of this object's, but the inputs
         self.addresses: Any = None  # where a graph finds the samples, if the backend has such a thing
         self.hyper: list[tuple[float, ...]] = []
         self.inputs: dict[str, Any] = {}  # "order": the permutation, "hyper": the table (steps, k), on the device
 
     def find_addresses(self) -> None:
-        """Makes a graph find the samples by their addresses, so that it can be used for others, where it can."""
-        if not self.in_chunks:
-            given = [array for array in (self.x, self.y, self.weights) if array is not None]
-            dtypes = self.device_dtype, self.backend.xp.int64 if self.classes else self.device_dtype
-            self.addresses = self.locate(given, [*dtypes, self.device_dtype][: len(given)], self.device_dtype)
+        """Makes a graph find the samples by their addresses, so that it can be used for others, where it can.
+
+        Those that come in chunks are inputs of the graph, which copies them to an address of its own.
+        """
+        given = [array for array in (self.x, self.y, self.weights) if array is not None]
+        dtypes = self.device_dtype, self.backend.xp.int64 if self.classes else self.device_dtype
+        addresses = self.locate(given, [*dtypes, self.device_dtype][: len(given)], self.device_dtype)
+        self.is_lasting = addresses is not None
+        self.addresses = None if self.in_chunks else addresses
 
     def put(self, samples: Samples) -> None:
         """Puts the next chunk of samples in the place of the last one."""

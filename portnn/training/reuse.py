@@ -11,8 +11,7 @@ CHANGING = {"step", "_learning_rate", "learning_rate"}  # on the device, in each
 def key_of(network: Any, optimizer: Any, state: Any) -> tuple[Any, ...] | None:
     """A key, equal for two fits whose steps compute the same; None where one may depend on something else.
 
-    That is so where a user's code takes part, which may read anything; where a metric holds an array that it computed
-    from the targets; and where the step cannot find the samples by their address, but has it built in.
+    That is so where a user's code takes part, which may read anything, and where the step has the samples built in.
     """
     batches, metrics = state.batches, [metric for _, metric in state.metrics]
     layers = list(network.walk())
@@ -20,7 +19,7 @@ def key_of(network: Any, optimizer: Any, state: Any) -> tuple[Any, ...] | None:
     parts += [getattr(layer, name) for layer in layers for name in FUNCTIONS if hasattr(layer, name)]
     if not all(layer._own and not {"forward", "backward"} & vars(layer).keys() for layer in layers):
         return None
-    if batches.addresses is None or not all(map(_is_ours, parts)) or any(map(_holds_arrays, metrics)):
+    if not batches.is_lasting or not all(map(_is_ours, parts)):
         return None
     data = [None if a is None else (a.dtype, tuple(a.shape[1:])) for a in (batches.x, batches.y, batches.weights)]
     return (
@@ -29,7 +28,7 @@ def key_of(network: Any, optimizer: Any, state: Any) -> tuple[Any, ...] | None:
         # The layers themselves, so that they live as long as the key and no other has their place in memory.
         tuple((Same(layer), layer._is_frozen, _settings(layer)) for layer in layers),
         tuple((getattr(part, "__qualname__", type(part)), _settings(part)) for part in parts),
-        (tuple(data), batches.batch_size, batches.classes, state.weighted),
+        (tuple(data), batches.batch_size, batches.classes, batches.in_chunks, state.weighted),
     )
 
 
@@ -58,7 +57,3 @@ def _settings(thing: Any) -> tuple[tuple[str, Any], ...]:
 def _is_ours(part: Any) -> bool:
     part = getattr(part, "function", part)
     return ops.is_ours(part) or ops.is_ours(type(part))
-
-
-def _holds_arrays(metric: Any) -> bool:
-    return any(hasattr(value, "shape") for value in getattr(metric, "__dict__", {}).values())

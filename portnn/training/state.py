@@ -57,6 +57,9 @@ class State:
         some = slice(None) if batches.in_chunks else slice(batches.batch_size)
         weights = None if batches.weights is None else batches.weights[some]
         self.metrics = [(name, prepared(metric, batches.y[some, ...], weights)) for name, metric in network.metrics]
+        # What our metrics found out about the targets of this fit: a graph reads it where it read that of another fit.
+        ours = [metric for _, metric in self.metrics if is_ours(type(metric))]
+        self.constants = [(vars(m), key) for m in ours for key, value in vars(m).items() if is_array(value)]
         self.sums_dtype = self._sums_dtype(network.dtype)
         self.weighted = batches.weights is not None
         self.shapes = {sum_of(name): self._shape_of_sums(name, metric, output) for name, metric in self.metrics}
@@ -119,7 +122,7 @@ class State:
 
     @property
     def inputs(self) -> list[Place]:
-        return [(self.batches.inputs, key) for key in self.batches.inputs]
+        return [*((self.batches.inputs, key) for key in self.batches.inputs), *self.constants]
 
     # -- after a step ------------------------------------------------------------------------------------------
 

@@ -13,7 +13,11 @@ from cases import ACTIVATIONS, LOSSES, OPTIMIZERS, SCHEDULES
 from documents import ROOT, run
 
 TOP = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "CODE_OF_CONDUCT.md")
-PAGES = [*(ROOT / name for name in TOP), *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob(".github/**/*.md"))]
+PAGES = [
+    *(ROOT / name for name in TOP),
+    *sorted(p for p in (ROOT / "docs").rglob("*.md") if "_build" not in p.parts),
+    *sorted(ROOT.glob(".github/**/*.md")),
+]
 WORKLOADS = re.findall(r'^    "(\w+)": Workload\(', (ROOT / "benchmarks" / "workloads.py").read_text(), re.MULTILINE)
 DEVELOPMENT = ROOT / "docs" / "development.md"
 FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))

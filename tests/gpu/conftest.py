@@ -30,6 +30,17 @@ def launches(backend, monkeypatch):
 
 
 @pytest.fixture
+def kernel(backend, cupy):
+    """Compiles a kernel and returns a function that runs it: ``kernel(source)(blocks, threads, *arguments)``."""
+
+    def made(source, **options):
+        function = cupy.RawKernel(f'extern "C" __global__ {source}', source.partition("(")[0].split()[-1])
+        return lambda blocks, threads, *arguments: function((blocks,), (threads,), arguments, **options)
+
+    return made
+
+
+@pytest.fixture
 def kernels(backend, monkeypatch):
     """The names of our kernels that are launched, or captured, in order."""
     from portnn_cupy import launch

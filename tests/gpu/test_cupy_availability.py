@@ -300,10 +300,13 @@ def test_create_makes_the_backend(backend):
     assert get_backend("gpu") is backend
 
 
+FOLDERS = ["tests/gpu", "tests/backends", "tests/units/datasets"]  # files of the others import it
+
+
 def test_the_gpu_tests_need_no_other_array_library():
     """A machine with a GPU may have no more than pytest, NumPy and CuPy."""
     code = "import sys, pytest; sys.modules['array_api_strict'] = None; sys.exit(pytest.main(sys.argv[1:]))"
     root = Path(__file__).parents[2]
-    command = [sys.executable, "-c", code, "--collect-only", "-q", "-p", "no:cacheprovider", "tests/gpu"]
+    command = [sys.executable, "-c", code, "--collect-only", "-q", "-p", "no:cacheprovider", *FOLDERS]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import portnn
+import portnn.sources
 from portnn import SGD, ActivationLayer, Adam, BatchNormLayer, DropoutLayer, FCLayer, Layer, Network
+from rows import Rows
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("error")]
 RNG = np.random.default_rng(4)
@@ -29,6 +31,9 @@ def network(where, optimizer=None, loss="mse"):
     net = Network(layers, backend=where, dtype="float64", seed=1)
     net.use(loss, optimizer=optimizer or Adam(0.01), metrics=["mean_absolute_error"])
     return net
+
+
+WHERE, KERNELS = ("gpu", "cpu"), {"portable": "portable", "chunks of int32": "auto"}
 
 
 def both(change=lambda net: None, fits=8, at=4, data=(X, Y), **options):
@@ -69,6 +74,136 @@ def test_fifty_fits_are_one_capture_for_each_size_of_batch(backend, captures):
     assert len(captures) == 2
     agree(gpu, cpu)
     assert max(used[5:]) <= used[5]
+
+
+class Rates(portnn.Callback):
+    """Changes the learning rate after each epoch, and reads nothing of the device."""
+
+    def on_step_end(self, network, step):
+        self.last = step
+
+    def on_epoch_end(self, network, epoch, logs):
+        network.learning_rate_factor = 0.5 + 0.5 / (1 + epoch)
+
+
+WEIGHTS = np.linspace(0.5, 2, len(X))
+WAYS = {  # options of each fit, and what is done before it
+    "validation": (lambda: {"validation_data": (X[:7], Y[:7])}, lambda net, k: None),
+    "a share for validation": (lambda: {"validation_split": 0.3}, lambda net, k: None),
+    "weights": (lambda: {"sample_weight": WEIGHTS}, lambda net, k: None),
+    "callbacks": (lambda: {"callbacks": [Rates()]}, lambda net, k: None),
+    "another learning rate": (dict, lambda net, k: setattr(net.optimizer, "learning_rate", 0.01 / (1 + k))),
+    "predictions": (dict, lambda net, k: (net.predict(X), net.evaluate(X, Y))),
+    "r2": (dict, lambda net, k: None),
+    "chunks": (dict, lambda net, k: None),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_fits_in_a_loop(backend, captures, monkeypatch, way):
+    """As many captures as there are sizes of batches, and from then on no more memory, whatever comes with the fits."""
+    monkeypatch.setattr(portnn.sources, "CHUNK", 2 * BATCH * X.itemsize * X.shape[1])  # two batches
+    options, change = WAYS[way]
+    nets, used = [network(where) for where in ("gpu", "cpu")], []
+    data = (Rows(X), Rows(Y)) if way == "chunks" else (X, Y)
+    for net in nets:
+        if way == "r2":
+            net.use("mse", optimizer=Adam(0.01), metrics=["r2"])
+        for k in range(12):
+            change(net, k)
+            net.fit(*data, epochs=1, batch_size=BATCH, shuffle=True, verbose=0, **options())
+            used += [bytes_of(backend)] if net is nets[0] else []
+    assert len(captures) == 2
+    agree(*nets)
+    assert max(used[5:]) <= used[5]
+
+
+def test_fits_with_weights_of_classes(backend, captures):
+    nets = [network(where, loss="softmax_cross_entropy") for where in ("gpu", "cpu")]
+    for net in nets:
+        net.use("softmax_cross_entropy", optimizer=SGD(0.1), metrics=["accuracy"])
+        for k in range(12):
+            weights = "balanced" if k % 2 else {0: 1.0, 1: 2.0, 2: 0.5}
+            net.fit(X, np.arange(20) % 3, epochs=1, batch_size=BATCH, class_weight=weights, verbose=0)
+    assert len(captures) == 2
+    agree(*nets)
+
+
+def test_two_networks_in_turn(backend, captures):
+    pairs, used = [[network(where, optimizer) for where in ("gpu", "cpu")] for optimizer in (SGD(0.1), Adam(0.01))], []
+    for _ in range(12):
+        for pair in pairs:
+            for net in pair:
+                net.fit(X, Y, epochs=1, batch_size=BATCH, shuffle=True, verbose=0)
+        used.append(bytes_of(backend))
+    assert len(captures) == 4
+    for pair in pairs:
+        agree(*pair)
+    assert max(used[5:]) <= used[5]
+
+
+@pytest.mark.parametrize("kind", ["portable", "chunks of int32"])
+def test_steps_that_hold_something_of_their_fit_are_not_kept(backend, captures, monkeypatch, kind):
+    """Portable steps look batches up by an array of the fit's; it is gone when the fit is over."""
+    nets = [Network([FCLayer(5, 3)], backend=where, dtype="float64", seed=1, kernels=KERNELS[kind]) for where in WHERE]
+    x = (10 * X).astype(np.int32)
+    data = (Rows(x), Rows(Y)) if kind.startswith("chunks") else (x, Y)
+    for net in nets:
+        net.use("mse", optimizer=SGD(1e-3))
+        for _ in range(2):
+            net.fit(*data, epochs=4, batch_size=10, shuffle=True, verbose=0)
+    assert len(captures) == 2
+    assert not any(steps for *_, steps in backend.kept.by_network.values())
+    agree(*nets)
+
+
+def test_r2_of_other_targets(backend, captures):
+    """The mean of the targets, which ``r2`` is computed with, is that of each fit."""
+    nets = [network(where, SGD(0.01)) for where in ("gpu", "cpu")]
+    for net in nets:
+        net.use("mse", optimizer=SGD(0.01), metrics=["r2"])
+        for k in range(6):
+            net.fit(X, Y + 10.0 * k, epochs=1, batch_size=BATCH, verbose=0)
+    assert len(captures) == 2
+    agree(*nets)
+
+
+def test_a_network_that_leaves_the_device_leaves_no_graphs(backend, captures):
+    """Its graphs and their memory are given up at once; when it comes back its steps are captured anew."""
+    gpu, cpu = network("gpu"), network("cpu")
+    before = bytes_of(backend)
+    for k in range(3):
+        gpu.to("gpu")
+        for net in (gpu, cpu):
+            net.fit(X, Y, epochs=3, batch_size=BATCH, shuffle=True, verbose=0)
+        assert len(captures) == 2 * (k + 1)
+        assert backend.kept.by_network
+        gpu.to("cpu")
+        assert not backend.kept.by_network
+        assert bytes_of(backend) <= before
+        for net in (gpu, cpu):
+            net.fit(X, Y, epochs=1, batch_size=BATCH, shuffle=True, verbose=0)
+    agree(gpu, cpu)
+
+
+def test_to_the_same_device_keeps_the_graphs(backend, captures):
+    net = network("gpu")
+    for _ in range(5):
+        net.to("gpu").fit(X, Y, epochs=1, batch_size=BATCH, verbose=0)
+    assert len(captures) == 2
+
+
+def test_the_last_sizes_of_batches_are_kept(backend, captures):
+    from portnn_cupy.kept import SIZES
+
+    net = Network([FCLayer(5, 3)], backend="gpu", seed=0)
+    net.use("mse", optimizer=SGD(0.1))
+    data = [(X[:rows], Y[:rows]) for rows in range(2 * SIZES, 0, -1)]
+    for some in (data[:SIZES], data[SIZES:]):
+        net.fit(lambda some=some: some, epochs=3, verbose=0)
+    assert len(captures) == 2 * SIZES
+    (steps,) = [steps for *_, steps in backend.kept.by_network.values()]
+    assert list(steps) == list(range(SIZES, 0, -1))
 
 
 def test_other_samples_are_found(backend, captures):

@@ -1,29 +1,44 @@
 """The GPU backend's kernels, compiled for every GPU, and its cuBLAS calls."""
 
+import importlib.util
+import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import software_gpu
 from portnn import random
-from portnn_cupy import convolutions, kernels, reductions
-from portnn_cupy.kernels import source
+from portnn_cupy import kernels
 from software_gpu import control
 
 # -- kernels -----------------------------------------------------------------------------------------------------------
 
-SOURCES = {dtype: source(real) for dtype, real in (("float32", "float"), ("float64", "double"))}
-ALL = {
-    **SOURCES,
-    "float32, sums": reductions.source(kernels.head("float")),
-    "float64, sums": reductions.source(kernels.head("double")),
-    "float32, convolutions": convolutions.source(kernels.head("float")),
-    "float64, convolutions": convolutions.source(kernels.head("double")),
-}
+ROOT = Path(__file__).parents[2]
 
-ARCHITECTURES = ["sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90"]
+
+def tool():
+    """tools/kernel_resources.py, which is no module of a package."""
+    spec = importlib.util.spec_from_file_location("kernel_resources", ROOT / "tools" / "kernel_resources.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+TOOL = tool()
+ALL = {f"{dtype}, {name}": code for dtype, real in TOOL.REALS.items() for name, code in TOOL.sources(real).items()}
+ARCHITECTURES = TOOL.ARCHITECTURES
+
+
+def test_all_kernels_are_compiled():
+    """What is written anywhere in the backend's package is in one of the sources."""
+    written = "".join(path.read_text() for path in Path(kernels.__file__).parent.glob("*.py"))
+    for real in TOOL.REALS.values():
+        compiled = " ".join(TOOL.sources(real).values())
+        for name in re.findall(r"^KERNEL void (\w+)\(", written, re.MULTILINE):
+            assert f"KERNEL void {name}(" in compiled
 
 
 @pytest.mark.slow
@@ -61,6 +76,64 @@ def test_nvrtc_compiles_the_kernels(architecture, dtype):
         assert len(nvrtc.getCUBIN(program)) > 0
     finally:
         nvrtc.destroyProgram(program)
+
+
+# -- what they take ----------------------------------------------------------------------------------------------------
+
+SPILLS = """
+extern "C" __global__ void __launch_bounds__(1024, 2) spills(const double *x, double *y)
+{
+    double a[40];
+    for (int i = 0; i < 40; ++i) a[i] = x[i * 1024 + threadIdx.x];
+    __syncthreads();
+    for (int i = 0; i < 40; ++i) for (int k = 0; k < 40; ++k) y[(i * 40 + k) * 1024 + threadIdx.x] = a[i] * a[k];
+}"""
+
+
+@pytest.fixture(scope="module")
+def compilers():
+    """For each architecture a compiler, of those that are installed."""
+    found = TOOL.compilers(TOOL.installed())
+    if not found:
+        pytest.skip("no NVRTC is installed, of CUDA 12 or later")
+    return found
+
+
+@pytest.fixture(scope="module")
+def measured(compilers):
+    return TOOL.measure(compilers)
+
+
+def test_no_kernel_spills_registers(measured):
+    """For every architecture that the compilers at hand know."""
+    for kernel, cells in measured.items():
+        for (architecture, dtype), usage in cells.items():
+            assert usage.spilled == 0, (kernel, architecture, dtype)
+            assert usage.registers * 256 <= 65536, (kernel, architecture, dtype)  # a block of 256 threads has room
+            assert usage.shared <= 48 << 10, (kernel, architecture, dtype)
+
+
+def test_a_kernel_that_spills_would_be_seen(compilers):
+    usage = compilers["sm_90"].usage(SPILLS, "sm_90")["spills"]
+    assert usage.spilled > 0
+    assert usage.registers <= 32
+    with pytest.raises(RuntimeError, match=r"NVRTC .*, sm_90: [\s\S]*undefined"):
+        compilers["sm_90"].usage("int wrong = here;", "sm_90")
+
+
+def test_the_page_has_every_kernel_and_what_it_takes(compilers, measured):
+    """The table of docs/gpu.md: a row for each kernel; where the compiler is the page's, the page's figures."""
+    page = TOOL.PAGE.read_text().split(TOOL.BEGIN)[1].split(TOOL.END)[0]
+    head = re.search(r"^\| kernel \| (.*) \| shared memory \|$", page, re.MULTILINE).group(1).split(" | ")
+    rows = {name: cells.split(" | ") for name, cells in re.findall(r"^\| `(\w+)` \| (.*) \|$", page, re.MULTILINE)}
+    assert set(rows) == set(measured)
+    assert head == list(ARCHITECTURES)
+    for architecture, nvrtc in compilers.items():
+        if not re.search(rf"{architecture}(?:, sm_\d+)* by NVRTC {re.escape(nvrtc.version)}\b", page):
+            continue  # another version of the compiler
+        for kernel, cells in measured.items():
+            registers = " / ".join(str(cells[architecture, dtype].registers) for dtype in TOOL.REALS)
+            assert rows[kernel][head.index(architecture)] == registers, (kernel, architecture)
 
 
 @pytest.mark.gpu

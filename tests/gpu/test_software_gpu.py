@@ -8,6 +8,7 @@ import pytest
 import portnn_cupy.graph
 import software_gpu
 from captured import RATES, State, Step, eager, same
+from faults import refused
 from portnn_cupy.graph import CapturedStep, EagerStepWarning
 from software_gpu import control
 
@@ -15,25 +16,6 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not software_gpu.is_wanted(), reason="no GPU in software: PORTNN_SOFTWARE_GPU is not set"),
 ]
-
-
-@pytest.fixture
-def kernel(backend, cupy):
-    """Compiles a kernel and returns a function that runs it: ``kernel(source)(blocks, threads, *arguments)``."""
-
-    def made(source, **options):
-        function = cupy.RawKernel(f'extern "C" __global__ {source}', source.partition("(")[0].split()[-1])
-        return lambda blocks, threads, *arguments: function((blocks,), (threads,), arguments, **options)
-
-    return made
-
-
-def refused(words, run, *arguments):
-    """The call fails with these words, and they are noted as a fault."""
-    with pytest.raises(Exception, match=words) as caught:
-        run(*arguments)
-    (fault,) = control.faults()
-    assert fault in str(caught.value)
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------
@@ -89,6 +71,21 @@ def test_memory_that_nothing_was_written_to_is_full_of_nan(cupy, backend):
     assert np.isnan(cupy.empty(1000).get()).all()  # the same memory, out of CuPy's pool
 
 
+def test_numbers_and_shared_memory_too(kernel, cupy):
+    """Whole numbers are -1, bytes 255; shared memory is unknown anew for each block."""
+    assert set(cupy.empty(7, "i4").get()) == {-1}
+    assert set(cupy.empty(700, "u1").get()) == {255}
+    source = """void keeps(float *x) {
+        __shared__ float part[32];
+        if (blockIdx.x == 0) part[threadIdx.x] = 1;
+        __syncthreads();
+        x[blockIdx.x * 32 + threadIdx.x] = part[threadIdx.x];
+    }"""
+    x = cupy.zeros(64, "f4")
+    kernel(source)(2, 32, x)
+    assert np.isnan(x.get()).tolist() == [False] * 32 + [True] * 32
+
+
 def test_also_in_each_replay(backend, cupy):
     """A step that forgets to write a part of an array: right by chance if the memory still holds the last step's."""
 
@@ -116,14 +113,19 @@ def test_also_in_each_replay(backend, cupy):
         (lambda x: (x[::2], np.int64(2), np.float32(2)), "argument 0 is Pf4, with gaps, it takes Pf4"),
         (lambda x: (None, np.int64(4), np.float32(2)), "argument 0 is NoneType"),
         (lambda x: (x, np.int64(4), 2.0), "argument 2 is float, it takes f4"),
+        (lambda x: (x, np.int64(4), np.float64(2)), "argument 2 is f8, it takes f4"),
+        (lambda x: (x.get(), np.int64(4), np.float32(2)), "argument 0 is an array of the host, it takes Pf4"),
+        (lambda x: (x, np.int64(4), np.float32(2), x), "takes 3 arguments, not 4"),
         (lambda x: (x, np.int64(4)), "takes 3 arguments, not 2"),
     ],
 )
-def test_arguments_of_other_types(cupy, backend, wrong, words):
+@pytest.mark.parametrize("made", ["RawModule", "RawKernel"])
+def test_arguments_of_other_types(cupy, backend, wrong, words, made):
     code = 'extern "C" __global__ void scale(float *x, long long n, float by) { if (x && n > threadIdx.x) x[threadIdx.x] *= by; }'
-    scale, x = cupy.RawModule(code=code).get_function("scale"), cupy.ones(4, "f4")
+    x = cupy.ones(4, "f4")
+    scale = cupy.RawKernel(code, "scale") if made == "RawKernel" else cupy.RawModule(code=code).get_function("scale")
     scale((1,), (4,), (x, np.int64(4), np.float32(2)))
-    scale((1,), (4,), (np.uint64(0), np.int64(4), np.float32(2)))
+    scale((1,), (4,), (np.uint64(0), 4, np.float32(2)))
     assert x.get().tolist() == [2.0] * 4
     with pytest.raises(TypeError, match=words):
         scale((1,), (4,), wrong(x))
@@ -165,6 +167,91 @@ def test_a_wrong_leading_dimension(backend, monkeypatch, off, words):
         backend.xp.matmul(a, b)
     (fault,) = control.faults()
     assert words.partition(",")[0] in fault
+
+
+def test_a_wrong_leading_dimension_of_matrices_that_are_transposed(backend, monkeypatch):
+    """Each operand, read along rows or columns: one too small is refused, one too large runs past the matrix's end."""
+    import portnn_cupy.blas
+
+    operand, planted = portnn_cupy.blas.operand, {}
+
+    def wrong(x):
+        read, operation, step = operand(x)
+        return read, operation, step + planted.get(x.shape, 0)
+
+    monkeypatch.setattr(portnn_cupy.blas, "operand", wrong)
+    for a_is_turned in (False, True):
+        for b_is_turned in (False, True):
+            a, b = (
+                backend.asarray(np.ones(shape))
+                for shape in ((4, 5) if a_is_turned else (5, 4), (3, 4) if b_is_turned else (4, 3))
+            )
+            a, b = a.T if a_is_turned else a, b.T if b_is_turned else b
+            for where, off in ((None, 0), ((5, 4), -1), ((5, 4), 1), ((4, 3), -1), ((4, 3), 1)):
+                planted.clear()
+                if where is None:
+                    assert np.array_equal(backend.to_numpy(backend.xp.matmul(a, b)), np.full((5, 3), 4.0))
+                    continue
+                planted[where] = off
+                with pytest.raises(RuntimeError, match="cuBLAS failed to gemm"):
+                    backend.xp.matmul(a, b)
+                (fault,) = control.faults()
+                number = "second" if where == (5, 4) else "first"  # cuBLAS gets them in the other order
+                assert ("leading dimensions" if off < 0 else f"reads, as its {number} matrix") in fault
+
+
+WRONG_BATCHES = {
+    "nothing": ({}, None),
+    "a leading dimension that is too small": ({"lda": 3}, "leading dimensions 3, 3, 4"),
+    "a leading dimension that is too large": ({"ldb": 4}, "reads, as its second matrix"),
+    "a step that is too large": ({"step_a": 13}, "reads, as its first matrix"),
+    "a matrix too many": ({"count": 3}, "reads, as its first matrix"),
+    "a result that is too large": ({"step_c": 30}, "writes memory outside"),
+    "too many rows": ({"m": 5, "lda": 5, "ldc": 5}, "reads, as its first matrix"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_BATCHES)
+@pytest.mark.parametrize("strided", [True, False])
+def test_products_of_many_matrices(cupy, backend, name, strided):
+    """cuBLAS's batched products, which CuPy calls for arrays of three axes; here two of 4 x 3 x 2."""
+    from portnn_cupy.blas import load_library
+
+    changed, words = WRONG_BATCHES[name]
+    g = {
+        "m": 4,
+        "n": 2,
+        "k": 3,
+        "lda": 4,
+        "ldb": 3,
+        "ldc": 4,
+        "step_a": 12,
+        "step_b": 6,
+        "step_c": 8,
+        "count": 2,
+    } | changed
+    if not strided and {"step_a", "step_c", "count"} & set(changed):
+        pytest.skip("it has no steps")
+    a, b, c = (cupy.ones(size) for size in (24, 12, 16))
+    library, handle, one, zero = load_library(), ctypes.c_void_p(), ctypes.c_double(1), ctypes.c_double(0)
+    library.cublasCreate_v2(ctypes.byref(handle))
+    sizes = [handle, 0, 0, g["m"], g["n"], g["k"], ctypes.byref(one)]
+    step_a, step_b, step_c = (ctypes.c_longlong(g[f"step_{which}"]) for which in "abc")
+    if strided:
+        first, second, third = (ctypes.c_void_p(x.data.ptr) for x in (a, b, c))
+        call, rest = library.cublasDgemmStridedBatched, [first, g["lda"], step_a, second, g["ldb"], step_b]
+        rest += [ctypes.byref(zero), third, g["ldc"], step_c, g["count"]]
+    else:
+        lists = [cupy.asarray([x.data.ptr, x.data.ptr + 8 * g[f"step_{w}"]]) for x, w in ((a, "a"), (b, "b"), (c, "c"))]
+        first, second, third = (ctypes.c_void_p(x.data.ptr) for x in lists)
+        call, rest = (
+            library.cublasDgemmBatched,
+            [first, g["lda"], second, g["ldb"], ctypes.byref(zero), third, g["ldc"], 2],
+        )
+    status, faults = call(*sizes, *rest), control.faults()
+    library.cublasDestroy_v2(handle)
+    assert bool(status) == bool(words)
+    assert words in faults[0] if words else c.get().tolist() == [3.0] * 16
 
 
 # -- races -------------------------------------------------------------------------------------------------------------
@@ -383,3 +470,26 @@ def test_a_wait_and_a_new_handle_in_a_capture(backend, cupy):
             backend.driver.capture(work)
         with backend.scope():
             assert not backend.stream.is_capturing()
+
+
+# -- builds ------------------------------------------------------------------------------------------------------------
+
+
+def test_builds_that_nobody_uses_are_removed(tmp_path, monkeypatch):
+    """Not those of today, not what is no build, and not the one that is asked for, which counts as used."""
+    import os
+    import time
+
+    from software_gpu import builds
+
+    monkeypatch.setenv(builds.FOLDER, str(tmp_path))
+    old = time.time() - (builds.DAYS + 1) * 86400
+    names = {"wanted": "a" * 24, "old": "b" * 24, "new": "c" * 24, "no build": "notes"}
+    for name in names.values():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("kept")
+    for name in ("wanted", "old", "no build"):
+        os.utime(tmp_path / names[name], (old, old))
+    assert builds.kept_folder(names["wanted"]) == tmp_path / names["wanted"]
+    assert {path.name for path in tmp_path.iterdir()} == {names[name] for name in ("wanted", "new", "no build")}
+    assert time.time() - (tmp_path / names["wanted"]).stat().st_mtime < 3600

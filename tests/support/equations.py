@@ -103,6 +103,12 @@ class Calculation(ast.NodeVisitor):
             f = max if name == "max" else min
             return Range(f(a.low for a in arguments), f(a.high for a in arguments))
         (argument,) = arguments
+        if name in (
+            "cos",
+            "sin",
+        ):  # between turns that no short range reaches beyond, it is as far as the slope takes it
+            value, reach = getattr(math, name)((argument.low + argument.high) / 2), (argument.high - argument.low) / 2
+            return Range(value - reach, value + reach)
         return argument.bent(abs, 0.0) if name == "abs" else argument.bent(RISING[name])
 
     def generic_visit(self, node):

@@ -31,6 +31,7 @@ SHORT = 7  # digits: what differs from a shorter number only beyond them is writ
 OPERATIONS: dict[str, Callable[[float, float], float]] = {"+": add, "-": sub, "*": mul, "**": pow}
 FUNCTIONS: dict[str, Callable[..., float]] = {
     "abs": abs,
+    "cos": math.cos,
     "erf": math.erf,
     "exp": math.exp,
     "log": math.log,
@@ -38,6 +39,7 @@ FUNCTIONS: dict[str, Callable[..., float]] = {
     "min": min,
     "round": round,
     "sign": lambda x: float((x > 0) - (x < 0)),
+    "sin": math.sin,
     "sqrt": math.sqrt,
     "tanh": math.tanh,
 }

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from portnn import layers
-from portnn.show.explain import losses, norms, simple, windows
+from portnn.show.explain import losses, norms, resampling, simple, windows
 from portnn.show.explain.cells import MOST_PICTURES, described, pictures, pictures_of_sample
 from portnn.show.explain.page import Explanation, Page, Pictures, Row, Section
 from portnn.show.explain.trace import Pass, Trace, trace
@@ -20,6 +20,7 @@ SHELF: dict[type, tuple[Show, Show]] = {
     layers.FlattenLayer: (simple.reshape_forward, simple.reshape_backward),
     layers.ReshapeLayer: (simple.reshape_forward, simple.reshape_backward),
     layers.ScaleLayer: (simple.scale_forward, simple.scale_backward),
+    layers.RandomAffineLayer: (resampling.affine_forward, resampling.affine_backward),
     layers.DropoutLayer: (simple.dropout_forward, simple.dropout_backward),
     layers.MaxPoolLayer: (windows.max_pool_forward, windows.max_pool_backward),
     layers.AvgPoolLayer: (windows.avg_pool_forward, windows.avg_pool_backward),

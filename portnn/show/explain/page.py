@@ -110,9 +110,10 @@ class Explanation:
     Every line of the text that begins with four spaces is an equation, ``NAME = expression = NUMBER``, which holds for
     the numbers as they are printed, within half a unit of the last digit of the result; whole numbers are exact. In
     place of the expression may stand the name of the cell that is copied, or nothing. Its grammar is Python's, with
-    the functions abs, erf, exp, log, max, min, round, sign, sqrt and tanh, but for ``(rest of 781 terms: 0.25)``, which
-    stands for the number after the colon. Lines that begin with two spaces and ``|`` are formulas in letters or
-    tables of numbers. The page holds the same equations, each in an element ``<code class="equation">``.
+    the functions abs, cos, erf, exp, log, max, min, round, sign, sin, sqrt and tanh, but for
+    ``(rest of 781 terms: 0.25)``, which stands for the number after the colon. Lines that begin with two spaces and
+    ``|`` are formulas in letters, or tables of numbers. The page holds the same equations, each in an element
+    ``<code class="equation">``.
 
     ``save(path)`` writes the page to a path that ends in ``.html``, the text to one that ends in ``.txt``.
     """

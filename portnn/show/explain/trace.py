@@ -10,7 +10,7 @@ import numpy as np
 
 from portnn.article import adapted
 from portnn.backend import is_array
-from portnn.layers import BatchNormLayer, sequential
+from portnn.layers import BatchNormLayer, DropoutLayer, RandomAffineLayer, sequential
 from portnn.optimizers import SGD, rate_at
 from portnn.samples import Samples
 from portnn.show.explain import sample
@@ -44,7 +44,8 @@ class Pass:
     children: list["Pass"] = field(default_factory=list)
     made_alone: bool = False  # batch norm of one value per channel, which could not be trained by one sample
     mask: Any = None  # of dropout
-    words: Any = None
+    words: Any = None  # random ones, of dropout and of the layer that moves images
+    maps: Any = None  # of that layer, (2, 3)
 
     @property
     def frozen(self) -> bool:
@@ -215,7 +216,10 @@ def _run(network: Any, one: Samples, host: _Host, rate: float) -> Trace:
         note.buffers = {name: host(a) for name, a in layer.buffers.items()}
         note.slots = {k: {n: host.as_it_is(a) for n, a in slots.items()} for k, slots in layer._slots_by_kind.items()}
         note.updates = {name: layer._updates(name, network.step) for name in layer.parameters}
-        if getattr(layer, "key", None) is not None and getattr(layer, "mask", None) is not None:
+        if isinstance(layer, RandomAffineLayer) and layer.maps is not None:
+            note.maps = host.one(layer.maps)
+            note.words = np.array(host.backend.to_numpy(host.backend.random_bits(layer.key, network.step, 4)))
+        if isinstance(layer, DropoutLayer) and layer.mask is not None:
             note.mask = host.one(layer.mask)
             note.words = np.array(host.backend.to_numpy(host.backend.random_bits(layer.key, network.step, note.X.size)))
     passes = [found[id(layer)] for layer in network.layers]

@@ -11,8 +11,8 @@ program that has ``site/`` of this folder on its ``PYTHONPATH``. What takes part
 - ``analysis.py``: kernels that need no thread of their own, and those whose threads wait for each other.
 - ``control.py``: settings of the device, its log, its faults. ``arguments.py``: the types of kernels' arguments.
 
-What it does not show: threads and streams that really run at once, cuBLAS's own kernels, CUB's reductions (they are
-compiled into CuPy for GPUs alone; ``CUPY_ACCELERATORS`` is empty, so CuPy's own reductions run), TF32, speed.
+What it does not show: threads and streams that really run at once; the kernels of cuBLAS, CUB and Thrust, in whose places
+are plain ones (of CUB: reductions and sums along an array, of Thrust: sorting); TF32; speed.
 """
 
 import os
@@ -40,7 +40,6 @@ def install():
     if reason := unavailable():
         raise RuntimeError(f"no GPU in software: {reason}")
     os.environ[VARIABLE] = "1"  # for processes that this one starts
-    os.environ["CUPY_ACCELERATORS"] = ""  # CUB's kernels are machine code of GPUs
     sys.meta_path.insert(0, Finder())
 
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from software_gpu import analysis
 
 HERE = Path(__file__).parent
 FOLDER = "PORTNN_SOFTWARE_GPU_CACHE"  # an environment variable: where builds are kept
-CUPYS_HEADERS = ("cupy/complex.cuh", "cupy/carray.cuh", "cupy/atomics.cuh", "cupy/math_constants.h")
+DAYS = 14  # for which builds are kept that nobody uses
+CUPYS_HEADERS = [
+    f"cupy/{name}" for name in ("complex.cuh", "carray.cuh", "atomics.cuh", "float16.cuh", "math_constants.h")
+]
 # Without the errors that C++ has and CUDA has not; products and sums in one instruction, as NVRTC makes them; and a
 # call in front of each access to memory, which is how the device sees them.
 FLAGS = ["-std=c++17", "-O1", "-fPIC", "-fno-gnu-unique", "-ffp-contract=fast", "-w", "-fpermissive"]
@@ -72,22 +76,54 @@ def processor_flags():
     return [f"-m{name}" for name in ("fma", "avx2") if re.search(rf"\b{name}\b", known)]
 
 
+def texts(*folders):
+    """What is written in folders of this package."""
+    paths = sorted(path for name in folders for path in (HERE / name).rglob("*") if path.is_file())
+    return [str(path.relative_to(HERE)) + path.read_text() for path in paths]
+
+
 @cache
 def folder():
-    """A folder for everything built by these sources, this compiler and this CuPy."""
-    parts = [str(path.relative_to(HERE)) + path.read_text() for path in sorted(HERE.rglob("*.?pp"))]
-    parts += [path.read_text() for path in sorted(HERE.rglob("*.[hc]*")) if path.suffix in (".h", ".cuh")]
-    parts += [Path(__file__).read_text(), Path(analysis.__file__).read_text()]
+    """A folder for all kernels built by these sources, this compiler and this CuPy."""
+    parts = [*texts("cuda"), Path(__file__).read_text(), Path(analysis.__file__).read_text()]
     parts += [run(["g++", "--version"]), str(processor_flags()), str(headers())]
     parts += [str(path) for path in cupy_folder().parent.glob("cupy*.dist-info")]
+    return kept_folder(digest(*parts))
+
+
+@cache
+def device_folder():
+    return kept_folder(digest(folder().name, *texts("device")))
+
+
+def kept_folder(name):
+    """A folder of that name among those that are kept; others that nobody used for long are removed."""
     kept = os.environ.get(FOLDER) or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "portnn-gpu"
-    made = Path(kept) / digest(*parts)
+    made = Path(kept) / name
     try:
         made.mkdir(parents=True, exist_ok=True)
+        os.utime(made)
     except OSError:  # a home that cannot be written to
         made = Path(tempfile.gettempdir()) / f"portnn-gpu-{os.getuid()}" / made.name
         made.mkdir(parents=True, exist_ok=True)
+        os.utime(made)
+    remove_old(made)
     return made
+
+
+def remove_old(used):
+    """Removes the folders beside this one that no process has used for ``DAYS``, by the time of the folder itself."""
+    for other in used.parent.iterdir():
+        if other != used and re.fullmatch("[0-9a-f]{24}", other.name) and time.time() - mtime(other) > DAYS * 86400:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def mtime(path):
+    """When it was last changed; now, if it is gone."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return time.time()
 
 
 def digest(*parts):
@@ -140,7 +176,7 @@ def lacking(objects):
 @cache
 def device():
     """The device's library, and beside it those under whose names CuPy looks for it."""
-    where = folder()
+    where = device_folder()
 
     def make(target):
         with tempfile.TemporaryDirectory(dir=where) as temporary:
@@ -240,6 +276,7 @@ def library(source, options, name_expressions, check):
                     target,
                     "-lc",
                     "-lm",
+                    "-lgcc",  # products of complex numbers
                 ]
             )
         finally:

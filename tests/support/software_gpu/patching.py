@@ -1,8 +1,9 @@
 """CuPy made to call the device: CUDA's runtime is linked into CuPy's extension modules, and patched in memory."""
 
 import ctypes
+import importlib
+import re
 import struct
-from pathlib import Path
 
 from software_gpu import builds
 
@@ -10,6 +11,16 @@ EXECUTABLE = 7  # to read, to write and to execute
 JUMP = b"\x48\xb8", b"\xff\xe0"  # mov rax, ADDRESS; jmp rax
 PAGE = 4096
 libraries = []  # kept loaded
+WHOLE = [  # CuPy's functions that start kernels of CUB and Thrust, which are machine code of GPUs
+    "cub_device_reduce",
+    "cub_device_reduce_get_workspace_size",
+    "cub_device_segmented_reduce",
+    "cub_device_segmented_reduce_get_workspace_size",
+    "cub_device_scan",
+    "cub_device_scan_get_workspace_size",
+    "thrust_sort",
+    "thrust_argsort",
+]
 
 
 def before_cupy():
@@ -25,30 +36,34 @@ def before_cupy():
 def after_cupy(cupy):
     """The other modules with a runtime of their own, and the compiler of kernels."""
     for name in ("cupy/cuda/cub", "cupy/cuda/thrust"):
-        if is_loaded(builds.extension(name)):
-            patch(builds.extension(name))
+        importlib.import_module(name.replace("/", "."))
+        patch(builds.extension(name))
     from cupy.cuda import compiler
 
     compiler._compile_module_with_cache = compiled_by_gxx
 
 
-def is_loaded(path):
-    return str(path) in Path("/proc/self/maps").read_text()
+def unmangled(name):
+    """The plain name of a C++ function, by the length that stands before it: _Z3sumPfi."""
+    found = re.match(r"_Z(\d+)", name)
+    return name[found.end() : found.end() + int(found.group(1))] if found and "." not in name else name
 
 
 def patch(path):
-    """Has each function of the runtime in an extension module jump to the device's."""
+    """Has each function of the runtime in an extension module, and of CUB and Thrust, jump to the device's."""
     device, libc = libraries[0], ctypes.CDLL(None)
     libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     with open("/proc/self/maps") as lines:
         base = next(int(line.partition("-")[0], 16) for line in lines if line.rstrip().endswith(str(path)))
-    names = set(builds.runtime_names())
+    targets = {name: f"device_{name}" for name in builds.runtime_names()}
+    targets |= {name: f"software_{name}" for name in WHOLE}
     for line in builds.run(["nm", path]).splitlines():
         address, kind, name = line.split() if line.count(" ") == 2 and not line.startswith(" ") else ("", "", "")
-        if kind not in ("t", "T") or name not in names:
+        name = unmangled(name)
+        if kind not in ("t", "T") or name not in targets:
             continue
         place = base + int(address, 16)
-        target = ctypes.cast(getattr(device, f"device_{name}"), ctypes.c_void_p).value
+        target = ctypes.cast(getattr(device, targets[name]), ctypes.c_void_p).value
         if libc.mprotect(place & -PAGE, 2 * PAGE, EXECUTABLE):
             raise RuntimeError("no GPU in software: this system lets no code be changed in memory")
         ctypes.memmove(place, JUMP[0] + struct.pack("<Q", target) + JUMP[1], 12)

@@ -1,4 +1,8 @@
-// After all headers: from here on the functions are the device's.
+// After all headers. CuPy's numbers of half precision, as words:
+inline unsigned short __half_as_ushort(const half &x) { return ((__half_raw)x).x; }
+inline half __ushort_as_half(unsigned short x) { return half(__half_raw{x}); }
+
+// From here on the functions are the device's.
 #define exp(x) software_exp(x)
 #define expf(x) software_exp((float)(x))
 #define expm1(x) software_expm1(x)

@@ -29,11 +29,11 @@ struct Place { unsigned thread[3], block[3], threads[3], blocks[3]; };
 extern "C" {
 extern Place software_place;
 void software_barrier();
-void software_warp_barrier();
+void software_warp_barrier(unsigned mask);
 void software_fence();
 unsigned software_lane();
-void *software_exchange(const void *value, size_t size);  // what each thread of the warp gave: 32 places of 16 bytes
-unsigned software_present();                               // the lanes that took part in it
+void *software_exchange(unsigned mask, const void *value, size_t size);  // what each lane gave: 32 places of 16 bytes
+unsigned software_present();                                              // the lanes that took part in it
 void *software_dynamic_shared();
 void software_atomic(void *place, size_t size);
 float software_inexact_float(float value, int bound);
@@ -63,53 +63,53 @@ struct Index {
 // -- synchronization and warps -----------------------------------------------------------------------------------------
 
 inline void __syncthreads() { software_barrier(); }
-inline void __syncwarp(unsigned = ~0u) { software_warp_barrier(); }
+inline void __syncwarp(unsigned mask = ~0u) { software_warp_barrier(mask); }
 inline void __threadfence() { software_fence(); }
 inline void __threadfence_block() {}
 inline void __threadfence_system() { software_fence(); }
 inline unsigned __activemask() { return ~0u; }
 
 template <class T>
-UNSEEN T software_shuffle(T value, unsigned from, bool is_there)
+UNSEEN T software_shuffle(unsigned mask, T value, unsigned from, bool is_there)
 {
     static_assert(sizeof(T) <= 16, "a shuffle exchanges at most 16 bytes");
-    const char *given = (const char *)software_exchange(&value, sizeof(T));
+    const char *given = (const char *)software_exchange(mask, &value, sizeof(T));
     T found = value;
-    if (is_there && software_present() >> from & 1) memcpy(&found, given + 16 * from, sizeof(T));
+    if (is_there) memcpy(&found, given + 16 * from, sizeof(T));
     return found;
 }
 
 template <class T>
-T __shfl_sync(unsigned, T value, int from, int width = 32)
+T __shfl_sync(unsigned mask, T value, int from, int width = 32)
 {
     unsigned lane = software_lane();
-    return software_shuffle(value, (lane & ~(width - 1)) | (from & (width - 1)), true);
+    return software_shuffle(mask, value, (lane & ~(width - 1)) | (from & (width - 1)), true);
 }
 
 template <class T>
-T __shfl_down_sync(unsigned, T value, unsigned by, int width = 32)
+T __shfl_down_sync(unsigned mask, T value, unsigned by, int width = 32)
 {
     unsigned lane = software_lane(), within = lane & (width - 1);
-    return software_shuffle(value, (lane + by) & 31, within + by < (unsigned)width);
+    return software_shuffle(mask, value, (lane + by) & 31, within + by < (unsigned)width);
 }
 
 template <class T>
-T __shfl_up_sync(unsigned, T value, unsigned by, int width = 32)
+T __shfl_up_sync(unsigned mask, T value, unsigned by, int width = 32)
 {
     unsigned lane = software_lane(), within = lane & (width - 1);
-    return software_shuffle(value, (lane - by) & 31, within >= by);
+    return software_shuffle(mask, value, (lane - by) & 31, within >= by);
 }
 
 template <class T>
-T __shfl_xor_sync(unsigned, T value, int mask, int width = 32)
+T __shfl_xor_sync(unsigned mask, T value, int by, int width = 32)
 {
-    unsigned lane = software_lane(), from = lane ^ mask;
-    return software_shuffle(value, from & 31, (from & ~(width - 1)) <= (lane & ~(width - 1)));
+    unsigned lane = software_lane(), from = lane ^ by;
+    return software_shuffle(mask, value, from & 31, (from & ~(width - 1)) <= (lane & ~(width - 1)));
 }
 
-UNSEEN inline unsigned __ballot_sync(unsigned, int predicate)
+UNSEEN inline unsigned __ballot_sync(unsigned mask, int predicate)
 {
-    const char *given = (const char *)software_exchange(&predicate, sizeof predicate);
+    const char *given = (const char *)software_exchange(mask, &predicate, sizeof predicate);
     unsigned votes = 0, present = software_present();
     for (int lane = 0; lane < 32; ++lane)
         if (present >> lane & 1 && *(const int *)(given + 16 * lane)) votes |= 1u << lane;
@@ -189,6 +189,28 @@ struct alignas(16) int4 { int x, y, z, w; };
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline double2 make_double2(double x, double y) { return {x, y}; }
+
+// Half precision: kept, and turned into floats and back.
+inline unsigned short __float2half_rn(float x)
+{
+    unsigned short sign = signbit(x) ? 0x8000 : 0;
+    float size = fabsf(x);
+    if (isnan(x)) return sign | 0x7e00;
+    if (size >= 65520.0f) return sign | 0x7c00;
+    if (size < ldexpf(1, -14)) return sign | (unsigned short)nearbyintf(ldexpf(size, 24));
+    int exponent;
+    frexpf(size, &exponent);
+    return sign | ((exponent + 13) * 1024 + (unsigned short)nearbyintf(ldexpf(size, 11 - exponent)));
+}
+inline float __half2float(unsigned short x)
+{
+    int exponent = x >> 10 & 31, rest = x & 1023;
+    float size = exponent == 31 ? (rest ? NAN : INFINITY) : exponent ? ldexpf(1024 + rest, exponent - 25) : ldexpf(rest, -24);
+    return x & 0x8000 ? -size : size;
+}
+struct half;
+unsigned short __half_as_ushort(const half &x);
+half __ushort_as_half(unsigned short x);
 
 // CUDA's functions are off by some units in the last place: bounds from the CUDA C++ Programming Guide. The device adds
 // such an error where it is told to (setting "inexact").

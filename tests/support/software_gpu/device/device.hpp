@@ -55,6 +55,31 @@ bool usable(uintptr_t at, size_t size);  // for addresses in the arena
 std::string describe(uintptr_t at, size_t size);
 bool check_range(const char *who, const char *what, const void *place, size_t size);
 
+// -- the order of work in streams (order.cpp) --------------------------------------------------------------------------
+
+constexpr size_t GRANULE = 512;  // bytes, all of one array
+extern uint32_t *last_writes, *last_reads, work_now;  // for each granule the number of a work; that of the present one
+
+void begin_work(void *stream, const std::string &name);  // what is done from here on is the stream's
+void name_work(const std::string &name);                 // another part of the same work
+void used(size_t granule, bool is_write);
+void forget_use(uintptr_t at, size_t size);  // of memory that was given back, which waits for the device
+
+// Notes that the present work uses memory of the device.
+inline void use(uintptr_t at, size_t size, bool is_write)
+{
+    for (size_t i = (at - arena) / GRANULE, last = (at + size - 1 - arena) / GRANULE; i <= last; ++i)
+        if (last_writes[i] != work_now && (is_write || last_reads[i] != work_now)) used(i, is_write);
+}
+
+void stream_begins(void *stream, bool is_alone);
+void event_is_recorded(void *event, void *stream);
+void event_is_gone(void *event);
+void stream_waits(void *stream, void *event);
+void host_waits_for_event(void *event);
+void host_waits_for_stream(void *stream);
+void host_waits_for_all();
+
 // -- kernels (threads.cpp) ---------------------------------------------------------------------------------------------
 
 struct Module {

@@ -125,6 +125,7 @@ EXPORT int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz,
     }
     if (!is_capturing(stream)) {
         note("run %s", kernel->name.c_str());
+        begin_work(stream, kernel->name);
         return run_kernel(*kernel, shape, arguments);
     }
     auto kept = std::make_shared<std::vector<std::vector<char>>>();  // what the arguments are now

@@ -153,6 +153,7 @@ bool device_free(void *place)
     allocated.erase(found);
     arrays.erase(arrays.lower_bound(at), arrays.lower_bound(at + whole));
     forbid(at, whole);
+    forget_use(at, whole);
     if (whole > 1 << 20) madvise((void *)((at + 4095) & ~4095ull), (whole - 4096) & ~4095ull, MADV_DONTNEED);
     auto next = gaps.upper_bound(at);
     if (next != gaps.end() && at + whole == next->first) {
@@ -176,6 +177,7 @@ EXPORT void software_array(uintptr_t at, size_t size)
     if (!whole || !size) return;
     size_t room = std::min(aligned(size + 1), aligned(whole->first + whole->second - at));
     auto begin = [at, size, room] {
+        if (!containing(allocated, at)) return 0;  // a graph is launched whose memory was given back
         forbid(at, room);
         allow(at, size);
         arrays.erase(arrays.lower_bound(at), arrays.lower_bound(at + room));  // older ones, here before
@@ -250,7 +252,11 @@ std::string describe(uintptr_t at, size_t size)
 bool check_range(const char *who, const char *what, const void *place, size_t size)
 {
     uintptr_t at = (uintptr_t)place;
-    if (size == 0 || usable(at, size)) return true;
+    if (size == 0) return true;
+    if (usable(at, size)) {
+        if (*what == 'w' || *what == 'r') use(at, size, *what == 'w');  // "writes ...", "reads ..."
+        return true;
+    }
     fault("%s %s memory outside of an array: %s", who, what, describe(at, size).c_str());
     return false;
 }

@@ -101,7 +101,10 @@ int gemm_batched(Handle *handle, int ta, int tb, int m, int n, int k, const T *a
 {
     LOCKED;
     Product<T> product = {ta != 0, tb != 0, m, n, k, *alpha, *beta, nullptr, nullptr, lda, ldb, nullptr, ldc};
-    if (!product.is_valid()) return INVALID;
+    if (!product.is_valid()) {
+        fault("%s: leading dimensions %d, %d, %d", product.name().c_str(), lda, ldb, ldc);
+        return INVALID;
+    }
     return submit(handle->stream, {product.name(), [=] {
         auto one = product;
         for (const void *list : {(const void *)a, (const void *)b, (const void *)c})

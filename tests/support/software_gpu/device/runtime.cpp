@@ -1,5 +1,5 @@
 // CUDA's runtime as CuPy calls it: each function takes the place of the one linked into CuPy (see patching.py).
-// Work is done at once; streams and events only matter to captures.
+// Work is done at once; streams and events matter to captures, and to what may be used when (see order.cpp).
 #include "device.hpp"
 
 #include <driver_types.h>
@@ -62,7 +62,10 @@ int submit(void *stream, Work work)
         capture->graph->work.push_back(std::move(work));
         return OK;
     }
-    if (work.is_node) note("run %s", work.name.c_str());
+    if (work.is_node) {
+        note("run %s", work.name.c_str());
+        begin_work(stream, work.name);
+    }
     return work.run();
 }
 
@@ -145,6 +148,7 @@ CALL(cudaDeviceSynchronize)
 {
     LOCKED;
     note("synchronize the device");
+    host_waits_for_all();
     return refuse("cudaDeviceSynchronize");
 }
 
@@ -165,6 +169,7 @@ CALL(cudaFree, void *place)
     if (!place) return OK;
     note("free");
     if (capture && !capture->is_relaxed) return refuse("cudaFree");
+    host_waits_for_all();
     if (device_free(place)) return OK;
     fault("cudaFree of %p, which is not the beginning of an allocation", place);
     return INVALID_VALUE;
@@ -210,7 +215,9 @@ CALL(cudaMemcpyAsync, void *to, const void *from, size_t size, int way, void *st
     }
     char name[100];
     snprintf(name, sizeof name, "copy %s %zu %s %s", ways[way], size, kinds[source], kinds[target]);
-    return submit(stream, {name, [=] { return copy(to, from, size); }});
+    int error = submit(stream, {name, [=] { return copy(to, from, size); }});
+    if (target == PAGEABLE) host_waits_for_stream(stream);
+    return error;
 }
 
 CALL(cudaMemcpy, void *to, const void *from, size_t size, int way)
@@ -218,7 +225,10 @@ CALL(cudaMemcpy, void *to, const void *from, size_t size, int way)
     LOCKED;
     note("copy %s %zu, and wait", ways[way], size);
     if (int refused = refuse("cudaMemcpy")) return refused;
-    return copy(to, from, size);
+    begin_work(nullptr, "cudaMemcpy");
+    int error = copy(to, from, size);
+    host_waits_for_stream(nullptr);
+    return error;
 }
 
 CALL(cudaMemsetAsync, void *place, int value, size_t size, void *stream)
@@ -239,13 +249,17 @@ CALL(cudaMemset, void *place, int value, size_t size)
 
 // -- streams and events ------------------------------------------------------------------------------------------------
 
-CALL(cudaStreamCreateWithPriority, void **stream, unsigned, int)
+CALL(cudaStreamCreateWithPriority, void **stream, unsigned flags, int)
 {
     LOCKED;
     streams.insert(*stream = new_handle());
+    stream_begins(*stream, flags & cudaStreamNonBlocking);
     return OK;
 }
-CALL(cudaStreamCreateWithFlags, void **stream, unsigned) { return device_cudaStreamCreateWithPriority(stream, 0, 0); }
+CALL(cudaStreamCreateWithFlags, void **stream, unsigned flags)
+{
+    return device_cudaStreamCreateWithPriority(stream, flags, 0);
+}
 CALL(cudaStreamCreate, void **stream) { return device_cudaStreamCreateWithPriority(stream, 0, 0); }
 CALL(cudaStreamGetFlags, void *, unsigned *flags) { return *flags = cudaStreamNonBlocking, OK; }
 
@@ -259,6 +273,7 @@ CALL(cudaStreamSynchronize, void *stream)
 {
     LOCKED;
     note("synchronize %p", stream);
+    host_waits_for_stream(stream);
     return is_capturing(stream) ? refuse("cudaStreamSynchronize", stream) : OK;
 }
 
@@ -279,6 +294,7 @@ CALL(cudaEventCreate, void **event) { return device_cudaEventCreateWithFlags(eve
 CALL(cudaEventDestroy, void *event)
 {
     LOCKED;
+    event_is_gone(event);
     return events.erase(event) ? OK : INVALID_HANDLE;
 }
 
@@ -287,6 +303,7 @@ CALL(cudaEventRecord, void *event, void *stream)
     LOCKED;
     note("record event %p on %p", event, stream);
     events[event] = {true, is_capturing(stream) ? capture.get() : nullptr};
+    if (!is_capturing(stream)) event_is_recorded(event, stream);
     return OK;
 }
 
@@ -297,7 +314,7 @@ static int captured(void *event, const char *what)
     return refuse(what), CAPTURED_EVENT;
 }
 
-CALL(cudaEventQuery, void *event)
+CALL(cudaEventQuery, void *event)  // orders nothing: CuPy asks for ends of its own, which a GPU may not have reached
 {
     LOCKED;
     return captured(event, "cudaEventQuery");
@@ -307,6 +324,7 @@ CALL(cudaEventSynchronize, void *event)
 {
     LOCKED;
     note("synchronize event %p", event);
+    host_waits_for_event(event);
     return captured(event, "cudaEventSynchronize");
 }
 CALL(cudaEventElapsedTime, float *time, void *, void *) { return *time = 1.0f, OK; }
@@ -320,7 +338,10 @@ CALL(cudaStreamWaitEvent, void *stream, void *event, unsigned)
         capture->streams.insert(stream);  // it works for the capture from here on
         return OK;
     }
-    if (!is_capturing(stream) || !known.is_recorded) return OK;
+    if (!is_capturing(stream) || !known.is_recorded) {
+        if (known.is_recorded) stream_waits(stream, event);
+        return OK;
+    }
     return refuse("a wait for work outside of the capture", stream), CAPTURE_ISOLATION;
 }
 
@@ -405,12 +426,15 @@ CALL(cudaGraphLaunch, void *executable, void *stream)
     if (is_capturing(stream)) return refuse("a graph within a graph", stream);
     auto found = executables.find(executable);
     if (found == executables.end()) return INVALID_VALUE;
-    for (auto &work : found->second->work)
+    begin_work(stream, "a graph");
+    for (auto &work : found->second->work) {
+        if (work.is_node) name_work(work.name + ", of a graph,");
         if (int error = work.run()) return error;
+    }
     return OK;
 }
 
-// -- CUB's and Thrust's kernels, which are compiled into CuPy for a GPU alone -------------------------------------------
+// -- CUB's and Thrust's other kernels, which are compiled into CuPy for a GPU alone -------------------------------------
 
 CALL(cudaFuncGetAttributes, cudaFuncAttributes *attributes, const void *)
 {

@@ -47,15 +47,21 @@ constexpr size_t STACK = 256 << 10, MOST_THREADS = 1024;
 constexpr unsigned WARP = 32;
 enum State { READY, AT_BARRIER, AT_WARP_BARRIER, DONE };
 
+// What the threads of a warp gave each other, and which of them did.
+struct Exchange {
+    char given[WARP][16];
+    unsigned present;
+};
+
 struct Thread {
     void *at;  // the stack pointer where it stopped
     State state;
-    unsigned exchanges, fences;
+    unsigned mask, fences;  // the lanes that it waits for at its warp's barrier
+    char gives[16];
+    std::shared_ptr<Exchange> got;
 };
 
 struct Warp {
-    char given[2][WARP][16];  // of two exchanges in turn: a slow thread still reads while a fast one writes
-    unsigned number[2][WARP];  // which exchange of the thread each is of
     unsigned epoch;
 };
 
@@ -233,6 +239,7 @@ inline void access(void *place, size_t size, bool is_write)
 {
     uintptr_t at = (uintptr_t)place, offset = at - arena;
     if (offset >= TOTAL || shadow[offset / 8] || offset % 8 + size > 8) outside(at, size, is_write);
+    if (offset < TOTAL) use(at, size, is_write);
     if (__builtin_expect(software_settings.races, 0)) compare(at, size, is_write);
 }
 
@@ -244,7 +251,8 @@ void begin(unsigned i, void (*function)())
     *--top = nullptr;  // the function finds its stack aligned as after a call
     *--top = (void *)function;
     for (int k = 0; k < 6; ++k) *--top = nullptr;  // the registers
-    threads[i] = {top, READY, 0, 0};
+    threads[i].at = top, threads[i].state = READY, threads[i].fences = 0;
+    threads[i].got.reset();
 }
 
 [[noreturn]] void leave_for_good()
@@ -287,18 +295,64 @@ void go_on(unsigned i)
     software_switch(&scheduler, threads[i].at);
 }
 
-// The threads that wait at a barrier go on: at that of the block if all that are left do, at a warp's if none runs.
-bool release(State barrier, unsigned from, unsigned to)
+// The threads that wait at the block's barrier go on, if all that are left do.
+bool release()
 {
     bool any = false;
-    for (unsigned i = from; i < to; ++i) {
-        State state = threads[i].state;
-        if (barrier == AT_BARRIER ? state != barrier && state != DONE : state == READY) return false;
-        any |= threads[i].state == barrier;
+    for (unsigned i = 0; i < count; ++i) {
+        if (threads[i].state != AT_BARRIER && threads[i].state != DONE) return false;
+        any |= threads[i].state == AT_BARRIER;
     }
-    for (unsigned i = from; i < to; ++i)
-        if (threads[i].state == barrier) threads[i].state = READY;
+    for (unsigned i = 0; i < count; ++i)
+        if (threads[i].state == AT_BARRIER) threads[i].state = READY;
     return any;
+}
+
+// The lanes of a warp that wait for one another go on, each with what all of them gave: those of one mask, if none that
+// it names is elsewhere. A lane that has ended, or that the block does not have, is not waited for.
+bool release_lanes(unsigned first)
+{
+    bool any = false;
+    for (unsigned i = first; i < std::min(first + WARP, count); ++i) {
+        if (threads[i].state != AT_WARP_BARRIER) continue;
+        unsigned mask = threads[i].mask, present = 0;
+        bool all = true;
+        for (unsigned lane = 0; lane < WARP && first + lane < count; ++lane) {
+            Thread &other = threads[first + lane];
+            if (!(mask >> lane & 1) || other.state == DONE) continue;
+            if (other.state != AT_WARP_BARRIER || other.mask != mask) all = false;
+            present |= 1u << lane;
+        }
+        if (!all) continue;
+        auto exchange = std::make_shared<Exchange>();
+        exchange->present = present;
+        memset(exchange->given, 0xff, sizeof exchange->given);  // what a lane that is not there gives is unknown
+        for (unsigned lane = 0; lane < WARP; ++lane)
+            if (present >> lane & 1) {
+                Thread &other = threads[first + lane];
+                memcpy(exchange->given[lane], other.gives, sizeof other.gives);
+                other.got = exchange, other.state = READY;
+            }
+        ++warps[first / WARP].epoch;
+        any = true;
+    }
+    return any;
+}
+
+// A lane that waits for others of its warp that never come, in words.
+std::string who_waits()
+{
+    for (unsigned i = 0; i < count; ++i)
+        for (unsigned lane = 0, first = i / WARP * WARP; threads[i].state == AT_WARP_BARRIER && lane < WARP; ++lane) {
+            Thread *other = first + lane < count ? &threads[first + lane] : nullptr;
+            if (!(threads[i].mask >> lane & 1) || !other || other->state == DONE) continue;
+            if (other->state == AT_WARP_BARRIER && other->mask == threads[i].mask) continue;
+            char words[200];
+            snprintf(words, sizeof words, "thread %u waits for lane %u of its warp, which its mask %#x names and which "
+                "never comes with that mask", i, lane, threads[i].mask);
+            return words;
+        }
+    return "threads of a block wait at different barriers for ever";
 }
 
 void one_block()
@@ -318,10 +372,9 @@ void one_block()
         }
         bool released = false;
         for (unsigned first = 0; first < count; first += WARP)
-            if (release(AT_WARP_BARRIER, first, std::min(first + WARP, count)))
-                released = true, ++warps[first / WARP].epoch;
+            released |= release_lanes(first);
         bool any_done = std::any_of(threads, threads + count, [](Thread &t) { return t.state == DONE; });
-        if (!released && release(AT_BARRIER, 0, count)) {
+        if (!released && release()) {
             released = true, ++epoch;
             if (any_done && software_settings.races) {
                 fault("kernel %s: some threads of a block wait at a barrier, the others have ended",
@@ -332,7 +385,7 @@ void one_block()
         }
         if (released || ran) continue;
         if (std::any_of(threads, threads + count, [](Thread &t) { return t.state != DONE; })) {
-            fault("kernel %s: threads of a block wait at different barriers for ever", running->name.c_str());
+            fault("kernel %s: %s", running->name.c_str(), who_waits().c_str());
             is_broken = true;
         }
         return;
@@ -399,7 +452,16 @@ static void wait_at(State barrier)
 }
 
 EXPORT void software_barrier() { wait_at(AT_BARRIER); }
-EXPORT void software_warp_barrier() { wait_at(AT_WARP_BARRIER); }
+EXPORT void software_warp_barrier(unsigned mask)
+{
+    if (!(mask >> current % WARP & 1)) {
+        fault("%s is not in the mask %#x that it waits with: its warp's other lanes do not know of it", where().c_str(),
+            mask);
+        stop();
+    }
+    threads[current].mask = mask;
+    wait_at(AT_WARP_BARRIER);
+}
 EXPORT void software_fence()
 {
     if (software_settings.races) ++threads[now().thread].fences;
@@ -407,28 +469,20 @@ EXPORT void software_fence()
 EXPORT unsigned software_lane() { return current % WARP; }
 EXPORT void *software_dynamic_shared() { return dynamic_shared; }
 
-EXPORT void *software_exchange(const void *value, size_t size)
+// What all lanes of the mask gave, 16 bytes each. What others give is unknown: all bits are set, as in NaN.
+EXPORT void *software_exchange(unsigned mask, const void *value, size_t size)
 {
-    Thread &mine = threads[current];
-    Warp &warp = warps[current / WARP];
-    unsigned turn = ++mine.exchanges % 2, lane = current % WARP;
-    memcpy(warp.given[turn][lane], value, size);
-    warp.number[turn][lane] = mine.exchanges;
-    wait_at(AT_WARP_BARRIER);
-    return warp.given[turn];
+    memcpy(threads[current].gives, value, size);
+    software_warp_barrier(mask);
+    return threads[current].got->given;
 }
 
-EXPORT unsigned software_present()
-{
-    unsigned mine = threads[current].exchanges, present = 0;
-    for (unsigned lane = 0; lane < WARP; ++lane)
-        if (warps[current / WARP].number[mine % 2][lane] == mine) present |= 1u << lane;
-    return present;
-}
+EXPORT unsigned software_present() { return threads[current].got->present; }
 
 EXPORT void software_atomic(void *place, size_t size)
 {
     outside((uintptr_t)place, size, true);
+    if ((uintptr_t)place - arena < TOTAL) use((uintptr_t)place, size, true);
     if (software_settings.races) announce((uintptr_t)place);
 }
 
