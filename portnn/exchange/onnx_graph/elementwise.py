@@ -88,7 +88,7 @@ PARTS: dict[str, Function] = {
     "Pow": lambda a, x, y: np.power(x, y),
     "Reciprocal": lambda a, x: 1.0 / x,
     "Sqrt": lambda a, x: np.sqrt(x),
-    "Where": lambda a, c, x, y: np.where(c, x, y),
+    "Where": lambda a, c, x, y: np.asarray(np.where(c, x, y)),
 }
 ALL = WHOLE | AFFINE | PARTS
 JOINS = {"Max": 2, "Min": 2}  # operators that may have more inputs than are computed here

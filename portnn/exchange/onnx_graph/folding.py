@@ -65,7 +65,8 @@ def _squeeze(f: Folder, a: dict[str, Any], x: np.ndarray, axes: Any = None) -> n
 
 def _slice(f: Folder, a: dict[str, Any], x: np.ndarray, *given: Any) -> np.ndarray:
     if given:
-        starts, ends, axes, steps = (None if each is None else each.tolist() for each in (*given, None, None)[:4])
+        parts: list[Any] = [None if each is None else each.tolist() for each in (*given, None, None)[:4]]
+        starts, ends, axes, steps = parts
     else:
         starts, ends, axes, steps = a["starts"], a["ends"], a.get("axes"), None
     place = [slice(None)] * x.ndim

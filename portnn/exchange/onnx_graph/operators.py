@@ -264,17 +264,17 @@ def _dropout(s: Steps, node: Node, inputs: list[Any]) -> Var:
         raise NoLayerError("it drops values in prediction too")
     if training is not None and not (isinstance(training, np.ndarray) and not training.any()):
         raise NoLayerError("it drops values in prediction too")
-    return x  # type: ignore[no-any-return]
+    return x
 
 
 def _same(s: Steps, node: Node, inputs: list[Any]) -> Var:
-    return inputs[0]  # type: ignore[no-any-return]
+    return inputs[0]
 
 
 def _cast(s: Steps, node: Node, inputs: list[Any]) -> Var:
     if node.attributes.get("to") != {"float32": 1, "float64": 11}[s.dtype]:
         raise NoLayerError(f"it makes another dtype than {s.dtype}")
-    return inputs[0]  # type: ignore[no-any-return]
+    return inputs[0]
 
 
 def decimal(value: float) -> float:

@@ -114,7 +114,7 @@ def _pad(s: Steps, node: Node, inputs: list[Any]) -> Var:
     a = node.attributes
     x = s.full(x)
     count = len(x.seen) + 1
-    pads = a.get("pads") if pads is None else pads.tolist()
+    pads = a["pads"] if pads is None else pads.tolist()
     axes = list(range(count)) if axes is None else [axis % count for axis in axes.tolist()]
     fill = a.get("value", 0.0) if value is None else value
     if a.get("mode", "constant") != "constant" or np.any(fill):
