@@ -48,6 +48,7 @@ def plain_layer_norm(s: Steps, x: Var, epsilon: float) -> Var:
     x = s.full(x)
     if x.channel != len(x.seen):
         raise NoLayerError("it normalizes over another axis than the channels")
+    s.pay(2 * x.shape[-1])
     ones = np.ones(x.shape[-1], s.dtype)
     number = float(str(np.float32(epsilon))) if s.dtype == "float32" else epsilon
     return s.add(x, Piece("norm", lambda: LayerNormLayer(epsilon=number), {"weights": ones, "bias": 0.0 * ones}))
@@ -78,6 +79,7 @@ def _grouped(s: Steps, x: Var, node: Node, groups: int, scale: np.ndarray, bias:
         raise NoLayerError(f"{groups} groups do not divide {channels} channels")
     if x.order is not None:
         raise NoLayerError("the row was flattened with the channels first")
+    s.pay(2 * channels)
     each = channels // len(scale)
     arrays, epsilon = {"weights": np.repeat(scale, each), "bias": np.repeat(bias, each)}, _epsilon(node)
     made = s.add(replace(x, free=False), Piece("norm", lambda: GroupNormLayer(groups, epsilon=epsilon), arrays))

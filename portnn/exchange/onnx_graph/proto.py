@@ -84,6 +84,7 @@ def read(path: Any) -> Model:
 class _Reader:
     def __init__(self, package: Any, folder: str):
         self.package, self.folder = package, folder
+        self.taken: dict[str, int] = {}  # bytes that were read of each file of weights
         kinds = package.TensorProto
         # by the number of a dtype: NumPy's name, and the field of the numbers that are not raw bytes
         self.dtypes = {
@@ -217,6 +218,9 @@ class _Reader:
                     raise FileError(f"{what} lies in {name!r:.80}, which is no ordinary file")
                 if about.st_size < offset + length:
                     raise FileError(f"{what} lies beyond the end of {name!r:.80}, which has {about.st_size:,} bytes")
+                self.taken[name] = self.taken.get(name, 0) + length
+                if self.taken[name] > about.st_size:  # each would take memory of its own
+                    raise FileError(f"{what} and others lie at the same place in {name!r:.80}")
                 file.seek(offset)
                 return file.read(length)
         except OSError as error:

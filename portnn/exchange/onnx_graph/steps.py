@@ -15,6 +15,7 @@ from portnn.files.errors import FileError
 from portnn.layers import ActivationLayer, ReshapeLayer, ScaleLayer
 from portnn.ops.windows import POSITIONS
 
+MOST_NUMBERS = 1 << 29  # weights of all layers
 ALIKE = ("activation", "scale")  # kinds of layers that treat all values alike
 
 
@@ -72,7 +73,7 @@ class Steps:
         self.dtype, self.opset, self.batch = dtype, opset, batch
         self.all = [Step([])]
         self.shared: set[int] = set()
-        self.positions = 0
+        self.positions = self.numbers = 0
 
     def begin(self, shape: Shape, channels_second: bool) -> Var:
         """The network's input."""
@@ -113,12 +114,19 @@ class Steps:
         if self.positions > POSITIONS:
             raise FileError(f"the kernels and windows of the model have more than {POSITIONS:,} positions in all")
 
+    def pay(self, count: int) -> None:
+        """Limits the weights of all layers: a small file may name the same ones in many nodes."""
+        self.numbers += count
+        if self.numbers > MOST_NUMBERS:
+            raise FileError(f"the layers of the model have more than {MOST_NUMBERS:,} weights")
+
     def weights(self, array: Any, shape: Shape | None = None) -> np.ndarray:
         """A constant as a parameter; NoLayerError if it is none, or has another shape."""
         if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
             raise NoLayerError("its weights are no constant floating numbers")
         if shape is not None and array.shape != shape:
             raise NoLayerError(f"its weights have shape {array.shape}, expected {shape}")
+        self.pay(array.size)
         return np.array(array, self.dtype, order="C")
 
     def in_order(self, x: Var, array: np.ndarray) -> np.ndarray:

@@ -116,11 +116,9 @@ def test_a_layer_that_calls_itself_evil(tmp_path, monkeypatch):
 # -- what is refused -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name", ["net.py", "net.c", "net.onnx", "net", "net.html.gz", ".html", "net.portnn.safetensors"]
-)
+@pytest.mark.parametrize("name", ["net.py", "net.c", "net", "net.html.gz", ".html", "net.portnn.safetensors"])
 def test_other_endings(tmp_path, name):
-    words = r'what the path\'s ending says, "net\.html" \(a page to try the network in a browser\); got '
+    words = r'what the path\'s ending says, "net\.html" \(a page to try the network in a browser\), "net\.onnx" \(a model for other programs\); got '
     with pytest.raises(ValueError, match=words):
         small().export(tmp_path / name)
     assert list(tmp_path.iterdir()) == []

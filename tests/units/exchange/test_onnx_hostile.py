@@ -8,6 +8,7 @@ import pytest
 
 import portnn
 from portnn import FCLayer, Network
+from portnn.exchange.onnx_graph import steps
 from portnn.files.errors import FileError
 
 onnx = pytest.importorskip("onnx", minversion="1.17", reason="onnx is not installed")
@@ -141,6 +142,25 @@ def test_links_pipes_and_short_files_of_weights(tmp_path):
     refused(folder, external("short", offset=-4), "from byte -4")
     refused(folder, external("short", offset="x"), "expected whole numbers")
     refused(folder, external("short", dims=(1 << 30, 1 << 30)), "beyond the end")
+
+
+def test_many_weights_at_one_place_of_a_file(tmp_path):
+    (tmp_path / "net.data").write_bytes(bytes(64))
+    made = external("net.data")
+    made.graph.initializer.append(made.graph.initializer[0])
+    made.graph.initializer[1].name = "v"
+    refused(tmp_path, made, "'v' and others lie at the same place in 'net.data'")
+
+
+def test_weights_that_many_nodes_share(tmp_path, monkeypatch):
+    """A small file would take much memory: each layer has weights of its own."""
+    monkeypatch.setattr(steps, "MOST_NUMBERS", 16 * 20)
+    nodes = [node("MatMul", f"v{i}" if i else "x", "w", to=f"v{i + 1}") for i in range(20)]
+    refused(tmp_path, model([*nodes, node("MatMul", "v20", "w")], [tensor("w", *np.eye(4))]), "more than 320 weights")
+    (tmp_path / "net.onnx").write_bytes(
+        model([*nodes, node("Relu", "v20")], [tensor("w", *np.eye(4))]).SerializeToString()
+    )
+    assert len(portnn.onnx.load(tmp_path / "net.onnx").layers) == 21
 
 
 # -- the graph ---------------------------------------------------------------------------------------------------------
