@@ -83,7 +83,7 @@ def _grouped(s: Steps, x: Var, node: Node, groups: int, scale: np.ndarray, bias:
     each = channels // len(scale)
     arrays, epsilon = {"weights": np.repeat(scale, each), "bias": np.repeat(bias, each)}, _epsilon(node)
     made = s.add(replace(x, free=False), Piece("norm", lambda: GroupNormLayer(groups, epsilon=epsilon), arrays))
-    return replace(made, groups=x.groups, seen=x.seen)
+    return replace(made, groups=x.groups, seen=x.seen, normalized=True)
 
 
 NORMALIZING = {

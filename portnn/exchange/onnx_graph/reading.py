@@ -156,9 +156,12 @@ class _Graph:
         inputs: list[Any] = []
         for name in node.inputs:
             value = self.constants[name] if name in self.constants else self.variables.get(name) if name else None
-            if name and value is None:
-                return None  # it depends on a node without a layer, which is listed
             inputs.append(value)
+        if any(name and value is None for name, value in zip(node.inputs, inputs, strict=True)):
+            # It depends on a node without a layer, which is listed. Of a product of two values that is all to know.
+            if node.operator == "Mul" and not any(isinstance(value, np.ndarray) for value in inputs):
+                self.problems.append(f"{node}: a product of two values")
+            return None
         try:
             self._check(node, inputs)
             return OPERATORS[node.operator](self.steps, node, inputs)

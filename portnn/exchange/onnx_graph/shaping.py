@@ -87,8 +87,8 @@ def _axes(node: Node, inputs: list[Any], count: int) -> list[int]:
 
 def reshaped(s: Steps, x: Var, target: Shape, flatten: Piece | None = None) -> Var:
     """x as samples of another shape, ``target``, in the graph's order of the axes."""
-    if x.groups is not None and target == x.whole:
-        return replace(x, groups=None, seen=x.whole, whole=())
+    if x.groups is not None and target == x.whole and (x.normalized or len(x.whole) > 1):
+        return replace(x, groups=None, seen=x.whole, whole=(), normalized=False)
     x = s.settled(x)
     if target == x.seen:
         return x
@@ -104,7 +104,9 @@ def reshaped(s: Steps, x: Var, target: Shape, flatten: Piece | None = None) -> V
         return s.turned(made, made.channels_second)
     if x.axes == x.plain:
         if len(x.shape) == 1 and len(target) == 2:
-            return replace(x, groups=target[0], whole=x.seen, seen=target)  # normalized in groups, or another shape
+            return replace(
+                x, groups=target[0], whole=x.seen, seen=target, normalized=False
+            )  # normalized in groups, or another shape
         made = s.add(x, flatten or Piece("reshape", lambda: ReshapeLayer(target)), target)
         return replace(s.turned(made, made.plain), free=len(x.shape) == 1)
     if x.axes != x.channels_second:
@@ -114,7 +116,7 @@ def reshaped(s: Steps, x: Var, target: Shape, flatten: Piece | None = None) -> V
         made = s.add(x, Piece("flatten", FlattenLayer), target)
         return replace(s.turned(made, made.plain), order=None if 1 in (channels, prod(image)) else x.seen)
     if len(target) == 2 and channels % target[0] == 0:
-        return replace(x, groups=target[0], whole=x.seen, seen=target)
+        return replace(x, groups=target[0], whole=x.seen, seen=target, normalized=False)
     if target[0] == channels:
         shape = (*target[1:], channels)
         made = s.add(x, Piece("reshape", lambda: ReshapeLayer(shape)), shape)

@@ -30,7 +30,8 @@ class Var:
     ``shape`` is that of one sample as portnn has it, ``seen`` as the graph has it. ``axes`` says for each axis of the
     graph's batch which of portnn's it is; None if ``seen`` has other axes, all but one of size 1. ``order`` is, of a
     row that was flattened with the channels first, (C, H, W). ``pads`` are zeros around the image that the next
-    convolution is to add. ``groups``: the graph has divided the channels into so many, and the image was ``whole``.
+    convolution is to add. ``groups``: the graph has divided the channels into so many, which it may have
+    ``normalized``, and the image was ``whole``.
     ``free``: a row was given this shape, so that the order of its axes is not settled.
     """
 
@@ -42,6 +43,7 @@ class Var:
     pads: tuple[tuple[int, int], ...] | None = None
     groups: int | None = None
     whole: Shape = ()
+    normalized: bool = False
     free: bool = False
 
     @property

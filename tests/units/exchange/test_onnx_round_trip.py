@@ -98,6 +98,7 @@ NETWORKS = {
     "scaled": ([ScaleLayer(1 / 255, offset=-0.5), ScaleLayer(1.0, offset=2.0), FCLayer(4, 1), ScaleLayer(3.0)], (4,)),
     "functions in a row": ([*(ActivationLayer(name) for name in ("relu", "relu", "sigmoid", "hard_sigmoid"))], (4,)),
     "reshaped": ([FCLayer(4, 12), ReshapeLayer((2, 6)), ReshapeLayer((3, 2, 2)), GlobalAvgPoolLayer()], (4,)),
+    "reshaped and flattened": ([FCLayer(4, 6), ReshapeLayer((2, 3)), FlattenLayer(), GroupNormLayer(2)], (4,)),
     "upside down": ([FlattenLayer(), ReshapeLayer((6, 4, 2)), MaxPoolLayer(2, stride=1), FlattenLayer()], (4, 6, 2)),
 }
 
