@@ -146,6 +146,7 @@ FOLDS: dict[str, Callable[..., np.ndarray]] = {
     "Identity": lambda f, a, x: x,
     "Max": _elementwise(np.maximum),
     "Min": _elementwise(np.minimum),
+    "Mod": _elementwise(np.mod),
     "Mul": _elementwise(np.multiply),
     "Neg": _elementwise(np.negative),
     "Pow": _elementwise(lambda x, y: np.power(x, y).astype(x.dtype)),
