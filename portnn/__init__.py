@@ -91,7 +91,7 @@ from portnn.transfer import backend_of, to_device, to_numpy
 from portnn.version import __version__ as __version__
 
 load = Network.load
-_THIN = ("onnx", "plot")  # modules that ``import portnn`` does not load, and ``portnn.plot`` does
+_THIN = ("onnx", "plot", "sklearn", "torch")  # modules that ``import portnn`` does not load, and ``portnn.plot`` does
 
 __all__ = [
     "SGD",
@@ -195,6 +195,8 @@ __all__ = [
 if TYPE_CHECKING:
     from portnn import onnx as onnx
     from portnn import plot as plot
+    from portnn import sklearn as sklearn
+    from portnn import torch as torch
 else:  # for a type checker there would be no unknown name any more
 
     def __getattr__(name: str) -> Any:

@@ -55,6 +55,24 @@ _FILE = {
 
 # By method, or by class; a class has the answers of its bases too.
 ARGUMENTS: dict[str, Answers] = {
+    "NetworkEstimator": {
+        **dict.fromkeys(("hidden_layer_sizes", "hidden_layers", "hidden_sizes", "layers"), "hidden"),
+        **dict.fromkeys(("max_iter", "n_epochs", "max_epochs", "n_iter"), "epochs"),
+        **dict.fromkeys(("learning_rate_init", "lr"), "learning_rate"),
+        **dict.fromkeys(("n_iter_no_change", "early_stopping_patience"), "patience"),
+        **dict.fromkeys(("validation_split", "val_fraction"), "validation_fraction"),
+        **dict.fromkeys(("model", "module", "network", "build_fn", "build_model"), "build"),
+        **dict.fromkeys(("seed", "random_seed"), "random_state"),
+        **dict.fromkeys(("momentum", "nesterovs_momentum"), "write optimizer=SGD(0.01, momentum=0.9, nesterov=True)"),
+        **dict.fromkeys(("beta_1", "beta_2", "epsilon"), "write optimizer=Adam(0.001, beta1=0.9, beta2=0.999)"),
+        "alpha": "weight_decay=0.0001 adds so much of each weight to its gradient, whatever the size of the batch",
+        "early_stopping": "write validation_fraction=0.1, patience=10",
+        "warm_start": "partial_fit trains on, for one epoch",
+        "tol": "write patience=10: it counts the epochs without a smaller error",
+        "solver": "optimizer",
+        "device": "backend",
+        "loss": "a classifier has softmax_cross_entropy and a regressor mse; leave it out",
+    },
     "Network": {
         "device": "backend",
         "random_state": "seed",
@@ -299,7 +317,12 @@ _LOADER = "fit takes arrays, or any iterable of batches (x, y)"
 _FLAT = "all public names are in portnn itself"
 
 EXPORTS: Answers = {
-    **dict.fromkeys(("Sequential", "Model", "Functional", "NeuralNetwork", "MLPClassifier", "MLPRegressor"), "Network"),
+    **dict.fromkeys(("Sequential", "Model", "Functional", "NeuralNetwork"), "Network"),
+    **{
+        name + kind: f"Network{kind}, in portnn.sklearn, is an estimator for scikit-learn; a Network has fit, too"
+        for name in ("MLP", "Network")
+        for kind in ("Classifier", "Regressor")
+    },
     "plot_model": "net.diagram() draws a network",
     "ConfusionMatrixDisplay": "plot.confusion(y_true, y_pred) draws it, from portnn import plot",
     "DecisionBoundaryDisplay": "plot.boundary(net, x, y) draws it, from portnn import plot",
@@ -444,8 +467,11 @@ def answered(function: Function) -> Function:
                 raise
             refusal = str(error)
         owner, _, name = function.__qualname__.rpartition(".")
-        call = owner if name == "__init__" else name
-        fault = misfit(call, function, given[bool(owner) :], options, ARGUMENTS.get(call, {}))
+        call, answers = name, ARGUMENTS.get(name, {})
+        if name == "__init__":
+            made = type(given[0])
+            call, answers = made.__name__ if made.__module__.startswith("portnn.") else owner, of_class(made)
+        fault = misfit(call, function, given[bool(owner) :], options, answers)
         raise TypeError(fault or refusal)
 
     return called  # type: ignore[return-value]

@@ -251,8 +251,8 @@ class Network(WithFiles, WithExport):
 
         By default it takes one sample at a time, in order, by plain gradient descent, as in the article;
         ``batch_size``, ``shuffle`` and optimizer change that. ``x`` and ``y`` are NumPy arrays, lists, or arrays of
-        the network's backend; integers are cast, never scaled. ``learning_rate``, a number or a schedule, is required
-        if ``use`` was given no optimizer.
+        any library on the network's device; integers are cast, never scaled. ``learning_rate``, a number or a schedule,
+        is required if ``use`` was given no optimizer.
 
         ``validation_data`` is (x, y) or (x, y, sample_weight); ``validation_split`` takes the last share of the samples
         instead. Error and metrics of these follow every ``validation_frequency`` epochs, as ``val_error`` and so on.
@@ -314,7 +314,7 @@ class Network(WithFiles, WithExport):
 
     @habits.answered
     def predict(self, x: Any, *, batch_size: int = 1024) -> Any:
-        """Returns the outputs (N, ...) for samples ``x`` (N, ...): NumPy for NumPy and lists, else like ``x``.
+        """Returns the outputs (N, ...) for samples ``x`` (N, ...): NumPy for NumPy and lists, else the backend's.
 
         ``x`` may also be an object that is read by slices, as for ``fit``, or an iterable of batches of x. Raises
         RuntimeError for a network without layers, ValueError or TypeError for data that does not fit.

@@ -38,6 +38,7 @@ def samples(network: Any, x: Any, y: Any, weights: Any, check_finite: bool) -> t
     """The samples, checked and on the device, and the shape of one sample before each layer and after the last."""
     validation.check_ending(network.layers, network.loss)
     X, Y, shapes = _arrays(network, x, y, check_finite, network.backend)
+    network._checked = tuple(X.shape[1:])
     need_shapes = any(type(layer).smallest_batch is not Layer.smallest_batch for layer in network.walk())
     if shapes[-1] is None or (need_shapes and None in shapes):  # some layer does not declare it: run a sample
         shapes = [tuple(seen.shape[1:]) for seen in _passes(network, X[:1, ...])]

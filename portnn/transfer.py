@@ -1,4 +1,8 @@
-"""Transfers between host and device: the only functions that copy an array from one library to another."""
+"""Transfers between host and device: the only functions that bring an array from one library to another.
+
+An array that lies on the device already is taken over without a copy, by DLPack (https://dmlc.github.io/dlpack): two
+arrays of two libraries then are one memory.
+"""
 
 from typing import Any
 
@@ -8,6 +12,8 @@ from portnn._typing import Array
 from portnn.backend import BUILT_IN, Backend, device_of, get_backend, in_order, is_array, namespace, owner_of
 
 MOST_AXES = 64  # of a NumPy array
+HOST = 1  # DLPack's number for the host's memory
+HAVE_NO_DLPACK = (BufferError, RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError)
 
 
 def backend_of(x: Array) -> Backend:
@@ -30,12 +36,25 @@ def backend_of(x: Array) -> Backend:
     return owner_of(x) or get_backend(namespace(x), device=device_of(x))
 
 
-def to_device(x: Any, backend: Any) -> Array:
-    """Returns ``x`` as an array of a backend: unchanged if it is one already, else a copy.
+def home_of(x: Array) -> Backend:
+    """The backend of an array; ``"cpu"`` for one of a library that cannot run a network, such as JAX."""
+    try:
+        return backend_of(x)
+    except TypeError:
+        if shared(x, get_backend("cpu")) is None:
+            raise
+        return get_backend("cpu")
 
-    ``x`` is a NumPy array, a list, or an array of any backend; shape and dtype are kept. ``backend`` is anything that
-    ``get_backend`` takes, such as ``"cpu"`` or ``"gpu"``. Raises TypeError for data that is not real numbers,
-    ValueError for nested lists of unequal lengths, and what ``get_backend`` raises.
+
+def to_device(x: Any, backend: Any) -> Array:
+    """Returns ``x`` as an array of a backend: unchanged if it is one already, and else a copy only where it must be.
+
+    ``x`` is a NumPy array, a list, or an array of any library that has DLPack (an object with ``__dlpack__``); shape
+    and dtype are kept. An array that lies on the backend's device already, such as a PyTorch or JAX array on the CPU
+    for ``"cpu"``, is not copied: the result is the same memory, read-only if ``x`` is (a read-only NumPy array, which
+    other libraries would write to, is copied). ``backend`` is anything that ``get_backend`` takes, such as ``"cpu"``
+    or ``"gpu"``. Raises TypeError for data that is not real numbers and for a dtype that the backend does not have
+    (bfloat16), ValueError for nested lists of unequal lengths, and what ``get_backend`` raises.
 
     >>> to_device([1.0, 2.0], "cpu")
     array([1., 2.])
@@ -43,22 +62,94 @@ def to_device(x: Any, backend: Any) -> Array:
     target = get_backend(backend)
     if target.owns(x):
         return x
-    return target.asarray(to_numpy(x))
+    found = shared(x, target)
+    return target.asarray(to_numpy(x)) if found is None else found
 
 
 def to_numpy(x: Any) -> np.ndarray:
-    """Returns ``x`` as a NumPy array: NumPy arrays unchanged, lists converted, arrays of other backends copied.
+    """Returns ``x`` as a NumPy array: NumPy arrays unchanged, lists converted, arrays of other devices copied.
 
-    Raises TypeError for data that is not real numbers, ValueError for nested lists of unequal lengths.
+    An array of another library in the host's memory is not copied: the result is the same memory, by DLPack, and
+    read-only if that library's arrays are, as JAX's. Raises TypeError for data that is not real numbers and for
+    a dtype that NumPy does not have (bfloat16), ValueError for nested lists of unequal lengths.
 
     >>> to_numpy([[1, 2], [3, 4]]).shape
     (2, 2)
     """
     if isinstance(x, np.ndarray):
         return x
-    if is_array(x):
-        return backend_of(x).to_numpy(x)
-    return host_array(x, "the data")
+    found: np.ndarray | None = shared(x, get_backend("cpu"))  # type: ignore[assignment]
+    if found is None:
+        found = _fetched(x)
+    return host_array(x, "the data") if found is None else found
+
+
+def shared(x: Any, backend: Backend) -> Array | None:
+    """``x``, of another library, as an array of ``backend`` over the same memory, by DLPack.
+
+    None if it is no array with DLPack, lies on another device, or is one that ``backend`` cannot share: a dtype that it
+    does not have, or memory that must not be written to, as NumPy's read-only arrays, in a library that writes.
+    """
+    if not _has_dlpack(x) or (place := _place(x)) is None or place != _place(backend.asarray([0.0])):
+        return None
+    try:
+        # PyTorch: without the recorded autograd graph, which DLPack cannot hand on
+        given = x.detach() if hasattr(x, "detach") else x
+        if place[0] == HOST and not isinstance(x, np.ndarray):
+            given = np.from_dlpack(given)  # which tells the strides, and whether it may be written to
+        if backend.owns(given):
+            return given
+        if isinstance(given, np.ndarray) and (not given.flags.writeable or min(given.strides, default=0) < 0):
+            return None  # PyTorch would write to it, and aborts the process at negative strides
+        found = backend.xp.from_dlpack(given)
+    except HAVE_NO_DLPACK:
+        return None
+    return found if backend.owns(found) else None
+
+
+def _has_dlpack(x: Any) -> bool:
+    return hasattr(type(x), "__dlpack__") and hasattr(type(x), "__dlpack_device__")
+
+
+def _place(x: Any) -> tuple[int, int] | None:
+    """Where an array lies, as DLPack's kind and number of a device; None where its library does not say."""
+    try:
+        kind, number = x.__dlpack_device__()
+    except HAVE_NO_DLPACK:
+        return None
+    # A library may imitate other devices in the host's memory, as array-api-strict does: not for us to look behind.
+    if kind == HOST and "cpu" not in str(getattr(x, "device", "cpu")).lower():
+        return None
+    return int(kind), int(number)
+
+
+def _fetched(x: Any) -> np.ndarray | None:
+    """A copy on the host of an array that is elsewhere; None for what is no array."""
+    if not is_foreign(x):
+        return None
+    if _is_unknown_to_numpy(x):
+        raise _no_such_dtype("the array", x)
+    try:
+        backend = backend_of(x)
+    except TypeError:  # a library that cannot run a network
+        backend = None
+    if backend is not None:
+        return backend.to_numpy(x)
+    try:
+        return np.from_dlpack(x, device="cpu")
+    except HAVE_NO_DLPACK as error:
+        raise TypeError(f"the array could not be copied to the host by DLPack: {error}") from error
+
+
+def _is_unknown_to_numpy(x: Any) -> bool:
+    """Whether its numbers are of a kind that NumPy, and portnn, do not have, such as bfloat16 and float8."""
+    name = str(getattr(x, "dtype", "")).rpartition(".")[2]
+    return name.startswith(("bfloat", "float8", "float4"))
+
+
+def _no_such_dtype(what: str, x: Any) -> TypeError:
+    cast = "x.float()" if hasattr(x, "float") else "x.astype('float32')"
+    return TypeError(f"{what} has dtype {x.dtype}, which NumPy and portnn do not have: cast it first, {cast}")
 
 
 def host_array(x: Any, what: str) -> np.ndarray:
@@ -66,7 +157,7 @@ def host_array(x: Any, what: str) -> np.ndarray:
     first = _innermost(x)
     if is_foreign(first):
         raise TypeError(
-            f"{what} holds arrays of backend {backend_of(first).name!r}: give one array instead of nested lists, or "
+            f"{what} holds arrays of {_where(first)}: give one array instead of nested lists, or "
             "bring each to the host with portnn.to_numpy(array)"
         )
     if isinstance(x, np.ma.MaskedArray):
@@ -84,11 +175,14 @@ def bring(x: Any, backend: Backend, dtype: str | None, what: str, *, copy: bool 
     """Returns host data, or an array of ``backend``, as an array of ``backend``; ``what`` names it in errors.
 
     Floating data is cast to ``dtype`` (a name); integers and booleans keep theirs. With ``copy`` the result is a fresh
-    C-ordered copy, cast whatever its dtype was. An array of another library is a TypeError: no transfer is implicit.
+    C-ordered copy, cast whatever its dtype was. An array of another library is taken, by DLPack, if it lies on the
+    device of ``backend``; elsewhere it is a TypeError: no transfer is implicit.
     """
     xp = backend.xp
     if isinstance(x, (list, tuple)) and x and is_foreign(x[0]):
         x = _stacked(x, backend, what)
+    if not backend.owns(x) and (found := _here(x, backend)) is not None:
+        x = found
     if not backend.owns(x):
         if is_foreign(x):
             raise _elsewhere(x, backend, what)
@@ -108,29 +202,56 @@ def bring(x: Any, backend: Backend, dtype: str | None, what: str, *, copy: bool 
 
 
 def is_foreign(x: Any) -> bool:
-    """Whether ``x`` is an array of a library other than NumPy."""
-    return is_array(x) and not isinstance(x, (np.ndarray, np.generic))
+    """Whether ``x`` is an array of a library other than NumPy, or an object that has DLPack and nothing else of one.
+
+    What NumPy takes from the host's memory in its own way, such as a column of a table, is host data.
+    """
+    if isinstance(x, (np.ndarray, np.generic)):
+        return False
+    return is_array(x) or (_has_dlpack(x) and not (hasattr(type(x), "__array__") and (_place(x) or (0,))[0] == HOST))
+
+
+def _here(x: Any, backend: Backend) -> Array | None:
+    """An array of a library other than NumPy, whose arrays are host data, if it lies on the backend's device."""
+    return None if isinstance(x, (np.ndarray, np.generic)) else shared(x, backend)
 
 
 def _stacked(samples: Any, backend: Backend, what: str) -> Array:
-    """A list of samples that are arrays of the backend, as one array."""
-    for sample in samples:
-        if not backend.owns(sample):
+    """A list of samples that are arrays on the backend's device, as one array."""
+    found = [sample if backend.owns(sample) else _here(sample, backend) for sample in samples]
+    for sample, array in zip(samples, found, strict=True):
+        if array is None:
             raise _elsewhere(sample, backend, what)
     try:
-        return backend.xp.stack(list(samples))
+        return backend.xp.stack(found)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{what} cannot be made one array: {error}. All samples must have one shape") from error
 
 
 def _elsewhere(x: Any, backend: Backend, what: str) -> TypeError:
-    """The error for data on the wrong device."""
-    place = f"backend {backend_of(x).name!r}" if is_array(x) else "the host"
+    """The error for data on the wrong device, or of a dtype that cannot be shared on the right one."""
+    if _is_unknown_to_numpy(x):
+        return _no_such_dtype(what, x)
+    if _has_dlpack(x) and _place(x) == _place(backend.asarray([0.0])) is not None:
+        return TypeError(
+            f"{what} is an array of {type(x).__module__.partition('.')[0]} that it does not share by DLPack, perhaps "
+            "since it is no dense one: make a plain array of it, such as x.to_dense()"
+        )
+    place = _where(x) if is_array(x) or is_foreign(x) else "the host"
     target = repr(backend.name) if backend.name in BUILT_IN else "net.backend"
     return TypeError(
         f"{what} is on {place}, but must be on backend {backend.name!r}: move it with "
         f"portnn.to_device(array, {target}), or to the host with portnn.to_numpy(array)"
     )
+
+
+def _where(x: Any) -> str:
+    """What error messages call the place of an array."""
+    try:
+        return f"backend {backend_of(x).name!r}"
+    except TypeError:  # a library that cannot run a network
+        name = type(x).__module__.partition(".")[0]
+        return f"device {getattr(x, 'device', x.__dlpack_device__())!s:.60} of {name}"
 
 
 def _innermost(x: Any) -> Any:

@@ -11,7 +11,7 @@ from portnn._typing import Array, Shape
 from portnn.backend import Backend
 from portnn.functions import name_of
 from portnn.layers import ActivationLayer, FlattenLayer, ReshapeLayer, SoftmaxLayer, sequential
-from portnn.transfer import bring
+from portnn.transfer import bring, is_foreign
 
 DTYPES = ("float32", "float64")
 NATIVE = {name: np.dtype(name) for name in DTYPES}
@@ -43,7 +43,7 @@ def batch(x: Any, backend: Backend, dtype: str, what: str) -> Array:
 
 
 def answer(Y: Array, X: Array, x: Any, backend: Backend, run: Any) -> Any:
-    """A network's outputs Y for X as ``predict`` returns them: NumPy unless ``x`` was an array of the backend.
+    """A network's outputs Y for X as ``predict`` returns them: NumPy for host data, else an array of the backend.
 
     The caller gets an array of its own. Layers that change nothing but the shape may return a view of X, which may be
     the caller's array or a memory map, and a user's layer may return an array that it keeps: these are copied. ``run``
@@ -51,7 +51,7 @@ def answer(Y: Array, X: Array, x: Any, backend: Backend, run: Any) -> Any:
     """
     if type(Y) is np.ndarray:
         return Y if run.owns_output or (run.own and not np.may_share_memory(Y, X)) else np.array(Y)
-    if not backend.owns(x):
+    if not (backend.owns(x) or is_foreign(x)):
         return backend.to_numpy(Y)
     return Y if run.owns_output else backend.xp.asarray(Y, copy=True)
 

@@ -57,18 +57,27 @@ INSIDE real under(const real *x, geometry g, int from, int top, int left, int u,
     if (!is_there(&a, g.th, g.H) || !is_there(&b, g.tw, g.W)) return 0;
     return x[(from + a * g.W + b) * g.C + c];
 }
+
+/* Whether the tap of a step of the sum is on the image. */
+INSIDE int is_under(geometry g, int top, int left, int step)
+{
+    int u = step / g.size / g.kw, a = top + u * g.dh, b = left + step / g.size % g.kw * g.dw;
+    return u < g.kh && is_there(&a, g.th, g.H) && is_there(&b, g.tw, g.W);
+}
 """
 )
 
 CONVOLVE = r"""
 /* y = f(sum over taps and channels + bias) for a tile of pixels and filters; the pixels in the order of the windows of
    pooling, of which a tile has whole ones: 1 their largest numbers, 2 their means go to ``pooled``. ``y`` may be null,
-   and ``bias``. */
+   and ``bias``. Forward, taps that are on no image see zeros, those of the padding. Backwards they are no terms of the
+   sum: zero times an infinite weight would make it NaN. Such weights are rare, and only where one was seen are terms
+   told apart. */
 KERNEL void convolve(const real *x, const real *w, const real *bias, real *y, real *pooled, int kind, int pooling,
     const geometry g)
 {
     SHARED real space[SPACE];
-    SHARED int at[PIXELS], from[PIXELS], top[PIXELS], left[PIXELS];
+    SHARED int at[PIXELS], from[PIXELS], top[PIXELS], left[PIXELS], is_odd;
     int t = threadIdx.x, lanes = g.lanes, lane = t % lanes, pixels = THREADS / lanes, pixel = t / lanes;
     int tile = 4 * pixels, filters = 4 * lanes, group = blockIdx.z, first = blockIdx.y * filters;
     int window = g.qh * g.qw, windows = tile / window, before = blockIdx.x * windows;
@@ -76,6 +85,7 @@ KERNEL void convolve(const real *x, const real *w, const real *bias, real *y, re
     real *steps = space, *weights = space + STEPS * pitch;
     real sums[4][4] = {{0}}, lost[4][4] = {{0}};
 
+    if (t == 0) is_odd = 0;
     for (int m = t; m < tile; m += THREADS) {
         int p = before + m / window, s = p / g.columns / g.rows;
         int i = p / g.columns % g.rows * g.qh + m % window / g.qw, j = p % g.columns * g.qw + m % window % g.qw;
@@ -94,20 +104,31 @@ KERNEL void convolve(const real *x, const real *w, const real *bias, real *y, re
         for (int m = t / STEPS; m < tile; m += THREADS / STEPS)
             steps[step * pitch + m] =
                 is_step ? under(x, g, from[m], top[m], left[m], u, v, group * g.size + c) : (real)0;
-        for (int f = t / STEPS; f < filters; f += THREADS / STEPS)
-            weights[step * pitch_w + f] = is_step && first + f < g.filters
+        for (int f = t / STEPS; f < filters; f += THREADS / STEPS) {
+            real weight = is_step && first + f < g.filters
                 ? w[(u * g.kw + v) * g.tap + c * g.inner + (first + f) * g.outer + group * g.part] : (real)0;
+            weights[step * pitch_w + f] = weight;
+            if (g.dh < 0 && weight - weight != 0) is_odd = 1;  /* backwards; it stays so */
+        }
         c += on_c, v += on_v, u += on_u;
         if (c >= g.size) c -= g.size, ++v;
         if (v >= g.kw) v -= g.kw, ++u;
         __syncthreads();
         if (pixel >= pixels) continue;
         real part[4][4] = {{0}};
-        UNROLLED for (int k = 0; k < STEPS; ++k) {
-            real a[4], b[4];
-            FOUR(i) a[i] = steps[k * pitch + pixel + i * pixels];
-            FOUR(j) b[j] = weights[k * pitch_w + lane + j * lanes];
-            FOUR(i) FOUR(j) part[i][j] += a[i] * b[j];
+        if (is_odd) {
+            for (int k = 0; k < STEPS; ++k) FOUR(i) {
+                int m = pixel + i * pixels;
+                if (is_under(g, top[m], left[m], start + k))
+                    FOUR(j) part[i][j] += steps[k * pitch + m] * weights[k * pitch_w + lane + j * lanes];
+            }
+        } else {
+            UNROLLED for (int k = 0; k < STEPS; ++k) {
+                real a[4], b[4];
+                FOUR(i) a[i] = steps[k * pitch + pixel + i * pixels];
+                FOUR(j) b[j] = weights[k * pitch_w + lane + j * lanes];
+                FOUR(i) FOUR(j) part[i][j] += a[i] * b[j];
+            }
         }
         FOUR(i) FOUR(j) add(&sums[i][j], &lost[i][j], part[i][j]);
     }

@@ -31,10 +31,10 @@ Names = dict[str, Any]  # what a module holds
 METHODS = ("forward_propagation", "backward_propagation")
 
 
-def _functions(module: ModuleType) -> Names:
-    """The public functions and classes that a module defines."""
-    own = {name: value for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
-    return {name: value for name, value in own.items() if name[0] != "_"}
+def _functions(module: ModuleType, *more: str) -> Names:
+    """The functions that users of a module know, each with its derivative, and what ``more`` names."""
+    pairs = [function for pair in module.PAIRS.values() for function in pair]
+    return {function.__name__: function for function in pairs} | {name: getattr(module, name) for name in more}
 
 
 # The files of the article's repository.
@@ -45,14 +45,14 @@ ARTICLE: dict[str, Names] = {
     "activation_layer": {"ActivationLayer": ActivationLayer},
     "conv_layer": {"ConvLayer": ConvLayer},
     "flatten_layer": {"FlattenLayer": FlattenLayer},
-    "activations": _functions(activations),
-    "losses": _functions(losses),
+    "activations": _functions(activations, "softmax", "log_softmax"),
+    "losses": _functions(losses, "Huber", "SoftmaxCrossEntropy"),
 }
 
 
 # What stands for ours where the article's rounding is wanted.
 IN_ORDER: dict[str, Names] = {
-    "conv_layer": {"ConvLayer": order.ConvInOrder},
+    "conv_layer": {"ConvLayer": order.ConvLayer},
     "losses": ARTICLE["losses"] | {"mse": order.mse, "mse_prime": order.mse_prime},
 }
 
@@ -124,8 +124,11 @@ def keras_modules(full: bool) -> dict[str, Names]:
         return load_mnist(full=full)
 
     def one_hot(x: Any, num_classes: int | None = None, dtype: str = "float32") -> np.ndarray:
-        """Class numbers as one-hot rows; ``x`` is (N,) or (N, 1)."""
-        return to_categorical(x, num_classes).astype(dtype, copy=False)
+        """Class numbers of any shape (...), or (..., 1), as one-hot rows (..., classes), as Keras makes them."""
+        labels = np.asarray(x)
+        shape = labels.shape[:-1] if labels.ndim > 1 and labels.shape[-1] == 1 else labels.shape
+        rows = to_categorical(labels.reshape(-1), num_classes)
+        return rows.reshape(*shape, rows.shape[-1]).astype(dtype, copy=False)
 
     one_hot.__name__ = one_hot.__qualname__ = "to_categorical"
     mnist = {"load_data": load_data}
@@ -243,7 +246,6 @@ def _drawing(init: Callable[..., None]) -> Callable[..., None]:
     def drawn(layer: Any, *args: Any, **kwargs: Any) -> None:
         init(layer, *args, **kwargs)
         for name, shape in layer.shapes.items():  # weights, then bias
-            # Not layer.weights = ...: a layer without a network would cast them to float32.
             layer.parameters[name] = np.random.rand(*shape) - 0.5  # noqa: NPY002
 
     return drawn

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from portnn.layers import ConvLayer
+from portnn import layers
 
 
 def mse(y_true: Any, y_pred: Any) -> Any:
@@ -26,8 +26,11 @@ def mse_prime(y_true: Any, y_pred: Any) -> Any:
     return 2 * (y_pred - np.reshape(y_true, y_pred.shape)) / y_pred.size
 
 
-class ConvInOrder(ConvLayer):
-    """A ConvLayer that adds in that order; for NumPy, without stride, padding, dilation and groups."""
+class ConvLayer(layers.ConvLayer):
+    """One that adds in that order; for NumPy, without stride, padding, dilation and groups.
+
+    A file holds it as the layer that it derives from, and so do exported pages.
+    """
 
     def forward(self, X: Any, *, training: bool = False) -> Any:
         if not self._is_the_articles(X):

@@ -84,6 +84,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         options = parser().parse_args(run.protected(list(sys.argv[1:] if arguments is None else arguments)))
     except SystemExit as end:
         return int(end.code or 0)
+    options.whole_process = arguments is None
     try:
         with console.short_warnings(options.command) if options.command != "run" else nullcontext():
             status: int = options.run(options)

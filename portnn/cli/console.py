@@ -89,6 +89,18 @@ def message(error: BaseException) -> str:
     return f"{type(error).__name__}: {text} (--debug shows where)"
 
 
+@contextmanager
+def about(path: str) -> Iterator[None]:
+    """A context whose errors name the file that they are about."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (ValueError, OSError) as error:
+        told = message(error)
+        raise (error if told.startswith(one_line(path)) else ValueError(f"{path}: {told}")) from None
+
+
 def tell(text: str) -> None:
     """A line on stderr."""
     if sys.stderr is not None:

@@ -1,6 +1,7 @@
 """The data of ``portnn train``: a data set by its name, a folder of IDX files, or an .npz file."""
 
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from portnn import names
-from portnn.cli.arguments import BadArgumentsError
+from portnn.cli import console
+from portnn.cli.arguments import BadArgumentsError, check_ordinary
 from portnn.datasets import load_mnist
 from portnn.datasets.idx import read_idx
 from portnn.datasets.mnist import find_files
@@ -50,6 +52,9 @@ def load(source: str, full: bool) -> Data:
     if full:
         raise BadArgumentsError(f"--full goes with {', '.join(SOURCES)}, not with {source}")
     path = Path(source)
+    if path.exists() and not path.is_dir():
+        with console.about(source):
+            check_ordinary(source)
     if path.is_dir():
         paths = find_files(path)
         return _checked({name: read_idx(file) for name, file in zip(ARRAYS, paths, strict=True)}, paths)
@@ -59,6 +64,17 @@ def load(source: str, full: bool) -> Data:
             f"of IDX files, or an .npz file{names.meant('', source, SOURCES)}"
         )
     return _checked(_arrays(path), [f"{path}, {name}" for name in ARRAYS])
+
+
+def files(source: str) -> dict[str, str | None]:
+    """The files that ``load`` reads, by what they are called in errors."""
+    if source in SOURCES:
+        return {}
+    if not Path(source).is_dir():
+        return {"DATA": source}
+    with suppress(ValueError):
+        return {f"DATA ({path.name})": str(path) for path in find_files(Path(source))}
+    return {}
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
@@ -94,6 +110,9 @@ def _checked(arrays: dict[str, np.ndarray], where: list[Any]) -> Data:
             raise ValueError(f"{of_x}: the samples have shape {x.shape}, expected (N, ...), at least one of them")
         if x.dtype.kind == "f" and not np.isfinite(x).all():
             raise ValueError(f"{of_x}: the samples hold NaN or infinity")
+        least, most = x.min(), x.max()
+        if x.dtype.kind == "f" and max(-least, most) > np.finfo(np.float32).max:
+            raise ValueError(f"{of_x}: the samples hold numbers from {least:g} to {most:g}, too large for float32")
         labels = _class_numbers(y, of_y)
         if len(labels) != len(x):
             raise ValueError(f"{of_x} holds {len(x)} samples, but {of_y} holds {len(labels)} labels")

@@ -21,13 +21,16 @@ ENDING = ".portnn.safetensors"
 def add(command: Any) -> None:
     parser = command("draw", help="draw digits for a network to read", description=DESCRIPTION, epilog=EXAMPLES)
     arguments.model(parser)
-    parser.add_argument("--output", metavar="FILE.html", help="default: beside MODEL, under its name")
+    parser.add_argument(
+        "--output", metavar="FILE.html", type=arguments.page, help="default: beside MODEL, under its name"
+    )
     parser.add_argument("--no-open", action="store_true", help="only write the page")
     parser.set_defaults(run=draw)
 
 
 def draw(options: argparse.Namespace) -> int:
     page = _page(options)
+    arguments.distinct({"the page": str(page)}, {"MODEL": options.model})
     arguments.opened(options).export(str(page))
     print(f"written: {page}", flush=True)
     if not options.no_open and not webbrowser.open(page.resolve().as_uri()):
@@ -37,10 +40,7 @@ def draw(options: argparse.Namespace) -> int:
 
 def _page(options: argparse.Namespace) -> Path:
     if options.output:
-        page = Path(options.output)
-        if page.suffix.lower() not in (".html", ".htm"):
-            raise arguments.BadArgumentsError(f"--output {options.output}: a page ends in .html")
-        return page
+        return Path(options.output)
     name = Path(options.model).name
     stem = name.removesuffix(ENDING) if name.endswith(ENDING) and name != ENDING else Path(name).stem
     return Path(options.model).with_name(f"{stem}.html")

@@ -1,13 +1,12 @@
 """``portnn explain``: the whole calculation for one image, with its numbers."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from portnn import Network, losses
-from portnn.cli import arguments
+from portnn.cli import arguments, console
 from portnn.cli.inputs import samples
 
 DESCRIPTION = """Shows how a network computes its answer to one image, and how it would learn
@@ -22,20 +21,24 @@ EXAMPLES = """examples:
 def add(command: Any) -> None:
     parser = command("explain", help="show the calculation for an image", description=DESCRIPTION, epilog=EXAMPLES)
     arguments.model(parser)
-    parser.add_argument("image", metavar="IMAGE", help="a picture or an .npy file, as for predict")
+    parser.add_argument(
+        "image", metavar="IMAGE", type=arguments.given, help="a picture or an .npy file, as for predict"
+    )
     parser.add_argument("--label", type=arguments.whole(0), help="the right class; default: the network's answer")
-    parser.add_argument("--output", metavar="FILE.html", help="write a page, instead of text to the terminal")
+    parser.add_argument(
+        "--output", metavar="FILE.html", type=arguments.page, help="write a page, instead of text to the terminal"
+    )
     parser.add_argument("--as-is", action="store_true", help="take an image of the network's own size as it is")
     parser.set_defaults(run=explain)
 
 
 def explain(options: argparse.Namespace) -> int:
-    if options.output and Path(options.output).suffix.lower() not in (".html", ".htm"):
-        raise arguments.BadArgumentsError(f"--output {options.output}: a page ends in .html")
+    arguments.distinct({"--output": options.output}, {"MODEL": options.model, "IMAGE": options.image})
     net = arguments.opened(options)
-    found = samples(net, options.image, options.as_is)
-    if len(found) > 1:
-        raise ValueError(f"{options.image} holds {len(found)} samples: give a file with one")
+    with console.about(options.image):
+        found = samples(net, options.image, options.as_is)
+        if len(found) > 1:
+            raise ValueError(f"it holds {len(found)} samples: give a file with one")
     x = found[0].x
     explanation = net.explain(x, target(net, x, options.label))
     if options.output:

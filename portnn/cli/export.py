@@ -21,11 +21,12 @@ def add(command: Any) -> None:
         "export", help="write a network for other programs", description=DESCRIPTION + endings, epilog=EXAMPLES
     )
     arguments.model(parser)
-    parser.add_argument("file", metavar="FILE", help="such as page.html")
+    parser.add_argument("file", metavar="FILE", type=arguments.output(), help="such as page.html")
     parser.set_defaults(run=export)
 
 
 def export(options: argparse.Namespace) -> int:
+    arguments.distinct({"FILE": options.file}, {"MODEL": options.model})
     arguments.opened(options).export(options.file)
     print(f"written: {options.file}")
     return 0

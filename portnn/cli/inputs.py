@@ -1,16 +1,17 @@
 """What a saved network takes, and how a picture or an array from a file becomes that."""
 
+import warnings
 import zipfile
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from portnn import Network, ReshapeLayer
-from portnn.datasets.digits import SIDE, prepared
-from portnn.exchange.samples import IMAGES, most, sample_shape
+from portnn.cli.arguments import check_ordinary
+from portnn.datasets.digits import DEEP, PLAIN, SIDE, prepared, white
+from portnn.exchange.samples import IMAGES, PIXELS, most, sample_shape
 
 Shape = tuple[int, ...]
 
@@ -45,6 +46,7 @@ def samples(net: Network, path: str, as_is: bool = False) -> list[Sample]:
     A picture for a network of 28 x 28 pixels becomes an image as MNIST's, whatever its size and colours, unless it is
     to be taken ``as_is``. Any other has to have the network's input shape. ValueError or OSError for what is neither.
     """
+    check_ordinary(path)
     shape = input_shape(net)
     prepares = takes_digits(shape) and not as_is
     if path.lower().endswith(".npy"):
@@ -56,6 +58,7 @@ def samples(net: Network, path: str, as_is: bool = False) -> list[Sample]:
     if shape is None:
         return [Sample(array)]
     if prepares:
+        array = _as_images(array)
         batch = array.ndim > 2 and array.shape[1:3] == (SIDE, SIDE) and array.shape[3:] in ((), (1,))
         pictures = list(array) if batch else [array]
         return [_digit(net, shape, one, f"[{i}]" if batch else "") for i, one in enumerate(pictures)]
@@ -64,6 +67,13 @@ def samples(net: Network, path: str, as_is: bool = False) -> list[Sample]:
     if array.ndim > 1 and prod(array.shape[1:]) == prod(shape) and _alike(array.shape[1:], shape):
         return [Sample(one.reshape(shape), place=f"[{i}]") for i, one in enumerate(array)]
     raise ValueError(f"its shape is {array.shape}, but the network takes samples of shape {shape}")
+
+
+def _as_images(array: np.ndarray) -> np.ndarray:
+    """Rows of 784 values, (784,), (N, 784) or (N, 1, 784), as images; anything else as it is."""
+    if array.shape[-1:] != (PIXELS,) or prod(array.shape[1:-1]) != 1:
+        return array
+    return array.reshape(*array.shape[:-1][:1], SIDE, SIDE)
 
 
 def _alike(shape: Shape, wanted: Shape) -> bool:
@@ -96,20 +106,25 @@ def _array(path: str) -> np.ndarray:
 
 def _picture(path: str, shape: Shape | None, any_size: bool) -> np.ndarray:
     """The pixels of a picture, turned upright; of the network's colours and size where not any size will do."""
-    Path(path).open("rb").close()  # the error for a file that cannot be read is the system's, not Pillow's
     try:
         from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError:
         raise ImportError("pictures need Pillow: pip install 'portnn[images]'; .npy files do not") from None
     try:
-        with Image.open(path) as image:
+        # Pillow warns of pictures that are large, but not too large.
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             upright = ImageOps.exif_transpose(image)
             if any_size:
                 return _pixels(upright)
             channels = shape[-1] if shape is not None and len(shape) == 3 else 1
             colours = {1: "L", 3: "RGB", 4: "RGBA"}.get(channels)
+            if shape is not None and len(shape) == 1 and not takes_digits(shape):
+                colours = None
             if colours is None:
                 raise ValueError(f"the network takes samples of shape {shape}, which are no picture: give an .npy file")
+            if upright.mode in DEEP:  # Pillow would cut its numbers off at 255
+                deep = np.asarray(upright)
+                upright = Image.fromarray(np.floor(deep * (255.0 / white(deep)) + 0.5).clip(0, 255).astype(np.uint8))
             pixels = np.asarray(upright.convert(colours))
     except UnidentifiedImageError:
         raise ValueError("it is no picture that Pillow can read") from None
@@ -127,5 +142,5 @@ def _picture(path: str, shape: Shape | None, any_size: bool) -> np.ndarray:
 
 def _pixels(image: Any) -> np.ndarray:
     """The pixels as ``prepared`` takes them: a palette or other colours as red, green, blue and transparency."""
-    known = image.mode in ("1", "L", "LA", "RGB", "RGBA", "I", "I;16", "F") and "transparency" not in image.info
+    known = image.mode in DEEP or (image.mode in PLAIN and "transparency" not in image.info)
     return np.asarray(image if known else image.convert("RGBA"))

@@ -16,7 +16,7 @@ An IMAGE is an .npy file, or a picture that Pillow reads (PNG, JPEG, ...; pip
 install 'portnn[images]'). For a network that takes 28 x 28 pixels it may have
 any size, be dark on light or light on dark, and have transparency: the digit
 is cut out, scaled and centred as MNIST's are. For other networks an image has
-the shape of a sample. An .npy file may hold several."""
+the shape of a sample. An .npy file may hold several, (N, 28, 28) or (N, 784)."""
 
 EXAMPLES = """Where an image cannot be read, the others are predicted all the same; the exit
 status is then 1.
@@ -31,7 +31,7 @@ examples:
 def add(command: Any) -> None:
     parser = command("predict", help="say what images show", description=DESCRIPTION, epilog=EXAMPLES)
     arguments.model(parser)
-    parser.add_argument("images", metavar="IMAGE", nargs="+")
+    parser.add_argument("images", metavar="IMAGE", type=arguments.given, nargs="+")
     parser.add_argument(
         "--as-is", action="store_true", help="take images of the network's own size as they are: 28 x 28, light on dark"
     )
@@ -42,18 +42,19 @@ def predict(options: argparse.Namespace) -> int:
     net = arguments.opened(options)
     failed = False
     for path in options.images:
+        lines = []
         try:
             for sample in samples(net, path, options.as_is):
-                print(f"{console.one_line(path)}{sample.place}: {answer(net, sample)}")
-        except BrokenPipeError:
-            raise
+                lines.append(f"{console.one_line(path)}{sample.place}: {answer(net, sample)}")
         except (ValueError, OSError, ImportError, MemoryError) as error:
             if getattr(options, "debug", False):
                 raise
             failed = True
             console.flush()
-            told = console.message(error)
-            console.tell(f"portnn predict: error: {told if told.startswith(path) else f'{path}: {told}'}")
+            told, name = console.message(error), console.one_line(path)
+            console.tell(f"portnn predict: error: {told if told.startswith(name) else f'{name}: {told}'}")
+        if lines:
+            print("\n".join(lines))  # its own errors are not the image's
     return console.FAILED if failed else 0
 
 

@@ -1,29 +1,29 @@
 """``portnn run``: a script written as the article's, unchanged, on portnn."""
 
 import argparse
+import atexit
 import builtins
 import os
+import pkgutil
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
-
-import numpy as np
+from typing import Any, NamedTuple
 
 import portnn
-from portnn.article_modules import defaults, original_weights, served
-from portnn.cli import arguments, console
+from portnn.cli import arguments, children, console
 
 DESCRIPTION = """Runs SCRIPT as `python SCRIPT` would. The modules that the article's scripts
 import are portnn's: network, layer, fc_layer, activation_layer, conv_layer,
 flatten_layer, activations, losses, unless they lie in the script's folder.
 Where Keras is not installed, keras.datasets.mnist gives the digits that come
 with portnn (the first 5,000 and 1,000 of MNIST's), and keras.utils.np_utils
-and keras.utils.to_categorical are served too. Options stand before SCRIPT;
-what stands behind it is the script's."""
+and keras.utils.to_categorical are served too. SCRIPT is a file, a folder or zip
+file with __main__.py, or - for stdin. Options stand before it; what stands
+behind it is the script's."""
 
 EXAMPLES = """The exit status is that of the script.
 
@@ -36,7 +36,9 @@ examples:
 
 def add(command: Any) -> None:
     parser = command("run", help="run a script written as the article's", description=DESCRIPTION, epilog=EXAMPLES)
-    parser.add_argument("--backend", help='the backend of networks that name none: "cpu", "gpu"')
+    parser.add_argument(
+        "--backend", type=arguments.backend, help='the backend of networks that name none: "cpu", "gpu"'
+    )
     parser.add_argument("--dtype", choices=["float32", "float64"], help="the dtype of networks that name none")
     parser.add_argument("--full", action="store_true", help="all of MNIST, downloaded once, instead of the sample")
     parser.add_argument(
@@ -51,8 +53,9 @@ def add(command: Any) -> None:
         metavar="S",
         help="calls np.random.seed(S) first, and is the seed of networks that name none",
     )
-    parser.add_argument("script", metavar="SCRIPT")
-    parser.add_argument("args", metavar="ARGS", nargs=argparse.REMAINDER)
+    parser.add_argument("script", metavar="SCRIPT", type=arguments.given)
+    rest = parser.add_argument("args", metavar="ARGS", nargs=argparse.REMAINDER)
+    rest.required = False  # else argparse names it beside a missing SCRIPT
     parser.set_defaults(run=run)
 
 
@@ -71,35 +74,58 @@ def run(options: argparse.Namespace) -> int:
             raise arguments.BadArgumentsError("the SCRIPT to run is missing")
         options.script, *options.args = options.args
     options.args = ["--" if word == ENDED else word for word in options.args]
-    path = os.path.join(os.getcwd(), options.script)  # as Python has it in __file__
-    with open(options.script, "rb") as file:
-        code = file.read()
-    given = {name: getattr(options, name) for name in ("backend", "dtype", "seed")}
-    given = {name: value for name, value in given.items() if value is not None}
-    in_order = options.original_weights and options.backend in (None, "cpu")
-    if in_order:
-        given["kernels"] = "portable"  # whose order of operations is the article's
     if options.backend is not None:
         portnn.get_backend(options.backend)  # its error is ours, not the script's
-    folder = os.path.dirname(os.path.realpath(path))
+    script = read(options.script)
+    given = {name: getattr(options, name) for name in ("backend", "dtype", "seed", "full", "original_weights")}
     with ExitStack() as stack:
-        stack.enter_context(_as_main([options.script, *options.args], path, folder))
-        stack.enter_context(served(folder, full=options.full, in_order=in_order))
-        stack.enter_context(defaults(**given))
-        if options.original_weights:
-            stack.enter_context(original_weights(options.seed))
-        elif options.seed is not None:
-            np.random.seed(options.seed)  # noqa: NPY002 (the generator of the article's scripts)
-        return _execute(code, path, getattr(options, "debug", False))
+        stack.enter_context(_as_main([options.script, *options.args], script))
+        stack.enter_context(children.told({"folder": script.folder, **given}))
+        stack.enter_context(children.world(script.folder, **given))
+        if getattr(options, "whole_process", False):
+            # Threads and exit functions of the script come later. Those run in reverse order: ours, which is the first
+            # to be registered, is the last to run.
+            atexit.register(stack.pop_all().close)
+        return _execute(script, getattr(options, "debug", False))
 
 
-def _execute(code: bytes, file: str, debug: bool) -> int:
+class Script(NamedTuple):
+    """What is to run: the source or compiled code, its ``__file__``, and the folder that modules come from first."""
+
+    code: Any
+    file: str | None
+    folder: str
+    spec: Any = None  # of __main__ in a folder or a zip file
+
+
+def read(script: str) -> Script:
+    """A file, a folder or zip file with ``__main__.py``, or stdin for ``-``; OSError or ValueError for others."""
+    if script == "-":
+        if sys.stdin is None:
+            raise ValueError("- reads the script from stdin, which is closed")
+        return Script(sys.stdin.buffer.read(), None, os.getcwd())
+    path = os.path.join(os.getcwd(), script)  # as Python has it in __file__
+    importer = pkgutil.get_importer(path)
+    if importer is not None:
+        spec = importer.find_spec("__main__")
+        if spec is None or spec.loader is None:
+            raise ValueError(f"{script}: it holds no __main__.py to run")
+        return Script(spec.loader.get_code("__main__"), spec.origin, path, spec)  # type: ignore[attr-defined]
+    with open(script, "rb") as file:
+        return Script(file.read(), path, os.path.dirname(os.path.realpath(path)))
+
+
+def _execute(script: Script, debug: bool) -> int:
     """Runs the code as ``__main__``; its exit status, as Python's own."""
     try:
-        exec(compile(code, file, "exec", dont_inherit=True), vars(sys.modules["__main__"]))
+        code = script.code
+        if isinstance(code, bytes):
+            code = compile(code, script.file or "<stdin>", "exec", dont_inherit=True)
+        exec(code, vars(sys.modules["__main__"]))
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
-            return int(end.code or 0) & 0xFF
+            code = int(end.code or 0)
+            return code & 0xFF if -(1 << 63) <= code < 1 << 63 else 0xFF
         console.tell(str(end.code))
         return 1
     except KeyboardInterrupt:
@@ -134,17 +160,21 @@ def _leave_out(shown: traceback.TracebackException | None, seen: set[int]) -> No
 
 
 @contextmanager
-def _as_main(argv: list[str], path: str, folder: str) -> Iterator[None]:
+def _as_main(argv: list[str], script: Script) -> Iterator[None]:
     """A context in which sys.argv, sys.path and ``__main__`` are as for ``python SCRIPT ARGS...``."""
     main = ModuleType("__main__")
-    vars(main).update(__file__=path, __builtins__=builtins, __spec__=None, __cached__=None)
+    vars(main).update(__builtins__=builtins, __spec__=script.spec)
+    if script.file is not None:
+        vars(main).update(__file__=script.file, __cached__=None)
+    if script.spec is not None:
+        vars(main).update(__package__="", __loader__=script.spec.loader)
     before = sys.argv, sys.path[:], sys.modules["__main__"]
     # What Python has put first for portnn itself: the folder of the program, or with -m the current one.
     first = sys.path[:1] if not sys.flags.safe_path else []
     own = {"", os.getcwd(), os.path.dirname(os.path.realpath(sys.argv[0] or "."))}
     rest = sys.path[1:] if first and first[0] in own else sys.path[:]
     sys.argv = argv
-    sys.path[:] = rest if sys.flags.safe_path else [folder, *rest]
+    sys.path[:] = rest if sys.flags.safe_path else [script.folder, *rest]
     sys.modules["__main__"] = main
     hook = sys.excepthook
     try:

@@ -1,10 +1,13 @@
 """``portnn train``: a network for a data set, without a line of Python."""
 
 import argparse
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ import portnn
 from portnn import SGD, AdaGrad, Adam, AdamW, Checkpoint, Network, RMSprop, TimeLimit
 from portnn.cli import arguments, console, data, models
 from portnn.cli.arguments import BadArgumentsError
+from portnn.cli.inputs import input_shape
+from portnn.files import durable
 
 # Each optimizer with the learning rate to take where none is given: what these networks learn quickly with.
 OPTIMIZERS: dict[str, tuple[type[Any], float]] = {
@@ -47,7 +52,7 @@ kept, and --resume goes on from there.
 
 def add(command: Any) -> None:
     parser = command("train", help="train a network on a data set", description=DESCRIPTION, epilog=EXAMPLES)
-    parser.add_argument("data", metavar="DATA")
+    parser.add_argument("data", metavar="DATA", type=arguments.given)
     parser.add_argument("--model", choices=models.KINDS, help="default: lenet for images, fc for everything else")
     parser.add_argument("--full", action="store_true", help="the whole data set, downloaded once, not the sample")
     parser.add_argument("--epochs", type=arguments.whole(1), default=5, help="default: 5; with --resume, of both runs")
@@ -56,19 +61,29 @@ def add(command: Any) -> None:
     rates = ", ".join(f"{rate:g} for {name}" for name, (_, rate) in OPTIMIZERS.items())
     parser.add_argument("--learning-rate", type=arguments.positive, help=f"default: {rates}")
     parser.add_argument("--seed", type=arguments.seed, help=f"default: {DEFAULT_SEED}")
-    parser.add_argument("--backend", default="cpu", help='"cpu", the default, or "gpu"')
-    parser.add_argument("--save", metavar="FILE", help="keep the network there, such as model.portnn.safetensors")
+    parser.add_argument("--backend", type=arguments.backend, default="cpu", help='"cpu", the default, or "gpu"')
+    parser.add_argument(
+        "--save",
+        metavar="FILE",
+        type=arguments.output(),
+        help="keep the network there, such as model.portnn.safetensors",
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the file of --save, if there is one")
-    parser.add_argument("--plot", metavar="FILE.png", help="draw error and accuracy of the epochs")
+    parser.add_argument(
+        "--plot", metavar="FILE.png", type=arguments.output(), help="draw error and accuracy of the epochs"
+    )
     parser.set_defaults(run=train)
 
 
 def train(options: argparse.Namespace) -> int:
     if options.resume and not options.save:
         raise BadArgumentsError("--resume goes on from the file of --save: name it, --save FILE --resume")
+    arguments.distinct({"--save": options.save, "--plot": options.plot}, data.files(options.data))
     backend = portnn.get_backend(options.backend)
     if options.plot:
         _check_plot(options.plot)
+    if options.save:
+        durable.check(options.save)
     found = data.load(options.data, options.full)
     resumed = options.resume and Path(options.save).exists()
     net = _network_of_file(options, found, backend) if resumed else _new_network(options, found, backend)
@@ -78,7 +93,7 @@ def train(options: argparse.Namespace) -> int:
     )
     print(net.summary(found.sample))
     print(
-        f"{type(net.optimizer).__name__.lower()}, learning rate {net.optimizer.learning_rate:g}, batch size "  # type: ignore[union-attr]
+        f"{type(net.optimizer).__name__.lower()}, learning rate {_shown(net.optimizer.learning_rate)}, batch size "  # type: ignore[union-attr]
         f"{options.batch_size}, seed {net.seed}, backend {net.backend.name}"
     )
     if resumed:
@@ -112,6 +127,11 @@ def train(options: argparse.Namespace) -> int:
     return 0
 
 
+def _shown(rate: Any) -> str:
+    """A number, or a schedule."""
+    return f"{rate:g}" if isinstance(rate, float) else str(rate)
+
+
 def _new_network(options: argparse.Namespace, found: data.Data, backend: Any) -> Network:
     kind = options.model or models.kind_for(found.sample)
     seed = DEFAULT_SEED if options.seed is None else options.seed
@@ -140,6 +160,12 @@ def _network_of_file(options: argparse.Namespace, found: data.Data, backend: Any
                 f"{options.save} was trained with {option} {value}, not {given}: --resume goes on with what it began "
                 f"with; leave {option} out"
             )
+    takes = input_shape(net)
+    if takes is not None and prod(takes) != prod(found.sample):
+        raise ValueError(
+            f"{options.save} holds a network for samples of shape {takes}, but those of {options.data} have shape "
+            f"{found.sample}: --resume goes on with the data it began with"
+        )
     if options.model:
         wanted = models.layers(options.model, found.x_train, found.classes)
         if [repr(layer) for layer in wanted] != [repr(layer) for layer in net.layers]:
@@ -196,6 +222,17 @@ def _check_plot(path: str) -> None:
         )
     if Path(path).is_dir() or not Path(path).parent.is_dir():
         raise ValueError(f"--plot {path}: {'it is a folder' if Path(path).is_dir() else 'its folder does not exist'}")
+    try:
+        trial = Figure()
+        trial.text(0, 0, "0")  # which .pgf needs TeX for
+        trial.savefig(BytesIO(), format=ending)
+    except (RuntimeError, OSError) as error:
+        raise ValueError(f"--plot {path}: {error}") from None
+    there = os.path.lexists(path)
+    with open(path, "ab"):  # the error for a place that cannot be written to
+        pass
+    if not there:
+        os.unlink(path)
 
 
 def _plot(net: Network, path: str) -> None:

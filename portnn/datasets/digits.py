@@ -17,7 +17,11 @@ MIDDLE = 14  # MNIST's digits have their centre of mass in this row and column, 
 LIGHT = (299, 587, 114)  # thousandths of red, green and blue in the luminance (ITU-R BT.601)
 PAPER = 1 / 16  # ink fainter than this share of the darkest is paper
 FAINT = 1 / 32  # a picture whose contrast is below this share of the whole range is blank
-PLAIN = ("1", "L", "LA", "RGB", "RGBA", "I", "I;16", "F")  # Pillow's modes whose arrays need no conversion
+ROUNDING = 1e-6  # how far above white and below black, in shares of the range, arithmetic may have left a number
+
+# Pillow's modes: those of more than 8 bits, which its own conversions cut off at 255, and all whose arrays need none.
+DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+PLAIN = ("1", "L", "LA", "RGB", "RGBA", *DEEP)
 
 
 class Prepared(NamedTuple):
@@ -131,7 +135,9 @@ def _gray(image: Any) -> tuple[np.ndarray, int]:
         image = image.convert("RGBA")
     pixels = host_array(image, "image")
     channels = _channels(pixels)
-    top = _range(pixels)
+    top = white(pixels)
+    if pixels.dtype.kind == "f":
+        pixels = np.clip(pixels, 0, top)
     layers = [pixels[..., c].astype(float) for c in range(channels)] if pixels.ndim == 3 else [pixels.astype(float)]
     gray = layers[0]
     if channels > 2:
@@ -158,7 +164,7 @@ def _channels(pixels: np.ndarray) -> int:
     return channels
 
 
-def _range(pixels: np.ndarray) -> int:
+def white(pixels: np.ndarray) -> int:
     """The number that stands for white; ValueError for numbers that no picture has."""
     whole = pixels.dtype.kind in "bui"
     known = "0 to 1, to 255 or to 65535" if whole else "0 to 1 or 0 to 255"
@@ -166,10 +172,11 @@ def _range(pixels: np.ndarray) -> int:
         place = tuple(int(i) for i in np.argwhere(~np.isfinite(pixels))[0])
         raise ValueError(f"image[{', '.join(map(str, place))}] is {pixels[place]}, expected numbers from {known}")
     least, most = pixels.min(), pixels.max()
-    if least < 0 or most > (65535 if whole else 255):
+    slack = 0.0 if whole else ROUNDING
+    if least < -slack * (1 if most <= 1 + slack else 255) or most > (65535 if whole else 255 * (1 + slack)):
         advice = "; scale it, (image - image.min()) / (image.max() - image.min())"
         raise ValueError(f"image holds numbers from {least:g} to {most:g}, expected {known}{advice}")
-    return next((top for top in (1, 255) if most <= top), (1 << int(most).bit_length()) - 1)
+    return next((top for top in (1, 255) if most <= top * (1 + slack)), (1 << int(most).bit_length()) - 1)
 
 
 def _on_paper(gray: np.ndarray, alpha: np.ndarray, top: int) -> np.ndarray:

@@ -27,8 +27,10 @@ def network(net: Any) -> dict[str, Any]:
 
 def layer(each: Any, uses: Uses) -> dict[str, Any]:
     """The entry of a layer, with those of the layers in it; ``uses`` gathers the names in it."""
-    made = type(each)
+    made = _written_as(type(each))
     if LAYERS.get(made.__name__, made) is not made or (is_ours(made) and made.__name__ not in LAYERS):
+        if is_ours(made):
+            raise TypeError(f"layer {each.path}, {each}, cannot be saved: files hold no {made.__name__}")
         raise TypeError(f"layer {each.path} is of class {made.__name__}, a name that portnn itself uses: rename yours")
     note_use(made.__name__, made, f"layer {each.path}", uses)
     what = f"of layer {each.path} ({made.__name__})"
@@ -41,6 +43,13 @@ def layer(each: Any, uses: Uses) -> dict[str, Any]:
         ],
         "trainable": bool(each.trainable),
     }
+
+
+def _written_as(made: type) -> type:
+    """The class that files name: of a variant of ours, which may round otherwise, the layer that it computes."""
+    if not is_ours(made):
+        return made
+    return next((base for base in made.__mro__ if LAYERS.get(base.__name__) is base), made)
 
 
 def _arguments(each: Layer) -> dict[str, Any]:
@@ -63,11 +72,18 @@ def _loss(loss: Any, prime: Any, uses: Uses) -> Any:
     if loss is None:
         return None
     for name, pair in PAIRS.items():
-        if (loss, prime) == pair:
+        if (loss, prime) == pair or _are_variants((loss, prime), pair):
             return name
     if is_same(getattr(loss, "prime", None), prime):
         return thing(loss, "the loss", uses)
     return {"loss": thing(loss, "the loss", uses), "prime": thing(prime, "the loss's derivative", uses)}
+
+
+def _are_variants(given: tuple[Any, Any], pair: tuple[Any, Any]) -> bool:
+    """Whether these are functions of ours that compute the pair's, but for the rounding."""
+    return all(
+        is_ours(one) and getattr(one, "__name__", "") == own.__name__ for one, own in zip(given, pair, strict=True)
+    )
 
 
 def _metric(name: str, metric: Any, loss: Any, uses: Uses) -> Any:

@@ -28,6 +28,7 @@ DTYPES = {
     "U8": ("uint8", 1),
     "BOOL": ("bool", 1),
 }
+OTHERS = DTYPES | {"BF16": ("bfloat16", 2)}  # those that a tensor of another program's file may have
 MOST = 1 << 60  # bytes, and numbers along an axis
 
 
@@ -71,29 +72,42 @@ def parsed(raw: bytes, size: int) -> Header:
         raise FileError(_FOREIGN)
     if not {"portnn", "sha256"} <= set(metadata):
         raise FileError(_FOREIGN)
-    tensors = {name: _tensor(name, entry) for name, entry in entries.items()}
-    _check_places(tensors, size - 8 - len(raw))
-    return Header(tensors, metadata, raw)
+    return Header(_tensors(entries, size - 8 - len(raw), DTYPES), metadata, raw)
+
+
+def of_another_program(raw: bytes, size: int) -> Header:
+    """The header in ``raw`` of a file that another program wrote: checked as above, with any metadata or none."""
+    entries = text.parsed(raw, "the header of the file")
+    metadata = entries.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise FileError(f"__metadata__ of the header is {metadata!r:.80}, expected texts by name")
+    return Header(_tensors(entries, size - 8 - len(raw), OTHERS), metadata, raw)
 
 
 _FOREIGN = (
     "the file is in the safetensors format, but no network of portnn is in it: its metadata lack portnn and sha256. To "
-    "take weights from another program's file, read it with safetensors.numpy.load_file(path) and call "
-    "net.parameters.update({path: array, ...})"
+    "take weights that PyTorch wrote, call portnn.torch.load_state_dict(net, path); from another program's file, read "
+    "it with safetensors.numpy.load_file(path) and call net.parameters.update({path: array, ...})"
 )
 
 
-def _tensor(name: str, entry: Any) -> Tensor:
+def _tensors(entries: dict[str, Any], size: int, dtypes: dict[str, tuple[str, int]]) -> dict[str, Tensor]:
+    tensors = {name: _tensor(name, entry, dtypes) for name, entry in entries.items()}
+    _check_places(tensors, size)
+    return tensors
+
+
+def _tensor(name: str, entry: Any, dtypes: dict[str, tuple[str, int]]) -> Tensor:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise FileError(f"tensor {name!r:.80} of the header has no dtype, shape and data_offsets, but {entry!r:.80}")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise FileError(f"tensor {name!r:.80} has dtype {dtype!r:.40}, expected one of {', '.join(DTYPES)}")
+    if not isinstance(dtype, str) or dtype not in dtypes:
+        raise FileError(f"tensor {name!r:.80} has dtype {dtype!r:.40}, expected one of {', '.join(dtypes)}")
     if not _are_sizes(shape) or len(shape) > MOST_AXES:
         raise FileError(f"tensor {name!r:.80} has shape {shape!r:.80}, expected at most {MOST_AXES} whole numbers")
     if not _are_sizes(offsets) or len(offsets) != 2:
         raise FileError(f"tensor {name!r:.80} has data_offsets {offsets!r:.80}, expected two whole numbers")
-    (begin, end), (kind, bytes_each) = offsets, DTYPES[dtype]
+    (begin, end), (kind, bytes_each) = offsets, dtypes[dtype]
     size = prod(shape) * bytes_each
     if end - begin != size:
         raise FileError(

@@ -45,6 +45,7 @@ class BatchNormLayer(NormLayer):
         return found
 
     momentum: Any = Setting(_weight)
+    batches_before = 0  # that the running averages had seen before the first update here, as PyTorch counts them
 
     def __init__(self, *, momentum: float = 0.1, epsilon: float = 1e-5):
         """Each step updates the buffers ``running_mean`` and ``running_var`` (C,): running = (1 - momentum) * running +

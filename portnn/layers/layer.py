@@ -15,7 +15,7 @@ from portnn.indivisible import Binding, set_all
 from portnn.layers.attributes import OfNetwork, Trainable, declared
 from portnn.layers.kept import Kept
 from portnn.ops import is_ours
-from portnn.transfer import backend_of, bring, is_array
+from portnn.transfer import bring, home_of, is_array
 
 
 class Layer:
@@ -371,7 +371,7 @@ class Layer:
         if self.backend is None:
             if not is_array(X):
                 X = bring(X, get_backend("cpu"), self.dtype, "X")
-            backend = backend_of(X)
+            backend = home_of(X)
             if X.dtype == backend.xp.float64:
                 self.dtype = "float64"
             self.build(tuple(X.shape[1:] or X.shape) or None, backend, self.dtype, self.seed, self.path)
@@ -402,7 +402,7 @@ class Layer:
         if shape != expected:
             raise ValueError(f"{self.label(name)} has shape {expected}, got an array of shape {shape}")
         if self.backend is None and is_array(value):
-            value = bring(value, backend_of(value), self.dtype, name, copy=True)
+            value = bring(value, home_of(value), None, name, copy=True)  # the network's dtype is not known yet
         elif self.backend is None:
             value = bring(value, get_backend("cpu"), None, name, copy=True)
         else:

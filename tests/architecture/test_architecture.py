@@ -26,10 +26,11 @@ HOST_SIDE = {
     "random",
     "samples",
     "sources",
+    "torch",
     "transfer",
     "validation",
 }
-HOST_FOLDERS = {"cli", "datasets", "exchange", "files", "show", "testing", "training"}
+HOST_FOLDERS = {"cli", "datasets", "estimators", "exchange", "files", "show", "testing", "training"}
 MAY_READ_THE_ENVIRONMENT = {"portnn/backend.py", "portnn/datasets/download.py"}  # and the command line
 
 

@@ -13,8 +13,9 @@ from portnn.backend import availability
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 SHORT = {"xor": 20, "conv": 5, "mnist_fc": 1, "mnist_conv": 1, "own_layer": 20, "mnist_lenet": 1, "mnist_resnet": 1}
-SHORT |= {"own_data": 3, "draw_digits": 1, "to_onnx": 1}
-LONG = {"mnist_conv", "mnist_lenet", "mnist_resnet", "own_data", "draw_digits"}
+SHORT |= {"own_data": 3, "draw_digits": 1, "grid_search": 2, "from_pytorch": 1, "to_onnx": 1}
+LONG = {"from_pytorch", "mnist_conv", "mnist_lenet", "mnist_resnet", "own_data", "draw_digits", "grid_search"}
+NEEDS = {"own_data": "PIL", "grid_search": "sklearn", "to_onnx": "onnx"}  # modules that an example cannot do without
 WRITTEN = {"draw_digits": ["digits.html"]}
 
 
@@ -27,14 +28,14 @@ def test_every_example_has_its_place():
     "example", [pytest.param(path, marks=[pytest.mark.slow] * (path.stem in LONG), id=path.stem) for path in EXAMPLES]
 )
 def test_example(example, tmp_path):
-    if example.stem == "own_data":
-        pytest.importorskip("PIL", reason="Pillow is not installed")
-    if example.stem == "to_onnx":
-        pytest.importorskip("onnx", reason="onnx is not installed")
+    pytest.importorskip(NEEDS.get(example.stem, "portnn"))
     done = run(str(example), "--epochs", str(SHORT[example.stem]), "--seed", "1", "--backend", "cpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    if example.stem.startswith("mnist") or example.stem == "draw_digits":
-        assert re.search(r"^epoch 1/1   error=\d\.\d{6}", done.stdout, re.MULTILINE)
+    if example.stem.startswith("mnist") or example.stem in ("draw_digits", "grid_search"):
+        if example.stem == "grid_search":
+            assert len(re.findall(r"^hidden=.*accuracy: \d+\.\d%$", done.stdout, re.MULTILINE)) == 9
+        else:
+            assert re.search(r"^epoch 1/1   error=\d\.\d{6}", done.stdout, re.MULTILINE)
         accuracy = re.search(r"^test accuracy: (\d+\.\d+)% of 1000 digits$", done.stdout, re.MULTILINE)
         assert float(accuracy.group(1)) > 40.0
         assert re.search(r"^predicted:( \d){10}\ntrue:     ( \d){10}$", done.stdout, re.MULTILINE)
@@ -130,10 +131,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 @pytest.mark.gpu
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_example_on_the_gpu(example, tmp_path):
-    if example.stem == "own_data":
-        pytest.importorskip("PIL", reason="Pillow is not installed")
-    if example.stem == "to_onnx":
-        pytest.importorskip("onnx", reason="onnx is not installed")
+    pytest.importorskip(NEEDS.get(example.stem, "portnn"))
     start = ["-c", FEW_DIGITS] if software_gpu.is_wanted() else []
     done = run(*start, str(example), "--epochs", "1", "--backend", "gpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -66,7 +66,18 @@ def test_the_library_comes_from_the_wheel(installed):
 
 
 @pytest.mark.parametrize(
-    "example", ["xor", "conv", "mnist_fc", "mnist_conv", "mnist_lenet", "mnist_resnet", "own_layer", "draw_digits"]
+    "example",
+    [
+        "xor",
+        "conv",
+        "mnist_fc",
+        "mnist_conv",
+        "mnist_lenet",
+        "mnist_resnet",
+        "own_layer",
+        "draw_digits",
+        "from_pytorch",
+    ],
 )
 def test_example(installed, example):
     outside(installed, ROOT / "examples" / f"{example}.py", "--epochs", "1")

@@ -236,6 +236,32 @@ def test_infinity_and_nan_reach_the_sums(backend, rng):
     assert np.isfinite(dW[..., [0, 1, 3, 5]]).all()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize(
+    "plan",
+    [
+        window_plan((9, 8), (3, 3), padding="same"),
+        window_plan((9, 8), (3, 2), stride=(4, 3), padding=1),  # a stride larger than the kernel
+        window_plan((30,), (4,), dilation=3),
+    ],
+)
+def test_infinite_weights_reach_the_pixels_that_they_saw_and_no_others(backend, rng, plan, value, dtype):
+    """Forward a tap on the padding sees zeros, which an infinite weight makes NaN. Backwards there is no such term."""
+    backend.direct_up_to = math.inf
+    case = Case(backend, rng, dtype, plan, 2, 6, 10, groups=2)
+    case.W.reshape(-1)[rng.integers(0, case.W.size, 3)] = value
+    Y, _, _, dX = map(backend.to_numpy, case.run())
+    with np.errstate(invalid="ignore"):
+        expected_Y, _, _, expected_dX = case.expected()
+    assert np.isfinite(expected_dX).any()
+    assert not np.isfinite(expected_dX).all()
+    for found, expected in ((Y, expected_Y), (dX, expected_dX)):
+        finite = np.isfinite(expected)
+        assert np.array_equal(found[~finite], expected[~finite], equal_nan=True)
+        close(found[finite], expected[finite])
+
+
 # -- which convolutions ------------------------------------------------------------------------------------------------
 
 

@@ -27,6 +27,8 @@ def with_value(value):
     return x
 
 
+ELSEWHERE = array_api_strict.Device("device1")  # array-api-strict's imitation of another device
+
 FIT = {
     "strings": (TypeError, "x must be real numbers, got dtype <U1", dict(x=["a", "b"], y=[1, 2])),
     "objects": (TypeError, "y must be real numbers", dict(x=X, y=[None] * 6)),
@@ -74,7 +76,7 @@ FIT = {
     "foreign array": (
         TypeError,
         r"x is on backend .array_api_strict on .*, but must be on backend 'cpu'.*to_device\(array, 'cpu'\).*to_numpy\(array\)",
-        dict(x=array_api_strict.ones((6, 4)), y=Y),
+        dict(x=array_api_strict.ones((6, 4), device=ELSEWHERE), y=Y),
     ),
     "no epochs": (ValueError, "epochs must be 0 or more, got -1", dict(x=X, y=Y, epochs=-1)),
     "half an epoch": (TypeError, "epochs must be a whole number, got 1.5", dict(x=X, y=Y, epochs=1.5)),
@@ -231,7 +233,7 @@ def test_weights_of_another_shape():
     with pytest.raises(ValueError, match=r"bias has shape \(1, 3\), got an array of shape \(3,\)"):
         layer.bias = [1, 2, 3]
     with pytest.raises(TypeError, match=r"is on backend .array_api_strict"):
-        layer.bias = array_api_strict.ones((1, 3))
+        layer.bias = array_api_strict.ones((1, 3), device=ELSEWHERE)
     with pytest.raises(RuntimeError, match="has no bias; it has weights"):
         _ = Network([FCLayer(2, 3, bias=False)]).layers[0].bias
 

@@ -399,6 +399,9 @@ BASES = {"Layer": portnn.Layer, "Optimizer": Optimizer, "PoolLayer": PoolLayer}
 
 def arguments_of(call):
     """The arguments of a method, a function or a class; for a base class, those of all classes derived from it."""
+    if call == "NetworkEstimator":
+        pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+        return set(inspect.signature(portnn.sklearn.NetworkClassifier).parameters)
     if call not in BASES:
         return set(inspect.signature(getattr(Network, call, None) or getattr(portnn, call)).parameters)
     made = [each for each in vars(portnn).values() if isinstance(each, type) and issubclass(each, BASES[call])]

@@ -8,6 +8,8 @@ from array_libraries import strict_backend
 from bad_input import X, Y, network
 from portnn import ActivationLayer, FCLayer, FlattenLayer, Layer, Network, get_backend, to_device
 
+ELSEWHERE = array_api_strict.Device("device1")  # array-api-strict's imitation of another device
+
 
 class Own(Layer):
     """Y = gain * X; each test breaks one thing."""
@@ -130,7 +132,7 @@ def test_a_users_optimizer_that_answers_wrongly(method, words):
 
 
 def test_lists_of_another_librarys_arrays():
-    samples = [array_api_strict.ones(4) for _ in range(6)]
+    samples = [array_api_strict.ones(4, device=ELSEWHERE) for _ in range(6)]
     with pytest.raises(TypeError, match=r"x is on backend .array_api_strict.*must be on backend 'cpu'"):
         network().fit(samples, Y, 1, 0.1)
     with pytest.raises(TypeError, match="x holds arrays of backend"):
@@ -198,7 +200,7 @@ def test_layers_within_a_layer_are_layers_and_each_stands_once():
 
 def test_a_layer_that_was_refused_draws_for_the_network_it_goes_to():
     layer = FCLayer(2, 3)
-    layer.bias = array_api_strict.ones((1, 3))
+    layer.bias = array_api_strict.ones((1, 3), device=ELSEWHERE)
     with pytest.raises(TypeError):
         Network(seed=5).add(layer)
     layer.bias = np.ones((1, 3))

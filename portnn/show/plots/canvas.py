@@ -5,12 +5,16 @@ figure is freed like any other object. So that a notebook shows them all the sam
 """
 
 from io import BytesIO
+from textwrap import fill
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, FigureBase
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+
+from portnn.show.markup import cut
 
 # Okabe and Ito's palette: told apart with any kind of colour vision. Black is last, for it is the colour of text.
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, YELLOW = (
@@ -24,6 +28,8 @@ BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, YELLOW = (
 )
 COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, YELLOW, "#000000")
 MARKERS = "osD^vP*"  # one fewer than colours, so that the pairs repeat late
+FAR = 1e150  # matplotlib computes in float64: beyond, its differences, squares and margins would be infinite
+LETTER = 0.6  # the width of most letters, by their size
 SIGNED, AMOUNT, SHARE = "RdBu_r", "cividis", "Blues"  # colour maps: around zero, from zero on, under text
 
 
@@ -52,12 +58,11 @@ def png(figure: Figure) -> bytes:
     return into.getvalue()
 
 
-def whole(ax: Axes) -> Figure:
-    """The figure that axes are in, if within subfigures."""
-    figure: Any = ax.figure
-    while not isinstance(figure, Figure):
-        figure = figure.figure
-    return figure
+def whole(part: Any) -> Figure:
+    """The figure that axes or a subfigure are in, if within others."""
+    while not isinstance(part, Figure):
+        part = part.figure
+    return part
 
 
 def axes(given: Any, width: float, height: float) -> Axes:
@@ -65,6 +70,10 @@ def axes(given: Any, width: float, height: float) -> Axes:
     if given is None:
         return Picture(figsize=(width, height), layout="constrained").add_subplot(axes_class=Panel)
     if isinstance(given, Axes):
+        if given.name != "rectilinear":
+            raise ValueError(f"ax must be flat Axes with two straight axes, got {given.name} ones: give fig.subplots()")
+        if given.figure is None:
+            raise ValueError("ax was removed from its figure: give fig.subplots()")
         return given
     hint = ": give fig.subplots()" if isinstance(given, FigureBase) else ""
     hint = hint or (": give one of them, axes[0]" if hasattr(given, "__len__") else "")
@@ -89,6 +98,52 @@ def panels(fig: Any, width: float, height: float) -> Any:
     return fig
 
 
+def inches(figure: Any) -> tuple[float, float]:
+    """Width and height of a figure, or of a part of one."""
+    dpi = whole(figure).dpi
+    return figure.bbox.width / dpi, figure.bbox.height / dpi
+
+
+def columns(fig: Any, count: int, usual: int, width: float, height: float) -> int:
+    """How many panels to put side by side: the usual number, or, in a figure that was given, what lets them be largest.
+
+    ``width`` and ``height`` are those that a panel should have, in inches.
+    """
+    if not isinstance(fig, FigureBase):
+        return min(count, usual)
+    wide, high = inches(fig)
+    return max(range(1, count + 1), key=lambda c: min(wide / (c * width), high / (-(-count // c) * height)))
+
+
+def image(ax: Axes, values: Any, low: float, high: float, colours: str, **options: Any) -> Any:
+    """A table of numbers as colours: its first row on top, and no grid, whatever style is in use."""
+    options = {"interpolation": "nearest", "aspect": "equal", "origin": "upper", **options}
+    drawn = ax.imshow(values, cmap=colours, vmin=low, vmax=high, **options)
+    ax.grid(False)
+    return drawn
+
+
+def drawable(values: Any, is_logarithmic: bool = False) -> np.ndarray:
+    """Numbers as float64, none so large, or on a logarithmic axis so small, that matplotlib cannot draw them."""
+    return np.clip(np.asarray(values, np.float64), 1.0 / FAR if is_logarithmic else -FAR, FAR)
+
+
+def written(text: object, most: int = 40) -> str:
+    """Text as it stands, abbreviated: dollar signs begin no formula."""
+    return cut(str(text), most).replace("$", r"\$")
+
+
+def fitting(text: str, room: float, size: float) -> float:
+    """The size of letters, in points, at which the longest line of a text is as wide as there is room, at most."""
+    longest = max(map(len, text.split("\n")), default=0)
+    return max(min(size, room / (LETTER * max(longest, 1))), 4.0)
+
+
+def heading(figure: Any, text: str) -> None:
+    """A title above all panels, in as many lines as it needs; a letter of 10 points is 5.5 wide on average."""
+    figure.suptitle(fill(text, max(int(72 * inches(figure)[0] / 5.5), 12)), fontsize=10)
+
+
 def bare(ax: Axes) -> None:
     """Axes for an image: without ticks, whose frame stays."""
     ax.set_xticks([])
@@ -98,6 +153,13 @@ def bare(ax: Axes) -> None:
 def decades_only(axis: Any) -> None:
     """Numbers at the powers of ten of a logarithmic axis only."""
     axis.set_minor_formatter(NullFormatter())
+
+
+def plain_numbers(axis: Any, decades: float) -> None:
+    """Numbers as 0.2, not as a product with a power of ten, along a logarithmic axis; few in between."""
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
+    axis.set_minor_formatter(StrMethodFormatter("{x:g}") if decades < 2.0 else NullFormatter())
 
 
 def few_ticks(axis: Any) -> None:

@@ -12,6 +12,7 @@ from portnn.transfer import is_array, to_numpy
 
 WITH_NUMBERS = 30  # classes; the cells of more are too small for text
 FINE, COARSE = 241, 81  # points along each axis, for a layer that takes one sample at a time
+MOST_NAMED = 20  # classes; a legend of more would leave no room for the picture
 MARGIN = 0.15  # of the data's extent, around it
 
 
@@ -30,16 +31,23 @@ def confusion(y_true: Any, y_pred: Any, *, names: Any = None, ax: Any = None) ->
     size = len(counts)
     labels = [str(i) for i in range(size)] if names is None else _names(names, size)
     canvas = drawing()
+    labels = [canvas.written(label, 24) for label in labels]
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(100.0 * counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     side = min(max(2.4 + 0.62 * size, 4.0), 14.0) if size <= WITH_NUMBERS else 8.0
-    ax = canvas.axes(ax, side + 0.9, side)
-    image = ax.imshow(shares, cmap=canvas.SHARE, vmin=0.0, vmax=100.0, interpolation="nearest")
+    beside = 0.07 * max(map(len, labels)) if names is not None else 0.0  # for the names, inches
+    ax = canvas.axes(ax, side + beside + 0.9, side + beside)
+    image = canvas.image(ax, shares, 0.0, 100.0, canvas.SHARE)
+    ax.figure.colorbar(image, ax=ax, label="share of the true class [%]", shrink=0.8)
     if size <= WITH_NUMBERS:
         _numbers(canvas, ax, image, counts, shares, totals)
-        turned = 7.0 * max(map(len, labels)) > canvas.points_per_unit(ax)  # wider than a column
-        ax.set_xticks(range(size), labels, rotation=45 if turned else 0, ha="right" if turned else "center")
-        ax.set_yticks(range(size), labels)
+    if size <= WITH_NUMBERS or names is not None:
+        step = -(-size // WITH_NUMBERS)  # so that the names do not touch each other
+        turned = 7.0 * max(map(len, labels)) > step * canvas.points_per_unit(ax)  # wider than a column
+        ax.set_xticks(
+            range(0, size, step), labels[::step], rotation=45 if turned else 0, ha="right" if turned else "center"
+        )
+        ax.set_yticks(range(0, size, step), labels[::step])
     else:
         for axis in (ax.xaxis, ax.yaxis):
             canvas.whole_ticks(axis)
@@ -49,7 +57,6 @@ def confusion(y_true: Any, y_pred: Any, *, names: Any = None, ax: Any = None) ->
     ax.set_title(
         f"{right:,} of {total:,} right ({_percent(100.0 * right / max(total, 1))})", loc="left", fontsize="medium"
     )
-    ax.figure.colorbar(image, ax=ax, label="share of the true class [%]", shrink=0.8)
     return ax
 
 
@@ -104,28 +111,33 @@ def boundary(network: Any, x: Any, y: Any, *, ax: Any = None) -> Any:
     xs, ys, grid = _grid(points, any(part.updates_itself and not part.batched for part in net.walk()))
 
     def outputs(at: np.ndarray) -> np.ndarray:
-        Y = to_numpy(net.predict(at.reshape(-1, *samples.shape[1:]).astype(net.dtype)))
-        return Y.reshape(len(Y), -1)
+        Y = to_numpy(net.predict(at.reshape(-1, *samples.shape[1:])))
+        return canvas.drawable(Y.reshape(len(Y), -1))
 
-    Y, at_samples = outputs(grid), outputs(points)
+    at_samples = outputs(points)  # first: what it refuses are the user's samples
+    known = max(at_samples.shape[1], 2)
+    if classes.max() >= known:
+        raise ValueError(f"y holds the class {classes.max()}, but the network tells {known} classes apart")
+    Y = outputs(grid)
     ax = canvas.axes(ax, 6.4, 4.6)
     if Y.shape[1] == 1:
         middle = 0.0 if signed or losses.takes_logits(net.loss) else 0.5
         _field(canvas, ax, xs, ys, Y.reshape(len(ys), len(xs)), middle)
-        guesses, known = (at_samples[:, 0] > middle).astype(np.int64), 2
+        guesses = (at_samples[:, 0] > middle).astype(np.int64)
         colours, legend = (canvas.SKY, canvas.ORANGE), {"bbox_to_anchor": (0.0, -0.14), "ncols": 3}
     else:
-        known = Y.shape[1]
         _regions(canvas, ax, xs, ys, Y.argmax(axis=1).reshape(len(ys), len(xs)), known)
         guesses = at_samples.argmax(axis=1)
         colours, legend = canvas.COLOURS, {"bbox_to_anchor": (1.0, 1.0)}
-    if classes.max() >= known:
-        raise ValueError(f"y holds the class {classes.max()}, but the network tells {known} classes apart")
     _points(canvas, ax, points, classes, guesses, colours, signed)
-    ax.legend(loc="upper left", frameon=False, **legend)
+    ax.grid(False)
+    count = len(np.unique(classes))
+    if count <= MOST_NAMED:
+        ax.legend(loc="upper left", frameon=False, **legend)
     ax.set(xlim=(xs[0], xs[-1]), ylim=(ys[0], ys[-1]), xlabel="feature 0", ylabel="feature 1")
     right = int((guesses == classes).sum())
-    ax.set_title(f"{right:,} of {len(points):,} samples right", loc="left", fontsize="medium")
+    many = f", {count} classes" if count > MOST_NAMED else ""
+    ax.set_title(f"{right:,} of {len(points):,} samples right{many}", loc="left", fontsize="medium")
     return ax
 
 

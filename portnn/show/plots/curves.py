@@ -11,6 +11,8 @@ from portnn.show.plots.given import drawing, on_host
 
 FEW = 40  # epochs; up to so many, each is marked
 MOST_BARS = 60
+PANEL = 3.8, 2.9  # inches
+SMALL = 8.5  # points
 
 
 def history(history: Any, *, fig: Any = None) -> Any:
@@ -25,22 +27,28 @@ def history(history: Any, *, fig: Any = None) -> Any:
     values = _series(history)
     canvas = drawing()
     curves = _panels(values)
-    columns = min(len(curves), 3)
+    columns = canvas.columns(fig, len(curves), 3, *PANEL)
     rows = ceil(len(curves) / columns)
-    picture = canvas.panels(fig, 1.2 + 3.8 * columns, 0.4 + 2.9 * rows)
+    picture = canvas.panels(fig, 1.2 + PANEL[0] * columns, 0.4 + PANEL[1] * rows)
     axes = picture.subplots(rows, columns, squeeze=False).ravel()
     lines: dict[str, Any] = {}
+    wide, high = canvas.inches(picture)
+    room = 72.0 * wide / columns - 24.0, 72.0 * high / rows - 60.0  # points, for titles and for labels at the side
     for ax, (name, kinds) in zip(axes, curves.items(), strict=False):
+        decades = _decades(name, kinds)
         for (kind, numbers), colour, marker, style in zip(
             kinds.items(), (canvas.BLUE, canvas.VERMILLION), "os", ("-", "--"), strict=False
         ):
             epochs = np.arange(1, len(numbers) + 1)
-            there = np.isfinite(numbers)
+            there, numbers = np.isfinite(numbers), canvas.drawable(numbers, decades >= 1.0)
             marked = marker if there.sum() <= FEW else ""
             (lines[kind],) = ax.plot(
                 epochs[there], numbers[there], style, color=colour, marker=marked, markersize=4, label=kind
             )
-        _label(canvas, ax, name, kinds)
+        if decades >= 1.0:
+            ax.set_yscale("log")
+            canvas.plain_numbers(ax.yaxis, decades)
+        _label(canvas, ax, name, kinds, room)
     for ax in axes[len(curves) :]:
         ax.remove()
     if len(lines) > 1:
@@ -84,24 +92,29 @@ def _finite(numbers: np.ndarray) -> np.ndarray:
     return numbers[np.isfinite(numbers)]
 
 
-def _label(canvas: Any, ax: Any, name: str, kinds: dict[str, np.ndarray]) -> None:
-    """Axis labels, scale, and the last values as the title."""
+def _decades(name: str, kinds: dict[str, np.ndarray]) -> float:
+    """How many factors of ten lie between the least and the largest value; 0 where a logarithm means nothing."""
+    numbers = np.concatenate([_finite(numbers) for numbers in kinds.values()])
+    if name not in ("error", "learning rate") or not len(numbers) or numbers.min() <= 0.0:
+        return 0.0
+    return float(np.log10(numbers.max()) - np.log10(numbers.min()))
+
+
+def _label(canvas: Any, ax: Any, name: str, kinds: dict[str, np.ndarray], room: tuple[float, float]) -> None:
+    """Axis labels, and the last values as the title, in letters that fit; ``room`` is width and height in points."""
     numbers = np.concatenate([_finite(numbers) for numbers in kinds.values()])
     ax.set_xlabel("epoch")
-    ax.set_ylabel(name)
+    text = canvas.written(name, 30)
+    ax.set_ylabel(text, fontsize=canvas.fitting(text, room[1], 10.0))
     canvas.whole_ticks(ax.xaxis)
-    if (
-        name in ("error", "learning rate")
-        and len(numbers)
-        and numbers.min() > 0.0
-        and numbers.max() >= 10 * numbers.min()
-    ):
-        ax.set_yscale("log")
     ax.grid(alpha=0.3)
     ends = [f"{kind} {ended[-1]:.3g}" for kind, series in kinds.items() if len(ended := _finite(series))]
     if name == "learning rate":
         ends = [end.removeprefix("training ") for end in ends]
-    ax.set_title("at the end: " + ", ".join(ends) if ends else "no finite values", loc="left", fontsize="small")
+    title = "at the end: " + ", ".join(ends) if ends else "no finite values"
+    if canvas.fitting(title, room[0], SMALL) < SMALL:
+        title = title.replace(", ", ",\n")
+    ax.set_title(title, loc="left", fontsize=canvas.fitting(title, room[0], SMALL))
     epochs = max(map(len, kinds.values()))
     if not len(numbers):
         ax.set_xlim(0.5, epochs + 0.5)
@@ -129,17 +142,18 @@ def gradients(network: Any, *, ax: Any = None) -> Any:
     layers = {part.path: type(part).__name__ for part in net.walk()}
     sizes = [_root_mean_square(found.get(path)) for path in shown]
     ax = canvas.axes(ax, 7.0, 1.2 + 0.3 * len(shown))
-    seen = [size for size in sizes if size is not None and np.isfinite(size) and size > 0.0]
+    seen = canvas.drawable([size for size in sizes if size and np.isfinite(size)], True).tolist()
     least = 10.0 ** np.floor(np.log10(min(seen, default=1e-3)) - 0.3)  # the smallest bar, too, has some length
     most = 10.0 ** np.ceil(np.log10(max(seen, default=1e-3)) + 0.1)
     colours = {"weights": canvas.BLUE, "bias": canvas.ORANGE}
     places = np.arange(len(shown))
-    values = [size if size is not None and np.isfinite(size) and size > 0.0 else least for size in sizes]
+    values = [float(canvas.drawable(size, True)) if size and np.isfinite(size) else least for size in sizes]
     kinds = [path.rpartition(".")[2] for path in shown]
     bars = ax.barh(places, [v - least for v in values], left=least, color=[colours.get(k, canvas.GREEN) for k in kinds])
     for bar, kind in zip(bars, kinds, strict=True):
         bar.set_hatch({"weights": "", "bias": "//"}.get(kind, ".."))
         bar.set_edgecolor("white")
+    ax.grid(False)  # behind numbers
     ax.set_xscale("log")
     canvas.decades_only(ax.xaxis)
     ax.set_xlim(least, most * (most / least) ** 0.25)  # with room for the numbers
@@ -152,7 +166,10 @@ def gradients(network: Any, *, ax: Any = None) -> Any:
             va="center",
             fontsize="small",
         )
-    ax.set_yticks(places, [f"{path}  ({layers.get(path.rpartition('.')[0], '')})" for path in shown])
+    ax.set_yticks(
+        places,
+        [f"{canvas.written(path)}  ({canvas.written(layers.get(path.rpartition('.')[0], ''), 24)})" for path in shown],
+    )
     ax.set_ylim(len(shown) - 0.4, -0.6)  # the first layer on top
     ax.set_xlabel("root mean square of dE/dW, dE/dB, ...")
     ax.set_ylabel("parameter")

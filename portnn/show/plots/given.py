@@ -16,12 +16,17 @@ INSTALL = 'python -m pip install "portnn[plot]"'
 
 
 def drawing() -> ModuleType:
-    """The module that draws; ImportError, which says how to install it, where matplotlib is missing."""
+    """The module that draws; an error that says what to do where matplotlib is missing, or refuses to be imported."""
     try:
         from portnn.show.plots import canvas
     except ImportError as error:
         raise ImportError(
             f"pictures need matplotlib ({error}): {INSTALL}, or python -m pip install matplotlib"
+        ) from error
+    except ValueError as error:
+        raise ValueError(
+            f"matplotlib cannot be imported ({error}): if the environment variable MPLBACKEND names no backend of it, "
+            "remove the variable; these pictures need none"
         ) from error
     return canvas
 

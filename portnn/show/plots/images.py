@@ -8,10 +8,12 @@ import numpy as np
 from portnn.layers import ConvLayer, FCLayer
 from portnn.show.plots import given
 from portnn.show.plots.given import drawing, on_host
+from portnn.show.plots.parameters import furthest
 from portnn.transfer import is_array
 
 MOST_IMAGES, MOST_FILTERS, MOST_DEEP, MOST_CHANNELS, MOST_SAMPLES = 40, 32, 16, 8, 4
 MOST_MAPS, MOST_UNITS, MOST_ROWS = 8, 512, 32
+BAR = 1.0  # inches that the bar of colours takes, with its numbers
 
 
 def digits(images: Any, true: Any = None, predicted: Any = None, *, fig: Any = None) -> Any:
@@ -34,29 +36,33 @@ def digits(images: Any, true: Any = None, predicted: Any = None, *, fig: Any = N
     }
     canvas = drawing()
     shown = _brightness(pictures[:MOST_IMAGES])
-    columns = min(len(shown), 10 if len(shown) > 24 else 8)
+    columns = canvas.columns(fig, len(shown), 10 if len(shown) > 24 else 8, 1.1, 1.28)
     rows = ceil(len(shown) / columns)
     figure = canvas.panels(fig, max(1.1 * columns, 3.2), 1.28 * rows + 0.4)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    wrong = 0
+    wrong, room = 0, 72 * canvas.inches(figure)[0] / columns
     for i, (ax, image) in enumerate(zip(axes, shown, strict=False)):
-        ax.imshow(image, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
+        canvas.image(ax, image, 0.0, 1.0, "gray")
         canvas.bare(ax)
         labels = {name: int(numbers[i]) for name, numbers in marks.items()}
         if len(set(labels.values())) == 2:
             wrong += 1
-            ax.set_title(f"{labels['predicted']}, not {labels['true']}", color=canvas.VERMILLION, weight="bold", size=9)
+            title = f"{labels['predicted']}, not {labels['true']}"
+            size = canvas.fitting(title, 0.9 * room, 9)  # letters are wider in bold
+            ax.set_title(title, color=canvas.VERMILLION, weight="bold", size=size)
             for side in ax.spines.values():
-                side.set(color=canvas.VERMILLION, linewidth=3)
+                side.set(visible=True, color=canvas.VERMILLION, linewidth=3)
         elif labels:
             ax.set_title(str(next(iter(labels.values()))), size=9)
     for ax in axes[len(shown) :]:
         ax.remove()
     said = [f"the first {len(shown)} of {total:,}"] * (total > len(shown))
-    said += [f"{wrong} of these {len(shown)} wrong"] * (len(marks) == 2)
+    said += [f"{wrong} of these {len(shown)} wrong" if len(shown) > 1 else "wrong" if wrong else "right"] * (
+        len(marks) == 2
+    )
     said += ["class as predicted"] * (list(marks) == ["predicted"]) + ["true class"] * (list(marks) == ["true"])
     if said:
-        figure.suptitle(", ".join(said), fontsize="medium")
+        canvas.heading(figure, ", ".join(said))
     return figure
 
 
@@ -107,7 +113,8 @@ def _brightness(images: np.ndarray) -> np.ndarray:
     if least < 0.0 or largest > 1.0:
         if images.dtype.kind in "ui" and least >= 0.0 and largest <= 255.0:
             least, largest = 0.0, 255.0
-        numbers = (numbers - least) / ((largest - least) or 1.0)
+        half = largest / 2.0 - least / 2.0  # the whole difference may be infinite
+        numbers = (numbers / 2.0 - least / 2.0) / (half or 1.0)
     return np.clip(np.nan_to_num(numbers, nan=0.0, posinf=1.0, neginf=0.0), 0.0, 1.0)
 
 
@@ -124,27 +131,22 @@ def filters(layer: Any, *, fig: Any = None) -> Any:
     """
     images = _kernels(given.layer_itself(layer, "filters"))  # (F, C, h, w)
     canvas = drawing()
+    images = canvas.drawable(images)
     count, channels, h, w = images.shape
     shown = images[: MOST_FILTERS if channels == 1 else MOST_DEEP, :MOST_CHANNELS]
     wide = shown.shape[1] * (w + 1) - 1  # with a column between two channels
-    columns = min(len(shown), 8 if channels == 1 else max(1, 16 // shown.shape[1]))
+    usual = 8 if channels == 1 else max(1, 16 // shown.shape[1])
+    columns = canvas.columns(fig, len(shown), usual, 1.0, max(h / wide, 0.3) + 0.25)
     rows = ceil(len(shown) / columns)
     width = min(8.0 / columns, 1.2 * shown.shape[1])
     height = min(max(width * h / wide, 0.3), 2.0) + 0.3
     figure = canvas.panels(fig, max(width * columns + 1.2, 4.0), max(height * rows + 0.5, 1.6))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    limit = _limit(shown)
+    limit = furthest(shown)
     for i, (ax, kernels) in enumerate(zip(axes, shown, strict=False)):
         for k, image in enumerate(kernels):
             left = k * (w + 1)
-            drawn = ax.imshow(
-                image,
-                cmap=canvas.SIGNED,
-                vmin=-limit,
-                vmax=limit,
-                interpolation="nearest",
-                extent=(left, left + w, h, 0),
-            )
+            drawn = canvas.image(ax, image, -limit, limit, canvas.SIGNED, extent=(left, left + w, h, 0))
         ax.set(xlim=(0, wide), ylim=(h, 0))
         canvas.bare(ax)
         ax.set_facecolor("0.6")  # between channels; white would be a weight of zero
@@ -154,11 +156,11 @@ def filters(layer: Any, *, fig: Any = None) -> Any:
     figure.colorbar(drawn, ax=list(axes[: len(shown)]), label="weight", shrink=0.8)
     kind = "filters" if isinstance(layer, ConvLayer) else "outputs"
     parts = [
-        given.short(layer),
+        canvas.written(layer, 60),
         _of(len(shown), count, kind),
         *[_of(shown.shape[1], channels, "channels") + " side by side"] * (channels > 1),
     ]
-    figure.suptitle(": ".join([parts[0], ", ".join(parts[1:])]), fontsize="medium")
+    canvas.heading(figure, ": ".join([parts[0], ", ".join(parts[1:])]))
     return figure
 
 
@@ -188,12 +190,6 @@ def _kernels(layer: Any) -> np.ndarray:
     return W.transpose(3, 2, 0, 1)  # (h, w, C, F) -> (F, C, h, w)
 
 
-def _limit(values: np.ndarray) -> float:
-    """The largest distance from zero, so that zero has the colour in the middle."""
-    finite = np.abs(values[np.isfinite(values)])
-    return float(finite.max()) if finite.size and finite.max() > 0.0 else 1.0
-
-
 def activations(network: Any, x: Any, *, layer: Any, fig: Any = None) -> Any:
     """Draws what a layer returns for samples ``x`` (N, ...); returns the Figure.
 
@@ -212,7 +208,7 @@ def activations(network: Any, x: Any, *, layer: Any, fig: Any = None) -> Any:
     if Y.size == 0:
         raise ValueError("x holds no samples: give at least one")
     canvas = drawing()
-    name = f"layer {path}, {given.short(target)}"
+    name, Y = f"layer {path}, {canvas.written(target, 60)}", canvas.drawable(Y)
     if Y.ndim == 4 and min(Y.shape[1:3]) > 1:
         return _maps(canvas, fig, name, Y, on_host(x, "x"))
     return _units(canvas, fig, name, Y)
@@ -238,30 +234,36 @@ def _maps(canvas: Any, fig: Any, name: str, Y: np.ndarray, x: np.ndarray) -> Any
     axes = figure.subplots(lines, columns, squeeze=False)
     colours, low, high = _scale(canvas, shown)
     flat = axes.ravel()
+    beside = canvas.fitting("sample 0", 72 * (canvas.inches(figure)[1] - 0.6) / lines, 8)
     used = []
     for row in range(rows):
         cells = axes[row] if rows > 1 else flat
         if inputs is not None:
-            cells[0].imshow(inputs[row], cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
+            canvas.image(cells[0], inputs[row], 0.0, 1.0, "gray")
             canvas.bare(cells[0])
-            cells[0].set_ylabel(f"sample {row}", size=8)
+            cells[0].set_ylabel(f"sample {row}", size=beside)
             if row == 0:
                 cells[0].set_title("x", size=8)
         for channel in range(channels):
             ax = cells[channel + extra]
-            image = ax.imshow(shown[row, ..., channel], cmap=colours, vmin=low, vmax=high, interpolation="nearest")
+            image = canvas.image(ax, shown[row, ..., channel], low, high, colours)
             canvas.bare(ax)
             used.append(ax)
             if row == 0:
-                ax.set_title(f"channel {channel}", size=8)
+                ax.set_title(_title(canvas, channel, 72 * (canvas.inches(figure)[0] - BAR) / columns), size=8)
         if inputs is None:
-            cells[0].set_ylabel(f"sample {row}", size=8)
+            cells[0].set_ylabel(f"sample {row}", size=beside)
     for ax in flat[(channels + extra) if rows == 1 else len(flat) :]:
         ax.remove()
     figure.colorbar(image, ax=used, label="activation", shrink=0.8)
     said = [_of(channels, Y.shape[-1], "channels"), *[f"the first {rows} samples"] * (len(Y) > rows)]
-    figure.suptitle(f"{name}: {', '.join(said)}", fontsize="medium")
+    canvas.heading(figure, f"{name}: {', '.join(said)}")
     return figure
+
+
+def _title(canvas: Any, channel: int, room: float) -> str:
+    title = f"channel {channel}"
+    return title if canvas.fitting(title, room, 8) == 8 else str(channel)
 
 
 def _inputs(x: np.ndarray) -> np.ndarray | None:
@@ -284,7 +286,7 @@ def _units(canvas: Any, fig: Any, name: str, Y: np.ndarray) -> Any:
     figure = canvas.panels(fig, min(3.5 + 0.3 * shown.shape[1], 9.0), min(1.6 + 0.3 * len(shown), 7.0))
     ax = figure.subplots()
     colours, low, high = _scale(canvas, shown)
-    image = ax.imshow(shown, cmap=colours, vmin=low, vmax=high, interpolation="nearest", aspect="auto")
+    image = canvas.image(ax, shown, low, high, colours, aspect="auto")
     ax.set_xlabel(labels[0])
     ax.set_ylabel(labels[1])
     canvas.whole_ticks(ax.xaxis)
@@ -293,12 +295,12 @@ def _units(canvas: Any, fig: Any, name: str, Y: np.ndarray) -> Any:
     said = [
         _of(n, total, f"{label}s") for n, total, label in zip(shown.shape[::-1], rows.shape[::-1], labels, strict=True)
     ]
-    figure.suptitle(f"{name}: {', '.join(said)}", fontsize="medium")
+    canvas.heading(figure, f"{name}: {', '.join(said)}")
     return figure
 
 
 def _scale(canvas: Any, values: np.ndarray) -> tuple[str, float, float]:
     """Colour map and limits: around zero where there are negative values, else from zero on."""
-    limit = _limit(values)
+    limit = furthest(values)
     finite = values[np.isfinite(values)]
     return (canvas.SIGNED, -limit, limit) if finite.size and finite.min() < 0.0 else (canvas.AMOUNT, 0.0, limit)

@@ -10,6 +10,7 @@ from portnn.transfer import is_array
 
 MOST = 6  # parameters
 BINS = 50
+ALIKE = 1e-6  # of the largest value: numbers that differ by less are one bar
 
 
 def weights(layer: Any, *, fig: Any = None) -> Any:
@@ -31,7 +32,7 @@ def weights(layer: Any, *, fig: Any = None) -> Any:
         _values(canvas, figure, left, name, values)
         _histogram(canvas, right, name, values)
     left_out = f": the first {len(shown)} of {len(found)} parameters" if len(found) > len(shown) else ""
-    figure.suptitle(given.short(layer, 80) + left_out, fontsize="medium")
+    canvas.heading(figure, canvas.written(layer, 80) + left_out)
     return figure
 
 
@@ -55,27 +56,27 @@ def _parameters(layer: Any) -> dict[str, np.ndarray]:
     return found
 
 
+def furthest(values: np.ndarray) -> float:
+    """The largest distance from zero, so that zero has the colour in the middle."""
+    finite = np.abs(values[np.isfinite(values)])
+    return float(finite.max()) if finite.size and finite.max() > 0.0 else 1.0
+
+
 def _values(canvas: Any, figure: Any, ax: Any, name: str, values: np.ndarray) -> None:
     columns = values.shape[-1] if values.ndim else 1
     table = values.reshape(-1, columns)
-    ax.set_title(f"{name} {values.shape}", loc="left", fontsize="medium")
+    ax.set_title(canvas.written(f"{name} {values.shape}", 60), loc="left", fontsize="medium")
     if len(table) == 1:
         ax.axhline(0.0, color="gray", linewidth=0.8)
-        ax.plot(table[0], "o", color=canvas.BLUE, markersize=4)
+        ax.plot(canvas.drawable(table[0]), "o", color=canvas.BLUE, markersize=4)
         ax.set_xlabel("output" if values.ndim > 1 else "channel or filter" if columns > 1 else "index")
         ax.set_ylabel("value")
         canvas.whole_ticks(ax.xaxis)
         return
-    finite = np.abs(table[np.isfinite(table)])
-    limit = float(finite.max()) if finite.size and finite.max() > 0.0 else 1.0
-    image = ax.imshow(
-        table,
-        cmap=canvas.SIGNED,
-        vmin=-limit,
-        vmax=limit,
-        aspect="auto",
-        interpolation="nearest" if table.size < 4096 else "auto",
-    )
+    table = canvas.drawable(table)
+    limit = furthest(table)
+    smooth = "nearest" if table.size < 4096 else "auto"
+    image = canvas.image(ax, table, -limit, limit, canvas.SIGNED, aspect="auto", interpolation=smooth)
     ax.set_xlabel("output" if values.ndim == 2 else "filter")
     ax.set_ylabel("input" if values.ndim == 2 else "position and channel of the kernel")
     for axis in (ax.xaxis, ax.yaxis):
@@ -83,8 +84,15 @@ def _values(canvas: Any, figure: Any, ax: Any, name: str, values: np.ndarray) ->
     figure.colorbar(image, ax=ax, label="value")
 
 
+def _mean_and_deviation(values: np.ndarray) -> tuple[float, float]:
+    """Computed so that neither tiny nor huge values are lost."""
+    largest = float(np.abs(values).max()) or 1.0
+    shares = values / largest
+    return largest * float(shares.mean()), largest * float(shares.std())
+
+
 def _histogram(canvas: Any, ax: Any, name: str, values: np.ndarray) -> None:
-    finite = values[np.isfinite(values)]
+    finite = canvas.drawable(values[np.isfinite(values)])
     ax.set_xlabel("value")
     ax.set_ylabel("number of values")
     canvas.few_ticks(ax.xaxis)
@@ -92,8 +100,11 @@ def _histogram(canvas: Any, ax: Any, name: str, values: np.ndarray) -> None:
     if not finite.size:
         ax.set_title("no finite values", loc="left", fontsize="medium")
         return
-    mean, spread = float(finite.mean()), float(finite.std())
-    ax.hist(finite, bins=min(BINS, max(5, finite.size // 4)), color=canvas.SKY)
-    ax.axvline(mean, color=canvas.VERMILLION, linestyle="--")
+    mean, spread = _mean_and_deviation(values[np.isfinite(values)])
+    low, high = float(finite.min()), float(finite.max())
+    if high - low < ALIKE * max(-low, high):  # no bins fit in between
+        low, high = low - 0.1 * abs(low), high + 0.1 * abs(high)
+    ax.hist(finite, bins=min(BINS, max(5, finite.size // 4)), range=(low, high), color=canvas.SKY)
+    ax.axvline(float(canvas.drawable(mean)), color=canvas.VERMILLION, linestyle="--")
     unusual = f", {values.size - finite.size} not finite" if finite.size < values.size else ""
-    ax.set_title(f"mean {mean:.2g} (dashed), deviation {spread:.2g}{unusual}", loc="left", fontsize="medium")
+    ax.set_title(f"mean {mean:.2g} (dashed), standard deviation {spread:.2g}{unusual}", loc="left", fontsize="small")

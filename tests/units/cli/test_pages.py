@@ -49,7 +49,7 @@ def test_draw_elsewhere_without_opening(portnn, model, opened, tmp_path, monkeyp
 
 
 def test_draw_that_fails(fails, model, opened, tmp_path):
-    assert "a page ends in .html" in fails("draw", model, "--output", "page.txt", status=2)
+    assert "expected a file that ends in .html" in fails("draw", model, "--output", "page.txt", status=2)
     assert "there is no such folder" in fails("draw", model, "--output", tmp_path / "none" / "p.html")
     assert opened == []
 

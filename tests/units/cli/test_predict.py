@@ -280,7 +280,7 @@ def test_explain(portnn, fails, trained, digits, save, tmp_path):
     assert portnn("explain", trained, path, "--output", page) == (0, f"written: {page}\n", "")
     assert page.read_text().lower().startswith("<!doctype html>")
     assert "classes 0 to 9" in fails("explain", trained, path, "--label", "10")
-    assert "a page ends in .html" in fails("explain", trained, path, "--output", "page.txt", status=2)
+    assert "expected a file that ends in .html" in fails("explain", trained, path, "--output", "page.txt", status=2)
     assert "holds 2 samples" in fails("explain", trained, save("two.npy", digits[0][:2]))
     assert fails("explain", trained, tmp_path / "no.npy").startswith(str(tmp_path / "no.npy"))
 

@@ -120,7 +120,7 @@ def test_convolution_in_order_is_the_layers(kernel):
     """To rounding, for kernels with and without groups of four, several channels, filters and samples."""
     ours = [
         Network([cls((9, 11, 2), kernel, 3)], seed=1, dtype="float64", kernels="portable")
-        for cls in (ConvLayer, order.ConvInOrder)
+        for cls in (ConvLayer, order.ConvLayer)
     ]
     x = np.random.default_rng(0).standard_normal((4, 9, 11, 2))
     y = np.random.default_rng(1).standard_normal(ours[0].predict(x).shape)
@@ -129,8 +129,8 @@ def test_convolution_in_order_is_the_layers(kernel):
         net.fit(x, y, epochs=2, learning_rate=0.1, batch_size=4, verbose=0)
     for name, array in ours[0].parameters.items():
         np.testing.assert_allclose(ours[1].parameters[name], array, rtol=0, atol=1e-13)
-    assert gradcheck(order.ConvInOrder((9, 11, 2), kernel, 3)).passed
-    padded = order.ConvInOrder((9, 11, 2), kernel, 4, padding="same", stride=2, groups=2)  # computed as ours are
+    assert gradcheck(order.ConvLayer((9, 11, 2), kernel, 3)).passed
+    padded = order.ConvLayer((9, 11, 2), kernel, 4, padding="same", stride=2, groups=2)  # computed as ours are
     assert gradcheck(padded).passed
 
 
@@ -379,7 +379,7 @@ def test_the_scripts_own_hook_is_called(script):
     ("arguments", "status", "told"),
     [
         (["missing.py"], 1, "missing.py: No such file or directory"),
-        (["."], 1, ".: Is a directory"),
+        (["."], 1, ".: it holds no __main__.py to run"),
         ([], 2, "the following arguments are required: SCRIPT"),
         (["--"], 2, "the SCRIPT to run is missing"),
         (["--dtype", "float16", "x.py"], 2, "invalid choice: 'float16'"),
@@ -395,9 +395,9 @@ def test_bad_arguments(capsys, arguments, status, told):
 
 
 def test_an_unknown_backend_is_told_before_the_script_runs(script):
-    out, err = script("print('ran')", "--backend", "tpu", status=1)
+    out, err = script("print('ran')", "--backend", "tpu", status=2)
     assert out == ""
-    assert err.startswith("portnn run: error: unknown backend 'tpu'")
+    assert err.startswith("portnn run: error: argument --backend: unknown backend 'tpu'")
     assert err.count("\n") == 1
 
 

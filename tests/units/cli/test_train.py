@@ -296,7 +296,7 @@ def test_names_that_are_none(fails, tmp_path):
     assert "mnst is no data set, and no file or folder of that name exists" in fails("train", "mnst")
     assert "add --full, which downloads kmnist once" in fails("train", "kmnist")
     assert "--full goes with mnist" in fails("train", tmp_path, "--full", status=2)
-    assert "unknown backend 'tpu'" in fails("train", "mnist", "--backend", "tpu")
+    assert "unknown backend 'tpu'" in fails("train", "mnist", "--backend", "tpu", status=2)
     assert "lenet takes images" in fails("train", _table(tmp_path), "--model", "lenet")
 
 

@@ -161,6 +161,18 @@ def test_a_missing_matplotlib_is_an_error_that_says_how_to_install_it(tmp_path):
     assert 'python -m pip install "portnn[plot]"' in run.stdout
 
 
+def test_a_backend_that_is_none_is_an_error_that_names_the_variable(tmp_path):
+    """Matplotlib itself cannot be imported then."""
+    script = (
+        "from portnn import plot\ntry:\n    plot.confusion([0], [0])\nexcept ValueError as error:\n    print(error)\n"
+    )
+    env = {**plain_environment(tmp_path), "MPLBACKEND": "nonsense"}
+    run = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
+    assert "'nonsense' is not a valid value" in run.stdout
+    assert "MPLBACKEND" in run.stdout
+    assert "remove the variable" in run.stdout
+
+
 def test_arrays_of_another_library_are_brought_to_the_host():
     from array_libraries import strict_backend
     from portnn import FCLayer, Network

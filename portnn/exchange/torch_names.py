@@ -1,0 +1,294 @@
+"""Which of the arrays of a PyTorch state dict belongs where: by name or, where names differ, by order and shape.
+
+It is decided from names and shapes alone, before any array is read.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
+from typing import Any, NamedTuple
+
+from portnn._typing import Shape
+
+COUNT = "num_batches_tracked"  # of batch normalization: beside the others, since older state dicts lack it
+LEAVES = ("weight", "bias", "running_mean", "running_var")
+WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel, and torch.compile, put in front of every name
+SHOWN = 100  # faults listed in one error
+
+
+class Module(NamedTuple):
+    """A module's name, such as ``layers.0.conv``, and the shapes of its arrays by their last name."""
+
+    name: str
+    shapes: dict[str, Shape]
+
+    @property
+    def signature(self) -> tuple[tuple[str, Shape], ...]:
+        return tuple(sorted(self.shapes.items()))
+
+    def path(self, leaf: str) -> str:
+        return f"{self.name}.{leaf}" if self.name else leaf
+
+    @property
+    def numbers(self) -> list[int]:
+        return [int(n) for n in re.findall(r"\d+", self.name)]
+
+    @property
+    def words(self) -> str:
+        """The name without its numbers; nothing, if it consists of numbers alone."""
+        return re.sub(r"\d+", "#", self.name) if re.search(r"[^\d.]", self.name) else ""
+
+
+Pairing = dict[str, str]  # from the network's names to the given ones
+
+
+def pair(expected: Mapping[str, Shape], given: Mapping[str, Shape], ordered: bool) -> Pairing:
+    """For each array that the network expects, which one of those given it is; ValueError if that is not clear.
+
+    ``expected`` are names and shapes in the network's order, ``given`` those of a state dict; ``ordered`` says whether
+    they come in the order of the module, too, as in a dict that PyTorch made.
+    """
+    original = _without_wrappers(given)
+    shapes = {name: given[whole] for name, whole in original.items()}
+    counts = {name for name in shapes if name.rpartition(".")[2] == COUNT}
+    arrays = {name: shape for name, shape in shapes.items() if name not in counts}
+    wanted = {name: shape for name, shape in expected.items() if name.rpartition(".")[2] != COUNT}
+    pairs = {name: name for name in wanted} if wanted.keys() == arrays.keys() else _by_order(wanted, arrays, ordered)
+    if pairs is None:
+        raise ValueError(_listed(_faults(wanted, arrays, ordered)))
+    if faults := [fault for name, found in pairs.items() if (fault := _misfit(name, wanted, found, arrays))]:
+        raise ValueError(_listed(faults))
+    pairs |= _counts(expected, pairs, counts)
+    if left := sorted(counts.difference(pairs.values())):
+        raise ValueError(_listed([f"{name} belongs to no layer" for name in left]))
+    return {name: original[found] for name, found in pairs.items()}
+
+
+def _without_wrappers(given: Mapping[str, Shape]) -> dict[str, str]:
+    """From names without what stands in front of all of them to the whole names."""
+    names = {name: name for name in given}
+    while names and (start := next((w for w in WRAPPERS if all(n.startswith(w) for n in names)), None)):
+        names = {name.removeprefix(start): whole for name, whole in names.items()}
+    return names
+
+
+def _counts(expected: Mapping[str, Shape], pairs: Pairing, counts: set[str]) -> Pairing:
+    """The counts of batches, beside the arrays of the same module."""
+    found = {}
+    for name in expected:
+        module, _, leaf = name.rpartition(".")
+        beside = pairs.get(f"{module}.running_mean", "").rpartition(".")[0]
+        if leaf == COUNT and (count := f"{beside}.{COUNT}".lstrip(".")) in counts:
+            found[name] = count
+    return found
+
+
+# -- by order and shape ------------------------------------------------------------------------------------------------
+
+
+def _by_order(wanted: Mapping[str, Shape], arrays: Mapping[str, Shape], ordered: bool) -> Pairing | None:
+    """The pairs, if order and shape tell them; None if numbers or shapes differ, ValueError if several are left."""
+    if len(wanted) != len(arrays):
+        return None
+    own, others = modules(wanted), modules(arrays)
+    in_order = ordered and not _is_sorted(others)
+    if in_order and _fits(wanted, arrays):
+        pairs = dict(zip(wanted, arrays, strict=True))
+        if (doubtful := _against_numbers(others)) is not None:
+            raise ValueError(_ambiguous(*doubtful, pairs, arrays))
+        return pairs
+    return _by_shape(own, others, arrays)
+
+
+def modules(names: Mapping[str, Shape]) -> list[Module]:
+    """The modules that arrays belong to, each where its first array stands."""
+    found: dict[str, Module] = {}
+    for name, shape in names.items():
+        module, _, leaf = name.rpartition(".")
+        found.setdefault(module, Module(module, {})).shapes[leaf] = shape
+    return list(found.values())
+
+
+def _is_sorted(others: Sequence[Module]) -> bool:
+    """Whether the arrays were sorted by name: in a module's own order a bias follows its weight."""
+    leaves = [[leaf for leaf in module.shapes if leaf in LEAVES] for module in others]
+    return any(each != sorted(each, key=LEAVES.index) for each in leaves)
+
+
+def _fits(wanted: Mapping[str, Shape], arrays: Mapping[str, Shape]) -> bool:
+    """Whether arrays fit one after the other: in shape and, where their last names are PyTorch's, in these."""
+    for (name, shape), (other, found) in zip(wanted.items(), arrays.items(), strict=True):
+        leaf, given = name.rpartition(".")[2], other.rpartition(".")[2]
+        if shape != found or (given != leaf and given in LEAVES):
+            return False
+    return True
+
+
+def _against_numbers(others: Sequence[Module]) -> tuple[Module, Module] | None:
+    """Two modules of one shape whose names' numbers contradict the order that they come in."""
+    last: dict[tuple[object, str], Module] = {}
+    for module in others:
+        kind = module.signature, module.words
+        before = last.get(kind)
+        if before is not None and before.numbers > module.numbers:
+            return before, module
+        last[kind] = module
+    return None
+
+
+def _by_shape(own: Sequence[Module], others: Sequence[Module], arrays: Mapping[str, Shape]) -> Pairing | None:
+    """The pairs of modules whose arrays have the same names and shapes; of several alike, by their names' numbers."""
+    if Counter(module.signature for module in own) != Counter(module.signature for module in others):
+        return None
+    pairs: Pairing = {}
+    doubtful: tuple[Module, Module] | None = None
+    for signature in dict.fromkeys(module.signature for module in own):
+        left = [module for module in own if module.signature == signature]
+        right = sorted((m for m in others if m.signature == signature), key=lambda m: (m.numbers, m.name))
+        odd = next((module for module in right if module.words != right[0].words), None)
+        doubtful = doubtful or (None if odd is None else (right[0], odd))
+        for one, other in zip(left, right, strict=True):
+            pairs |= {one.path(leaf): other.path(leaf) for leaf in one.shapes}
+    pairs = {one.path(leaf): pairs[one.path(leaf)] for one in own for leaf in one.shapes}
+    if doubtful is None:
+        return pairs
+    found = _Orders(own, others).found()
+    if len(found) != 1:
+        raise ValueError(_ambiguous(*doubtful, pairs, arrays))
+    return {one.path(leaf): other.path(leaf) for one, other in zip(own, found[0], strict=True) for leaf in one.shapes}
+
+
+_Relations = frozenset[tuple[str, str]]  # pairs of words, the first of which comes before the second
+_State = tuple[list[dict[str, Any]], list[Module], _Relations]  # the modules that are open, innermost last; the order
+
+
+class _Orders:
+    """The orders in which modules whose order is lost fit the network's, as far as names tell a module's structure.
+
+    What is in one module, ``layer1.0``, comes together. Within a module, names that differ in their number only come in
+    the order of the numbers, and names of one number in the same order everywhere: ``conv1`` before ``bn1``, or behind.
+    """
+
+    BUDGET = 20_000  # modules that are tried; beyond that, no order counts as found
+
+    def __init__(self, own: Sequence[Module], others: Sequence[Module]):
+        self.wanted = [module.signature for module in own]
+        self.tree: dict[str, Any] = {}  # a module's children by name; under "" the module itself
+        for module in others:
+            node = self.tree
+            for part in module.name.split(".") if module.name else ():
+                node = node.setdefault(part, {})
+            node[""] = module
+        self.tried = 0
+
+    def found(self) -> list[list[Module]]:
+        """At most two of the orders."""
+        orders: list[list[Module]] = []
+        states: list[_State] = [([self.tree], [], frozenset())]
+        while states and len(orders) < 2:
+            open_nodes, order, before = states.pop()
+            while open_nodes and not open_nodes[-1]:
+                open_nodes = open_nodes[:-1]
+            if open_nodes:
+                states += self._further(open_nodes, order, before)
+            else:
+                orders.append(order)
+            if self.tried > self.BUDGET:
+                return []
+        return orders
+
+    def _further(self, open_nodes: list[dict[str, Any]], order: list[Module], before: _Relations) -> Iterator[_State]:
+        """The ways to go on from an order, one module further."""
+        left = open_nodes[-1]
+        for name in [""] if "" in left else left:
+            self.tried += 1
+            relations = self._relations(name, left)
+            if relations is None or any((b, a) in before for a, b in relations):
+                continue
+            rest = [*open_nodes[:-1], {other: node for other, node in left.items() if other != name}]
+            if name:
+                yield [*rest, left[name]], order, before | relations
+            elif left[""].signature == self.wanted[len(order)]:
+                yield rest, [*order, left[""]], before
+
+    @staticmethod
+    def _relations(name: str, left: dict[str, Any]) -> set[tuple[str, str]] | None:
+        """What it tells of the order of names that this one comes first of those left; None if numbers forbid it."""
+        words, numbers = _split(name)
+        found = set()
+        for other_words, other_numbers in (_split(other) for other in left if other != name):
+            if other_words == words and other_numbers < numbers:
+                return None
+            if other_numbers == numbers and numbers and other_words != words:
+                found.add((words, other_words))
+        return found
+
+
+def _split(name: str) -> tuple[str, list[int]]:
+    """A name without its numbers, and these."""
+    return re.sub(r"\d+", "#", name), [int(n) for n in re.findall(r"\d+", name)]
+
+
+def _ambiguous(one: Module, other: Module, pairs: Pairing, arrays: Mapping[str, Shape]) -> str:
+    lines = [f"  {name} <- {found} {arrays[found]}" for name, found in pairs.items()]
+    more = [f"  and {len(lines) - SHOWN} more"] * (len(lines) > SHOWN)
+    return "\n".join(
+        [
+            f"the names are not the network's, and it is not clear which array belongs where: {one.name} and "
+            f"{other.name} have arrays of the same shapes, and nothing tells their order. They might be paired so:",
+            *lines[:SHOWN],
+            *more,
+            "A dict in the module's own order, model.state_dict(), tells it. Or give them under the names on the left, "
+            "as portnn.torch.state_dict(network) has them: "
+            f'{{"{next(iter(pairs))}": weights["{next(iter(pairs.values()))}"], ...}}',
+        ]
+    )
+
+
+# -- what does not fit -------------------------------------------------------------------------------------------------
+
+
+def _misfit(name: str, wanted: Mapping[str, Shape], found: str, arrays: Mapping[str, Shape]) -> str | None:
+    """Says that an array has another shape than the network's; None if it fits."""
+    if wanted[name] == arrays[found]:
+        return None
+    called = found if found == name else f"{found}, for {name},"
+    return f"{called} has shape {arrays[found]}, expected {wanted[name]}"
+
+
+def _faults(wanted: Mapping[str, Shape], arrays: Mapping[str, Shape], ordered: bool) -> list[str]:
+    """What is missing, misshapen and too much: by name where names agree, else by order."""
+    both = [name for name in wanted if name in arrays]
+    if 2 * len(both) >= min(len(wanted), len(arrays)):
+        pairs = {name: name for name in both}
+    else:
+        pairs = _likely(modules(wanted), modules(arrays), ordered)
+    wrong = [fault for name, found in pairs.items() if (fault := _misfit(name, wanted, found, arrays))]
+    missing = [f"{name} of shape {shape} is missing" for name, shape in wanted.items() if name not in pairs]
+    taken = set(pairs.values())
+    extra = [f"{name} of shape {shape} belongs to no layer" for name, shape in arrays.items() if name not in taken]
+    return missing + wrong + extra
+
+
+def _likely(own: Sequence[Module], others: Sequence[Module], ordered: bool) -> Pairing:
+    """What most likely belongs together, for a list of faults: modules in order, with those left out that fit none."""
+    if not ordered or _is_sorted(others):
+        others = sorted(others, key=lambda module: (module.numbers, module.words))
+    pairs: Pairing = {}
+    matcher = SequenceMatcher(None, [m.signature for m in own], [m.signature for m in others], autojunk=False)
+    for _, a, b, c, d in matcher.get_opcodes():
+        for one, other in zip(own[a:b], others[c:d], strict=False):
+            pairs |= {one.path(leaf): other.path(leaf) for leaf in one.shapes if leaf in other.shapes}
+    return pairs
+
+
+def _listed(faults: Sequence[str]) -> str:
+    more = [f"and {len(faults) - SHOWN} more"] * (len(faults) > SHOWN)
+    return "\n  ".join(
+        [
+            "the arrays do not fit the network, which was left as it is; shapes are as in PyTorch:",
+            *faults[:SHOWN],
+            *more,
+        ]
+    )
