@@ -1,6 +1,6 @@
 """How much disk space portnn and other libraries take once installed, each with all that it needs.
 
-    python benchmarks/installed_size.py [portnn portnn[fast] scikit-learn torch==2.13.0] [--save FILE]
+    python benchmarks/installed_size.py [portnn portnn[fast] scikit-learn torch==2.13.0 ...] [--save FILE]
 
 Each is installed by pip into an empty folder of its own, without compiled bytecode, and the sizes of its files are
 added up. What pip takes from its index decides whether PyTorch is the build for the CPU or the one for CUDA: the
@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-DEFAULT = ["portnn", "portnn[fast]", "scikit-learn", "torch==2.13.0"]
+DEFAULT = ["portnn", "portnn[fast]", "scikit-learn", "torch==2.13.0", "micrograd"]
 
 
 def installed(requirement: str) -> tuple[int, str]:
@@ -40,7 +40,7 @@ def main() -> None:
     lines += ["| installed | version | MB |", "|---|---|---|"]
     for requirement in options.requirements:
         size, version = installed(requirement)
-        lines.append(f"| {requirement} | {version} | {size / 1e6:.0f} |")
+        lines.append(f"| {requirement} | {version} | {f'{size / 1e6:.0f}' if size > 1e6 else 'below 1'} |")
     print("\n".join(lines))
     if options.save:
         options.save.write_text(

@@ -13,6 +13,7 @@ import portnn  # noqa: E402  # of this checkout, installed or not
 # Cells run in processes of their own, which are to import the same checkout, and to draw without a display. Pages are
 # built side by side, so each keeps to one core; then its numbers do not depend on the machine's either.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "backends"), os.environ.get("PYTHONPATH", "")])
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # cells with "!python"
 os.environ |= {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -35,6 +36,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "sphinx_copybutton",
+    "kernel_ports",
     "local_mathjax",
     "plain_docstrings",
     "repository_links",

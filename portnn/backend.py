@@ -459,6 +459,43 @@ def thin_namespace(library: Any, **replaced: Callable[..., Any]) -> SimpleNamesp
     return SimpleNamespace(**found | about | replaced)
 
 
+_JOINED, _TURNED = "xp.concat", "xp.permute_dims, or xp.matrix_transpose for the last two axes"
+_INSTEAD = {
+    "absolute": "xp.abs",
+    "amax": "xp.max",
+    "amin": "xp.min",
+    "arccos": "xp.acos",
+    "arccosh": "xp.acosh",
+    "arcsin": "xp.asin",
+    "arcsinh": "xp.asinh",
+    "arctan": "xp.atan",
+    "arctan2": "xp.atan2",
+    "arctanh": "xp.atanh",
+    "array": "xp.asarray",
+    "concatenate": _JOINED,
+    "cumprod": "xp.cumulative_prod",
+    "cumsum": "xp.cumulative_sum",
+    "dot": "xp.matmul",
+    "einsum": "xp.matmul, xp.tensordot, or xp.sum of a product with new axes, x[:, None]",
+    "hstack": _JOINED,
+    "outer": "a product with a new axis, x[:, None] * y",
+    "pad": "xp.concat with xp.zeros_like of a part",
+    "power": "xp.pow",
+    "swapaxes": _TURNED,
+    "transpose": _TURNED,
+    "vstack": _JOINED,
+}
+
+
+def tell_missing(error: AttributeError, xp: Any) -> None:
+    """Where a function was asked for that the namespace ``xp`` lacks, makes the error say so, and what to write."""
+    if error.obj is xp and error.name is not None and error.name not in STANDARD.split():
+        instead = f": write {_INSTEAD[error.name]}" if error.name in _INSTEAD else ""
+        error.args = (
+            f"xp has no {error.name}, only the functions of the array API standard, which all backends share{instead}",
+        )
+
+
 def device_dtype(backend: Backend, dtype: str) -> Any:
     """Returns the dtype of that name as the backend's arrays report it: comparing it with ``x.dtype`` is cheap."""
     return backend.xp.empty(0, dtype=getattr(backend.xp, dtype)).dtype

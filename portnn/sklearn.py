@@ -6,10 +6,7 @@
 try:
     import sklearn  # noqa: F401  (scikit-learn: imports are absolute)
 except ImportError as error:
-    raise ImportError(
-        f'portnn.sklearn needs scikit-learn ({error}): python -m pip install "portnn[sklearn]", or python -m pip '
-        "install scikit-learn"
-    ) from error
+    raise ImportError(f"portnn.sklearn needs scikit-learn ({error}): python -m pip install scikit-learn") from error
 
 from portnn.estimators.classifier import NetworkClassifier
 from portnn.estimators.regressor import NetworkRegressor

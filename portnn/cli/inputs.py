@@ -109,7 +109,7 @@ def _picture(path: str, shape: Shape | None, any_size: bool) -> np.ndarray:
     try:
         from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError:
-        raise ImportError("pictures need Pillow: pip install 'portnn[images]'; .npy files do not") from None
+        raise ImportError("pictures need Pillow: python -m pip install Pillow; .npy files do not") from None
     try:
         # Pillow warns of pictures that are large, but not too large.
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:

@@ -12,11 +12,12 @@ from portnn.cli.inputs import Sample, samples
 DESCRIPTION = """Prints a line for each image: its class, the probability of that class, and what
 was taken for ink.
 
-An IMAGE is an .npy file, or a picture that Pillow reads (PNG, JPEG, ...; pip
-install 'portnn[images]'). For a network that takes 28 x 28 pixels it may have
-any size, be dark on light or light on dark, and have transparency: the digit
-is cut out, scaled and centred as MNIST's are. For other networks an image has
-the shape of a sample. An .npy file may hold several, (N, 28, 28) or (N, 784)."""
+An IMAGE is an .npy file, or a picture that Pillow reads (PNG, JPEG, ...;
+python -m pip install Pillow). For a network that takes 28 x 28 pixels it may
+have any size, be dark on light or light on dark, and have transparency: the
+digit is cut out, scaled and centred as MNIST's are. For other networks an image
+has the shape of a sample. An .npy file may hold several, (N, 28, 28) or
+(N, 784)."""
 
 EXAMPLES = """Where an image cannot be read, the others are predicted all the same; the exit
 status is then 1.

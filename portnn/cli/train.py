@@ -213,7 +213,7 @@ def _check_plot(path: str) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ImportError("--plot needs matplotlib: pip install 'portnn[plot]'") from None
+        raise ImportError("--plot needs matplotlib: python -m pip install matplotlib") from None
     kinds = Figure().canvas.get_supported_filetypes()
     ending = Path(path).suffix.lstrip(".").lower()
     if ending not in kinds:

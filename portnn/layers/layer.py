@@ -10,7 +10,7 @@ from typing import Any
 from portnn import article, checks, habits, initializers, ops
 from portnn._typing import Array
 from portnn.article import CALLED, WRITTEN
-from portnn.backend import Backend, device_dtype, get_backend, in_order
+from portnn.backend import Backend, device_dtype, get_backend, in_order, tell_missing
 from portnn.indivisible import Binding, set_all
 from portnn.layers.attributes import OfNetwork, Trainable, declared
 from portnn.layers.kept import Kept
@@ -182,7 +182,11 @@ class Layer:
         if not self.complete:
             self.fit_to(X)
         given = X if self._own else self._copy(X)  # a user's layer may write into all that it gets
-        Y = self.forward(given, training=training) if self._trains else self.forward(given)  # type: ignore[call-arg]
+        try:
+            Y = self.forward(given, training=training) if self._trains else self.forward(given)  # type: ignore[call-arg]
+        except AttributeError as error:
+            tell_missing(error, self.xp)
+            raise
         if not self._own:
             checks.answer(self, "forward", Y, samples=X.shape[0])
             Y = in_order(Y)  # in whatever memory order it came
@@ -194,10 +198,14 @@ class Layer:
         """Calls ``backward`` with an array of the dtype and shape of ``self.output``."""
         if not self._own:
             output_error = self._copy(output_error)
-        if self._spares:
-            input_error = self.backward(output_error, need_input_error=need_input_error)  # type: ignore[call-arg]
-        else:
-            input_error = self.backward(output_error)
+        try:
+            if self._spares:
+                input_error = self.backward(output_error, need_input_error=need_input_error)  # type: ignore[call-arg]
+            else:
+                input_error = self.backward(output_error)
+        except AttributeError as error:
+            tell_missing(error, self.xp)
+            raise
         if not self._own:
             checks.gradients(self)
             self.gradients |= {name: in_order(g) for name, g in self.gradients.items()}

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -83,12 +84,16 @@ def test_the_first_program_runs(tmp_path):
 # -- docstrings as reStructuredText --------------------------------------------------------------------------------------------
 
 
-def plain(text):
-    spec = importlib.util.spec_from_file_location("plain_docstrings", DOCS / "_ext" / "plain_docstrings.py")
+def extension(name):
+    spec = importlib.util.spec_from_file_location(name, DOCS / "_ext" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     pytest.importorskip("sphinx", reason="Sphinx is not installed")
     spec.loader.exec_module(module)
-    return module.plain(text.split("\n"), "mse")
+    return module
+
+
+def plain(text):
+    return extension("plain_docstrings").plain(text.split("\n"), "mse")
 
 
 def test_docstrings_become_text_formulas_and_examples():
@@ -97,6 +102,31 @@ def test_docstrings_become_text_formulas_and_examples():
     formula = ["A.", "", ".. code-block:: text", "", "    Y*  = |X|", "    Z", "", "B*."]
     assert plain("A.\n\n    Y*  = |X|\n    Z\n\nB*.") == [*formula[:-1], r"B\*."]
     assert plain(">>> a * b\n    4\n\nB*") == [">>> a * b", "    4", "", r"B\*"]
+
+
+# -- the kernels' ports --------------------------------------------------------------------------------------------------------
+
+
+def test_kernels_get_free_ports_that_the_system_gives_to_nobody_else(monkeypatch):
+    pytest.importorskip("jupyter_client", reason="jupyter_client is not installed")
+    module = extension("kernel_ports")
+    local, process = "127.0.0.1", 7
+    monkeypatch.setattr(module.os, "getpid", lambda: process)
+    with socket.socket() as other:
+        taken = module.FIRST + 7 * module.EACH + 1
+        other.bind((local, taken))
+        cache = module.OwnPorts()
+        ports = [cache.find_available_port(local) for _ in range(5)]
+    assert len(set(ports)) == 5
+    assert taken not in ports
+    assert max(ports) < 32_768
+    process = 8
+    assert not set(ports) & {cache.find_available_port(local) for _ in range(5)}
+    process = 7
+    for _ in range(module.EACH - 6):
+        cache.find_available_port(local)
+    with pytest.raises(RuntimeError, match="no port from 10700 to 10799 is free"):
+        [cache.find_available_port(local) for _ in range(2)]
 
 
 # -- notebooks -------------------------------------------------------------------------------------------------------------
@@ -305,6 +335,17 @@ def test_pages_fit_the_screen_and_fetch_nothing_from_elsewhere(browser, site, pa
     urls = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
     assert urls
     assert [url for url in urls if not url.startswith((site, "data:", "blob:"))] == []
+
+
+@pytest.mark.slow
+def test_headings_of_tables_are_shown_where_there_are_any(browser, site):
+    browser.get(f"{site}/notebooks/digits.html")
+    heights = "return [...document.querySelectorAll('table.portnn thead')].map(head => head.offsetHeight)"
+    shown = browser.execute_script(heights)
+    assert shown
+    assert min(shown) > 0
+    browser.get(f"{site}/understand/index.html")  # its table has none
+    assert browser.execute_script(heights.replace("table.portnn", "table.table")) == [0]
 
 
 @pytest.mark.slow

@@ -88,7 +88,7 @@ MISSPELT = [
     ("portnn_numpy/compiled/ops.py", "def avg_pool(", "def mean_pool(", "portnn.ops has no mean_pool"),
     ("portnn_numpy/compiled/ops.py", "def convolution(", "def convolutions(", "portnn.ops has no convolutions"),
     ("portnn_numpy/compiled/optimizers.py", "class AdaGrad:", "class Adagrad:", "has no Adagrad.update"),
-    ("portnn_cupy/backend.py", "clip=clip", "clipped=clip", "the standard has no clipped"),
+    ("portnn_cupy/standard.py", "def vecdot(", "def vecdots(", "the standard has no vecdots"),
     ("portnn_numpy/backend.py", "matmul=namespace", "matmull=namespace", "the standard has no matmull"),
     ("portnn_cupy/backend.py", "def to_numpy(", "def to_nunpy(", "CupyBackend.to_nunpy is not a member"),
     ("portnn_cupy/backend.py", "def synchronize(", "def synchronise(", "synchronise is not a member"),

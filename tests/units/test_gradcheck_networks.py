@@ -27,6 +27,54 @@ def test_a_layer_deep_within_is_named():
     assert report.diagnosis.startswith("layer 1.0.0.0 (WrongFC()): dE/dbias: constant factor: it is 2 times")
 
 
+class KeptAside(Layer):
+    """A learned factor in an attribute, where no optimizer finds it."""
+
+    def __init__(self, n):
+        self.gain = np.full(n, 2.0)
+
+    def forward(self, X):
+        return self.gain * X
+
+    def backward(self, output_error):
+        self.gradients["gain"] = np.sum(output_error * self.input, axis=0)
+        return self.gain * output_error
+
+
+def test_a_gradient_of_no_parameter():
+    report = gradcheck(KeptAside(3), input_shape=(3,))
+    assert not report.passed
+    assert report.errors.keys() == {"X"}
+    assert report.worst < 1e-9
+    assert "backward sets gradients['gain'], but no parameter has this name (there are: none)" in report.diagnosis
+
+
+def test_a_gradient_whose_name_is_misspelt():
+    class Misspelt(ScaleLayer):
+        def __init__(self, n):
+            super().__init__(3.0)
+            self.parameters["shift"] = np.zeros(n)
+
+        def forward(self, X):
+            return super().forward(X) + self.parameters["shift"]
+
+        def backward(self, output_error):
+            self.gradients["shfit"] = np.sum(output_error, axis=0)
+            return super().backward(output_error)
+
+    report = gradcheck(Misspelt(3), input_shape=(3,))
+    assert "dE/dshift: gradient missing" in report.diagnosis
+    assert "gradients['shfit'], but no parameter has this name (there are: 'shift')" in report.diagnosis
+
+
+def test_a_gradient_of_no_parameter_within_a_network():
+    inside = portnn.ResidualLayer(KeptAside(3), FCLayer(3, 3))
+    report = gradcheck(Network([FCLayer(4, 3), inside], seed=1))
+    assert not report.passed
+    assert "0.bias" in report.errors
+    assert report.diagnosis.startswith("layer 1.0 (KeptAside()): backward sets gradients['gain'], but no parameter")
+
+
 def test_layers_that_are_joined_wrongly():
     class NoSkip(portnn.ResidualLayer):
         def backward(self, output_error, *, need_input_error=True):

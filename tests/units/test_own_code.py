@@ -1,12 +1,15 @@
 """Mistakes in users' own layers, functions, metrics and optimizers, and arrays of other kinds."""
 
+import re
+
 import array_api_strict
 import numpy as np
 import pytest
 
 from array_libraries import strict_backend
 from bad_input import X, Y, network
-from portnn import ActivationLayer, FCLayer, FlattenLayer, Layer, Network, get_backend, to_device
+from portnn import ActivationLayer, FCLayer, FlattenLayer, Layer, Network, get_backend, gradcheck, to_device
+from portnn.backend import _INSTEAD, STANDARD
 
 ELSEWHERE = array_api_strict.Device("device1")  # array-api-strict's imitation of another device
 
@@ -235,3 +238,68 @@ def test_a_move_that_fails_moves_nothing():
 def test_unknown_devices():
     with pytest.raises(ValueError, match="array_api_strict has no device 'moon'"):
         get_backend(array_api_strict, device="moon")
+
+
+# -- functions that the namespace does not have ----------------------------------------------------------------------------
+
+
+class Joined(Own):
+    """Y = gain * X with functions by NumPy's names, which xp does not have, in ``forward`` or in ``backward``."""
+
+    def __init__(self, where):
+        super().__init__()
+        self.where = where
+
+    def forward(self, X, *, training=False):
+        if self.where == "forward":
+            X = self.xp.concatenate([X[:, :1], X[:, 1:]], axis=1)
+        return super().forward(X)
+
+    def backward(self, output_error, *, need_input_error=True):
+        if self.where == "backward":
+            output_error = self.xp.einsum("si->si", output_error)
+        return super().backward(output_error)
+
+
+CONCATENATE = "xp has no concatenate, only the functions of the array API standard, .*: write xp.concat"
+
+
+@pytest.mark.parametrize("call", ["alone", "fit", "predict", "gradcheck"])
+def test_a_function_that_only_numpy_has_in_forward(call):
+    layer = Joined("forward")
+    net = Network([layer])
+    net.use("mse")
+    calls = {
+        "alone": lambda: Joined("forward").forward_propagation(np.ones((3, 2))),
+        "fit": lambda: net.fit(np.ones((3, 2)), np.ones((3, 2)), epochs=1, learning_rate=0.1, verbose=0),
+        "predict": lambda: net.predict(np.ones((3, 2))),
+        "gradcheck": lambda: gradcheck(layer, input_shape=(2,)),
+    }
+    with pytest.raises(AttributeError, match=CONCATENATE):
+        calls[call]()
+
+
+def test_a_function_that_only_numpy_has_in_backward():
+    net = Network([Joined("backward")])
+    net.use("mse")
+    with pytest.raises(AttributeError, match=r"xp has no einsum, .* write xp.matmul"):
+        net.fit(np.ones((3, 2)), np.ones((3, 2)), epochs=1, learning_rate=0.1, verbose=0)
+    diagnosis = gradcheck(Joined("backward"), input_shape=(2,)).diagnosis
+    assert "backward raised AttributeError: xp has no einsum" in diagnosis
+    assert "keep in training" not in diagnosis
+
+
+def test_other_missing_attributes_keep_their_message():
+    class Forgot(Own):
+        def forward(self, X, *, training=False):
+            return X * self.gain
+
+    with pytest.raises(AttributeError, match="'Forgot' object has no attribute 'gain'"):
+        Network([Forgot()]).predict(np.ones((3, 2)))
+
+
+def test_what_to_write_instead_is_in_the_standard_and_what_it_replaces_is_numpys():
+    names = {word for text in _INSTEAD.values() for word in re.findall(r"xp\.(\w+)", text)}
+    assert names <= set(STANDARD.split())
+    assert all(hasattr(np, name) for name in _INSTEAD)
+    assert not set(_INSTEAD) & set(STANDARD.split())

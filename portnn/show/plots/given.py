@@ -12,17 +12,13 @@ from portnn.confusion import class_numbers
 from portnn.layers.layer import Layer
 from portnn.transfer import host_array, is_array, to_numpy
 
-INSTALL = 'python -m pip install "portnn[plot]"'
-
 
 def drawing() -> ModuleType:
     """The module that draws; an error that says what to do where matplotlib is missing, or refuses to be imported."""
     try:
         from portnn.show.plots import canvas
     except ImportError as error:
-        raise ImportError(
-            f"pictures need matplotlib ({error}): {INSTALL}, or python -m pip install matplotlib"
-        ) from error
+        raise ImportError(f"pictures need matplotlib ({error}): python -m pip install matplotlib") from error
     except ValueError as error:
         raise ValueError(
             f"matplotlib cannot be imported ({error}): if the environment variable MPLBACKEND names no backend of it, "

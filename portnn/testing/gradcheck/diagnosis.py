@@ -71,10 +71,25 @@ def explain(case: Case, wrong: Iterable[str], budget: Budget) -> list[str]:
 
 
 def broken_rules(case: Case, names: Iterable[str]) -> list[str]:
-    """Lines for mistakes besides the derivatives: parameters changed in backward, a learning rate ignored."""
+    """Lines for other mistakes: parameters that backward changed, gradients of none, a learning rate ignored."""
     learned = [name for name in names if name != "X"]
     stepped = [name for name in learned if case.subject.by_step(name)]
-    return _changed_too_early(case, [name for name in learned if name not in stepped]) or _rate_ignored(case, stepped)
+    early = _changed_too_early(case, [name for name in learned if name not in stepped])
+    return early or _without_parameter(case) or _rate_ignored(case, stepped)
+
+
+def _without_parameter(case: Case) -> list[str]:
+    """Lines for gradients of no parameter: weights kept where no optimizer sees them, or a name misspelt."""
+    lines = []
+    for path, layer in case.subject.parts:
+        if not layer.updates_itself:
+            for name in sorted(set(layer.gradients).difference(layer.parameters)):
+                known = ", ".join(map(repr, layer.parameters)) or "none"
+                lines.append(
+                    f"backward sets gradients[{name!r}]{f' in layer {path}' if path else ''}, but no parameter has "
+                    f"this name (there are: {known}): set it in __init__, self.parameters[{name!r}] = ..."
+                )
+    return lines
 
 
 def _changed_too_early(case: Case, names: list[str]) -> list[str]:
@@ -108,6 +123,8 @@ def _rate_ignored(case: Case, names: list[str]) -> list[str]:
 def raised(error: Exception) -> str:
     """The likely cause of an exception in backward."""
     words = f"backward raised {type(error).__name__}: {error}"
+    if isinstance(error, AttributeError) and str(error).startswith("xp has no"):
+        return words
     if isinstance(error, (AttributeError, TypeError, KeyError)) or "forward" in str(error):
         return f"{STALE} {words} (does forward keep in training what backward needs?)"
     return f"{words} (shapes that do not fit: an array transposed, or a {STALE[:-1]})"

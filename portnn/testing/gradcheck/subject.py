@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from portnn.article import Adapter
-from portnn.backend import get_backend
+from portnn.backend import get_backend, tell_missing
 from portnn.layers.layer import Layer
 
 Array = np.ndarray
@@ -206,13 +206,23 @@ def _forward(layer: Any, X: Any) -> Any:
     if layer.updates_itself:
         return Adapter(layer).compute(X, True)
     layer.fit_to(X)
-    Y = layer.forward(X, training=True) if layer._trains else layer.forward(X)
+    try:
+        Y = layer.forward(X, training=True) if layer._trains else layer.forward(X)
+    except AttributeError as error:
+        tell_missing(error, layer.xp)
+        raise
     layer.input, layer.output = X, Y
     return Y
 
 
 def _backward(layer: Any, output_error: Any) -> Any:
-    return Adapter(layer).compute_backward(output_error, True) if layer.updates_itself else layer.backward(output_error)
+    if layer.updates_itself:
+        return Adapter(layer).compute_backward(output_error, True)
+    try:
+        return layer.backward(output_error)
+    except AttributeError as error:
+        tell_missing(error, layer.xp)
+        raise
 
 
 def within(value: Any, shown: str, trail: Trail, seen: set[int]) -> Iterator[tuple[str, Trail, Any]]:

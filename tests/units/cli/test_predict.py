@@ -175,11 +175,11 @@ def test_missing_files_and_folders(fails, trained, tmp_path):
     assert fails("predict", trained, tmp_path) == f"{tmp_path}: Is a directory"
 
 
-def test_without_pillow_the_error_names_the_extra(fails, portnn, trained, digits, save, monkeypatch):
+def test_without_pillow_the_error_says_what_to_install(fails, portnn, trained, digits, save, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     path = save("digit.png", b"any")
     assert fails("predict", trained, path).endswith(
-        "pictures need Pillow: pip install 'portnn[images]'; .npy files do not"
+        "pictures need Pillow: python -m pip install Pillow; .npy files do not"
     )
     assert portnn("predict", trained, save("digit.npy", digits[0][0]))[0] == 0
 
