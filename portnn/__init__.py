@@ -91,7 +91,7 @@ from portnn.transfer import backend_of, to_device, to_numpy
 from portnn.version import __version__ as __version__
 
 load = Network.load
-_THIN = ("plot", "sklearn", "torch")  # modules that ``import portnn`` does not load, and ``portnn.plot`` does
+_THIN = ("onnx", "plot", "sklearn", "torch")  # modules that ``import portnn`` does not load, and ``portnn.plot`` does
 
 __all__ = [
     "SGD",
@@ -193,6 +193,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from portnn import onnx as onnx
     from portnn import plot as plot
     from portnn import sklearn as sklearn
     from portnn import torch as torch

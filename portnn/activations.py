@@ -223,6 +223,23 @@ def hard_sigmoid_prime(x: Array) -> Array:
     return xp.astype(xp.abs(x) < 3.0, dtype_of(x)) * (1.0 / 6.0)
 
 
+# Not on the shelf, but in models of other libraries, which portnn.onnx.load reads.
+
+
+@quiet
+def hard_swish(x: Array) -> Array:
+    """Piecewise silu, f(x) = x hard_sigmoid(x). Source: A. Howard et al., "Searching for MobileNetV3", 2019."""
+    return _within(x, -1000.0, None) * hard_sigmoid(x)
+
+
+@quiet
+def hard_swish_prime(x: Array) -> Array:
+    """Derivative of ``hard_swish``: 0 where x <= -3, 1 where x >= 3, else x / 3 + 1/2."""
+    xp, dtype = namespace(x), dtype_of(x)
+    inside = xp.astype(xp.abs(x) < 3.0, dtype)
+    return inside * (_within(x, -3.0, 3.0) * (1.0 / 3.0) + 0.5) + xp.astype(x >= 3.0, dtype)
+
+
 def _within(x: Array, least: float, most: float | None) -> Array:
     """x, clipped at ``least`` and, unless it is None, at ``most``; NaN stays NaN."""
     xp = namespace(x)
@@ -296,3 +313,5 @@ PAIRS = {
     "softsign": (softsign, softsign_prime),
     "hard_sigmoid": (hard_sigmoid, hard_sigmoid_prime),
 }
+
+FOREIGN = {"hard_swish": (hard_swish, hard_swish_prime)}  # no names for ActivationLayer, but files may hold them

@@ -14,9 +14,19 @@ from portnn.files import durable
 
 OURS = b"ritten by portnn "  # in the first lines of a file that may be written over though nobody named it
 
-# For each ending a function of a network and the file's name, and what it writes: the text of each file, by its name.
-WRITERS: dict[str, tuple[Callable[[Any, str], dict[str, str]], str]] = {
+Files = dict[str, str | bytes]
+
+
+def _onnx_model(network: Any, name: str) -> Files:
+    from portnn.exchange.onnx_graph.writing import model
+
+    return {name: model(network)}
+
+
+# For each ending a function of a network and the file's name, and what it writes: the contents of each file, by its name.
+WRITERS: dict[str, tuple[Callable[[Any, str], Files], str]] = {
     ".html": (lambda network, name: {name: page(network)}, "a page to try the network in a browser"),
+    ".onnx": (_onnx_model, "a model for other programs"),
     ".py": (lambda network, name: {name: numpy_file(network)}, "a Python file that needs NumPy alone"),
     ".c": (c_files, "a C99 file that needs no library, with a test program beside it"),
 }
@@ -24,12 +34,17 @@ WRITERS: dict[str, tuple[Callable[[Any, str], dict[str, str]], str]] = {
 
 def export(network: Any, path: Any) -> None:
     """What ``Network.export`` does."""
-    folder, name = os.path.split(checks.path("path", path))
-    ending = os.path.splitext(name)[1].lower()
+    ending = os.path.splitext(checks.path("path", path))[1].lower()
     if ending not in WRITERS:
         known = ", ".join(f'"net{end}" ({what})' for end, (_, what) in WRITERS.items())
         save = "; net.save(path) writes a file to load again" if ending in ("", ".safetensors", ".pt", ".pkl") else ""
         raise ValueError(f"export writes what the path's ending says, {known}; got {path!r:.120}{save}")
+    write(network, path, WRITERS[ending][0])
+
+
+def write(network: Any, path: Any, writer: Callable[[Any, str], Files]) -> None:
+    """Writes the files that ``writer`` makes of the network and the path's last part; none where it raises."""
+    folder, name = os.path.split(path)
     durable.check(path)
     if network.turns.held_elsewhere() is not None:  # as it was between two steps
         network = copy.deepcopy(network)
@@ -39,12 +54,12 @@ def export(network: Any, path: Any) -> None:
     for layer in network.walk():
         layer.check_leaves()
     with network.backend.scope():
-        texts = {os.path.join(folder, each): text for each, text in WRITERS[ending][0](network, name).items()}
-    for beside in texts:
+        files = {os.path.join(folder, each): content for each, content in writer(network, name).items()}
+    for beside in files:
         if beside != os.path.join(folder, name):
             _check_beside(beside, name)
-    for each, text in texts.items():
-        durable.replace(each, [text.encode()])
+    for each, content in files.items():
+        durable.replace(each, [content.encode() if isinstance(content, str) else content])
 
 
 def _check_beside(path: str, name: str) -> None:

@@ -26,7 +26,7 @@ def _classes(*modules: ModuleType) -> dict[str, type]:
 
 
 def _functions() -> dict[str, Any]:
-    pairs = [*activations.PAIRS.values(), *losses.PAIRS.values()]
+    pairs = [*activations.PAIRS.values(), *activations.FOREIGN.values(), *losses.PAIRS.values()]
     found = {function.__name__: function for pair in pairs for function in pair}
     own = {name: f for name, f in vars(metrics).items() if isinstance(f, FunctionType) and is_ours(f)}
     return found | {name: f for name, f in own.items() if name[0] != "_"}

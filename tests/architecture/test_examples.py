@@ -13,7 +13,7 @@ from portnn.backend import availability
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 SHORT = {"xor": 20, "conv": 5, "mnist_fc": 1, "mnist_conv": 1, "own_layer": 20, "mnist_lenet": 1, "mnist_resnet": 1}
-SHORT |= {"own_data": 3, "draw_digits": 1, "grid_search": 2, "from_pytorch": 1, "export_c": 1}
+SHORT |= {"own_data": 3, "draw_digits": 1, "grid_search": 2, "from_pytorch": 1, "export_c": 1, "to_onnx": 1}
 LONG = {
     "export_c",
     "from_pytorch",
@@ -24,7 +24,7 @@ LONG = {
     "draw_digits",
     "grid_search",
 }
-NEEDS = {"own_data": "PIL", "grid_search": "sklearn"}  # modules that an example cannot do without
+NEEDS = {"own_data": "PIL", "grid_search": "sklearn", "to_onnx": "onnx"}  # modules that an example cannot do without
 WRITTEN = {"draw_digits": ["digits.html"], "export_c": ["digits.c", "digits.py", "digits_test.c"]}
 
 

@@ -110,5 +110,6 @@ def test_the_registry_holds_no_more_than_it_should():
     rows = {name.split(",")[0] for name in [*(case.name for case in CASES), *LOSSES, *OPTIMIZERS, *SCHEDULES]}
     assert {name for name in rows if name in public} <= set(LAYERS) | set(CLASSES)
     assert {f"{name}{end}" for name in [*ACTIVATIONS, *PAIRS] for end in ("", "_prime")} <= set(FUNCTIONS)
-    assert set(FUNCTIONS) <= set(portnn.__all__) | set(vars(portnn.metrics))
+    foreign = {function.__name__ for pair in portnn.activations.FOREIGN.values() for function in pair}
+    assert foreign < set(FUNCTIONS) <= set(portnn.__all__) | set(vars(portnn.metrics)) | foreign
     assert all(is_ours(thing) for thing in [*LAYERS.values(), *CLASSES.values(), *FUNCTIONS.values()])

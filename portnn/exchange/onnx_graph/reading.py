@@ -1,0 +1,220 @@
+"""The layers of an ONNX model: its nodes one after the other as steps, and from these the network's structure."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from portnn._typing import Shape
+from portnn.exchange.onnx_graph import proto, structure
+from portnn.exchange.onnx_graph.elementwise import Finder, Found
+from portnn.exchange.onnx_graph.folding import BATCH, FOLDS, Folder, UnfoldableError
+from portnn.exchange.onnx_graph.normalizing import plain_layer_norm
+from portnn.exchange.onnx_graph.operators import OPERATORS, activation
+from portnn.exchange.onnx_graph.steps import NoLayerError, Steps, Var
+from portnn.files import reading
+from portnn.files.errors import FileError
+from portnn.layers import SequentialLayer
+
+LISTED = 30  # of what has no layer
+
+
+class Read(NamedTuple):
+    """What a file holds: layers with their parameters, the dtype, and the shape of one sample."""
+
+    layers: list[Any]
+    dtype: str
+    shape: Shape
+
+
+class ProblemsError(Exception):
+    """What has no layer, all of it."""
+
+
+def read(path: Any) -> Read:
+    """The layers of the model in a file. FileError if it cannot be used, or that lists what has no layer."""
+    model = proto.read(path)
+    with reading.naming(str(path)):
+        problems: list[list[str]] = []
+        # The axes of the input are as portnn has them, or, if that does not do, the channels come second.
+        for second in [False, True] if len(model.shape) > 1 else [False]:
+            try:
+                return _read(model, second)
+            except ProblemsError as error:
+                problems.append(error.args[0])
+        fewest = min(problems[::-1], key=len)
+        more = [f"and {len(fewest) - LISTED} more"] if len(fewest) > LISTED else []
+        listed = "".join(f"\n  {line}" for line in [*fewest[:LISTED], *more])
+        raise FileError(f"portnn has no layer for {len(fewest)} of the model's operators:{listed}")
+
+
+def _read(model: proto.Model, second: bool) -> Read:
+    network = _Graph(model, second)
+    last = network.run()
+    try:
+        made = structure.layers(network.steps.all, last)
+    except ValueError as error:
+        raise error if isinstance(error, FileError) else FileError(f"the model cannot be a network: {error}") from error
+    return Read(made or [SequentialLayer()], model.dtype, network.shape)
+
+
+class _Graph:
+    """Goes through the nodes; ``values`` are what they make: constants, and variables with their axes."""
+
+    def __init__(self, model: proto.Model, second: bool):
+        self.model, self.folder = model, Folder(model.opset)
+        shape = (*model.shape[1:], model.shape[0]) if second else model.shape
+        self.shape = shape
+        self.constants = dict(model.constants)
+        self.steps = Steps(model.dtype, model.opset, model.batch)
+        self.variables: dict[str, Var | None] = {}  # None: what a node made that has no layer
+        self.problems: list[str] = []
+        self.nodes = self._live()
+        self.users: dict[str, list[int]] = {}
+        for i, node in enumerate(self.nodes):
+            for name in node.inputs:
+                self.users.setdefault(name, []).append(i)
+        for name in [name for node in self.nodes for name in node.outputs]:
+            self.users.setdefault(name, [])
+        self.users.setdefault(model.output, []).append(-1)
+        self.variables[model.input] = self.steps.begin(shape, second)
+
+    def _live(self) -> list[proto.Node]:
+        """The nodes that the output depends on."""
+        needed, live = {self.model.output}, []
+        for node in reversed(self.model.nodes):
+            if needed.intersection(filter(None, node.outputs)):
+                needed.update(node.inputs)
+                live.append(node)
+        return live[::-1]
+
+    def run(self) -> int:
+        """Makes the steps; returns the last. ProblemsError if there is no layer for a node."""
+        for i, node in enumerate(self.nodes):
+            self._fold(i, node)
+        activations = self._activations()
+        inner = {i for found in activations.values() for i in found.nodes} - activations.keys()
+        for i, node in enumerate(self.nodes):
+            if node.outputs[0] in self.constants or i in inner:
+                continue
+            made = self._made(node, activations.get(i))
+            if made is not None and len(self.users[node.outputs[0]]) > 1:
+                self.steps.shared.add(made.step)
+            self.variables[node.outputs[0]] = made
+            for name in filter(None, node.outputs[1:]):
+                self.variables[name] = None
+                if self.users[name]:
+                    self.problems.append(f"{node}: its output {name!r:.60}, which no layer has, is used")
+        last = self._last()
+        if self.problems:
+            raise ProblemsError(self.problems)
+        assert last is not None
+        return last
+
+    def _fold(self, i: int, node: proto.Node) -> None:
+        """Computes a node whose inputs are constants, or the shape of a variable where it is known."""
+        names = [name for name in node.inputs if name]
+        if node.operator not in FOLDS or node.domain or not all(name in self.constants for name in names):
+            return
+        try:
+            self.constants[node.outputs[0]] = self.folder.fold(node, [self.constants.get(name) for name in node.inputs])
+        except UnfoldableError:
+            return
+
+    def _activations(self) -> dict[int, Found]:
+        """Activations by their last node. What several of them hold is left to the one that comes last."""
+        finder, found, taken = Finder(self.nodes, self.constants, self.users), dict[int, Found](), set[int]()
+        for i in range(len(self.nodes) - 1, -1, -1):
+            if i not in taken and self.nodes[i].outputs[0] not in self.constants:
+                activation = finder.layer_norm(i) or finder.find(i)
+                if activation and not activation.nodes & taken:
+                    found[i] = activation
+                    taken |= activation.nodes
+        return found
+
+    def _made(self, node: proto.Node, found: Found | None) -> Var | None:
+        if found is not None:
+            x = self.variables.get(found.input)
+            if x is None:
+                return None
+            try:
+                if found.name == "layer_norm":
+                    return plain_layer_norm(self.steps, x, found.epsilon)
+                return activation(self.steps, x, found.name)
+            except NoLayerError as error:
+                self.problems.append(f"{node}: {error}")
+                return None
+        if node.operator == "Shape" and not node.domain:
+            self._shape(node)
+            return None
+        self._fold(0, node)  # what follows from a shape
+        if node.outputs[0] in self.constants:
+            return None
+        known = node.operator in OPERATORS and not node.domain
+        if not known:
+            self.problems.append(str(node))
+            return None
+        inputs: list[Any] = []
+        for name in node.inputs:
+            value = self.constants[name] if name in self.constants else self.variables.get(name) if name else None
+            inputs.append(value)
+        if any(name and value is None for name, value in zip(node.inputs, inputs, strict=True)):
+            # It depends on a node without a layer, which is listed. Of a product of two values that is all to know.
+            if node.operator == "Mul" and not any(isinstance(value, np.ndarray) for value in inputs):
+                self.problems.append(f"{node}: a product of two values")
+            return None
+        try:
+            self._check(node, inputs)
+            return OPERATORS[node.operator](self.steps, node, inputs)
+        except NoLayerError as error:
+            self.problems.append(f"{node}: {error}")
+        except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError) as error:
+            if isinstance(error, FileError):
+                raise
+            self.problems.append(f"{node}: {error!s:.200}")
+        return None
+
+    def _check(self, node: proto.Node, inputs: list[Any]) -> None:
+        if not any(isinstance(value, Var) for value in inputs[:2]) and node.operator != "Concat":
+            raise NoLayerError("it does not depend on the model's input, and is no constant that portnn computes")
+        if any(isinstance(value, Var) and value.pads for value in inputs) and node.operator not in (
+            "Conv",
+            "Pad",
+            "Identity",
+        ):
+            raise NoLayerError("its input is padded, which only convolution may have done for it")
+
+    def _shape(self, node: proto.Node) -> None:
+        """The shape of a value as a constant, in which BATCH stands for the number of samples."""
+        name = node.inputs[0] if node.inputs else ""
+        value = self.variables.get(name)
+        if name in self.constants:
+            sizes: Any = self.constants[name].shape
+        elif value is not None:
+            batch = BATCH if self.model.batch is None else self.model.batch
+            sizes = (batch, *value.seen)
+        else:
+            self.problems.append(f"{node}: of a value whose shape is not known")
+            return
+        start, end = node.attributes.get("start", 0), node.attributes.get("end")
+        self.constants[node.outputs[0]] = np.array(sizes, np.int64)[start:end]
+
+    def _last(self) -> int | None:
+        """The step that makes the output, as the network returns it."""
+        if self.model.output in self.constants:
+            raise FileError("the model's output does not depend on its input")
+        y = self.variables.get(self.model.output)
+        if y is None:
+            assert self.problems, "what has no layer is listed"
+            return None
+        try:
+            y = self.steps.full(y)
+        except NoLayerError as error:
+            self.problems.append(f"the output {self.model.output!r:.60}: {error}")
+            return None
+        if y.order is not None:
+            self.problems.append(f"the output {self.model.output!r:.60} is flattened with the channels first")
+        elif y.axes not in (y.plain, y.channels_second):
+            self.problems.append(f"the output {self.model.output!r:.60} has its axes in another order: {y.axes}")
+        elif y.pads:
+            self.problems.append(f"the output {self.model.output!r:.60} is padded")
+        return y.step

@@ -1,0 +1,381 @@
+"""A network as an ONNX model: its layers, one after the other, as nodes of a graph.
+
+Images come in and go out as portnn has them, (N, H, W, C). Where ONNX's operators want the channels second, a run of
+such layers has one transpose in front and one behind. Behind FlattenLayer there is none if an FCLayer follows: the rows
+of its weights are put into the order in which the values then come.
+"""
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from portnn import losses
+from portnn._typing import Shape
+from portnn.exchange.onnx_graph.extra import onnx
+from portnn.exchange.onnx_graph.functions import name_in_graphs
+from portnn.exchange.onnx_graph.graph import Graph, Value
+from portnn.exchange.onnx_graph.pieces import PIECES
+from portnn.exchange.samples import sample_shape
+from portnn.layers import sequential
+from portnn.ops import is_ours
+from portnn.ops.windows import pads_of, per_axis
+from portnn.version import __version__
+
+OLDEST = 18  # the opset from which reductions take their axes as an input
+MOST_BYTES = (1 << 31) - (1 << 20)  # of a model: protobuf holds less than 2 GiB
+INPUT, OUTPUT, BATCH = "x", "y", "N"
+
+
+class Writer:
+    """Writes layers into a graph, which ends with what the last one returned."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+
+    def chain(self, layers: Sequence[Any], x: Value) -> Value:
+        """Layers in order."""
+        for i, layer in enumerate(layers):
+            after = sequential.shapes([layer], x.shape)[-1]
+            assert after is not None, "a layer of ours knows its output's shape for a known input"
+            if type(layer).__name__ == "FlattenLayer":
+                x = _flatten(self, layer, x, after, layers[i + 1 :])
+            else:
+                x = NODES[type(layer).__name__](self, layer, x, after)
+        return x
+
+    def array(self, layer: Any, name: str) -> np.ndarray | None:
+        """A parameter or buffer of a layer, on the host; None for one that it does not have."""
+        home = layer.parameters if name in layer.parameters else layer.buffers
+        return np.asarray(layer.backend.to_numpy(home[name])) if name in home else None
+
+    def arrays(self, layer: Any, *names: str) -> list[str]:
+        """Initializers of a layer's arrays (C,)."""
+        return [self.graph.constant(layer.path, name, self.array(layer, name)) for name in names]
+
+
+# -- a function for each kind of layer ---------------------------------------------------------------------------------
+
+
+def _fully_connected(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
+    g, path = w.graph, layer.path
+    x = g.turned(path, x, False)
+    weights, bias = w.array(layer, "weights"), w.array(layer, "bias")
+    assert weights is not None
+    if x.order is not None:
+        weights = weights[places(x.order)]
+    inputs = [x.name, g.constant(path, "weights", weights)]
+    if bias is not None and len(x.shape) == 1:
+        return Value(g.node(path, "Gemm", [*inputs, g.constant(path, "bias", bias[0])]), after)
+    name = g.node(path, "MatMul", inputs)
+    if bias is not None:
+        name = g.node(path, "Add", [name, g.constant(path, "bias", bias[0])])
+    return Value(name, after)
+
+
+def places(order: Shape) -> np.ndarray:
+    """Of each value of a row (C, H, W) its place in the row (H, W, C)."""
+    channels, *image = order
+    return np.moveaxis(np.arange(prod(order)).reshape(*image, channels), -1, 0).ravel()
+
+
+def _convolution(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
+    g, path, axes = w.graph, layer.path, len(layer.kernel_shape)
+    x = g.turned(path, x, True)
+    weights, bias = w.array(layer, "weights"), w.array(layer, "bias")
+    assert weights is not None
+    inputs = [
+        x.name,
+        g.constant(path, "weights", np.moveaxis(weights, (-1, -2), (0, 1))),
+    ]  # (h, w, C, F) -> (F, C, h, w)
+    if bias is not None:
+        inputs.append(g.constant(path, "bias", bias))
+    name = g.node(
+        path,
+        "Conv",
+        inputs,
+        kernel_shape=list(layer.kernel_shape),
+        strides=list(layer.plan.stride),
+        pads=_pads(layer.plan.padding),
+        dilations=list(per_axis("dilation", layer.dilation, axes)),
+        group=layer.groups,
+    )
+    return g.after(x, name, after)
+
+
+def _pads(pads: Any) -> list[int]:
+    return [pair[side] for side in (0, 1) for pair in pads]
+
+
+def _pool(operator: str) -> Callable[..., Value]:
+    def write(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
+        g, axes = w.graph, len(x.shape) - 1
+        x = g.turned(layer.path, x, True)
+        window, stride = per_axis("window", layer.window, axes), per_axis("stride", layer.stride, axes)
+        pads = pads_of(layer.padding, x.shape[:-1], window, stride)
+        options = dict(kernel_shape=list(window), strides=list(stride), pads=_pads(pads))
+        return g.after(x, g.node(layer.path, operator, [x.name], **options), after)
+
+    return write
+
+
+def _global_pool(operator: str) -> Callable[..., Value]:
+    """A reduction over the image, wherever its axes are."""
+
+    def write(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
+        first = 2 if x.second else 1
+        axes = w.graph.constant(layer.path, "axes", range(first, first + len(x.shape) - 1), np.int64)
+        return Value(w.graph.node(layer.path, operator, [x.name, axes], keepdims=0), after)
+
+    return write
+
+
+def _upsample(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
+    g, path = w.graph, layer.path
+    x = g.turned(path, x, True)
+    scales = g.constant(path, "scales", [1.0, 1.0, *map(float, layer.factors(len(x.shape) - 1))], np.float32)
+    rule = dict(mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    return g.after(x, g.node(path, "Resize", [x.name, "", scales], **rule), after)
+
+
+def _flatten(w: Writer, layer: Any, x: Value, after: Shape, following: Sequence[Any]) -> Value:
+    g, order = w.graph, None
+    if x.second and 1 not in (x.shape[-1], prod(x.shape[:-1])):  # else the two orders are one
+        if _meets_weights(following):
+            order = (x.shape[-1], *x.shape[:-1])
+        else:
+            x = g.turned(layer.path, x, False)
+    return Value(g.node(layer.path, "Flatten", [x.name], axis=1), after, order=order)
+
+
+def _meets_weights(following: Sequence[Any]) -> bool:
+    """Whether an FCLayer follows, behind layers that treat all values of a row alike."""
+    alike = ("ActivationLayer", "DropoutLayer", "ScaleLayer")
+    return next((type(each).__name__ == "FCLayer" for each in following if type(each).__name__ not in alike), False)
+
+
+def _reshape(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
+    g = w.graph
+    shape = g.constant(layer.path, "shape", [0, *after], np.int64)
+    return Value(g.node(layer.path, "Reshape", [g.turned(layer.path, x, False).name, shape]), after)
+
+
+def _scale(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
+    g, name = w.graph, x.name
+    if layer.factor != 1.0 or not layer.offset:
+        name = g.node(layer.path, "Mul", [name, g.number(layer.path, "factor", layer.factor)])
+    if layer.offset:
+        name = g.node(layer.path, "Add", [name, g.number(layer.path, "offset", layer.offset)])
+    return g.after(x, name)
+
+
+def _activation(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
+    name = name_in_graphs(layer)
+    assert name is not None, "others are refused before"
+    return w.graph.after(x, PIECES[name](w.graph, layer.path, x.name))
+
+
+def _nothing(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
+    return x
+
+
+def _batch_norm(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
+    g = w.graph
+    x = g.turned(layer.path, x, True)
+    arrays = w.arrays(layer, "weights", "bias", "running_mean", "running_var")
+    options = dict(epsilon=layer.epsilon, momentum=1.0 - layer.momentum)
+    return g.after(x, g.node(layer.path, "BatchNormalization", [x.name, *arrays], **options))
+
+
+def _layer_norm(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
+    g = w.graph
+    x = g.turned(layer.path, x, False)
+    arrays = w.arrays(layer, "weights", "bias")
+    return g.after(x, g.node(layer.path, "LayerNormalization", [x.name, *arrays], axis=-1, epsilon=layer.epsilon))
+
+
+def _group_norm(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
+    """Groups as channels of InstanceNormalization; then scale and shift of each channel, as PyTorch's exporter does."""
+    g, path, groups = w.graph, layer.path, layer.groups
+    x = g.turned(path, x, True)
+    *image, channels = x.shape
+    name = g.node(path, "Reshape", [x.name, g.constant(path, "grouped", [0, groups, -1], np.int64)])
+    ones, zeros = g.constant(path, "ones", np.ones(groups)), g.constant(path, "zeros", np.zeros(groups))
+    name = g.node(path, "InstanceNormalization", [name, ones, zeros], epsilon=layer.epsilon)
+    name = g.node(path, "Reshape", [name, g.constant(path, "shape", [0, channels, *image], np.int64)])
+    for operator, what in (("Mul", "weights"), ("Add", "bias")):
+        array = w.array(layer, what)
+        assert array is not None
+        name = g.node(path, operator, [name, g.constant(path, what, array.reshape(channels, *(1 for _ in image)))])
+    return g.after(x, name)
+
+
+def _softmax(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
+    return w.graph.after(x, w.graph.node(layer.path, "Softmax", [x.name], axis=1 if x.second else -1))
+
+
+def _sequential(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
+    return w.chain(layer.layers, x)
+
+
+def _residual(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
+    return _sum(w, layer, [x, w.chain(layer.layers, x)])
+
+
+def _sum(w: Writer, layer: Any, values: list[Value], x: Value | None = None) -> Value:
+    """The sum of several values; of two, ``x``, the input of the layer, comes first."""
+    values = sorted(values, key=lambda value: value != x) if len(values) == 2 else values
+    values = w.graph.alike(layer.path, values)
+    if len(values) == 1:
+        return values[0]
+    name = w.graph.node(layer.path, "Add" if len(values) == 2 else "Sum", [value.name for value in values])
+    return w.graph.after(values[0], name)
+
+
+def _parallel(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
+    branches = [w.chain([branch], x) for branch in layer.layers]
+    if layer.merge == "add" or len(branches) == 1:
+        return _sum(w, layer, branches, x)
+    values = w.graph.alike(layer.path, branches)
+    axis = 1 if values[0].second else -1
+    name = w.graph.node(layer.path, "Concat", [value.name for value in values], axis=axis)
+    return w.graph.after(values[0], name, after)
+
+
+NODES: dict[str, Callable[..., Value]] = {
+    "FCLayer": _fully_connected,
+    "ConvLayer": _convolution,
+    "ActivationLayer": _activation,
+    "FlattenLayer": _flatten,  # also given the layers behind it
+    "ReshapeLayer": _reshape,
+    "ScaleLayer": _scale,
+    "MaxPoolLayer": _pool("MaxPool"),
+    "AvgPoolLayer": _pool("AveragePool"),
+    "GlobalMaxPoolLayer": _global_pool("ReduceMax"),
+    "GlobalAvgPoolLayer": _global_pool("ReduceMean"),
+    "UpsampleLayer": _upsample,
+    "DropoutLayer": _nothing,  # in training only
+    "RandomAffineLayer": _nothing,
+    "BatchNormLayer": _batch_norm,
+    "LayerNormLayer": _layer_norm,
+    "GroupNormLayer": _group_norm,
+    "SoftmaxLayer": _softmax,
+    "SequentialLayer": _sequential,
+    "ResidualLayer": _residual,
+    "ParallelLayer": _parallel,
+}
+
+
+# -- the model ---------------------------------------------------------------------------------------------------------
+
+
+def model(network: Any, input_shape: Shape | None = None, opset: int = 18, probabilities: bool = False) -> bytes:
+    """The model of a network whose layers have their paths and parameters, as the bytes of a file."""
+    package = onnx()
+    check(network)
+    newest = package.defs.onnx_opset_version()
+    if not OLDEST <= opset <= newest:
+        raise ValueError(f"opset must be from {OLDEST} to {newest}, which the installed onnx knows; got {opset}")
+    shape = _input_shape(network, input_shape)
+    graph = Graph(network.dtype, opset)
+    graph.reserve(INPUT, OUTPUT)
+    writer = Writer(graph)
+    y = writer.chain(network.layers, Value(INPUT, shape))
+    path = str(len(network.layers))  # where the layer would be
+    if probabilities:
+        y = _probabilities(graph, path, network, y)
+    y = graph.turned(path, y, False)
+    _end(graph, path, y)
+    return _file(graph, shape, y.shape)
+
+
+def _input_shape(network: Any, given: Shape | None) -> Shape:
+    if given is None:
+        return tuple(network._checked or sample_shape(network))
+    if sequential.shapes(network.layers, given)[-1] is None:
+        raise ValueError(f"the layers do not tell what they return for samples of input_shape={given}")
+    return given
+
+
+def _probabilities(graph: Graph, path: str, network: Any, y: Value) -> Value:
+    """Softmax; for one output, which answers yes or no, the logistic function."""
+    if network.loss in (losses.mse, losses.mae) or _ends_in_softmax(network.layers):
+        raise ValueError(
+            "probabilities=True is for networks that return logits: this one "
+            + ("ends in SoftmaxLayer" if _ends_in_softmax(network.layers) else "was trained to return numbers")
+            + ", leave it out"
+        )
+    if prod(y.shape) == 1 or network.loss is losses.binary_cross_entropy:
+        return graph.after(y, graph.node(path, "Sigmoid", [y.name]))
+    return graph.after(y, graph.node(path, "Softmax", [y.name], axis=1 if y.second else -1))
+
+
+def _ends_in_softmax(layers: Sequence[Any]) -> bool:
+    last = layers[-1]
+    if type(last).__name__ == "SequentialLayer" and last.layers:
+        return _ends_in_softmax(last.layers)
+    return type(last).__name__ == "SoftmaxLayer"
+
+
+def _end(graph: Graph, path: str, y: Value) -> None:
+    """Gives the last value the name of the model's output."""
+    users = [name for node in graph.nodes for name in node.input if name == y.name]
+    if y.name == INPUT or users:  # a network that does nothing, or whose last value is used once more
+        graph.nodes.append(onnx().helper.make_node("Identity", [y.name], [OUTPUT], name=f"{path}/Identity"))
+        return
+    last = next(node for node in reversed(graph.nodes) if y.name in node.output)
+    last.output[0] = OUTPUT
+
+
+def _file(graph: Graph, shape: Shape, after: Shape) -> bytes:
+    package = onnx()
+    size = sum(array.nbytes for array in graph.initializers.values())
+    if size > MOST_BYTES:
+        raise ValueError(f"the network has {size:,} bytes of weights, an ONNX file may hold {MOST_BYTES:,} at most")
+    helper, kind = package.helper, package.helper.np_dtype_to_tensor_dtype(graph.dtype)
+    made = helper.make_graph(
+        graph.nodes,
+        "portnn",
+        [helper.make_tensor_value_info(INPUT, kind, [BATCH, *shape])],
+        [helper.make_tensor_value_info(OUTPUT, kind, [BATCH, *after])],
+        [package.numpy_helper.from_array(array, name) for name, array in graph.initializers.items()],
+    )
+    opsets = [helper.make_opsetid("", graph.opset)]
+    written = helper.make_model(
+        made,
+        opset_imports=opsets,
+        producer_name="portnn",
+        producer_version=__version__,
+        ir_version=helper.find_min_ir_version_for(opsets, True),
+    )
+    package.checker.check_model(written, full_check=True)
+    return bytes(written.SerializeToString(deterministic=True))
+
+
+# -- what has no counterpart -------------------------------------------------------------------------------------------
+
+
+def check(network: Any) -> None:
+    """ValueError that lists all layers without a counterpart; RuntimeError for parameters that do not exist yet."""
+    strange = [f"{layer.path} {what}" for layer in network.walk() if (what := _strange(layer))]
+    if strange:
+        listed = "".join(f"\n  layer {line}" for line in strange)
+        raise ValueError(
+            f"ONNX has no operators for {len(strange)} of the network's layers; it has for portnn's own, not for "
+            f"layers and functions of yours:{listed}"
+        )
+    for layer in network.walk():
+        if not layer.complete:
+            raise RuntimeError(
+                f"layer {layer.path} ({layer}) creates its parameters on the first batch: call fit or predict first"
+            )
+
+
+def _strange(layer: Any) -> str | None:
+    kind = type(layer)
+    if not is_ours(kind) or kind.__name__ not in NODES:
+        return kind.__name__
+    if kind.__name__ == "ActivationLayer" and name_in_graphs(layer) is None:
+        return f"ActivationLayer with the function {getattr(layer.activation, '__name__', 'of a user')}"
+    return None

@@ -1,0 +1,63 @@
+"""Networks written as ONNX models, and these run by onnxruntime."""
+
+import numpy as np
+
+from cases import LAYERS, OwnLayer
+from portnn import Network
+
+ROWS = [case for case in LAYERS if not any(isinstance(each, OwnLayer) for each in case.make().walk())]
+NO_DOUBLE = {
+    "AveragePool",
+    "Conv",
+    "Erf",
+    "InstanceNormalization",
+    "Resize",
+}  # onnxruntime computes these in float32 only
+
+
+def network(layers, sample, dtype="float32", epsilon=None):
+    """A network whose parameters and running values are drawn, not those that it begins with."""
+    net = Network(layers, dtype=dtype, seed=3)
+    rng = np.random.default_rng(5)
+    net.predict(rng.standard_normal((1, *sample)))
+    for path, array in net.parameters.items():
+        net.parameters[path] = 0.1 + 0.5 * rng.standard_normal(array.shape)
+    for layer in net.walk():
+        if layer.buffers:
+            size = layer.buffers["running_mean"].shape
+            layer.buffers["running_mean"] = rng.standard_normal(size).astype(dtype)
+            layer.buffers["running_var"] = rng.uniform(0.5, 2.0, size).astype(dtype)
+        if epsilon is not None and hasattr(layer, "epsilon"):
+            layer.epsilon = epsilon
+    return net
+
+
+def operators(path):
+    import onnx
+
+    return [node.op_type for node in onnx.load(path).graph.node]
+
+
+def run(path, x):
+    """What onnxruntime computes; ONNX's own slow evaluator, where onnxruntime has an operator in float32 only."""
+    import onnx
+    import onnxruntime as runtime
+
+    if x.dtype == np.float64 and NO_DOUBLE.intersection(operators(path)):
+        from onnx.reference import ReferenceEvaluator
+
+        return ReferenceEvaluator(onnx.load(path)).run(None, {"x": x})[0]
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return session.run(["y"], {"x": x})[0]
+
+
+def check(net, path, sample, tolerance):
+    rng = np.random.default_rng(7)
+    for n in (1, 7):
+        x = rng.standard_normal((n, *sample)).astype(net.dtype)
+        expected, got = net.predict(x), run(path, x)
+        assert got.shape == expected.shape
+        assert got.dtype == expected.dtype
+        assert np.abs(got - expected).max() <= tolerance * np.abs(expected).max()

@@ -1,0 +1,154 @@
+"""portnn.onnx: what is exported, loaded and exported again is the same graph with the same weights."""
+
+import copy
+
+import numpy as np
+import pytest
+
+import portnn
+from onnx_models import ROWS, network
+from portnn import (
+    ActivationLayer,
+    BatchNormLayer,
+    ConvLayer,
+    DropoutLayer,
+    FCLayer,
+    FlattenLayer,
+    GlobalAvgPoolLayer,
+    GroupNormLayer,
+    MaxPoolLayer,
+    Network,
+    ParallelLayer,
+    ReshapeLayer,
+    ResidualLayer,
+    ScaleLayer,
+    SequentialLayer,
+)
+from portnn.activations import hard_swish, hard_swish_prime
+
+onnx = pytest.importorskip("onnx", minversion="1.17", reason="onnx is not installed")
+
+
+def there_and_back(net, tmp_path, **options):
+    first, second = tmp_path / "first.onnx", tmp_path / "second.onnx"
+    portnn.onnx.export(net, first, **options)
+    back = portnn.onnx.load(first)
+    portnn.onnx.export(back, second, opset=options.get("opset", 18))
+    return back, first.read_bytes(), second.read_bytes()
+
+
+def unnamed(content):
+    """The graph of a model with its values numbered in the order in which they are made."""
+    graph = onnx.load_from_string(content).graph
+    numbers = {}
+    order = [
+        graph.input[0].name,
+        *(tensor.name for tensor in graph.initializer),
+        *(o for n in graph.node for o in n.output),
+    ]
+    for name in order:
+        numbers.setdefault(name, len(numbers))
+    nodes = [
+        (n.op_type, [numbers.get(i, i) for i in n.input], [a.SerializeToString() for a in n.attribute])
+        for n in graph.node
+    ]
+    return nodes, [(tensor.dims, tensor.data_type, tensor.raw_data) for tensor in graph.initializer]
+
+
+PATHS_DIFFER = {"SequentialLayer", "DropoutLayer", "RandomAffineLayer"}  # which a graph does not hold
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("opset", [18, 21])
+@pytest.mark.parametrize("case", ROWS, ids=lambda case: case.name)
+def test_rows_of_the_table(case, opset, dtype, tmp_path):
+    net = network([case.make()], case.sample, dtype)
+    back, first, second = there_and_back(net, tmp_path, input_shape=case.sample, opset=opset)
+    assert unnamed(first) == unnamed(second)
+    if case.name.split(",")[0] not in PATHS_DIFFER:
+        assert first == second
+    x = np.random.default_rng(1).standard_normal((3, *case.sample)).astype(dtype)
+    np.testing.assert_allclose(back.predict(x), net.predict(x), rtol=1e-5 if dtype == "float32" else 1e-10, atol=1e-6)
+    assert back.dtype == dtype
+
+
+def block(channels):
+    image = (4, 6, channels)
+    return [
+        ConvLayer(image, (3, 3), channels, padding="same", bias=False),
+        BatchNormLayer(momentum=0.2, epsilon=1e-3),
+        ActivationLayer("gelu"),
+        ConvLayer(image, (3, 3), channels, padding="same"),
+        GroupNormLayer(1),
+    ]
+
+
+NETWORKS = {
+    "residual": ([ConvLayer((4, 6, 2), (1, 1), 3), ResidualLayer(*block(3)), ActivationLayer("relu")], (4, 6, 2)),
+    "within each other": (
+        [ResidualLayer(*block(2), ResidualLayer(ParallelLayer([*block(2)], [], merge="add")))],
+        (4, 6, 2),
+    ),
+    "three branches": (
+        [ParallelLayer(FCLayer(4, 2), FCLayer(4, 2), [FCLayer(4, 2)], merge="add"), FCLayer(2, 1)],
+        (4,),
+    ),
+    "the same twice": ([ParallelLayer([], [], merge="add"), FCLayer(4, 2)], (4,)),
+    "flattened": ([*block(3), FlattenLayer(), ScaleLayer(0.5), FCLayer(72, 5)], (4, 6, 3)),
+    "scaled": ([ScaleLayer(1 / 255, offset=-0.5), ScaleLayer(1.0, offset=2.0), FCLayer(4, 1), ScaleLayer(3.0)], (4,)),
+    "functions in a row": ([*(ActivationLayer(name) for name in ("relu", "relu", "sigmoid", "hard_sigmoid"))], (4,)),
+    "reshaped": ([FCLayer(4, 12), ReshapeLayer((2, 6)), ReshapeLayer((3, 2, 2)), GlobalAvgPoolLayer()], (4,)),
+    "reshaped and flattened": ([FCLayer(4, 6), ReshapeLayer((2, 3)), FlattenLayer(), GroupNormLayer(2)], (4,)),
+    "upside down": ([FlattenLayer(), ReshapeLayer((6, 4, 2)), MaxPoolLayer(2, stride=1), FlattenLayer()], (4, 6, 2)),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_networks(name, dtype, tmp_path):
+    layers, sample = NETWORKS[name]
+    net = network(copy.deepcopy(layers), sample, dtype)
+    back, first, second = there_and_back(net, tmp_path)
+    assert unnamed(first) == unnamed(second)
+    x = np.random.default_rng(1).standard_normal((3, *sample)).astype(dtype)
+    np.testing.assert_allclose(back.predict(x), net.predict(x), rtol=1e-4 if dtype == "float32" else 1e-10, atol=1e-6)
+
+
+def test_layers_are_those_that_were_written(tmp_path):
+    layers = [ResidualLayer(*block(2)), FlattenLayer(), SequentialLayer(DropoutLayer(0.5), FCLayer(48, 3))]
+    net = network(layers, (4, 6, 2))
+    back, *_ = there_and_back(net, tmp_path)
+    assert [type(layer).__name__ for layer in back.layers] == ["ResidualLayer", "FlattenLayer", "FCLayer"]
+    for ours, theirs in zip(net.layers[0].layers, back.layers[0].layers, strict=True):
+        assert repr(ours).replace("padding='same'", "padding=1") == repr(theirs)
+        for name, array in (ours.parameters | ours.buffers).items():
+            np.testing.assert_array_equal((theirs.parameters | theirs.buffers)[name], array)
+    assert (back.layers[0].layers[1].epsilon, back.layers[0].layers[1].momentum) == (1e-3, 0.2)
+
+
+def test_a_loaded_network_learns_as_the_one_that_was_written(tmp_path):
+    net = network([*block(2), FlattenLayer(), FCLayer(48, 3)], (4, 6, 2), "float64")
+    back, *_ = there_and_back(net, tmp_path)
+    rng = np.random.default_rng(2)
+    x, y = rng.standard_normal((6, 4, 6, 2)), rng.integers(0, 3, 6)
+    for each in (net, back):
+        each.use("softmax_cross_entropy", optimizer="adam")
+        each.fit(x, y, epochs=10, batch_size=3, verbose=0)
+    np.testing.assert_allclose(back.predict(x), net.predict(x), rtol=1e-7, atol=1e-9)
+
+
+def test_hard_swish_is_written_saved_and_loaded(tmp_path):
+    net = Network([FCLayer(3, 4), ActivationLayer(hard_swish, hard_swish_prime)], seed=1)
+    back, first, second = there_and_back(net, tmp_path)
+    assert first == second
+    assert back.layers[1].activation is hard_swish
+    assert portnn.gradcheck(back, input_shape=(3,)).passed
+    back.save(tmp_path / "net.portnn.safetensors")
+    again = portnn.load(tmp_path / "net.portnn.safetensors")
+    np.testing.assert_array_equal(again.predict(np.eye(3)), back.predict(np.eye(3)))
+
+
+def test_hard_swish_at_its_kinks_and_ends():
+    x = np.array([-np.inf, -3.0, -1.5, 0.0, 1.5, 3.0, np.inf, np.nan])
+    np.testing.assert_allclose(hard_swish(x), [0, 0, -0.375, 0, 1.125, 3, np.inf, np.nan])
+    np.testing.assert_allclose(hard_swish_prime(x), [0, 0, 0, 0.5, 1, 1, 1, np.nan])
