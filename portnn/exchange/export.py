@@ -3,7 +3,7 @@
 import copy
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from portnn import checks
@@ -14,7 +14,7 @@ from portnn.files import durable
 
 OURS = b"ritten by portnn "  # in the first lines of a file that may be written over though nobody named it
 
-Files = dict[str, str | bytes]
+Files = Mapping[str, str | bytes]
 
 
 def _onnx_model(network: Any, name: str) -> Files:
@@ -23,7 +23,7 @@ def _onnx_model(network: Any, name: str) -> Files:
     return {name: model(network)}
 
 
-# For each ending a function of a network and the file's name, and what it writes: the contents of each file, by its name.
+# For each ending a function of a network and the file's name, and what it writes: the contents of files by their names.
 WRITERS: dict[str, tuple[Callable[[Any, str], Files], str]] = {
     ".html": (lambda network, name: {name: page(network)}, "a page to try the network in a browser"),
     ".onnx": (_onnx_model, "a model for other programs"),
