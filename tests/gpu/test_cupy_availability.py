@@ -303,6 +303,7 @@ def test_create_makes_the_backend(backend):
 FOLDERS = ["tests/gpu", "tests/backends", "tests/units/datasets"]  # files of the others import it
 
 
+@pytest.mark.slow
 def test_the_gpu_tests_need_no_other_array_library():
     """A machine with a GPU may have no more than pytest, NumPy and CuPy."""
     code = "import sys, pytest; sys.modules['array_api_strict'] = None; sys.exit(pytest.main(sys.argv[1:]))"

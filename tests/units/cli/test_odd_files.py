@@ -106,6 +106,7 @@ def test_rows_of_784_values_are_images(portnn, trained, digits, tmp_path):
     assert out == expected.splitlines(True)[0].replace("[0]", "")
 
 
+@pytest.mark.slow
 def test_a_picture_for_a_network_of_rows_and_a_large_one(portnn, fails, trained, tmp_path):
     image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
     image.new("L", (28, 28)).save(tmp_path / "small.png")

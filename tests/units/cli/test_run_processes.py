@@ -10,6 +10,8 @@ import pytest
 import portnn
 from portnn import load
 
+pytestmark = pytest.mark.slow  # each starts processes
+
 COMMAND = [sys.executable, "-m", "portnn", "run"]
 
 

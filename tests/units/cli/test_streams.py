@@ -12,6 +12,8 @@ import pytest
 import article_scripts as scripts
 from documents import ROOT
 
+pytestmark = pytest.mark.slow  # each starts processes
+
 ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "backends")]),

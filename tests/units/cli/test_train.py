@@ -52,6 +52,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_samples_of_any_shape(portnn, npz, tmp_path, name):
     arrays = dataset(**SHAPES[name])

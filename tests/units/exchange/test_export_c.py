@@ -71,6 +71,7 @@ def rows(tmp_path_factory):
 
 
 @needs_cc
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("name", ALL)
 def test_it_computes_what_predict_returns(rows, name, dtype):
@@ -85,6 +86,7 @@ def test_every_layer_is_known():
 
 
 @needs_cc
+@pytest.mark.slow
 def test_random_options(tmp_path):
     rng, networks, x = np.random.default_rng(13), [], []
     for _ in range(60):

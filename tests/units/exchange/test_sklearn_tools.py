@@ -78,6 +78,7 @@ for model, answer in zip(pickle.load(open("models", "rb")), answers):
 """
 
 
+@pytest.mark.slow
 def test_pipelines_pickled_and_loaded_in_another_process(tmp_path):
     both = NetworkClassifier(epochs=2, random_state=0), NetworkRegressor(epochs=2, random_state=0)
     models = [make_pipeline(StandardScaler(), model).fit(X, Y) for model in both]

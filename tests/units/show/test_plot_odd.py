@@ -9,6 +9,8 @@ import pytest
 from pictures import digits, panels, texts, three_classes
 from portnn import ConvLayer, FCLayer, Network, plot
 
+pytestmark = pytest.mark.slow  # each draws pictures
+
 matplotlib = pytest.importorskip("matplotlib")
 LARGE = np.finfo(float).max / 1.01
 

@@ -58,6 +58,7 @@ def test_a_picture_of_its_own_shows_itself_and_changes_nothing(name):
         assert not pyplot.get_fignums()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 def test_in_ones_own_figure(name):
     from matplotlib.figure import Figure
@@ -140,6 +141,7 @@ def plain_environment(tmp_path):
     return {"PYTHONPATH": os.pathsep.join(paths), "HOME": str(tmp_path), "MPLCONFIGDIR": str(tmp_path / "mpl")}
 
 
+@pytest.mark.slow
 def test_without_display_or_backend(tmp_path):
     run = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path)], env=plain_environment(tmp_path), capture_output=True, text=True
