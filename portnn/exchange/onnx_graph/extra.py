@@ -11,5 +11,5 @@ def onnx() -> Any:
         import onnx.helper
         import onnx.numpy_helper
     except ImportError as error:
-        raise ImportError('ONNX models need the package onnx: python -m pip install onnx') from error
+        raise ImportError("ONNX models need the package onnx: python -m pip install onnx") from error
     return onnx
