@@ -87,6 +87,7 @@ def test_the_readme_counts_right():
         ("losses", losses),
         ("optimizers", optimizers),
         ("learning-rate schedules", schedules),
+        ("programs", list((ROOT / "examples").glob("*.py"))),
     ):
         said = f"{NUMBERS.split()[len(found)]} {what}"
         assert said in text, f"README.md does not say: {said}"
