@@ -50,8 +50,8 @@ def state_dict(network: Any, *, input_shape: tuple[int, ...] | None = None) -> d
 
     The names are those of an ``nn.Sequential`` with one module for each layer, activations and others without weights
     counted: ``0.weight``, ``2.bias``. Layers in others have their path, ``3.0.weight``, as in modules that hold
-    theirs in an ``nn.Sequential``. With PyTorch, ``model.load_state_dict({name: torch.from_numpy(a) for name, a in
-    state_dict(net).items()})`` takes them; without, ``safetensors.numpy.save_file(state_dict(net), path)`` writes a
+    theirs in an ``nn.Sequential``. PyTorch takes them once each is a tensor, ``torch.from_numpy(array)``, by
+    ``model.load_state_dict(tensors)``; without it, ``safetensors.numpy.save_file(state_dict(net), path)`` writes a
     file. Parameters of layers of your own keep their names and layouts.
 
     ``input_shape`` is as in ``load_state_dict``. Raises ValueError where the order behind a Flatten is not known, or
