@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from math import prod
 from typing import Any, NamedTuple
 
@@ -137,3 +137,16 @@ def how_it_was_made(call: str) -> str:
 def one_line(text: str) -> str:
     """Text for a comment: it stays on its line, and in ASCII."""
     return re.sub(r"[\x00-\x1f\x7f]", " ", json.dumps(text)[1:-1].replace('\\"', '"').replace("\\\\", "\\"))
+
+
+def called(blocks: dict[str, str], calling: str, words: Callable[[str], set[str]]) -> list[str]:
+    """Those of the functions ``blocks``, source by name, that some code calls, and those that they call, in order.
+
+    ``words`` finds the names in a piece of source.
+    """
+    wanted: set[str] = set()
+    reached = words(calling)
+    while new := (reached & blocks.keys()) - wanted:
+        wanted |= new
+        reached = set().union(*(words(blocks[name]) for name in new))
+    return [block for name, block in blocks.items() if name in wanted]

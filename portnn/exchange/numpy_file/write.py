@@ -12,7 +12,7 @@ import numpy as np
 
 from portnn._typing import Shape
 from portnn.exchange import counterparts
-from portnn.exchange.counterparts import one_line, shown
+from portnn.exchange.counterparts import called, one_line, shown
 
 LINE = 120  # characters of base64
 
@@ -284,12 +284,7 @@ def functions(text: str, calling: str) -> list[str]:
         found = re.search(r"^def (\w+)", block, re.MULTILINE)
         assert found is not None, block
         blocks[found[1]] = block.strip()
-    wanted: set[str] = set()
-    reached = _words(calling)
-    while new := (reached & blocks.keys()) - wanted:
-        wanted |= new
-        reached = set().union(*(_words(blocks[name]) for name in new))
-    return [block for name, block in blocks.items() if name in wanted]
+    return called(blocks, calling, _words)
 
 
 def _words(code: str) -> set[str]:

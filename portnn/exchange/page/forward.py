@@ -11,7 +11,7 @@ import numpy as np
 
 from portnn._typing import Shape
 from portnn.exchange import counterparts
-from portnn.exchange.counterparts import activation_name, shown
+from portnn.exchange.counterparts import activation_name, called, shown
 
 MOST_BYTES = 200_000_000  # of weights: browsers hold no text of much more than their base64
 LINE = 120  # characters of base64
@@ -217,12 +217,7 @@ def functions(source: str, calling: str) -> list[str]:
     for block in source.split("\n\n"):
         if found := re.search(r"^function (\w+)", block, re.MULTILINE):
             blocks[found[1]] = block.strip()
-    wanted: set[str] = set()
-    reached = _words(calling)
-    while new := (reached & blocks.keys()) - wanted:
-        wanted |= new
-        reached = set().union(*(_words(blocks[name]) for name in new))
-    return [block for name, block in blocks.items() if name in wanted]
+    return called(blocks, calling, _words)
 
 
 def _words(code: str) -> set[str]:

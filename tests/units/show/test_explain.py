@@ -311,7 +311,7 @@ def test_images_of_two_sizes_and_several_samples():
         check(net.explain(x[k], y[k]))
 
 
-def test_large_networks_take_seconds_and_small_pages():
+def test_the_page_of_a_larger_network_is_small():
     net, x, y = lenet()
     explanation = net.explain(x[0], y[0])
     assert len(explanation.html.encode()) < 300_000
