@@ -1,6 +1,7 @@
 """NumPy as a backend: its own functions, a faster ``matmul``, reuse of freed memory, and the fast versions."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any
 
@@ -8,6 +9,8 @@ import numpy as np
 
 from portnn.backend import Backend, fast_version, thin_namespace
 from portnn_numpy import blas, compiled, memory, namespace
+
+LARGE = 1 << 20  # multiplications of a product that may be divided: ``compiled._products.LEAST_WORK``
 
 
 class NumpyBackend(Backend):
@@ -19,9 +22,34 @@ class NumpyBackend(Backend):
 
     def __init__(self, *, compile: bool | None = None) -> None:
         self.name = "cpu"
-        self.xp = thin_namespace(np, matmul=namespace.matmul, reshape=namespace.reshape, sum=namespace.sum)
+        matmul = namespace.matmul if compile is False else self._matmul
+        self.xp = thin_namespace(np, matmul=matmul, reshape=namespace.reshape, sum=namespace.sum)
         self.device = "cpu"
         self.compiles = compile
+
+    def _matmul(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """``numpy.matmul``, with large products of two matrices divided among the threads of the compiled loops."""
+        if a.ndim == 2 and b.ndim == 2:
+            found = self._product(a, b) if a.size * b.shape[1] >= LARGE else None
+            return np.dot(a, b) if found is None else found
+        return np.matmul(a, b)
+
+    @cached_property
+    def _product(self) -> Callable[..., Any]:
+        if len(self._packages) == 1:
+            return lambda a, b: None
+        from portnn_numpy.compiled._products import product
+
+        return product
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """As that of every backend; with compiled loops, their threads are ready in it, and BLAS has one thread."""
+        plain = super().scope()
+        if len(self._packages) == 1:
+            return plain
+        from portnn_numpy.compiled import pool
+
+        return pool.Scope(plain)
 
     def implementation(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return fast_version(function, self._packages)

@@ -9,14 +9,15 @@ pixel's list.
 
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import pairwise
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import uintp
+from numba import prange, uintp
 
 from portnn_numpy import layout
-from portnn_numpy.compiled.jit import Array, jit, ran
+from portnn_numpy.compiled.jit import Array, jit, loop, ran
 from portnn_numpy.compiled.vectors import LANES, add_product, add_scaled, load, store, zeros
 from portnn_numpy.ops import patches
 
@@ -26,6 +27,7 @@ LONGEST = 768  # numbers
 MOST_WORK = 2560  # taps times filters of a group: above it, BLAS on all its threads is faster
 FEWEST_CHANNELS = 4  # for dE/dX: with fewer, too many of the six sums are wasted
 LARGEST_TABLE = 1 << 21  # lines
+MANY_TAPS, RUN_PARTS = 128, 8  # see ``gradient_tasks``
 
 
 class Table(NamedTuple):
@@ -39,12 +41,12 @@ class Table(NamedTuple):
     rows: Array
 
 
-@jit
+@loop(0)
 def _gather(x: Array, w: Array, y: Array, first: Array, lines: Array, rows: Array, n: int, blocks: Array) -> None:
     """y (F, P, N) from x (C, Q, N), each flattened, and w (B, (T + 1) * 6), six filters per block."""
     pixels = first.shape[0] - 1
     size = uintp(pixels * n)
-    for p in range(pixels):
+    for p in prange(pixels):
         for block in range(w.shape[0]):
             for tile in range(0, n, TILE):
                 s = uintp(min(tile, n - TILE))  # the last tile may overlap with the one before it
@@ -77,45 +79,50 @@ def _store_two(y: Array, o: int, a: Any, b: Any) -> None:
     store(y, o + uintp(LANES), b)
 
 
-@jit
-def gradient_sums(x: Array, d: Array, sums: Array, taps: Array, runs: Array, size: int, blocks: Array) -> None:
-    """sums (T, B * 6 * LANES), zero at first, T even, from x (C, padded, N) and d (F, P, N), for blocks of filters.
+@loop(0)
+def gradient_sums(
+    x: Array, d: Array, sums: Array, taps: Array, runs: Array, size: int, blocks: Array, tasks: Array
+) -> None:
+    """sums (S, T, B * 6 * LANES), zero at first, T even, from x (C, padded, N) and d (F, P, N), for blocks of filters.
 
     ``runs`` holds where a line of d begins, where the line of x at tap 0 begins, and their length; ``taps`` the offsets
-    of the lines of x at the other taps.
+    of the lines of x at the other taps; ``tasks`` which runs and which taps are added up in which of the S.
     """
-    for run in runs:
-        n = run[2]
-        whole = n - n % LANES
-        for block in range(blocks.shape[0]):
-            o0 = uintp(run[0] + blocks[block] * size)
-            o1, o2, o3 = o0 + uintp(size), o0 + uintp(2 * size), o0 + uintp(3 * size)
-            o4, o5, q = o0 + uintp(4 * size), o0 + uintp(5 * size), uintp(block * SIX * LANES)
-            for tap in range(0, taps.shape[0], 2):
-                i, j = uintp(run[1] + taps[tap]), uintp(run[1] + taps[tap + 1])
-                a0 = a1 = a2 = a3 = a4 = a5 = b0 = b1 = b2 = b3 = b4 = b5 = zeros()
-                for t in range(0, whole, LANES):
-                    s = uintp(t)
-                    a, b = load(x, i + s), load(x, j + s)
-                    y = load(d, o0 + s)
-                    a0, b0 = add_product(a0, a, y), add_product(b0, b, y)
-                    y = load(d, o1 + s)
-                    a1, b1 = add_product(a1, a, y), add_product(b1, b, y)
-                    y = load(d, o2 + s)
-                    a2, b2 = add_product(a2, a, y), add_product(b2, b, y)
-                    y = load(d, o3 + s)
-                    a3, b3 = add_product(a3, a, y), add_product(b3, b, y)
-                    y = load(d, o4 + s)
-                    a4, b4 = add_product(a4, a, y), add_product(b4, b, y)
-                    y = load(d, o5 + s)
-                    a5, b5 = add_product(a5, a, y), add_product(b5, b, y)
-                _add_six(sums[tap], q, a0, a1, a2, a3, a4, a5)
-                _add_six(sums[tap + 1], q, b0, b1, b2, b3, b4, b5)
-                for t in range(whole, n):  # less than a vector
-                    for g in range(SIX):
-                        y = d[o0 + uintp(g * size + t)]
-                        sums[tap, q + uintp(g * LANES)] += x[i + uintp(t)] * y
-                        sums[tap + 1, q + uintp(g * LANES)] += x[j + uintp(t)] * y
+    for task in prange(tasks.shape[0]):
+        own = sums[tasks[task, 4]]
+        for r in range(tasks[task, 0], tasks[task, 1]):
+            run = runs[r]
+            n = run[2]
+            whole = n - n % LANES
+            for block in range(blocks.shape[0]):
+                o0 = uintp(run[0] + blocks[block] * size)
+                o1, o2, o3 = o0 + uintp(size), o0 + uintp(2 * size), o0 + uintp(3 * size)
+                o4, o5, q = o0 + uintp(4 * size), o0 + uintp(5 * size), uintp(block * SIX * LANES)
+                for tap in range(tasks[task, 2], tasks[task, 3], 2):
+                    i, j = uintp(run[1] + taps[tap]), uintp(run[1] + taps[tap + 1])
+                    a0 = a1 = a2 = a3 = a4 = a5 = b0 = b1 = b2 = b3 = b4 = b5 = zeros()
+                    for t in range(0, whole, LANES):
+                        s = uintp(t)
+                        a, b = load(x, i + s), load(x, j + s)
+                        y = load(d, o0 + s)
+                        a0, b0 = add_product(a0, a, y), add_product(b0, b, y)
+                        y = load(d, o1 + s)
+                        a1, b1 = add_product(a1, a, y), add_product(b1, b, y)
+                        y = load(d, o2 + s)
+                        a2, b2 = add_product(a2, a, y), add_product(b2, b, y)
+                        y = load(d, o3 + s)
+                        a3, b3 = add_product(a3, a, y), add_product(b3, b, y)
+                        y = load(d, o4 + s)
+                        a4, b4 = add_product(a4, a, y), add_product(b4, b, y)
+                        y = load(d, o5 + s)
+                        a5, b5 = add_product(a5, a, y), add_product(b5, b, y)
+                    _add_six(own[tap], q, a0, a1, a2, a3, a4, a5)
+                    _add_six(own[tap + 1], q, b0, b1, b2, b3, b4, b5)
+                    for t in range(whole, n):  # less than a vector
+                        for g in range(SIX):
+                            y = d[o0 + uintp(g * size + t)]
+                            own[tap, q + uintp(g * LANES)] += x[i + uintp(t)] * y
+                            own[tap + 1, q + uintp(g * LANES)] += x[j + uintp(t)] * y
 
 
 @jit
@@ -207,6 +214,21 @@ def line_table(shape: Shape, padded: tuple[int, ...], channels: int, n: int) -> 
         for start, stop in _cuts(length)
     ]
     return starts, np.array(runs, np.int64)
+
+
+@lru_cache(maxsize=64)
+def gradient_tasks(taps: int, runs: int, threads: int) -> Array:
+    """How the sums are divided among threads: (first run, last, first tap, last, where they are added up) for each.
+
+    Many taps are divided, each with all its runs: its sum is the same whoever adds it. Few taps share the runs in parts,
+    each with sums of its own, as many whatever the number of threads.
+    """
+    if taps >= MANY_TAPS:
+        cuts = [2 * (taps // 2 * i // threads) for i in range(threads + 1)]
+        return np.array([(0, runs, a, b, 0) for a, b in pairwise(cuts)], np.int64)
+    parts = min(RUN_PARTS, runs)
+    cuts = [runs * i // parts for i in range(parts + 1)]
+    return np.array([(a, b, 0, taps, i) for i, (a, b) in enumerate(pairwise(cuts))], np.int64)
 
 
 def _cuts(length: int) -> list[tuple[int, int]]:

@@ -6,18 +6,19 @@ from operator import mul
 from typing import Any
 
 import numpy as np
+from numba import prange
 
 from portnn_numpy import layout
-from portnn_numpy.compiled.jit import LEAST, Array, jit
+from portnn_numpy.compiled.jit import LEAST, Array, loop
 
 LEAST_BATCH = 16
 Sizes = tuple[int, ...]
 
 
-@jit
+@loop()
 def largest_of(x: Array, y: Array, places: Array, offsets: Array) -> None:
     n = y.shape[1]
-    for w in range(places.shape[0]):
+    for w in prange(places.shape[0]):
         largest, first = y[w], places[w]
         largest[:] = x[first : first + n]
         for offset in offsets[1:]:
@@ -27,30 +28,35 @@ def largest_of(x: Array, y: Array, places: Array, offsets: Array) -> None:
                 largest[t] = v if v > m or v != v else m  # NaN wins, as in numpy.maximum
 
 
-@jit
-def largest_backward(x: Array, y: Array, d: Array, dx: Array, places: Array, offsets: Array) -> bool:
-    """Returns whether there was no NaN: errors of windows with NaN are not assigned here."""
-    n, one, zero, nan = y.shape[1], y.dtype.type(1), y.dtype.type(0), np.int32(0)
-    free = np.empty(n, y.dtype)  # 1 for windows whose error is not assigned yet
-    for w in range(places.shape[0]):
-        largest, error, first = y[w], d[w], places[w]
-        free[:] = one
-        for t in range(n):
-            nan |= np.int32(largest[t] != largest[t])
-        for offset in offsets:
-            seen = x[first + offset : first + offset + n]
-            into = dx[first + offset : first + offset + n]
+@loop()
+def largest_backward(x: Array, y: Array, d: Array, dx: Array, places: Array, offsets: Array, channels: int) -> bool:
+    """Returns whether there was no NaN: errors of windows with NaN are not assigned here.
+
+    Windows may overlap, but not those of two channels.
+    """
+    n, one, zero, windows, nans = y.shape[1], y.dtype.type(1), y.dtype.type(0), places.shape[0] // channels, 0
+    for c in prange(channels):
+        free, nan = np.empty(n, y.dtype), np.int32(0)  # 1 for windows whose error is not assigned yet
+        for w in range(c * windows, (c + 1) * windows):
+            largest, error, first = y[w], d[w], places[w]
+            free[:] = one
             for t in range(n):
-                hit = free[t] if seen[t] == largest[t] else zero
-                into[t] += error[t] * hit
-                free[t] -= hit
-    return nan == 0
+                nan |= np.int32(largest[t] != largest[t])
+            for offset in offsets:
+                seen = x[first + offset : first + offset + n]
+                into = dx[first + offset : first + offset + n]
+                for t in range(n):
+                    hit = free[t] if seen[t] == largest[t] else zero
+                    into[t] += error[t] * hit
+                    free[t] -= hit
+        nans += nan
+    return nans == 0
 
 
-@jit
+@loop()
 def mean_of(x: Array, y: Array, places: Array, offsets: Array, shares: Array) -> None:
     n = y.shape[1]
-    for w in range(places.shape[0]):
+    for w in prange(places.shape[0]):
         mean, first, share = y[w], places[w], shares[w % shares.shape[0]]
         mean[:] = x[first : first + n]
         for offset in offsets[1:-1]:
@@ -63,15 +69,16 @@ def mean_of(x: Array, y: Array, places: Array, offsets: Array, shares: Array) ->
                 mean[t] = (mean[t] + last[t]) * share
 
 
-@jit
-def mean_backward(d: Array, dx: Array, places: Array, offsets: Array, shares: Array) -> None:
-    n = d.shape[1]
-    for w in range(places.shape[0]):
-        error, first, share = d[w], places[w], shares[w % shares.shape[0]]
-        for offset in offsets:
-            into = dx[first + offset : first + offset + n]
-            for t in range(n):
-                into[t] += error[t] * share
+@loop()
+def mean_backward(d: Array, dx: Array, places: Array, offsets: Array, shares: Array, channels: int) -> None:
+    n, windows = d.shape[1], places.shape[0] // channels
+    for c in prange(channels):
+        for w in range(c * windows, (c + 1) * windows):
+            error, first, share = d[w], places[w], shares[w % shares.shape[0]]
+            for offset in offsets:
+                into = dx[first + offset : first + offset + n]
+                for t in range(n):
+                    into[t] += error[t] * share
 
 
 def check_fit(what: str, a: Array, x: Array, image: Sizes) -> None:

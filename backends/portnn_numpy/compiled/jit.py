@@ -3,18 +3,23 @@
 import contextlib
 import tempfile
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 
-from portnn_numpy.compiled import troubles
+from portnn_numpy.compiled import pool, troubles
 
 Array = Any
 LEAST = 1 << 13  # elements: with fewer, a call costs more than it saves
+SHARED = 1 << 15  # elements: with fewer, dividing a pass over them among threads costs more than it saves
 ROOM = 1 << 16  # bytes that Numba caches for one loop
+# Numba divides what is written as ``prange``, and nothing else.
+PRANGE = dict.fromkeys(
+    ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion"), False
+) | {"prange": True}
 
 
 class LoopError(RuntimeError):
@@ -41,11 +46,11 @@ def ran(loop: Any, *arguments: Any) -> bool:
     return False
 
 
-def _compiler(*fastmath: str) -> Callable[[Any], Any]:
+def _compiler(*fastmath: str, parallel: Any = False) -> Callable[[Any], Any]:
     """A decorator that compiles a loop. NaN and infinity keep their meaning; the code is cached on disk if possible."""
 
     def decorate(function: Any) -> Any:
-        loop = numba.njit(nogil=True, error_model="numpy", fastmath=set(fastmath))(function)
+        loop = numba.njit(nogil=True, error_model="numpy", fastmath=set(fastmath), parallel=parallel)(function)
         try:
             loop.enable_caching()
         except Exception as error:  # neither the package's nor the user's cache folder is writable
@@ -112,7 +117,33 @@ def _not_kept(where: str, error: Exception) -> str:
     )
 
 
-jit = _compiler("contract", "nsz")  # a*b + c may be one instruction
+MATH = "contract", "nsz"  # a*b + c may be one instruction
+jit = _compiler(*MATH)
+
+
+class Loop:
+    """A loop in two forms, of equal results: for one thread, and with its ``prange`` divided among the pool's.
+
+    The second is used from ``least`` elements of its first argument on. Each is compiled when it is first used.
+    """
+
+    def __init__(self, function: Callable[..., Any], least: int):
+        self.__name__, self.py_func, self.least = function.__name__, function, least
+        self.serial = jit(function)
+
+    @cached_property
+    def parallel(self) -> Any:
+        return _compiler(*MATH, parallel=PRANGE)(self.py_func)
+
+    def __call__(self, *arguments: Any) -> Any:
+        if pool.threads() == 1 or arguments[0].size < self.least:
+            return self.serial(*arguments)
+        return pool.divided(self, arguments)
+
+
+def loop(least: int = SHARED) -> Callable[[Any], Loop]:
+    """A decorator for a loop that may be divided among threads."""
+    return partial(Loop, least=least)
 
 
 @jit

@@ -1,0 +1,176 @@
+"""The threads that run compiled loops, and BLAS on one thread beside them.
+
+OpenBLAS has threads of its own, which wait busily for milliseconds after each product: threads of ours would get what
+they leave. So within a public call (``enter`` and ``leave``) BLAS runs on one thread, and the loops, the products of
+matrices among them (``products.py``), are divided among Numba's. Where NumPy's BLAS cannot be told so, or Numba has no
+threads, all loops run on one thread.
+
+No result depends on the number of threads: a loop divides its work into parts that depend on shapes only, or into parts
+that do not share a sum.
+"""
+
+import os
+import threading
+import warnings
+from typing import Any
+
+import numba
+
+from portnn_numpy import blas
+from portnn_numpy.compiled import troubles
+
+_using = threading.Lock()  # one call at a time uses the threads: another one meanwhile runs its loops on its own
+
+
+class _OfThread(threading.local):
+    """What a Python thread may use: 1 outside of a public call."""
+
+    depth = 0
+    threads = 1
+
+
+class _Blas:
+    """BLAS on one thread while any Python thread is within a public call."""
+
+    def __init__(self) -> None:
+        self.lock, self.holders, self.before = threading.Lock(), 0, 1
+
+    def hold(self) -> None:
+        with self.lock:
+            if not self.holders:
+                self.before = blas.threads() or 1
+                if self.before > 1:
+                    blas.set_threads(1)
+            self.holders += 1
+
+    def release(self) -> None:
+        with self.lock:
+            self.holders -= 1
+            if not self.holders and self.before > 1 and blas.threads() == 1:  # else somebody has set another number
+                blas.set_threads(self.before)
+
+
+_mine, _blas = _OfThread(), _Blas()
+_forked = False
+_started: bool | None = None  # False: Numba has no threads here
+
+
+class Scope:
+    """A public call, within another context."""
+
+    def __init__(self, around: Any):
+        self.around = around
+
+    def __enter__(self) -> None:
+        self.around.__enter__()
+        enter()
+
+    def __exit__(self, *error: Any) -> None:
+        leave()
+        self.around.__exit__(*error)
+
+
+def enter() -> None:
+    """Begins a public call."""
+    if not _mine.depth and blas.can_be_told():
+        _blas.hold()
+        _mine.threads = most()
+    _mine.depth += 1
+
+
+def leave() -> None:
+    """Ends a public call, also one that raised."""
+    if not _mine.depth:  # a child process that was forked within the call
+        return
+    _mine.depth -= 1
+    if not _mine.depth and blas.can_be_told():
+        _mine.threads = 1
+        _blas.release()
+
+
+def threads() -> int:
+    """The number of threads for the loops that this Python thread runs now."""
+    return _mine.threads
+
+
+def depth() -> int:
+    """How many public calls this Python thread is within."""
+    return _mine.depth
+
+
+def most() -> int:
+    """The number of threads that a public call may use now.
+
+    The processor's cores that this process may run on, or fewer with NUMBA_NUM_THREADS or OMP_NUM_THREADS.
+    """
+    if _forked or _started is False:  # GNU's OpenMP ends a forked process that starts its threads again
+        return 1
+    limits = [int(numba.config.NUMBA_NUM_THREADS), _cores()]
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if first.isdigit() and int(first) > 0:
+        limits.append(int(first))
+    return min(limits)
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
+
+
+def divided(loop: Any, arguments: tuple[Any, ...]) -> Any:
+    """Runs a loop (``jit.Loop``) on the threads; on this one alone where they are in use, or do not start."""
+    if not _using.acquire(blocking=False):
+        return loop.serial(*arguments)
+    try:
+        if not (_started or _start()):
+            return loop.serial(*arguments)
+        allowed = numba.get_num_threads()  # the user's own limit for this thread
+        if allowed <= _mine.threads:
+            return loop.parallel(*arguments) if allowed > 1 else loop.serial(*arguments)
+        numba.set_num_threads(_mine.threads)
+        try:
+            return loop.parallel(*arguments)
+        finally:
+            numba.set_num_threads(allowed)
+    finally:
+        _using.release()
+
+
+def _start() -> bool:
+    """Starts Numba's threads; returns whether there are any."""
+    global _started
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about layers that it tries and does not take
+        try:
+            numba.get_num_threads()
+            _started = True
+        except Exception as error:  # a layer was asked for that is not installed
+            _started = False
+            words = f"compiled loops run on one thread: Numba cannot start its threads ({troubles.words(error)})"
+            troubles.note(troubles.THREADS, words)
+    if not _started:
+        _mine.threads = 1
+        troubles.say()
+    return _started
+
+
+def describe() -> str:
+    """How many threads the loops use, as text."""
+    if not blas.can_be_told():
+        return "1 thread: NumPy's BLAS cannot be told to use one thread beside them"
+    n = most()
+    return f"{n} thread{'s' * (n > 1)}"
+
+
+def _after_fork() -> None:
+    global _using, _mine, _forked
+    if _blas.holders and _blas.before > 1:
+        blas.set_threads(_blas.before)
+    _using, _mine, _forked = threading.Lock(), _OfThread(), True
+    _blas.lock, _blas.holders = threading.Lock(), 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
