@@ -17,17 +17,19 @@ import numpy as np
 from numba import prange, uintp
 
 from portnn_numpy import layout
-from portnn_numpy.compiled.jit import Array, jit, loop, ran
+from portnn_numpy.compiled.jit import SHARED, Array, jit, loop, ran, writable
+from portnn_numpy.compiled.pool import alone
 from portnn_numpy.compiled.vectors import LANES, add_product, add_scaled, load, store, zeros
 from portnn_numpy.ops import patches
 
 SIX = 6  # filters: twelve registers for the sums of 2 * LANES samples, and three to work with
 TILE = 2 * LANES
 LONGEST = 768  # numbers
-MOST_WORK = 2560  # taps times filters of a group: above it, BLAS on all its threads is faster
+MOST_WORK = 2560  # taps times filters of a group: above it, patches and BLAS are faster if BLAS has all its threads
 FEWEST_CHANNELS = 4  # for dE/dX: with fewer, too many of the six sums are wasted
 LARGEST_TABLE = 1 << 21  # lines
 MANY_TAPS, RUN_PARTS = 128, 8  # see ``gradient_tasks``
+LARGEST_SUMS = 1 << 20  # numbers: sums that do not stay in the cache take longer than patches and BLAS
 
 
 class Table(NamedTuple):
@@ -134,6 +136,16 @@ def _add_six(sums: Array, k: int, a0: Any, a1: Any, a2: Any, a3: Any, a4: Any, a
     store(sums, k + uintp(3 * LANES), add_scaled(load(sums, k + uintp(3 * LANES)), a3, one))
     store(sums, k + uintp(4 * LANES), add_scaled(load(sums, k + uintp(4 * LANES)), a4, one))
     store(sums, k + uintp(5 * LANES), add_scaled(load(sums, k + uintp(5 * LANES)), a5, one))
+
+
+@loop(0)
+def copied(p: Array, x: Array, starts: Array, runs: Array) -> None:
+    """The patches (T, P * N) of the lines of x, flattened: see ``line_table``."""
+    for tap in prange(p.shape[0]):
+        row, start = p[tap], starts[tap]
+        for r in range(runs.shape[0]):
+            to, first, n = runs[r, 0], start + runs[r, 1], runs[r, 2]
+            row[to : to + n] = x[first : first + n]
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------
@@ -256,7 +268,19 @@ class Seen:
     def __iter__(self) -> Iterator[Array]:
         groups, channels = self.source.shape[:2]
         x = layout.channels_last(self.source.reshape(groups * channels, *self.source.shape[2:]))
-        return iter(patches(x, self.plan, groups))
+        return iter(patches_of(x, self.plan, groups) or patches(x, self.plan, groups))
+
+
+def patches_of(x: Array, plan: Any, groups: int) -> list[Array] | None:
+    """``ops.patches``, copied by all threads; None where NumPy should copy them."""
+    if not alone() or x.size * len(plan.windows) < SHARED or x.dtype.char not in "fd" or not x.dtype.isnative:
+        return None
+    check_fit("X", x, (x.shape[0], *plan.image, x.shape[-1]))
+    n, size = x.shape[0], x.shape[-1] // groups
+    source = writable(layout.padded(layout.channels_first(x), plan, 0.0)).reshape(groups, -1)
+    starts, runs = line_table(shape_of(plan), plan.padded, size, n)
+    p = np.empty((groups, len(plan.windows) * size, prod(plan.output) * n), x.dtype)
+    return list(p) if all(ran(copied, p[g], source[g], starts, runs) for g in range(groups)) else None
 
 
 def suits(x: Array, weights: Array, plan: Any, groups: int) -> bool:
@@ -267,10 +291,15 @@ def suits(x: Array, weights: Array, plan: Any, groups: int) -> bool:
         n >= TILE
         and x.dtype == weights.dtype == np.float32
         and len(plan.windows) > 1
-        and weights.size <= MOST_WORK * groups
+        and (alone() or weights.size <= MOST_WORK * groups)
         and pixels * (taps + 1) <= LARGEST_TABLE
         and x.size < 1 << 31
     )
+
+
+def sums_fit(taps: int, filters: int) -> bool:
+    """Whether the sums of dE/dW stay in the cache."""
+    return taps * filters * LANES <= LARGEST_SUMS
 
 
 def check_fit(what: str, a: Array, expected: tuple[int, ...]) -> None:

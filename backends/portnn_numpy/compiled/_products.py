@@ -82,7 +82,7 @@ def product(a: Array, b: Array, bias: Array | None = None, activation: str | Non
     """
     (m, k), n = a.shape, b.shape[1]
     work = m * k * n
-    if work < LEAST_WORK or not pool.depth() or a.dtype != b.dtype or a.dtype.char not in "fd":
+    if work < LEAST_WORK or not pool.alone() or a.dtype != b.dtype or a.dtype.char not in "fd":
         return None
     if b.shape[0] != k or (bias is not None and (bias.size != n or bias.dtype != a.dtype)):
         return None  # NumPy says what is wrong

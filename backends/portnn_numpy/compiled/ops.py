@@ -34,8 +34,13 @@ def convolution(x: Array, weights: Array, plan: Any, groups: int = 1) -> tuple[A
     return channels_last(y.reshape(groups * size, *plan.output, n)), conv.Seen(source, plan)
 
 
+def patches(x: Array, plan: Any, groups: int = 1) -> list[Array]:
+    found = conv.patches_of(x, plan, groups)
+    return NotImplemented if found is None else found
+
+
 def convolution_gradient(seen: Any, output_error: Array, plan: Any, shape: Any) -> Array:
-    if not isinstance(seen, conv.Seen):
+    if not isinstance(seen, conv.Seen) or not conv.sums_fit(prod(shape[:-1]), shape[-1] // len(seen)):
         return NotImplemented
     source = seen.source
     groups, channels, n = source.shape[0], shape[-2], source.shape[-1]

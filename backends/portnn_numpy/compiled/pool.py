@@ -93,19 +93,21 @@ def threads() -> int:
     return _mine.threads
 
 
-def depth() -> int:
-    """How many public calls this Python thread is within."""
-    return _mine.depth
+def alone() -> bool:
+    """Whether this Python thread is within a public call with BLAS on one thread, so that the cores are for our loops."""
+    return _mine.depth > 0 and blas.can_be_told()
 
 
 def most() -> int:
-    """The number of threads that a public call may use now.
+    """The number of threads that a public call may use now: NUMBA_NUM_THREADS, or one for each core this process may use.
 
-    The processor's cores that this process may run on, or fewer with NUMBA_NUM_THREADS or OMP_NUM_THREADS.
+    OMP_NUM_THREADS may make it fewer.
     """
     if _forked or _started is False:  # GNU's OpenMP ends a forked process that starts its threads again
         return 1
-    limits = [int(numba.config.NUMBA_NUM_THREADS), _cores()]
+    limits = [int(numba.config.NUMBA_NUM_THREADS)]  # by default the cores there were when Numba was imported
+    if "NUMBA_NUM_THREADS" not in os.environ:
+        limits.append(_cores())
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if first.isdigit() and int(first) > 0:
         limits.append(int(first))
