@@ -124,21 +124,32 @@ jit = _compiler(*MATH)
 class Loop:
     """A loop in two forms, of equal results: for one thread, and with its ``prange`` divided among the pool's.
 
-    The second is used from ``least`` elements of its first argument on. Each is compiled when it is first used.
+    The second is used from ``least`` elements of its first argument on. Each is compiled when it is first used; where
+    Numba compiles only the first, that one takes the place of the second.
     """
 
     def __init__(self, function: Callable[..., Any], least: int):
         self.__name__, self.py_func, self.least = function.__name__, function, least
-        self.serial = jit(function)
+        self.serial, self.divides = jit(function), True
 
     @cached_property
     def parallel(self) -> Any:
         return _compiler(*MATH, parallel=PRANGE)(self.py_func)
 
     def __call__(self, *arguments: Any) -> Any:
-        if pool.threads() == 1 or arguments[0].size < self.least:
+        if pool.threads() == 1 or arguments[0].size < self.least or not self.divides:
             return self.serial(*arguments)
         return pool.divided(self, arguments)
+
+    def on_threads(self, *arguments: Any) -> Any:
+        """Runs the second form, or from its first failure on the first."""
+        try:
+            return self.parallel(*arguments)
+        except LoopError as error:  # nothing has run yet
+            self.divides = False
+            troubles.note(troubles.THREADS, f"the compiled loop {self.__name__.strip('_')} runs on one thread: {error}")
+        troubles.say()
+        return self.serial(*arguments)
 
 
 def loop(least: int = SHARED) -> Callable[[Any], Loop]:

@@ -33,7 +33,9 @@ class _Blas:
     """BLAS on one thread while any Python thread is within a public call."""
 
     def __init__(self) -> None:
-        self.lock, self.holders, self.before = threading.Lock(), 0, 1
+        self.before = 1
+        self.holders: set[int] = set()  # threads: Ctrl-C may end a call before it holds
+        self.lock = threading.RLock()  # a signal handler that runs here may make a public call
 
     def hold(self) -> None:
         with self.lock:
@@ -41,12 +43,17 @@ class _Blas:
                 self.before = blas.threads() or 1
                 if self.before > 1:
                     blas.set_threads(1)
-            self.holders += 1
+            self.holders.add(threading.get_ident())
 
     def release(self) -> None:
         with self.lock:
-            self.holders -= 1
-            if not self.holders and self.before > 1 and blas.threads() == 1:  # else somebody has set another number
+            self.keep(self.holders - {threading.get_ident()})
+
+    def keep(self, holders: set[int]) -> None:
+        """Only these of the holders are left; after the last one BLAS has its threads again."""
+        with self.lock:
+            last, self.holders = self.holders and not holders, holders
+            if last and self.before > 1 and blas.threads() == 1:  # else somebody has set another number
                 blas.set_threads(self.before)
 
 
@@ -63,26 +70,30 @@ class Scope:
 
     def __enter__(self) -> None:
         self.around.__enter__()
-        enter()
+        try:
+            enter()
+        except BaseException as error:  # Ctrl-C
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
 
     def __exit__(self, *error: Any) -> None:
-        leave()
-        self.around.__exit__(*error)
+        try:
+            leave()
+        finally:
+            self.around.__exit__(*error)
 
 
 def enter() -> None:
     """Begins a public call."""
-    if not _mine.depth and blas.can_be_told():
+    _mine.depth += 1
+    if _mine.depth == 1 and blas.can_be_told():
         _blas.hold()
         _mine.threads = most()
-    _mine.depth += 1
 
 
 def leave() -> None:
     """Ends a public call, also one that raised."""
-    if not _mine.depth:  # a child process that was forked within the call
-        return
-    _mine.depth -= 1
+    _mine.depth = max(_mine.depth - 1, 0)
     if not _mine.depth and blas.can_be_told():
         _mine.threads = 1
         _blas.release()
@@ -127,13 +138,15 @@ def divided(loop: Any, arguments: tuple[Any, ...]) -> Any:
         return loop.serial(*arguments)
     try:
         if not (_started or _start()):
+            _mine.threads = 1
+            troubles.say()
             return loop.serial(*arguments)
         allowed = numba.get_num_threads()  # the user's own limit for this thread
         if allowed <= _mine.threads:
-            return loop.parallel(*arguments) if allowed > 1 else loop.serial(*arguments)
+            return loop.on_threads(*arguments) if allowed > 1 else loop.serial(*arguments)
         numba.set_num_threads(_mine.threads)
         try:
-            return loop.parallel(*arguments)
+            return loop.on_threads(*arguments)
         finally:
             numba.set_num_threads(allowed)
     finally:
@@ -141,7 +154,7 @@ def divided(loop: Any, arguments: tuple[Any, ...]) -> Any:
 
 
 def _start() -> bool:
-    """Starts Numba's threads; returns whether there are any."""
+    """Starts Numba's threads; returns whether there are any. If not, the reason is noted, for a warning."""
     global _started
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about layers that it tries and does not take
@@ -152,26 +165,27 @@ def _start() -> bool:
             _started = False
             words = f"compiled loops run on one thread: Numba cannot start its threads ({troubles.words(error)})"
             troubles.note(troubles.THREADS, words)
-    if not _started:
-        _mine.threads = 1
-        troubles.say()
     return _started
 
 
 def describe() -> str:
-    """How many threads the loops use, as text."""
+    """How many threads the loops use, and Numba's layer of threads, or why there is only one; without warnings."""
     if not blas.can_be_told():
-        return "1 thread: NumPy's BLAS cannot be told to use one thread beside them"
-    n = most()
-    return f"{n} thread{'s' * (n > 1)}"
+        return "1: NumPy's BLAS cannot be told to use one thread beside them"
+    if _forked:
+        return "1: this process was forked"
+    if not (_started or (_started is None and _start())):
+        return f"1: {troubles.found(troubles.THREADS)[-1]}"
+    n, least = min(most(), numba.get_num_threads()), troubles.found(troubles.THREADS)
+    return "; ".join((f"{n}, of Numba's layer {numba.threading_layer()}", *least))
 
 
 def _after_fork() -> None:
-    global _using, _mine, _forked
-    if _blas.holders and _blas.before > 1:
-        blas.set_threads(_blas.before)
-    _using, _mine, _forked = threading.Lock(), _OfThread(), True
-    _blas.lock, _blas.holders = threading.Lock(), 0
+    """Only the thread that forked goes on, within its public call if it was in one: its loops then run on one thread."""
+    global _using, _forked
+    _using, _forked = threading.Lock(), True
+    _blas.lock, _mine.threads = threading.RLock(), 1
+    _blas.keep(_blas.holders & {threading.get_ident()})
 
 
 if hasattr(os, "register_at_fork"):
