@@ -84,13 +84,17 @@ class NumpyBackend(Backend):
                 about["OpenBLAS"] += f"; this processor has AVX-512, with which those for {better} are faster"
                 about["to tune it"] = f"set OPENBLAS_CORETYPE={better} in the environment before Python starts"
         about["compiled loops"] = compiled.describe()
+        if self.compiles is not False and compiled.trouble() is None:
+            about["threads of compiled loops"] = compiled.threads()
         about["freed memory"] = memory.describe()
         return about
 
     def numerics(self) -> dict[str, str]:
+        loops = compiled.__name__ in self._packages
+        threads = "one thread" if loops and blas.can_be_told() else f"{blas.threads() or 'unknown'} threads"
         return {
-            "BLAS": f"{blas.core() or 'unknown'} kernels, {blas.threads() or 'unknown'} threads",
-            "Numba": compiled.version() if compiled.__name__ in self._packages else "not used",
+            "BLAS": f"{blas.core() or 'unknown'} kernels, {threads}",  # how many threads our loops use changes no bit
+            "Numba": compiled.version() if loops else "not used",
             "processor": blas.processor(),
         }
 

@@ -4,8 +4,8 @@ NumPy passes over an array once per operation; a compiled loop applies all opera
 register. That pays where arrays are large: small ones are left to the functions of ``portnn_numpy``, and the first fit
 of a small network compiles nothing. Compiled code is cached on disk for the next process.
 
-All loops run on one thread: OpenBLAS's threads spin between two products, and further threads would only compete with
-them.
+While the loops are divided among threads, BLAS runs on one: OpenBLAS's threads spin between two products, and would
+compete with them (``pool.py``).
 
 Numba itself can fail: it may not support this NumPy or compile a loop, and its cache may be full or damaged. No failure
 ends training, and none is silent: ``CompiledLoopsWarning`` reports each once.
@@ -64,6 +64,13 @@ def describe() -> str:
     from portnn_numpy.compiled import jit
 
     return jit.describe()
+
+
+def threads() -> str:
+    """What ``python -m portnn info`` prints about the threads of compiled loops, where Numba works."""
+    from portnn_numpy.compiled import pool
+
+    return pool.describe()
 
 
 def _not_used(error: Exception) -> str:
