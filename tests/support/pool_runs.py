@@ -231,13 +231,42 @@ def multiprocessed():
     }
 
 
+def forked_beside():
+    """A thread that is in no call forks while the main thread is within fit; its child has BLAS as before."""
+    expected, net, seen, child = fitted(lenet()), lenet(), [], []
+
+    class Waits(portnn.Callback):
+        def on_epoch_end(self, epoch, logs):
+            if epoch == 1:
+                seen.append(blas.threads())
+                worker = threading.Thread(target=lambda: child.append(in_child(blas.threads)))
+                worker.start()
+                worker.join()
+
+    found = fitted(net, callbacks=[Waits()])
+    return {"within": seen[0], "child": child[0], "after": blas.threads(), "bits": [expected, found]}
+
+
 def warned():
-    """The warnings of a fit, and its bits."""
+    """The warnings of a fit, its bits, and some of its outputs."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = fitted(lenet())
+        net = lenet()
+        found = fitted(net)
+        outputs = net.predict(numbers(5, 3, 16, 16, 3).astype("float32"))
     said = [str(w.message) for w in caught if issubclass(w.category, troubles.CompiledLoopsWarning)]
-    return {"bits": found, "said": said, "others": len(caught) - len(said), "info": pool.describe()}
+    others, info = len(caught) - len(said), pool.describe()
+    return {"bits": found, "said": said, "others": others, "info": info, "outputs": outputs.reshape(-1).tolist()}
+
+
+def masked():
+    """How many threads a call may use, and what it computes, with all cores, with one of them, and with all again."""
+    cores, threads, bits = os.sched_getaffinity(0), [], []
+    for allowed in (cores, {min(cores)}, cores):
+        os.sched_setaffinity(0, allowed)
+        threads.append(pool.most())
+        bits.append(fitted(lenet(), epochs=1))
+    return {"threads": threads, "bits": bits}
 
 
 def limits():
@@ -259,7 +288,7 @@ def limits():
     return {"before": before, "user": user, "left": left, "within": within, "BLAS": [one, blas.threads()]}
 
 
-PROGRAMS = {f.__name__: f for f in (bits, at_once, forked, multiprocessed, warned, limits)}
+PROGRAMS = {f.__name__: f for f in (bits, at_once, forked, multiprocessed, forked_beside, warned, masked, limits)}
 
 if __name__ == "__main__":
     print(json.dumps(PROGRAMS[sys.argv[1]]()))

@@ -146,10 +146,12 @@ class Loop:
         try:
             return self.parallel(*arguments)
         except LoopError as error:  # nothing has run yet
-            self.divides = False
-            troubles.note(troubles.THREADS, f"the compiled loop {self.__name__.strip('_')} runs on one thread: {error}")
+            reason = error
+        self.divides = False
+        found = self.serial(*arguments)  # if Numba does not compile this one either, ``ran`` says so
+        troubles.note(troubles.THREADS, f"the compiled loop {self.__name__.strip('_')} runs on one thread: {reason}")
         troubles.say()
-        return self.serial(*arguments)
+        return found
 
 
 def loop(least: int = SHARED) -> Callable[[Any], Loop]:
