@@ -170,6 +170,7 @@ def test_limits_of_the_environment(environment, threads):
     assert (found["before"], found["user"], found["left"]) == (3, 2, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity mask")
 def test_the_affinity_mask():
     """Also if the process gives away its cores when Numba has long been imported."""
@@ -179,6 +180,7 @@ def test_the_affinity_mask():
     assert len(set(found["bits"])) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("tbb" in LAYERS, reason="TBB is installed")
 def test_a_layer_that_is_not_installed():
     """One warning, and the loops run on one thread."""
@@ -196,6 +198,7 @@ def test_where_all_is_well_nothing_is_said():
     assert found["info"].startswith("2, of Numba's layer ")
 
 
+@pytest.mark.slow
 def test_numba_switched_off():
     found = program("warned", NUMBA_DISABLE_JIT="1")
     (said,) = found["said"]

@@ -206,6 +206,13 @@ def trained_in_worker(seed):
     return fitted(lenet(seed=seed)), blas.threads()
 
 
+def results_of(workers):
+    found = workers.map(trained_in_worker, [1, 2])
+    workers.close()  # ``terminate`` would send SIGTERM, which a process forked within fit only notes
+    workers.join()
+    return found
+
+
 def multiprocessed():
     """Workers of a pool that is forked after a fit, each of which trains; and of one that is forked within a fit."""
     from multiprocessing import get_context
@@ -216,11 +223,9 @@ def multiprocessed():
     class Works(portnn.Callback):
         def on_epoch_end(self, epoch, logs):
             if epoch == 1:
-                with get_context("fork").Pool(1) as workers:
-                    found.append(workers.map(trained_in_worker, [1, 2]))
+                found.append(results_of(get_context("fork").Pool(1)))
 
-    with get_context("fork").Pool(2) as workers:
-        found.append(workers.map(trained_in_worker, [1, 2]))
+    found.append(results_of(get_context("fork").Pool(2)))
     within = fitted(lenet(), callbacks=[Works()])
     return {
         "expected": expected,
