@@ -19,6 +19,23 @@ dtypes = st.sampled_from(["float32", "float64"])
 TOLERANCE = {"float32": 2e-6, "float64": 2e-14}
 
 
+@pytest.fixture(autouse=True, params=["alone", "within a public call"])
+def where(request):
+    """Functions are compared on their own, and as in a public call, in which loops may be divided among threads."""
+    with np.errstate(all="ignore"):
+        if request.param == "alone":
+            yield
+            return
+        import numba
+
+        from portnn_numpy.compiled import pool
+
+        with pool.Scope(np.errstate()):
+            if pool.alone():
+                pool._mine.threads = numba.get_num_threads()
+            yield
+
+
 def tables():
     return ops.bind(CPU, "auto"), ops.bind(CPU, "portable")
 

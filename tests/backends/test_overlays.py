@@ -97,7 +97,7 @@ HELPERS = {
         "sums",
     },
     "portnn_numpy": {"blas", "layout", "memory", "namespace", "backend"},
-    "portnn_numpy/compiled": {"jit", "troubles", "vectors"},
+    "portnn_numpy/compiled": {"jit", "pool", "troubles", "vectors"},
 }
 
 
