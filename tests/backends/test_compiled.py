@@ -9,7 +9,7 @@ import portnn
 from portnn import activations, ops
 from portnn.ops.resampling import reach_of
 from portnn.ops.windows import window_plan
-from portnn_numpy import compiled
+from portnn_numpy import blas, compiled
 from portnn_numpy.backend import NumpyBackend
 
 pytestmark = pytest.mark.skipif(compiled.trouble() is not None, reason=f"Numba cannot be used: {compiled.trouble()!r}")
@@ -24,7 +24,7 @@ def where(request):
     """Functions are compared on their own, and as in a public call, in which loops may be divided among threads."""
     with np.errstate(all="ignore"):
         if request.param == "alone":
-            yield
+            yield request.param
             return
         import numba
 
@@ -33,7 +33,7 @@ def where(request):
         with pool.Scope(np.errstate()):
             if pool.alone():
                 pool._mine.threads = numba.get_num_threads()
-            yield
+            yield request.param
 
 
 def tables():
@@ -96,13 +96,27 @@ def test_convolution(case, layout, seed):
     close(back, portable.convolution_backward(w, d, plan, groups), "float32")
 
 
-def test_small_convolutions_are_gathered_and_large_ones_are_not():
+@drawn
+@given(convolutions(), layouts, dtypes, st.integers(0, 99))
+def test_patches(case, layout, dtype, seed):
+    plan, groups, channels, _, n = case
+    fast, numpys = tables()[0], ops.bind(NumpyBackend(compile=False), "auto")  # the portable ones have another order
+    x = numbers(seed, n, *plan.image, channels, dtype=dtype)
+    found, expected = fast.patches(laid_out(x, layout), plan, groups), numpys.patches(x, plan, groups)
+    assert len(found) == len(expected) == groups
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == dtype
+        assert np.array_equal(a, b)
+
+
+def test_small_convolutions_are_gathered_and_large_ones_where_all_cores_are_for_the_loops(where):
     """The test above would mean nothing if it never reached the compiled loops."""
     from portnn_numpy.compiled._convolution import Seen
 
     fast, _ = tables()
     plan = window_plan((8, 8), (3, 3))
-    for n, filters, gathered in ((64, 8, True), (8, 8, False), (64, 600, False)):
+    large = where != "alone" and blas.can_be_told()
+    for n, filters, gathered in ((64, 8, True), (8, 8, False), (64, 600, large)):
         _, seen = fast.convolution(numbers(0, n, 8, 8, 2), numbers(1, 3, 3, 2, filters), plan, 1)
         assert isinstance(seen, Seen) == gathered
     twice, _ = tables()
@@ -207,6 +221,17 @@ def test_biased(shape, layout, dtype, name, seed):
         product.copy() if layout == "read-only" else laid_out(product, layout)
     )  # a product is a new array, never read-only
     close(fast.biased(given_away, bias, function), expected, dtype)
+
+
+@drawn
+@given(st.integers(1, 150), layouts, layouts, dtypes, st.sampled_from([None, "relu", "tanh"]), st.integers(0, 99))
+def test_affine(n, layout, other, dtype, name, seed):
+    """On both sides of the size from which a product is divided."""
+    x, w = numbers(seed, 2, n, 64, dtype=dtype), numbers(seed + 1, 64, 131, dtype=dtype)
+    bias, function = numbers(seed + 2, 1, 131, dtype=dtype), None if name is None else activations.PAIRS[name][0]
+    fast, portable = tables()
+    found = fast.affine(laid_out(x, layout), laid_out(w, other), bias, function)
+    close(found, portable.affine(x, w, bias, function), dtype)
 
 
 @drawn

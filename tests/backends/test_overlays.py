@@ -415,8 +415,8 @@ COMPARED = {
     ),
     "portnn_numpy/compiled": (
         "tests/backends/test_compiled.py",
-        "avg_pool avg_pool_backward biased convolution convolution_backward convolution_gradient max_pool "
-        "max_pool_backward resample resample_backward SGD.update AdaGrad.update RMSprop.update Adam.update",
+        "affine avg_pool avg_pool_backward biased convolution convolution_backward convolution_gradient max_pool "
+        "max_pool_backward patches resample resample_backward SGD.update AdaGrad.update RMSprop.update Adam.update",
     ),
 }
 
