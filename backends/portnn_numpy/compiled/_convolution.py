@@ -17,7 +17,7 @@ import numpy as np
 from numba import prange, uintp
 
 from portnn_numpy import layout
-from portnn_numpy.compiled.jit import SHARED, Array, jit, loop, ran, writable
+from portnn_numpy.compiled.jit import SHARED, Array, jit, loop, ran, turned, writable
 from portnn_numpy.compiled.pool import alone
 from portnn_numpy.compiled.vectors import LANES, add_product, add_scaled, load, store, zeros
 from portnn_numpy.ops import patches
@@ -271,13 +271,21 @@ class Seen:
         return iter(patches_of(x, self.plan, groups) or patches(x, self.plan, groups))
 
 
+def lines_of(x: Array) -> Array:
+    """Images (N, H, W, C) as (C, H, W, N), contiguous."""
+    lines = turned(x.reshape(len(x), -1)) if x.flags.c_contiguous and x.shape[-1] * len(x) < x.size else None
+    if lines is None:
+        return writable(layout.channels_first(x))
+    return np.ascontiguousarray(np.moveaxis(lines.reshape(*x.shape[1:], len(x)), -2, 0))
+
+
 def patches_of(x: Array, plan: Any, groups: int) -> list[Array] | None:
     """``ops.patches``, copied by all threads; None where NumPy should copy them."""
     if not alone() or x.size * len(plan.windows) < SHARED or x.dtype.char not in "fd" or not x.dtype.isnative:
         return None
     check_fit("X", x, (x.shape[0], *plan.image, x.shape[-1]))
     n, size = x.shape[0], x.shape[-1] // groups
-    source = writable(layout.padded(layout.channels_first(x), plan, 0.0)).reshape(groups, -1)
+    source = layout.padded(lines_of(x), plan, 0.0).reshape(groups, -1)
     starts, runs = line_table(shape_of(plan), plan.padded, size, n)
     p = np.empty((groups, len(plan.windows) * size, prod(plan.output) * n), x.dtype)
     return list(p) if all(ran(copied, p[g], source[g], starts, runs) for g in range(groups)) else None

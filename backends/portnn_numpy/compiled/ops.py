@@ -26,7 +26,7 @@ def convolution(x: Array, weights: Array, plan: Any, groups: int = 1) -> tuple[A
     conv.check_fit("X", x, (x.shape[0], *plan.image, weights.shape[-2] * groups))
     conv.check_fit("the weights", weights, (*plan.kernel, *weights.shape[-2:]))
     n, size, channels = x.shape[0], weights.shape[-1] // groups, weights.shape[-2]
-    source = writable(channels_first(x)).reshape(groups, channels, *plan.image, n)
+    source = conv.lines_of(x).reshape(groups, channels, *plan.image, n)
     table = conv.forward_table(conv.shape_of(plan), channels, n)
     y = conv.gathered(source, np.moveaxis(weights.reshape(-1, groups, size), 1, 0), table)
     if y is None:
