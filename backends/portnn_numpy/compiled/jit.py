@@ -11,6 +11,7 @@ import numba
 import numpy as np
 from numba import prange
 
+from portnn.backend import tell
 from portnn_numpy.compiled import pool, troubles
 
 Array = Any
@@ -29,6 +30,7 @@ class LoopError(RuntimeError):
 
 
 _lost: set[Any] = set()
+_told: list[str] = []  # where compiled loops are kept, once the user has been told
 
 
 def ran(loop: Any, *arguments: Any) -> bool:
@@ -90,7 +92,10 @@ class Cache:
 
     def load_overload(self, signature: Any, context: Any) -> Any:
         try:
-            return self.numbas_own.load_overload(signature, context)
+            found = self.numbas_own.load_overload(signature, context)
+            if found is None:
+                _tell_once(self.numbas_own.cache_path)
+            return found
         except Exception as error:  # a damaged file can raise anything
             place, reason = self.numbas_own.cache_path, troubles.words(error)
             troubles.note(troubles.CACHE, f"a file of Numba's cache in {place} is damaged ({reason}): it is replaced")
@@ -110,6 +115,12 @@ class Cache:
                 file.write(bytes(ROOM))
         except OSError as error:
             troubles.note(troubles.CACHE, _not_kept(f"in {self.numbas_own.cache_path}", error))
+
+
+def _tell_once(place: str) -> None:
+    if not _told:
+        _told.append(place)
+        tell(f"compiling loops for this processor, which takes seconds; they are kept in {place}")
 
 
 def _not_kept(where: str, error: Exception) -> str:
