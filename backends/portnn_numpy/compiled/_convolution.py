@@ -368,18 +368,25 @@ def check_fit(what: str, a: Array, expected: tuple[int, ...]) -> None:
 
 def gathered(source: Array, weights: Array, table: Table) -> Array | None:
     """(G, C, ..., N) and weights (G, T, F) -> (G, F, P, N); None where the loop does not compile."""
-    groups, n, filters = len(source), source.shape[-1], weights.shape[-1]
+    groups, n, (taps, filters) = len(source), source.shape[-1], weights.shape[1:]
     pixels, blocks = table.first.size - 1, filter_blocks(filters)
     y = np.empty((groups, max(filters, SIX), pixels, n), np.float32)
     for g in range(groups):
-        w = np.zeros((weights.shape[1] + 1, y.shape[1]), np.float32)  # the last row, zeros, is for padding entries
-        w[:-1, :filters] = weights[g]
-        w = np.array([w[:, start : start + SIX].reshape(-1) for start in blocks.tolist()])
-        if not ran(_gather, source[g].reshape(-1), w, y[g].reshape(-1), *table, n, blocks):
+        w = np.zeros((blocks.size, taps + 1, SIX), np.float32)  # the last row, zeros, is for padding entries
+        if filters < SIX:
+            w[0, :-1, :filters] = weights[g]
+        else:
+            for block, first in enumerate(blocks.tolist()):
+                w[block, :-1] = weights[g, :, first : first + SIX]
+        if not ran(_gather, source[g].reshape(-1), w.reshape(blocks.size, -1), y[g].reshape(-1), *table, n, blocks):
             return None
-    return np.ascontiguousarray(y[:, :filters])
+    return y if filters >= SIX else np.ascontiguousarray(y[:, :filters])
 
 
+@lru_cache(maxsize=64)
 def filter_blocks(filters: int) -> Array:
     """The first filters of blocks of six; the last block overlaps with the one before it, if necessary."""
     return np.minimum(np.arange(0, filters, SIX), max(filters - SIX, 0))
+
+
+ONES = np.ones(LANES, np.float32)

@@ -62,7 +62,7 @@ def convolution_gradient(seen: Any, output_error: Array, plan: Any, shape: Any) 
         if not ran(conv.gradient_sums, lines[g], d.reshape(-1), sums, starts, runs, d.shape[1], blocks, tasks):
             return NotImplemented
         found = (sums.sum(axis=0) if len(sums) > 1 else sums[0])[:taps]
-        found = found.reshape(taps, -1, conv.SIX, conv.LANES).sum(axis=-1)  # (T, B, 6)
+        found = np.dot(found.reshape(-1, conv.LANES), conv.ONES).reshape(taps, -1, conv.SIX)  # (T, B, 6)
         for block, start in enumerate(blocks.tolist()):
             dw[:, g, start : start + conv.SIX] = found[:, block, :size]
     return dw.reshape(shape)
