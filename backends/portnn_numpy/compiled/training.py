@@ -15,7 +15,7 @@ from portnn_numpy.layout import channels_first, channels_last
 KINDS = {"relu_chain": loops.RELU, "tanh_chain": loops.TANH}
 
 
-def chained(Y: Array, output_error: Array, chain: Any) -> tuple[Array, Array | None]:
+def chained_image(Y: Array, output_error: Array, chain: Any) -> tuple[Array, Array | None]:
     if not _suits(Y, output_error, chain) or Y.shape != output_error.shape:
         return NotImplemented
     y, d = (_lines(a).reshape(Y.shape[-1], -1) for a in (Y, output_error))
