@@ -22,8 +22,11 @@ class NumpyBackend(Backend):
 
     def __init__(self, *, compile: bool | None = None) -> None:
         self.name = "cpu"
-        matmul = namespace.matmul if compile is False else self._matmul
-        self.xp = thin_namespace(np, matmul=matmul, reshape=namespace.reshape, sum=namespace.sum)
+        if compile is False:
+            matmul, reshape = namespace.matmul, namespace.reshape
+        else:
+            matmul, reshape = self._matmul, self._reshape
+        self.xp = thin_namespace(np, matmul=matmul, reshape=reshape, sum=namespace.sum)
         self.device = "cpu"
         self.compiles = compile
 
@@ -33,6 +36,14 @@ class NumpyBackend(Backend):
             found = self._product(a, b) if a.size * b.shape[1] >= LARGE else None
             return np.dot(a, b) if found is None else found
         return np.matmul(a, b)
+
+    def _reshape(self, x: np.ndarray, /, shape: Any, *, copy: bool | None = None) -> np.ndarray:
+        """``numpy.reshape``; large images are turned by the threads of the compiled loops."""
+        if x.size < namespace.LEAST or len(self._packages) == 1:
+            return namespace.reshape(x, shape, copy=copy)
+        from portnn_numpy.compiled.jit import turned
+
+        return namespace.reshape(x, shape, copy=copy, turned=turned)
 
     @cached_property
     def _product(self) -> Callable[..., Any]:

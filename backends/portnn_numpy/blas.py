@@ -32,16 +32,16 @@ def set_threads(n: int) -> None:
 
 
 @cache
-def product_address(dtype: str) -> int:
-    """The address of OpenBLAS's ``cblas_sgemm`` ("float32") or ``cblas_dgemm``, with 64-bit integers; 0 if there is none."""
-    routine = _routine("cblas_sgemm" if dtype == "float32" else "cblas_dgemm", long=True)
+def product_address(kind: str) -> int:
+    """The address of OpenBLAS's ``cblas_sgemm`` ("f") or ``cblas_dgemm`` ("d"), with 64-bit integers; 0 if there is none."""
+    routine = _routine("cblas_sgemm" if kind == "f" else "cblas_dgemm", long=True)
     return 0 if routine is None else ctypes.cast(routine, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
 
 
 @cache
 def can_be_told() -> bool:
     """Whether compiled code can set BLAS to one thread, and call its products from threads of its own."""
-    return _routine("openblas_set_num_threads") is not None and bool(product_address("float32"))
+    return _routine("openblas_set_num_threads") is not None and bool(product_address("f"))
 
 
 def core() -> str | None:

@@ -86,7 +86,7 @@ def product(a: Array, b: Array, bias: Array | None = None, activation: str | Non
         return None
     if b.shape[0] != k or (bias is not None and (bias.size != n or bias.dtype != a.dtype)):
         return None  # NumPy says what is wrong
-    operands, routine = (_operand(a), _operand(b)), blas.product_address(a.dtype.name)
+    operands, routine = (_operand(a), _operand(b)), blas.product_address(a.dtype.char)
     if operands[0] is None or operands[1] is None or not routine:
         return None
     c, cuts = np.empty((m, n), a.dtype), _cuts(m, n, work)

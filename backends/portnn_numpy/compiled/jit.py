@@ -9,12 +9,15 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba import prange
 
+from portnn.backend import tell
 from portnn_numpy.compiled import pool, troubles
 
 Array = Any
 LEAST = 1 << 13  # elements: with fewer, a call costs more than it saves
 SHARED = 1 << 15  # elements: with fewer, dividing a pass over them among threads costs more than it saves
+LINE = 16  # numbers
 ROOM = 1 << 16  # bytes that Numba caches for one loop
 # Numba divides what is written as ``prange``, and nothing else.
 PRANGE = dict.fromkeys(
@@ -27,6 +30,7 @@ class LoopError(RuntimeError):
 
 
 _lost: set[Any] = set()
+_told: list[str] = []  # where compiled loops are kept, once the user has been told
 
 
 def ran(loop: Any, *arguments: Any) -> bool:
@@ -88,7 +92,10 @@ class Cache:
 
     def load_overload(self, signature: Any, context: Any) -> Any:
         try:
-            return self.numbas_own.load_overload(signature, context)
+            found = self.numbas_own.load_overload(signature, context)
+            if found is None:
+                _tell_once(self.numbas_own.cache_path)
+            return found
         except Exception as error:  # a damaged file can raise anything
             place, reason = self.numbas_own.cache_path, troubles.words(error)
             troubles.note(troubles.CACHE, f"a file of Numba's cache in {place} is damaged ({reason}): it is replaced")
@@ -108,6 +115,12 @@ class Cache:
                 file.write(bytes(ROOM))
         except OSError as error:
             troubles.note(troubles.CACHE, _not_kept(f"in {self.numbas_own.cache_path}", error))
+
+
+def _tell_once(place: str) -> None:
+    if not _told:
+        _told.append(place)
+        tell(f"compiling loops for this processor, which takes seconds; they are kept in {place}")
 
 
 def _not_kept(where: str, error: Exception) -> str:
@@ -213,3 +226,24 @@ def empty_like(x: Array) -> tuple[Array, Array]:
 def writable(a: Array) -> Array:
     """The array contiguous and writable, as the loops are compiled for; a copy where necessary."""
     return a if a.flags.c_contiguous and a.flags.writeable else np.array(a, order="C")
+
+
+@loop()
+def _turn(x: Array, y: Array) -> None:
+    """y (K, N) = x (N, K) turned: each cache line of x is read once."""
+    n, k = x.shape
+    for block in prange((k + LINE - 1) // LINE):
+        left = block * LINE
+        right = min(left + LINE, k)
+        for i in range(n):
+            row = x[i, left:right]
+            for j in range(right - left):
+                y[left + j, i] = row[j]
+
+
+def turned(x: Array) -> Array | None:
+    """A contiguous transpose of a large C-ordered matrix, made by all threads; None where NumPy should make it."""
+    if x.size < SHARED or x.dtype.char not in "fd" or not x.dtype.isnative:
+        return None
+    y = np.empty((x.shape[1], x.shape[0]), x.dtype)
+    return y if ran(_turn, writable(x), y) else None

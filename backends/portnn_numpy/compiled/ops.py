@@ -11,7 +11,7 @@ from portnn_numpy.compiled import _activations as loops
 from portnn_numpy.compiled import _convolution as conv
 from portnn_numpy.compiled import _pooling as pool
 from portnn_numpy.compiled import _resampling as moves
-from portnn_numpy.compiled._products import product
+from portnn_numpy.compiled._products import LEAST_WORK, product
 from portnn_numpy.compiled.jit import LEAST, Array, flat, ran, writable
 from portnn_numpy.compiled.pool import threads
 from portnn_numpy.layout import channels_first, channels_last, cropped, padded
@@ -26,7 +26,7 @@ def convolution(x: Array, weights: Array, plan: Any, groups: int = 1) -> tuple[A
     conv.check_fit("X", x, (x.shape[0], *plan.image, weights.shape[-2] * groups))
     conv.check_fit("the weights", weights, (*plan.kernel, *weights.shape[-2:]))
     n, size, channels = x.shape[0], weights.shape[-1] // groups, weights.shape[-2]
-    source = writable(channels_first(x)).reshape(groups, channels, *plan.image, n)
+    source = conv.lines_of(x).reshape(groups, channels, *plan.image, n)
     table = conv.forward_table(conv.shape_of(plan), channels, n)
     y = conv.gathered(source, np.moveaxis(weights.reshape(-1, groups, size), 1, 0), table)
     if y is None:
@@ -62,7 +62,7 @@ def convolution_gradient(seen: Any, output_error: Array, plan: Any, shape: Any) 
         if not ran(conv.gradient_sums, lines[g], d.reshape(-1), sums, starts, runs, d.shape[1], blocks, tasks):
             return NotImplemented
         found = (sums.sum(axis=0) if len(sums) > 1 else sums[0])[:taps]
-        found = found.reshape(taps, -1, conv.SIX, conv.LANES).sum(axis=-1)  # (T, B, 6)
+        found = np.dot(found.reshape(-1, conv.LANES), conv.ONES).reshape(taps, -1, conv.SIX)  # (T, B, 6)
         for block, start in enumerate(blocks.tolist()):
             dw[:, g, start : start + conv.SIX] = found[:, block, :size]
     return dw.reshape(shape)
@@ -159,6 +159,8 @@ def resample_backward(output_error: Array, maps: Array, reach: int) -> Array:
 
 def affine(x: Array, weights: Array, bias: Array | None = None, activation: Any = None) -> Array:
     """``affine`` for large products, divided among the threads."""
+    if x.size * weights.shape[-1] < LEAST_WORK:
+        return NotImplemented
     rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
     name = None if activation is None else activation.__name__
     if name == "tanh" and x.dtype != np.float32:
