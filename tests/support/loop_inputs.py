@@ -163,6 +163,50 @@ def resampled(numbers, dtype, threads):
     return images, maps, np.zeros_like(images)
 
 
+TILES = window_plan((11, 13), (3, 2), (3, 2))  # that do not overlap, nor cover the image
+
+
+def behind_pooling(numbers, dtype):
+    """y (C, H, W, N), dE/dP, dE/dY, zeros, and its sums; where the windows are; p; the kind of the activation."""
+    from portnn_numpy.compiled import _pooling
+
+    y = np.tanh(numbers(CHANNELS, *TILES.image, BATCH).round(1))
+    places, offsets = _pooling.windows(y, TILES)
+    p = numbers(places.size, BATCH)
+    d, out, sums = numbers(*p.shape), np.zeros_like(y), np.zeros((CHANNELS, BATCH), dtype)
+    return y.reshape(-1), d, out.reshape(-1), sums, places, offsets, p
+
+
+@inputs("_pooling.largest_chain")
+def behind_maxima(numbers, dtype, threads):
+    from portnn_numpy.compiled import _pooling
+
+    *given, p = behind_pooling(numbers, dtype)
+    _pooling.largest_of.serial(given[0], p, *given[-2:])
+    return *given, p, _pooling.TANH
+
+
+@inputs("_pooling.mean_chain")
+def behind_means(numbers, dtype, threads):
+    from portnn_numpy.compiled import _pooling
+
+    *given, _ = behind_pooling(numbers, dtype)
+    return *given, _pooling.shares(TILES, np.dtype(dtype)), _pooling.RELU
+
+
+@inputs("_pooling.chain")
+def behind_convolution(numbers, dtype, threads):
+    from portnn_numpy.compiled import _pooling
+
+    y = numbers(CHANNELS, 9001)
+    return y, numbers(*y.shape), numbers(*y.shape), np.zeros((CHANNELS, _pooling.FEW), dtype), _pooling.TANH
+
+
+@inputs("jit._turn")
+def turned(numbers, dtype, threads):
+    return numbers(317, 131), numbers(131, 317)
+
+
 # -- convolution and products ----------------------------------------------------------------------------------------------
 
 CONVOLUTION = window_plan((9, 11), (3, 3), (1, 1), "same")
@@ -214,7 +258,7 @@ def multiplied(numbers, dtype, kind, m, k, n):
     a, b, c = numbers(m, k), numbers(n, k).T, numbers(m, n)
     held.extend((a, b))
     operands, cuts = (_products._operand(a), _products._operand(b)), _products._cuts(m, n, m * k * n)
-    return c, blas.product_address(dtype), *operands, k, cuts, m >= n, numbers(n), kind
+    return c, blas.product_address(np.dtype(dtype).char), *operands, k, cuts, m >= n, numbers(n), kind
 
 
 held = []  # arrays of which a loop is given the address
