@@ -198,9 +198,7 @@ def test_the_chain_rule_behind_a_convolution(case, layout, dtype, chain, kind, s
         p = portable.max_pool(y, plan) if kind == "MaxPoolLayer" else portable.avg_pool(y, plan)
         function, given = fusion.pooled, [y, p, numbers(seed + 1, *p.shape, dtype=dtype)]
         others, plain = (chain, kind, plan, fast), (chain, kind, plan, portable)
-    dx, sums = with_sums(
-        ops.implementation(CPU, "auto", function), laid_out(y, layout), *given[1:], *others
-    )
+    dx, sums = with_sums(ops.implementation(CPU, "auto", function), laid_out(y, layout), *given[1:], *others)
     expected, exact = with_sums(function, *given, *plain)
     close(dx, expected, dtype)
     assert np.abs(sums - exact).max() <= 500 * TOLERANCE[dtype] * max(1.0, np.abs(exact).max())
@@ -328,6 +326,20 @@ def test_optimizers(optimizer, dtype):
         close(a, b, dtype)
 
 
+def test_a_matrix_is_turned():
+    from portnn_numpy.compiled.jit import turned
+
+    for shape in ((300, 131), (16, 4096), (40_000, 1)):
+        for dtype in ("float32", "float64"):
+            x = numbers(0, *shape, dtype=dtype)
+            y = turned(laid_out(x, "read-only"))
+            assert y.flags.c_contiguous
+            assert y.dtype == dtype
+            assert np.array_equal(y, x.T)
+    assert turned(x[:10]) is None
+    assert turned(x.astype(">f8")) is None
+
+
 # -- networks --------------------------------------------------------------------------------------------------------------
 
 
@@ -417,8 +429,8 @@ def test_neither_import_nor_a_small_network_pays_for_numba():
         "net.use('mse', optimizer=portnn.Adam())\n"
         "net.fit([[0.0, 1.0]], [[1.0]], epochs=2, verbose=0)\n"
         "from portnn_numpy.compiled import _activations, optimizers\n"
-        "loops = [f for m in (_activations, optimizers) for f in vars(m).values() if hasattr(f, 'signatures')]\n"
-        "assert loops and not any(f.signatures for f in loops)\n"
+        "loops = [f for m in (_activations, optimizers) for f in vars(m).values() if hasattr(f, 'serial')]\n"
+        "assert len(loops) > 9 and not any(f.serial.signatures or 'parallel' in vars(f) for f in loops)\n"
     )
     path = os.pathsep.join(p for p in sys.path if p)
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": path})

@@ -361,7 +361,10 @@ def test_a_parallel_form_that_does_not_compile(monkeypatch, divided, afresh):
     gather = jit.Loop(_convolution._gather.py_func, 0)
     gather.serial, gather.parallel = _convolution._gather.serial, broken
     monkeypatch.setattr(_convolution, "_gather", gather)
-    net, words = lenet(), r"^the compiled loop gather runs on one thread: Numba could not compile a loop \(of this test\)$"
+    net, words = (
+        lenet(),
+        r"^the compiled loop gather runs on one thread: Numba could not compile a loop \(of this test\)$",
+    )
     with pytest.warns(compiled.CompiledLoopsWarning, match=words) as caught:
         net.fit(x, y, epochs=2, batch_size=40, verbose=0)
     assert len(caught) == len(tried) == 1
@@ -381,7 +384,9 @@ def test_a_loop_that_does_not_compile_at_all(monkeypatch, divided, afresh):
     loop.serial = loop.parallel = broken
     pool.enter()
     try:
-        with pytest.warns(compiled.CompiledLoopsWarning, match="^NumPy, which is slower, replaces the compiled") as caught:
+        with pytest.warns(
+            compiled.CompiledLoopsWarning, match="^NumPy, which is slower, replaces the compiled"
+        ) as caught:
             assert not jit.ran(loop, np.zeros(9))
         assert not jit.ran(loop, np.zeros(9))
     finally:
