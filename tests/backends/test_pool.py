@@ -432,3 +432,11 @@ def test_a_checkpoint_records_the_same_within_a_call_as_outside(monkeypatch):
     assert NumpyBackend(compile=False).numerics()["BLAS"].endswith(f" kernels, {BEFORE} threads")
     monkeypatch.setattr(blas, "can_be_told", lambda: False)
     assert CPU.numerics()["BLAS"].endswith(f" kernels, {BEFORE} threads")
+
+
+def test_each_form_has_files_of_its_own_in_the_cache():
+    """Numba names them by function and argument types: a forked process would be given the form with threads."""
+    from portnn_numpy.compiled._activations import tanh_all
+
+    names = [form._cache._cache_file._index_name for form in (tanh_all.serial, tanh_all.parallel)]
+    assert len(set(names)) == 2

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numba
@@ -147,7 +148,13 @@ class Loop:
 
     @cached_property
     def parallel(self) -> Any:
-        return _compiler(*MATH, parallel=PRANGE)(self.py_func)
+        f = self.py_func
+        copy = FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
+        copy.__module__, copy.__qualname__ = (
+            f.__module__,
+            f"{f.__qualname__}_on_threads",
+        )  # a name of its own in the cache
+        return _compiler(*MATH, parallel=PRANGE)(copy)
 
     def __call__(self, *arguments: Any) -> Any:
         if pool.threads() == 1 or arguments[0].size < self.least or not self.divides:

@@ -105,12 +105,12 @@ def threads() -> int:
 
 
 def alone() -> bool:
-    """Whether this Python thread is within a public call with BLAS on one thread, so that the cores are for our loops."""
+    """Whether this Python thread is within a public call with BLAS on one thread: the cores are for our loops."""
     return _mine.depth > 0 and blas.can_be_told()
 
 
 def most() -> int:
-    """The number of threads that a public call may use now: NUMBA_NUM_THREADS, or one for each core this process may use.
+    """How many threads a public call may use now: NUMBA_NUM_THREADS, or one for each core this process may use.
 
     OMP_NUM_THREADS may make it fewer.
     """
@@ -181,7 +181,7 @@ def describe() -> str:
 
 
 def _after_fork() -> None:
-    """Only the thread that forked goes on, within its public call if it was in one: its loops then run on one thread."""
+    """Only the thread that forked goes on, within its public call if it was in one; its loops run on one thread."""
     global _using, _forked
     _using, _forked = threading.Lock(), True
     _blas.lock, _mine.threads = threading.RLock(), 1
