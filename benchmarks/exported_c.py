@@ -3,10 +3,10 @@
     python benchmarks/exported_c.py [MLP LeNet residual 1-D wide ...] [--pairs 30] [--flags="-O3"] [--cc cc]
                                     [--threads 1] [--save FILE.md]
 
-Each network is exported and compiled, ``cc -std=c99 FLAGS``, into a library that this process calls. ``predict`` and the
-C function get the same sample and take turns; which one starts changes from pair to pair. A turn is as many calls as
-take about 20 ms. The table has the medians of one call and, as ``before_after.py``, the ratio C / predict with its 95 %
-interval. Before, the two must agree to 1e-5 of the largest value.
+Each network is exported and compiled, ``cc -std=c99 FLAGS``, into a library that this process calls. ``predict`` and
+the C function get the same sample and take turns; which one starts changes from pair to pair. A turn is as many calls
+as take about 20 ms. The table has the medians of one call and, as ``before_after.py``, the ratio C / predict with its
+95 % interval. Before, the two must agree to 1e-5 of the largest value.
 
 Several sets of flags are tried one after the other: --flags="-O3" --flags="-O3 -march=native".
 """

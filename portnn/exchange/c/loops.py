@@ -70,10 +70,10 @@ def values_of(layer: Any, name: str) -> np.ndarray:
 class Places(NamedTuple):
     """Several places whose sums are computed together, so that each weight is read once for all of them.
 
-    ``count`` places, whose inputs are ``seen`` numbers apart and whose sums are ``sums`` numbers apart.
+    ``number`` places, whose inputs are ``seen`` numbers apart and whose sums are ``sums`` numbers apart.
     """
 
-    count: int
+    number: int
     seen: int
     sums: int
 
@@ -106,14 +106,14 @@ def add_products(c: Code, n: Any, outputs: int, stride: int, places: Places = ON
 def _add(c: Code, inputs: list[str], outputs: int, stride: int, places: Places, sums: str) -> None:
     """Adds the products of a few inputs; these are read before the loop over the outputs."""
     c.open("")
-    for p in range(places.count):
+    for p in range(places.number):
         read = [f"x{p}{i} = seen[{_plus(k, p * places.seen)}]" for i, k in enumerate(inputs)]
         c(f"const float {', '.join(read)};")
     if outputs > 1:
         c.loop("f", outputs)
     weights = [f"w{i} = w[{_plus(_times(k, stride), 'f' if outputs > 1 else 0)}]" for i, k in enumerate(inputs)]
     c(f"const float {', '.join(weights)};")
-    for p in range(places.count):
+    for p in range(places.number):
         products = [f"x{p}{i} * w{i}" for i in range(len(inputs))]
         if len(products) == TAPS:  # two shorter sums: the second need not wait for the first
             products = [f"({' + '.join(products[:2])})", f"({' + '.join(products[2:])})"]
@@ -157,7 +157,7 @@ def over_outputs(c: Code, outputs: int, line: Callable[[str], str]) -> None:
 def begin_sums(c: Code, bias: str | None, outputs: int, places: Places = ONE) -> None:
     def lines(f: str) -> str:
         start = f"{bias}[{f}]" if bias else "0.0f"
-        return " = ".join(f"sums[{_plus(f, p * places.sums)}]" for p in range(places.count)) + f" = {start};"
+        return " = ".join(f"sums[{_plus(f, p * places.sums)}]" for p in range(places.number)) + f" = {start};"
 
     over_outputs(c, outputs, lines)
 
@@ -271,7 +271,7 @@ def convolution(c: Code, layer: Any, shape: Shape, arrays: Arrays) -> None:
 
 def _kernels_row(c: Code, layer: Any, plan: Windows, channels: int, name: str, rows: bool, places: Places) -> None:
     """The products of a whole row of the kernel: what it sees lies side by side, and so do its weights."""
-    w, filters, padded = plan.window[1], layer.layer_depth, places.count == 1 and any(plan.padding[1])
+    w, filters, padded = plan.window[1], layer.layer_depth, places.number == 1 and any(plan.padding[1])
     start = along("j", plan.stride[1], before=plan.padding[1][0])
     n: Any = w * channels
     if padded:
@@ -292,14 +292,14 @@ def _kernels_row(c: Code, layer: Any, plan: Windows, channels: int, name: str, r
 def _kernels_pixels(c: Code, layer: Any, plan: Windows, channels: int, name: str, rows: bool, places: Places) -> None:
     """The products of the kernel's pixels, one by one: they are apart, or each group of filters sees its channels."""
     w, filters, depth = plan.window[1], layer.layer_depth, channels // layer.groups
-    look(c, plan, 1, "j", "v", "b", inside=places.count > 1)
+    look(c, plan, 1, "j", "v", "b", inside=places.number > 1)
     pixel = f"x[{flat(['a', 'b'], plan.image) if rows else 'b'} * {channels}"
     kernel = f"{name}[{f'(u * {w} + v)' if rows else 'v'} * {depth * filters}"
     if depth == 1 and filters == channels:  # each channel has one filter
         c(f"const float *seen = &{pixel}];")
         c(f"const float *w = &{kernel}];")
         c.loop("f", filters)
-        for p in range(places.count):
+        for p in range(places.number):
             c(f"sums[{_plus('f', p * places.sums)}] += seen[{_plus('f', p * places.seen)}] * w[f];")
         c.close(2)
         return
