@@ -8,9 +8,10 @@ import pytest
 
 from c_files import SANITIZED, STRICT, cc, needs_cc, run, shared
 from cases import ACTIVATIONS, OwnLayer
+from drawn_networks import drawn
 from leaving import ALL, DIGITS, NETWORKS, TOLERANCE, made, random_layer, reader, samples
 from pages import difference, touched
-from portnn import ActivationLayer, FCLayer, Network, ResidualLayer, __version__, activations
+from portnn import ActivationLayer, ConvLayer, FCLayer, Network, ResidualLayer, __version__, activations
 from portnn.exchange.c.loops import LOOPS
 from portnn.exchange.c.write import COMPOSITES, comment, identifier
 
@@ -54,6 +55,37 @@ def test_random_options(tmp_path):
         layer, shape = random_layer(rng)
         x.append(samples(shape, 2))
         networks.append(touched(Network([layer], dtype="float64"), x[-1]))
+    for network, given, predict in zip(networks, x, shared(tmp_path, networks), strict=True):
+        expected = network.predict(given)
+        assert difference(predict(given, expected.shape[1:]), expected) < 1e-12, network
+
+
+@needs_cc
+@pytest.mark.slow
+def test_drawn_networks(tmp_path):
+    """Compiled with warnings that few ask for."""
+    pairs = [drawn(seed) for seed in range(60)]
+    functions = shared(tmp_path, [network for network, _ in pairs], "-Wshadow", "-Wconversion", "-Wdouble-promotion")
+    for (network, x), predict in zip(pairs, functions, strict=True):
+        expected = network.predict(x)
+        assert difference(predict(x, expected.shape[1:]), expected) < 1e-12, network
+
+
+@needs_cc
+@pytest.mark.slow
+def test_four_places_at_a_time(tmp_path):
+    """Rows long enough for blocks of four, with all paddings, strides, dilations and groups."""
+    rng, networks, x = np.random.default_rng(5), [], []
+    for _ in range(60):
+        axes, groups = int(rng.integers(1, 3)), int(rng.integers(1, 3))
+        shape = (*(int(n) for n in rng.integers(9, 22, axes)), groups * int(rng.integers(1, 6)))
+        padding = tuple(tuple(int(n) for n in rng.integers(0, 4, 2)) for _ in range(axes))
+        kernel, stride = (tuple(int(n) for n in rng.integers(1, m, axes)) for m in (6, 3))
+        dilation, filters = int(rng.integers(1, 3)), groups * int(rng.integers(1, 6))
+        options = dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
+        x.append(samples(shape, 2))
+        layers = [ConvLayer(shape, kernel, filters, **options), FCLayer(filters, int(rng.integers(1, 6)))]
+        networks.append(touched(Network(layers, dtype="float64"), x[-1]))
     for network, given, predict in zip(networks, x, shared(tmp_path, networks), strict=True):
         expected = network.predict(given)
         assert difference(predict(given, expected.shape[1:]), expected) < 1e-12, network

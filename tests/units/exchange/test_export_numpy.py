@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cases import ACTIVATIONS, OwnLayer
+from drawn_networks import drawn
 from leaving import ALL, DIGITS, TOLERANCE, made, python, random_layer, reader, samples
 from pages import difference, touched
 from portnn import (
@@ -60,6 +61,14 @@ def test_random_options(tmp_path):
         x = samples(shape, 2)
         network = touched(Network([layer], dtype="float64"), x)
         assert difference(python(network, tmp_path)["predict"](x), network.predict(x)) < 1e-12, network
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_drawn_networks(seed, tmp_path):
+    network, x = drawn(seed)
+    predict, expected = python(network, tmp_path)["predict"], network.predict(x)
+    assert difference(predict(x), expected) < 1e-12, network
+    assert predict(x[:0]).shape == expected[:0].shape
 
 
 @pytest.mark.parametrize("name", DIGITS)
