@@ -490,11 +490,16 @@ def softmax(c: Code, layer: Any, shape: Shape, arrays: Arrays) -> None:
     c.close(2)
 
 
-def number(value: Any, dtype: str) -> str:
-    """A number as C reads it, to the same bits."""
-    spelt = str(np.dtype(dtype).type(value))
+def numbers(values: np.ndarray, dtype: str) -> list[str]:
+    """Numbers as C reads them, to the same bits."""
+    suffix = "f" if dtype == "float32" else ""
     special = {"inf": "INFINITY", "-inf": "-INFINITY", "nan": "NAN"}
-    return special.get(spelt, spelt + ("f" if dtype == "float32" else ""))
+    spelt = map(str, values.astype(dtype, copy=False).reshape(-1))  # with as many digits as it takes
+    return [special.get(each, each + suffix) for each in spelt]
+
+
+def number(value: Any, dtype: str) -> str:
+    return numbers(np.asarray(value, dtype), dtype)[0]
 
 
 LOOPS: dict[str, Callable[[Code, Any, Shape, Arrays], None] | None] = {

@@ -1,7 +1,9 @@
 """The C file that network.export writes: it needs no library, compiles without a warning, and computes what
 ``predict`` returns."""
 
+import ctypes
 import re
+import subprocess
 
 import numpy as np
 import pytest
@@ -11,7 +13,17 @@ from cases import ACTIVATIONS, OwnLayer
 from drawn_networks import drawn
 from leaving import ALL, DIGITS, NETWORKS, TOLERANCE, made, random_layer, reader, samples
 from pages import difference, touched
-from portnn import ActivationLayer, ConvLayer, FCLayer, Network, ResidualLayer, __version__, activations
+from portnn import (
+    ActivationLayer,
+    BatchNormLayer,
+    ConvLayer,
+    FCLayer,
+    FlattenLayer,
+    Network,
+    ResidualLayer,
+    __version__,
+    activations,
+)
 from portnn.exchange.c.loops import LOOPS
 from portnn.exchange.c.write import COMPOSITES, comment, identifier
 
@@ -218,6 +230,64 @@ def test_it_says_how_it_was_made_and_shows_the_shapes(tmp_path):
 )
 def test_names(stem, name):
     assert identifier(stem) == name
+
+
+@needs_cc
+@pytest.mark.parametrize("stem", ["float", "2f", "int", "tanhf", "layer_0", "my net", "-c"])
+def test_the_command_that_it_names(stem, tmp_path):
+    """Also for files whose names mean something in C or to a shell."""
+    Network([FCLayer(3, 2)], dtype="float64").export(tmp_path / f"{stem}.c")
+    text = (tmp_path / f"{stem}.c").read_text()
+    assert text.startswith(f"/* {stem}.c: ")
+    (command,) = re.findall(r"^ +(cc -std=c99 .*) \*/$", text, re.MULTILINE)
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("passed\n")
+
+
+def test_more_weights_than_a_compiler_takes(tmp_path, monkeypatch):
+    monkeypatch.setattr("portnn.exchange.c.write.MOST_BYTES", 100)
+    with pytest.raises(ValueError, match="104 bytes of weights, a file may hold 100 at most"):
+        small().export(tmp_path / "net.c")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_networks_on_other_backends(library, tmp_path):
+    network = Network([ConvLayer((5, 5, 2), (3, 3), 4), BatchNormLayer(), FlattenLayer(), FCLayer(36, 2)], seed=1)
+    network.export(tmp_path / "net.c")
+    here = (tmp_path / "net.c").read_bytes()
+    network.to(library.backend).export(tmp_path / "net.c")
+    assert (tmp_path / "net.c").read_bytes() == here
+
+
+@needs_cc
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_weights_are_exact(dtype, tmp_path):
+    """Each number is read by C to the same bits: random bits, the smallest, the largest, zero below zero."""
+    size = np.dtype(dtype).itemsize
+    limits = np.finfo(dtype)
+    named = [
+        0.0,
+        -0.0,
+        limits.smallest_subnormal,
+        -limits.smallest_subnormal,
+        limits.tiny,
+        limits.max,
+        limits.min,
+        1e22,
+    ]
+    drawn_bits = np.random.default_rng(0).integers(0, 256, 200 * size, dtype=np.uint8).view(dtype)
+    values = np.concatenate([np.array(named, dtype), drawn_bits[np.isfinite(drawn_bits)]])
+    network = Network([FCLayer(1, values.size)], dtype=dtype)
+    network.layers[0].weights, network.layers[0].bias = np.zeros((1, values.size)), values[None]
+    network.export(tmp_path / "net.c")
+    kind = "float" if dtype == "float32" else "double"
+    with (tmp_path / "net.c").open("a") as file:
+        file.write(f"const {kind} *values(void);\nconst {kind} *values(void)\n{{\n    return bias_0;\n}}\n")
+    cc(*STRICT, "-shared", "-fPIC", "-o", "net.so", "net.c", "-lm", cwd=tmp_path)
+    function = ctypes.CDLL(str(tmp_path / "net.so")).values
+    function.restype = ctypes.POINTER(ctypes.c_float if dtype == "float32" else ctypes.c_double)
+    assert np.ctypeslib.as_array(function(), values.shape).tobytes() == values.tobytes()
 
 
 EVIL = "*/ int evil; /* ??/\n\\"
