@@ -1,7 +1,6 @@
 """What the sources of other libraries share: the check of what has no counterpart there, and which parts are used."""
 
 import re
-import textwrap
 from collections.abc import Collection, Mapping
 from math import prod
 from typing import Any
@@ -11,7 +10,6 @@ from portnn._typing import Shape
 from portnn.exchange import counterparts
 from portnn.functions import name_of
 
-WIDTH = 120  # characters of a line
 MOST_AXES = 3  # of an image: neither library has windows on more
 
 
@@ -63,22 +61,6 @@ def about(layer: Any, shape: Shape, after: Shape) -> str:
     composite = kind in ("SequentialLayer", "ResidualLayer", "ParallelLayer")
     what = kind if composite else counterparts.one_line(repr(layer))
     return f"# {layer.path}  {what}: {counterparts.shown(shape)} -> {counterparts.shown(after)}"
-
-
-def folded(line: str) -> list[str]:
-    """A comment, or a line of code within brackets, as lines of at most 120 characters where spaces allow it."""
-    if len(line) <= WIDTH:
-        return [line]
-    margin = line[: len(line) - len(line.lstrip())]
-    further = f"{margin}#     " if line.lstrip().startswith("#") else f"{margin}    "
-    return textwrap.wrap(
-        line.lstrip(),
-        WIDTH,
-        initial_indent=margin,
-        subsequent_indent=further,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
 
 
 def used(parts: Mapping[str, str], calling: str) -> list[str]:

@@ -69,7 +69,7 @@ def source(network: Any) -> str:
     body = "\n".join(f"            {line}" for line in lines)
     for number, text in enumerate(writer.reshapes):
         body = body.replace(f"@reshape{number}@", text)
-    body = "\n".join(part for line in body.split("\n") for part in parts.folded(line))
+    body = "\n".join(part for line in body.split("\n") for part in counterparts.folded(line))
     double = ".double()" if network.dtype == "float64" else ""
     build = (
         'def build():\n    """The network, with new weights."""\n    return nn.Sequential(\n        OrderedDict({\n'

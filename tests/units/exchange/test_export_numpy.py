@@ -170,6 +170,18 @@ def test_it_is_python_as_others_write_it(name, tmp_path):
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.skipif(find_spec("ruff") is None, reason="ruff is not installed: pip install -e '.[dev]'")
+def test_a_linter_finds_nothing_in_drawn_networks(tmp_path):
+    """Also in the source for PyTorch: no line too long, nothing unused, imports in order."""
+    for seed in range(60):
+        network, _ = drawn(seed)
+        network.export(tmp_path / f"net{seed}.py")
+        (tmp_path / f"torch{seed}.py").write_text(network.to_source("torch"))
+    options = ["--isolated", "--no-cache", "--line-length=120", "--select=E,W,F,I,B"]
+    done = run("-m", "ruff", "check", *options, ".", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+
+
 def test_it_says_how_it_was_made_and_shows_the_shapes(tmp_path):
     made("LeNet", "float32")[0].export(tmp_path / "net.py")
     text = (tmp_path / "net.py").read_text()
