@@ -219,7 +219,8 @@ HEAD = """/* @name@: a neural network in C99, without a library.
 def _command(*names: str) -> str:
     """The command that compiles and runs the test, for a comment; a name in quotes where a shell needs them."""
     files = shlex.join(f"./{name}" if name.startswith("-") else name for name in names)
-    return comment(f"cc -std=c99 -O3 {files} -lm && ./a.out")
+    language = "" if names[0].endswith(".c") else "-x c "  # .C means C++
+    return comment(f"cc -std=c99 -O3 {language}{files} -lm && ./a.out")
 
 
 def _counted(shape: Shape) -> str:

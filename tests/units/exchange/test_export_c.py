@@ -233,12 +233,12 @@ def test_names(stem, name):
 
 
 @needs_cc
-@pytest.mark.parametrize("stem", ["float", "2f", "int", "tanhf", "layer_0", "my net", "-c"])
-def test_the_command_that_it_names(stem, tmp_path):
+@pytest.mark.parametrize("name", ["float.c", "2f.c", "int.c", "tanhf.c", "layer_0.c", "my net.c", "-c.c", "net.C"])
+def test_the_command_that_it_names(name, tmp_path):
     """Also for files whose names mean something in C or to a shell."""
-    Network([FCLayer(3, 2)], dtype="float64").export(tmp_path / f"{stem}.c")
-    text = (tmp_path / f"{stem}.c").read_text()
-    assert text.startswith(f"/* {stem}.c: ")
+    Network([FCLayer(3, 2)], dtype="float64").export(tmp_path / name)
+    text = (tmp_path / name).read_text()
+    assert text.startswith(f"/* {name}: ")
     (command,) = re.findall(r"^ +(cc -std=c99 .*) \*/$", text, re.MULTILINE)
     done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
