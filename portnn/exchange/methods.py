@@ -30,7 +30,8 @@ class WithExport:
           that the layers say.
 
         Raises ValueError for other endings, one that lists all layers that have no counterpart, such as layers of your
-        own, and for more weights than a file may hold, 200 MB, in C 50 MB; RuntimeError for a network without layers, or with parameters that are created on the first batch;
+        own, and for more weights than a page or a Python file (200 MB) or a C file (50 MB) may hold; RuntimeError for a
+        network without layers, or with parameters that are created on the first batch;
         OSError where writing fails: the old file is then as it was. FileExistsError for a ``"net_test.c"`` that portnn
         has not written.
         """
