@@ -32,17 +32,22 @@ def check(network: Any, what: str, language: str, known: Collection[str], most: 
             f"{what} has no {language} for {len(strange)} of the network's layers; it has for portnn's own, not for "
             f"layers and functions of yours:{listed}"
         )
-    for layer in network.walk():
-        if not layer.complete:
-            raise RuntimeError(
-                f"layer {layer.path} ({layer}) creates its parameters on the first batch: call fit or predict first"
-            )
+    check_complete(network)
     numbers = sum(prod(array.shape) for layer in network.walk() for array in layer.parameters.values())
     size = numbers * (4 if network.dtype == "float32" else 8)
     if size > most:
         raise ValueError(
             f"the network has {size:,} bytes of weights, a{what.removeprefix('the')} may hold {most:,} at most"
         )
+
+
+def check_complete(network: Any) -> None:
+    """RuntimeError for parameters that do not exist yet."""
+    for layer in network.walk():
+        if not layer.complete:
+            raise RuntimeError(
+                f"layer {layer.path} ({layer}) creates its parameters on the first batch: call fit or predict first"
+            )
 
 
 def strange_in(layer: Any, known: Collection[str]) -> str | None:
