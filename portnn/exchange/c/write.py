@@ -17,6 +17,7 @@ from portnn.exchange.counterparts import one_line, shown
 from portnn.exchange.samples import most
 
 MOST_BYTES = 50_000_000  # of weights: compilers take minutes and gigabytes for a text of more numbers
+MOST_VALUES = 2**31 - 1  # of a layer: loops count in int
 NUMBERS = 8  # of an array on a line
 SAMPLES, RECORDED = 4, 20_000  # samples in the test program, and about how many numbers they may have together
 TOLERANCE = {"float32": "1e-5", "float64": "1e-12"}
@@ -101,6 +102,11 @@ class Writer:
 
     def layer(self, layer: Any, x: Value, shape: Shape) -> tuple[Value, Shape]:
         name, after = type(layer).__name__, counterparts.shape_after(layer, shape)
+        if prod(after) > MOST_VALUES:
+            raise ValueError(
+                f"layer {layer.path} ({layer}) returns {prod(after):,} numbers, of shape {shown(after)}: loops in C, "
+                f"which count in int, reach {MOST_VALUES:,}"
+            )
         about = f"{name}, as a whole" if name in COMPOSITES else comment(repr(layer))
         about = f"{layer.path}  {about}: {shown(shape)} -> {shown(after)}"
         self.calls.append((f"/* {about} */", []))

@@ -252,6 +252,16 @@ def test_more_weights_than_a_compiler_takes(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_more_values_than_loops_count(tmp_path):
+    network = Network([ConvLayer((2, 2, 1), (1, 1), 1), UpsampleLayer(30_000)])
+    words = (
+        r"layer 1 \(UpsampleLayer\(30000\)\) returns 3,600,000,000 numbers, of shape \(60000, 60000, 1\): loops in C"
+    )
+    with pytest.raises(ValueError, match=words):
+        network.export(tmp_path / "net.c")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_networks_on_other_backends(library, tmp_path):
     network = Network([ConvLayer((5, 5, 2), (3, 3), 4), BatchNormLayer(), FlattenLayer(), FCLayer(36, 2)], seed=1)
     network.export(tmp_path / "net.c")
