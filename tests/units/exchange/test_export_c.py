@@ -21,6 +21,7 @@ from portnn import (
     FlattenLayer,
     Network,
     ResidualLayer,
+    UpsampleLayer,
     __version__,
     activations,
 )
