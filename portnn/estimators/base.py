@@ -15,6 +15,7 @@ from portnn.callbacks import EarlyStopping
 from portnn.estimators import blocks, building, data
 from portnn.layers import sequential
 from portnn.network import Network
+from portnn.training import DivergedError
 
 
 class UnavailableError(AttributeError, ValueError):
@@ -158,18 +159,23 @@ class NetworkEstimator(BaseEstimator):
         if self.patience is not None:
             monitor = "error" if held_out is None else "val_error"
             callbacks.append(EarlyStopping(monitor, patience=self.patience, restore_best=held_out is not None))
-        network.fit(
-            train.X,
-            train.y,
-            epochs=checks.size("epochs", epochs),
-            batch_size=batch_size,
-            shuffle=checks.flag("shuffle", self.shuffle),
-            drop_last=_drops_last(network, train.X.shape, batch_size),
-            sample_weight=train.weights,
-            validation_data=None if held_out is None else (held_out.X, held_out.y, held_out.weights),
-            callbacks=callbacks,
-            verbose=int(self.verbose) if isinstance(self.verbose, bool) else self.verbose,
-        )
+        try:
+            network.fit(
+                train.X,
+                train.y,
+                epochs=checks.size("epochs", epochs),
+                batch_size=batch_size,
+                shuffle=checks.flag("shuffle", self.shuffle),
+                drop_last=_drops_last(network, train.X.shape, batch_size),
+                sample_weight=train.weights,
+                validation_data=None if held_out is None else (held_out.X, held_out.y, held_out.weights),
+                callbacks=callbacks,
+                verbose=int(self.verbose) if isinstance(self.verbose, bool) else self.verbose,
+            )
+        except DivergedError as error:
+            raise DivergedError(
+                f"{error.fault}. Choose a smaller learning_rate, or scale X, by StandardScaler in a pipeline"
+            ) from error
         self.__dict__.update(then)
         self.network_ = network
         self.history_ = copy.deepcopy(network.history)

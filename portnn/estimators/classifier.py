@@ -16,18 +16,19 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
     """A classifier of scikit-learn's kind that trains a network by softmax cross-entropy.
 
     It takes X (N, n_features) and labels y (N,) of any kind that can be sorted, numbers or strings. By default the
-    network has fully connected layers of the widths ``hidden``, each followed by ``activation``.
+    network has fully connected layers of the widths ``hidden``, each followed by ``activation``: a name, a function of
+    portnn's, or a pair (f, derivative of f).
 
     - ``build``: a function (n_features, n_outputs) -> Network, or list of layers, from (N, n_features) to
       (N, n_outputs); ``hidden`` and ``activation`` are then not used. n_outputs is the number of classes; the network
-      returns logits. A Network that it returns is copied and keeps its weights and seed; its loss and optimizer are
+      returns logits. What it returns is copied; a Network keeps its weights and seed, its loss and optimizer are
       replaced.
     - ``optimizer``: a name, made with ``learning_rate``, a number or a schedule, and ``weight_decay`` (0 for
       ``"adamw"``, too, unless it is given); or an object, which has its own.
     - ``batch_size``, ``epochs``, ``shuffle``: those of ``Network.fit``; where layers cannot be trained with the few
       samples of a smaller last batch, as batch normalization with one, an epoch leaves it out.
-    - ``validation_fraction``: the share of the samples that are held out; of each class the same, or the last samples
-      if ``shuffle`` is False. ``history_`` then has ``val_error`` and ``val_accuracy``.
+    - ``validation_fraction``: the share of the samples that are held out; of each class the same, if each has
+      enough samples, or the last ones if ``shuffle`` is False. ``history_`` then has ``val_error``, ``val_accuracy``.
     - ``patience``: training stops after so many epochs in a row in which the error of the held-out samples has not
       fallen, and goes back to the best weights. Without ``validation_fraction`` the error in training counts, and the
       last weights stay.
