@@ -33,6 +33,7 @@ from portnn.layers.batch_norm import BatchNormLayer
 from portnn.layers.conv import ConvLayer
 from portnn.layers.fc import FCLayer
 from portnn.layers.normalization import NormLayer
+from portnn.layers.parallel import ParallelLayer
 from portnn.transfer import bring, shared, to_numpy
 
 NAMES = {"weights": "weight"}  # PyTorch's name of a parameter, where it is another one
@@ -59,7 +60,7 @@ def load_state_dict(network: Any, weights: Any, *, input_shape: Any = None) -> N
         with _opened(weights, network) as given:
             shapes = {entry.name: entry.shape for entry in entries}
             counted = {f"{entry.name.rpartition('.')[0]}.{COUNT}": () for entry in entries if _is_mean(entry)}
-            pairs = pair(shapes | counted, given.shapes, given.ordered)
+            pairs = pair(shapes | counted, given.shapes, given.ordered, _branches(network))
             _refuse_kinds(pairs, given.dtypes)
             arrays = given.read(pairs.values())
             found = {name: arrays[other] for name, other in pairs.items()}
@@ -104,6 +105,11 @@ def _entries(network: Any, input_shape: Any) -> list[Entry]:
         )
     orders = Orders(network.layers, _sample(network, input_shape))
     return [entry for path, layer in layers for entry in _of_layer(path, layer, orders)]
+
+
+def _branches(network: Any) -> list[str]:
+    parallel = [(path, layer) for path, layer in named(network.layers) if isinstance(layer, ParallelLayer)]
+    return [f"{path}.{i}" for path, layer in parallel for i in range(len(layer.layers))]
 
 
 def _sample(network: Any, input_shape: Any) -> Shape | None:
@@ -214,10 +220,9 @@ def _complete(network: Any, entries: Iterable[Entry]) -> None:
 class _Dict:
     """A dict of arrays, of any library, as a source of weights."""
 
-    ordered = True
-
     def __init__(self, weights: Mapping[Any, Any], network: Any):
         self.weights, self.network = weights, network
+        self.ordered = True if hasattr(weights, "_metadata") else None  # straight from PyTorch, or perhaps sorted since
         for name, value in weights.items():
             if not isinstance(name, str):
                 raise TypeError(f"the names of a state dict are texts, such as '0.weight', got {name!r:.60}")
