@@ -86,7 +86,7 @@ def test_weights_on_the_gpu(backend, cupy):
     gpu = network("gpu")
     portnn.torch.load_state_dict(gpu, weights)
     assert np.array_equal(to_numpy(gpu.layers[0].weights), VALUES[:2].T)
-    with pytest.raises(TypeError, match=r"0.weight is on another device.*portnn.to_numpy\(array\)"):
+    with pytest.raises(TypeError, match=r"0.weight is on backend 'gpu'.*portnn.to_numpy\(array\)"):
         portnn.torch.load_state_dict(network("cpu"), weights)
 
 
