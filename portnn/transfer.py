@@ -130,7 +130,7 @@ def _place(x: Any) -> tuple[int, int] | None:
     # A library may imitate other devices in the host's memory, as array-api-strict does: not for us to look behind.
     if kind == HOST and "cpu" not in str(getattr(x, "device", "cpu")).lower():
         return None
-    return (HOST, 0) if kind in PINNED else (int(kind), int(number))
+    return (HOST, 0) if kind in (HOST, *PINNED) else (kind, number)  # JAX numbers devices that share the host's memory
 
 
 def _device(x: Any) -> tuple[int, int] | None:
@@ -150,7 +150,7 @@ def _fetched(x: Any) -> np.ndarray | None:
         raise _no_such_dtype("the array", x)
     try:
         backend = backend_of(x)
-    except TypeError:  # a library that cannot run a network
+    except (TypeError, ValueError):  # a library that cannot run a network, or an array on several devices
         backend = None
     if backend is not None:
         return backend.to_numpy(x)
@@ -160,9 +160,19 @@ def _fetched(x: Any) -> np.ndarray | None:
         for backend in backends_in_use():  # a library whose DLPack is older cannot copy to the host itself
             if (found := shared(x, backend)) is not None:
                 return backend.to_numpy(found)
+        if (array := _as_numpy_has_it(x)) is not None:
+            return array
         raise TypeError(
             f"an array of {_library(x)} could not be copied to the host by DLPack: {_reason(x, error)}"
         ) from error
+
+
+def _as_numpy_has_it(x: Any) -> np.ndarray | None:
+    """An array on several devices, gathered by its library; None for one that cannot be gathered."""
+    try:
+        return np.array(x) if hasattr(type(x), "__array__") else None
+    except HAVE_NO_DLPACK:
+        return None
 
 
 def _reason(x: Any, error: Exception | None) -> str:
@@ -171,7 +181,7 @@ def _reason(x: Any, error: Exception | None) -> str:
         x.__dlpack__()
     except HAVE_NO_DLPACK as own:
         error = own
-    return f"{type(error).__name__}: {error}".partition("\n")[0][:200]
+    return (str(error) or type(error).__name__).partition("\n")[0][:200]
 
 
 def _is_unknown_to_numpy(x: Any) -> bool:
@@ -259,7 +269,7 @@ def _stacked(samples: Any, backend: Backend, what: str) -> Array:
     """A list of samples that are arrays on the backend's device, as one array."""
     found = [sample if backend.owns(sample) else _here(sample, backend) for sample in samples]
     for i, (sample, array) in enumerate(zip(samples, found, strict=True)):
-        if array is None and not is_foreign(sample):
+        if array is None and not is_array(sample) and not is_foreign(sample):
             raise TypeError(
                 f"{what}[0] is an array of {_library(samples[0])}, but {what}[{i}] a {type(sample).__name__}: samples "
                 "of a list are arrays of one library, or all on the host"
@@ -298,7 +308,7 @@ def _where(x: Any) -> str:
     """What error messages call the place of an array."""
     try:
         return f"backend {backend_of(x).name!r}"
-    except TypeError:  # a library that cannot run a network
+    except (TypeError, ValueError):  # a library that cannot run a network, or an array on several devices
         return f"device {getattr(x, 'device', None) or _device(x) or '?'!s:.60} of {_library(x)}"
 
 

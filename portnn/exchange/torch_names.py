@@ -110,7 +110,7 @@ def _by_order(
     if _in_order(arrays, ordered) and _fits(wanted, arrays):
         pairs = dict(zip(wanted, arrays, strict=True))
         if (doubtful := _against_numbers(others)) is not None:
-            raise ValueError(_ambiguous(*doubtful, pairs, arrays))
+            raise ValueError(_ambiguous(*doubtful, _CONTRADICTS, pairs, arrays))
         return pairs
     return _by_shape(own, others, arrays, branches)
 
@@ -151,10 +151,29 @@ def _against_numbers(others: Sequence[Module]) -> tuple[Module, Module] | None:
     for module in others:
         kind = module.signature, module.words
         before = last.get(kind)
-        if before is not None and before.numbers > module.numbers:
+        if before is not None and before.numbers > module.numbers and not _confirmed(before, module, others):
             return before, module
         last[kind] = module
     return None
+
+
+def _confirmed(one: Module, other: Module, others: Sequence[Module]) -> bool:
+    """Whether modules of two shapes, which have a place each, come in that order of numbers: conv3x3 before conv1x1."""
+    parts = list(zip(one.name.split("."), other.name.split("."), strict=False))
+    depth = next((i for i, (a, b) in enumerate(parts) if a != b), len(parts))
+    if depth == len(parts):
+        return False
+    parent, (first, second) = [a for a, _ in parts[:depth]], (_split(name)[1] for name in parts[depth])
+    behind: dict[str, Module] = {}
+    for module in others:
+        names = module.name.split(".")
+        if names[:depth] == parent and len(names) > depth:
+            words, numbers = _split(names[depth])
+            if numbers == first:
+                behind.setdefault(words, module)
+            elif numbers == second and words in behind and behind[words].signature != module.signature:
+                return True
+    return False
 
 
 def _by_shape(
@@ -177,7 +196,7 @@ def _by_shape(
     if doubtful is not None:
         found = _Orders(own, others, branches).found()
         if len(found) != 1:
-            raise ValueError(_ambiguous(*doubtful, _paired(own, order), arrays))
+            raise ValueError(_ambiguous(*doubtful, "nothing tells their order", _paired(own, order), arrays))
         order = found[0]
     return _paired(own, order)
 
@@ -295,18 +314,22 @@ def _count(node: dict[str, Any]) -> int:
     return sum(1 if name == "" else _count(child) for name, child in node.items())
 
 
-def _ambiguous(one: Module, other: Module, pairs: Pairing, arrays: Mapping[str, Shape]) -> str:
+_CONTRADICTS = "the order in which they come is not that of their numbers"
+_TELLS = "Or give a dict straight from PyTorch, model.state_dict(), which comes in the module's order"
+
+
+def _ambiguous(one: Module, other: Module, why: str, pairs: Pairing, arrays: Mapping[str, Shape]) -> str:
     lines = [f"  {name} <- {found} {arrays[found]}" for name, found in pairs.items()]
     more = [f"  and {len(lines) - SHOWN} more"] * (len(lines) > SHOWN)
     return "\n".join(
         [
             f"the names are not the network's, and it is not clear which array belongs where: {one.name} and "
-            f"{other.name} have arrays of the same shapes, and nothing tells their order. They might be paired so:",
+            f"{other.name} have arrays of the same shapes, and {why}. They might be paired so:",
             *lines[:SHOWN],
             *more,
-            "A dict in the module's own order, model.state_dict(), tells it. Or give them under the names on the left, "
-            "as portnn.torch.state_dict(network) has them: "
-            f'{{"{next(iter(pairs))}": weights["{next(iter(pairs.values()))}"], ...}}',
+            "Give them under the names on the left, as portnn.torch.state_dict(network) has them: "
+            f'{{"{next(iter(pairs))}": weights["{next(iter(pairs.values()))}"], ...}}'
+            + f". {_TELLS}" * (why != _CONTRADICTS),
         ]
     )
 
