@@ -209,7 +209,8 @@ def host_array(x: Any, what: str) -> np.ndarray:
         raise _no_such_dtype(what, x)
     if hasattr(type(x), "__dlpack__") and not hasattr(type(x), "__array__"):
         raise TypeError(
-            f"{what} has __dlpack__ but no __dlpack_device__, so it does not say on which device it is: DLPack needs both"
+            f"{what} has __dlpack__ but no __dlpack_device__, so it does not say on which device it is: DLPack needs "
+            "both"
         )
     try:
         array = np.asarray(x)

@@ -281,14 +281,17 @@ class _Orders:
             relations = self._relations(name, left)
             if relations is None or any((b, a) in before for a, b in relations):
                 continue
-            if strictly and name.strip("_0123456789") in BESIDE:
-                if (len(order), len(order) + _count(left[name])) not in self.branches:
-                    continue
+            if strictly and name.strip("_0123456789") in BESIDE and not self._is_branch(left[name], len(order)):
+                continue
             rest = [*open_nodes[:-1], {other: node for other, node in left.items() if other != name}]
             if name:
                 yield [*rest, left[name]], order, before | relations
             elif left[""].signature == self.wanted[len(order)]:
                 yield rest, [*order, left[""]], before
+
+    def _is_branch(self, node: dict[str, Any], place: int) -> bool:
+        """Whether what is in a module fills a branch of the network, if it comes at that place."""
+        return (place, place + _count(node)) in self.branches
 
     @staticmethod
     def _relations(name: str, left: dict[str, Any]) -> set[tuple[str, str]] | None:
@@ -329,7 +332,8 @@ def _ambiguous(one: Module, other: Module, why: str, pairs: Pairing, arrays: Map
             *more,
             "Give them under the names on the left, as portnn.torch.state_dict(network) has them: "
             f'{{"{next(iter(pairs))}": weights["{next(iter(pairs.values()))}"], ...}}'
-            + f". {_TELLS}" * (why != _CONTRADICTS),
+            + f". {_TELLS}"
+            * (why != _CONTRADICTS),
         ]
     )
 

@@ -244,9 +244,9 @@ class _Dict:
         if "bfloat16" in self.dtypes[name]:
             value = value.float() if hasattr(value, "float") else value.astype("float32")
         backend, host = self.network.backend, get_backend("cpu")
-        if is_foreign(value) and not backend.owns(value) and shared(value, backend) is None:
-            if shared(value, host) is None:
-                raise elsewhere(value, host, name)
+        places = (backend, host)
+        if is_foreign(value) and not backend.owns(value) and all(shared(value, place) is None for place in places):
+            raise elsewhere(value, host, name)
         return host_array(to_numpy(value), name)
 
 

@@ -168,7 +168,7 @@ def test_numbers_that_tell_no_order(tmp_path):
     given = {f"{names[key[0]]}{key[1:]}": array for key, array in own.items()}
     portnn.torch.load_state_dict(net, given)  # in the module's order
     save_file(given, tmp_path / "net.safetensors")
-    with pytest.raises(FileError, match="bn3x3 and bn1x1 have arrays of the same shapes|bn1x1 and bn3x3"):
+    with pytest.raises(FileError, match=r"(bn3x3 and bn1x1|bn1x1 and bn3x3) have arrays"):
         portnn.torch.load_state_dict(net, tmp_path / "net.safetensors")
 
 
@@ -333,7 +333,7 @@ def test_other_files_are_told_how_they_are_taken(tmp_path):
         portnn.torch.load_state_dict(net, dict(arrays))
     assert placed(net, given, ["0"])
     (tmp_path / "model.safetensors.index.json").write_text("{}")
-    with pytest.raises(FileError, match="a model in several files: read each with safetensors.numpy.load_file"):
+    with pytest.raises(FileError, match=r"a model in several files: read each with safetensors\.numpy\.load_file"):
         portnn.torch.load_state_dict(net, tmp_path / "model.safetensors.index.json")
     save_file(given, tmp_path / "net.safetensors")
     with pytest.raises(ValueError, match="if this is the content of a file, give the path instead"):
