@@ -256,6 +256,7 @@ def test_host_data_that_numpy_takes_in_its_own_way():
     assert np.array_equal(to_numpy(Column(VALUES > 0.5)), VALUES > 0.5)
     with pytest.raises(TypeError, match="x is on device"):
         net.predict(Column(VALUES, device=(2, 0)))
+    assert np.array_equal(to_numpy(Column(VALUES, device=(2, 0))), VALUES)  # asked for, as of JAX on several devices
 
 
 def test_objects_that_do_not_hold_what_they_promise():
