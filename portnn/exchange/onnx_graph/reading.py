@@ -38,13 +38,19 @@ def read(path: Any) -> Read:
         # The axes of the input are as portnn has them, or, if that does not do, the channels come second.
         for second in [False, True] if len(model.shape) > 1 else [False]:
             try:
-                return _read(model, second)
+                with np.errstate(all="ignore"):  # what overflows is infinite, as it is in ONNX
+                    return _read(model, second)
             except ProblemsError as error:
                 problems.append(error.args[0])
         fewest = min(problems[::-1], key=len)
         more = [f"and {len(fewest) - LISTED} more"] if len(fewest) > LISTED else []
         listed = "".join(f"\n  {line}" for line in [*fewest[:LISTED], *more])
-        raise FileError(f"portnn has no layer for {len(fewest)} of the model's operators:{listed}")
+        own = (
+            "\nThe model has operators of its own: onnx.inliner.inline_local_functions writes them as those of ONNX"
+            if model.functions
+            else ""
+        )
+        raise FileError(f"portnn has no layer for {len(fewest)} of the model's operators:{listed}{own}")
 
 
 def _read(model: proto.Model, second: bool) -> Read:
@@ -52,8 +58,10 @@ def _read(model: proto.Model, second: bool) -> Read:
     last = network.run()
     try:
         made = structure.layers(network.steps.all, last)
-    except ValueError as error:
-        raise error if isinstance(error, FileError) else FileError(f"the model cannot be a network: {error}") from error
+    except (ValueError, TypeError, OverflowError) as error:
+        if isinstance(error, FileError):
+            raise
+        raise FileError(f"the model cannot be a network: {error!s:.200}") from error
     return Read(made or [SequentialLayer()], model.dtype, network.shape)
 
 
@@ -89,15 +97,15 @@ class _Graph:
 
     def run(self) -> int:
         """Makes the steps; returns the last. ProblemsError if there is no layer for a node."""
-        for i, node in enumerate(self.nodes):
-            self._fold(i, node)
+        for node in self.nodes:
+            self._fold(node)
         activations = self._activations()
         inner = {i for found in activations.values() for i in found.nodes} - activations.keys()
         for i, node in enumerate(self.nodes):
             if node.outputs[0] in self.constants or i in inner:
                 continue
             made = self._made(node, activations.get(i))
-            if made is not None and len(self.users[node.outputs[0]]) > 1:
+            if made is not None and self._uses(node.outputs[0]) > 1:
                 self.steps.shared.add(made.step)
             self.variables[node.outputs[0]] = made
             for name in filter(None, node.outputs[1:]):
@@ -110,15 +118,35 @@ class _Graph:
         assert last is not None
         return last
 
-    def _fold(self, i: int, node: proto.Node) -> None:
+    def _uses(self, name: str) -> int:
+        """How many nodes use a value itself, not only its shape."""
+        return sum(i < 0 or self.nodes[i].operator not in ("Shape", "CastLike") for i in self.users[name])
+
+    def _fold(self, node: proto.Node) -> None:
         """Computes a node whose inputs are constants, or the shape of a variable where it is known."""
+        if node.domain or not node.outputs[0]:
+            return
+        if node.operator == "CastLike" and len(node.inputs) == 2 and node.inputs[0] in self.constants:
+            self._cast_like(node, *node.inputs)
+            return
         names = [name for name in node.inputs if name]
-        if node.operator not in FOLDS or node.domain or not all(name in self.constants for name in names):
+        if node.operator not in FOLDS or not all(name in self.constants for name in names):
             return
         try:
             self.constants[node.outputs[0]] = self.folder.fold(node, [self.constants.get(name) for name in node.inputs])
         except UnfoldableError:
             return
+
+    def _cast_like(self, node: proto.Node, name: str, like: str) -> None:
+        """A number in the dtype of another value: all variables that a layer makes have the model's."""
+        if like in self.constants:
+            dtype = self.constants[like].dtype
+        elif self.variables.get(like) is not None:
+            dtype = np.dtype(self.model.dtype)
+        else:
+            return
+        if self.constants[name].dtype.kind == "f" and dtype.kind == "f":
+            self.constants[node.outputs[0]] = self.constants[name].astype(dtype)
 
     def _activations(self) -> dict[int, Found]:
         """Activations by their last node. What several of them hold is left to the one that comes last."""
@@ -135,8 +163,12 @@ class _Graph:
         if found is not None:
             x = self.variables.get(found.input)
             if x is None:
+                if found.input in self.model.unread:
+                    self.problems.append(f"{node}: {self.model.unread[found.input]}")
                 return None
             try:
+                if found.axes > len(x.seen) + 1:
+                    raise NoLayerError(f"its constants have {found.axes} axes, more than the batch")
                 if found.name == "layer_norm":
                     return plain_layer_norm(self.steps, x, found.epsilon)
                 return activation(self.steps, x, found.name)
@@ -146,12 +178,14 @@ class _Graph:
         if node.operator == "Shape" and not node.domain:
             self._shape(node)
             return None
-        self._fold(0, node)  # what follows from a shape
+        self._fold(node)  # what follows from a shape
         if node.outputs[0] in self.constants:
             return None
         known = node.operator in OPERATORS and not node.domain
-        if not known:
-            self.problems.append(str(node))
+        unread = [self.model.unread[name] for name in node.inputs if name in self.model.unread]
+        unread += [each.why for each in node.attributes.values() if isinstance(each, proto.Strange) and each.why]
+        if not known or unread:
+            self.problems.append(f"{node}: {'; '.join(unread)}" if unread else str(node))
             return None
         inputs: list[Any] = []
         for name in node.inputs:
@@ -167,7 +201,7 @@ class _Graph:
             return OPERATORS[node.operator](self.steps, node, inputs)
         except NoLayerError as error:
             self.problems.append(f"{node}: {error}")
-        except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
             if isinstance(error, FileError):
                 raise
             self.problems.append(f"{node}: {error!s:.200}")
@@ -180,6 +214,7 @@ class _Graph:
             "Conv",
             "Pad",
             "Identity",
+            "Transpose",
         ):
             raise NoLayerError("its input is padded, which only convolution may have done for it")
 
@@ -189,7 +224,7 @@ class _Graph:
         value = self.variables.get(name)
         if name in self.constants:
             sizes: Any = self.constants[name].shape
-        elif value is not None:
+        elif value is not None and not value.pads:
             batch = BATCH if self.model.batch is None else self.model.batch
             sizes = (batch, *value.seen)
         else:

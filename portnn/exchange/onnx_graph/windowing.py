@@ -54,7 +54,8 @@ def _conv(s: Steps, node: Node, inputs: list[Any]) -> Var:
     image, channels = x.shape[:-1], x.shape[-1]
     if list(node.attributes.get("kernel_shape", kernel)) != kernel:
         raise NoLayerError(f"its kernel_shape is not that of its weights, {weights.shape}")
-    stride, padding, dilation = _options(node, image, tuple(kernel))
+    padded = image if x.pads is None else tuple(n + sum(pad) for n, pad in zip(image, x.pads, strict=True))
+    stride, padding, dilation = _options(node, padded, tuple(kernel))
     padding = _together(padding, x.pads)
     groups = node.attributes.get("group", 1)
     if len(image) > 2:
@@ -138,14 +139,19 @@ def _resize(s: Steps, node: Node, inputs: list[Any]) -> Var:
     if node.operator == "Upsample":
         scales = inputs[1].tolist() if len(inputs) > 1 else a["scales"]
         rule = ("asymmetric", "floor")
+    elif s.opset < 11:
+        scales, rule = inputs[1].tolist(), ("asymmetric", "floor")
     else:
         _, _, scales, sizes = (*inputs, None, None, None)[:4]
         rule = a.get("coordinate_transformation_mode", "half_pixel"), a.get("nearest_mode", "round_prefer_floor")
-    halves = [("half_pixel", f"round_prefer_{side}") for side in ("floor", "ceil")]
+    modes, roundings = ("half_pixel", "pytorch_half_pixel"), ("round_prefer_floor", "round_prefer_ceil")
+    halves = [(mode, rounding) for mode in modes for rounding in roundings]
     if a.get("mode", "nearest") != "nearest":
         raise NoLayerError("it interpolates pixels")
-    if rule not in [*halves, ("asymmetric", "floor")] and rule[0] != "pytorch_half_pixel":
+    if rule not in [*halves, ("asymmetric", "floor")]:
         raise NoLayerError(f"its rule for the nearest pixel, {rule}, does not repeat pixels")
+    if a.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+        raise NoLayerError("it keeps the ratio of the image's sides")
     count = len(x.seen) + 1
     axes = [axis % count for axis in a.get("axes", range(count))]
     if sizes is not None and np.size(sizes):
