@@ -24,6 +24,9 @@ MOST_NODES = 10_000
 MOST_ENDS = 100_000  # inputs and outputs of all nodes
 MOST_VALUES = 1 << 26  # of one sample, and of a constant that is computed
 MOST_BYTES = (1 << 31) - 1  # of a file: protobuf reads no more
+MOST_BESIDE = 1 << 32  # bytes of weights in other files
+MOST_PARTS = 1 << 20  # of a file: protobuf takes some 100 bytes for each, an empty one too, of which the file has 2
+MOST_LISTED = 1 << 16  # numbers in an attribute
 
 
 class Node(NamedTuple):
@@ -84,6 +87,7 @@ def read(path: Any) -> Model:
             raise FileError(f"the file has {about.st_size:,} bytes, an ONNX file has {MOST_BYTES:,} at most")
         with open(path, "rb") as file:
             content = file.read(MOST_BYTES + 1)
+        check_parts(content, package.ModelProto.DESCRIPTOR)
         model = package.ModelProto()
         try:
             model.ParseFromString(content)
@@ -95,6 +99,55 @@ def read(path: Any) -> Model:
             return _Reader(package, os.path.dirname(os.path.abspath(path))).model(model)
         except (UnicodeError, OverflowError, MemoryError) as error:
             raise FileError(f"the file is damaged: {error!s:.200}") from error
+
+
+def check_parts(content: bytes, kind: Any) -> None:
+    """Counts the parts of a message and of all within it, before protobuf takes memory for each. FileError if too many.
+
+    ``kind`` is protobuf's description of the message. A part begins with a number that says which field it is and how
+    it is written: 0 a number, 1 and 5 eight and four bytes, 2 a length and as many bytes, which may be a message.
+    """
+    damaged = FileError("the file is no ONNX model, was cut off, or is damaged: its parts do not fit into each other")
+    left, within = MOST_PARTS, [(0, len(content), kind)]
+    try:
+        while within:
+            at, end, kind = within.pop()
+            messages = {number: field.message_type for number, field in kind.fields_by_number.items()}
+            while at < end:
+                left -= 1
+                if left < 0:
+                    raise FileError(f"the file has more than {MOST_PARTS:,} parts: nodes, attributes, names, sizes")
+                tag, at = _number(content, at)
+                if tag & 7 == 0:
+                    _, at = _number(content, at)
+                elif tag & 7 == 2:
+                    size, at = _number(content, at)
+                    if size > end - at:
+                        raise damaged
+                    if messages.get(tag >> 3) is not None:
+                        within.append((at, at + size, messages[tag >> 3]))
+                    at += size
+                elif tag & 7 in (1, 5):
+                    at += 8 if tag & 7 == 1 else 4
+                else:
+                    raise damaged
+            if at > end:
+                raise damaged
+    except IndexError:
+        raise damaged from None
+
+
+def _number(content: bytes, at: int) -> tuple[int, int]:
+    """A number written 7 bits a byte, the lowest first, and where it ends."""
+    byte = content[at]
+    value, shift = byte & 127, 0
+    while byte & 128:
+        at, shift = at + 1, shift + 7
+        byte = content[at]
+        value |= (byte & 127) << shift
+        if shift > 63:
+            raise IndexError
+    return value, at + 1
 
 
 class _Reader:
@@ -131,7 +184,8 @@ class _Reader:
         inputs = [each for each in graph.input if each.name not in constants and each.name not in unread]
         if len(inputs) != 1 or len(graph.output) != 1:
             raise FileError(
-                f"the model has {len(inputs)} inputs and {len(graph.output)} outputs: a network has one of each"
+                f"the model has {_counted('input', inputs)} and {_counted('output', graph.output)}: a network has one "
+                "of each"
             )
         shape, batch, dtype = self._input(inputs[0])
         own = {(each.domain, each.name) for each in model.functions}
@@ -173,6 +227,8 @@ class _Reader:
     def _node(self, node: Any, own: set[tuple[str, str]]) -> Node:
         """``own`` are the functions of the file: one that has the name of an ONNX operator takes its place."""
         operator, domain, name = map(_text, (node.op_type, node.domain, node.name))
+        if len({each.name for each in node.attribute}) < len(node.attribute):
+            raise FileError(f"a node {operator!r:.60} has two attributes of one name")
         attributes = {_text(each.name): self._attribute(each, operator) for each in node.attribute}
         domain = "" if domain == "ai.onnx" else domain
         if not domain and {("", operator), ("ai.onnx", operator)} & own:
@@ -184,6 +240,8 @@ class _Reader:
         fields = {kinds.FLOAT: "f", kinds.INT: "i", kinds.FLOATS: "floats", kinds.INTS: "ints"}
         if given.type in fields:
             value = getattr(given, fields[given.type])
+            if given.type in (kinds.FLOATS, kinds.INTS) and len(value) > MOST_LISTED:
+                return Strange(f"its attribute {given.name!r:.40} has {len(value):,} numbers")
             numbers = list(value) if given.type in (kinds.FLOATS, kinds.INTS) else value
             for number in numbers if isinstance(numbers, list) else [numbers]:
                 if not math.isfinite(number):
@@ -241,6 +299,8 @@ class _Reader:
             raise FileError(f"{what} lies at {said!r:.120} of another file, expected whole numbers") from None
         if length != size or offset < 0:
             raise FileError(f"{what} needs {size:,} bytes, but has {length:,} from byte {offset:,} of {name!r:.80}")
+        if sum(self.taken.values()) + size > MOST_BESIDE:
+            raise FileError(f"{what} and others need more than {MOST_BESIDE:,} bytes of weights")
         path = os.path.join(self.folder, name)
         try:
             # Never through a link, which may lead out of the folder; O_NONBLOCK: opening a pipe would wait for ever.
@@ -262,6 +322,14 @@ class _Reader:
                 return file.read(length)
         except OSError as error:
             raise FileError(f"{what} lies in {name!r:.80}, which cannot be read: {error}") from error
+
+
+def _counted(what: str, found: Any) -> str:
+    """``2 inputs ('a', 'b')``; of many names the first ones."""
+    if len(found) == 1:
+        return f"1 {what}"
+    names = ", ".join(f"{each.name!r:.40}" for each in found[:4])
+    return f"{len(found)} {what}s" + (f" ({names}{', ...' if len(found) > 4 else ''})" if names else "")
 
 
 def _text(given: Any) -> str:

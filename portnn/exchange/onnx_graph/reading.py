@@ -173,7 +173,7 @@ class _Graph:
                     return plain_layer_norm(self.steps, x, found.epsilon)
                 return activation(self.steps, x, found.name)
             except NoLayerError as error:
-                self.problems.append(f"{node}: {error}")
+                self.problems.append(f"{node}: {error!s:.300}")
                 return None
         if node.operator == "Shape" and not node.domain:
             self._shape(node)
@@ -185,7 +185,7 @@ class _Graph:
         unread = [self.model.unread[name] for name in node.inputs if name in self.model.unread]
         unread += [each.why for each in node.attributes.values() if isinstance(each, proto.Strange) and each.why]
         if not known or unread:
-            self.problems.append(f"{node}: {'; '.join(unread)}" if unread else str(node))
+            self.problems.append(f"{node}: {'; '.join(unread)[:300]}" if unread else str(node))
             return None
         inputs: list[Any] = []
         for name in node.inputs:
@@ -200,7 +200,7 @@ class _Graph:
             self._check(node, inputs)
             return OPERATORS[node.operator](self.steps, node, inputs)
         except NoLayerError as error:
-            self.problems.append(f"{node}: {error}")
+            self.problems.append(f"{node}: {error!s:.300}")  # shapes may be long
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
             if isinstance(error, FileError):
                 raise

@@ -8,7 +8,7 @@ import numpy as np
 
 from portnn._typing import Shape
 from portnn.exchange.onnx_graph.folding import BATCH
-from portnn.exchange.onnx_graph.proto import Node
+from portnn.exchange.onnx_graph.proto import Node, check_values
 from portnn.exchange.onnx_graph.steps import NoLayerError, Steps, Var
 from portnn.exchange.onnx_graph.structure import Piece
 from portnn.layers import AvgPoolLayer, ConvLayer, MaxPoolLayer, UpsampleLayer
@@ -67,6 +67,7 @@ def _conv(s: Steps, node: Node, inputs: list[Any]) -> Var:
     if weights.shape[1] * groups != channels:
         raise NoLayerError(f"its weights have shape {weights.shape} with {groups} groups, for {channels} channels")
     plan = window_plan(image, size, stride, padding, dilation)
+    check_values((*plan.padded, channels), "a layer of the model, with its padding,")
     arrays = {"weights": ours} | ({} if bias is None else {"bias": s.weights(bias, (filters,))})
     ConvLayer(shape, size, filters, **options)  # which checks the options
     piece = Piece("linear", lambda bias: ConvLayer(shape, size, filters, **options, bias=bias), arrays)
@@ -93,6 +94,8 @@ def _pool(layer: Callable[..., Any]) -> Callable[..., Var]:
         if a.get("ceil_mode", 0) and a.get("auto_pad", "NOTSET") == "NOTSET":
             padding = tuple(map(_rounded_up, image, window, stride, padding))
         s.count(window)
+        around = tuple(n + sum(pad) for n, pad in zip(image, padding, strict=True))
+        check_values((*around, x.shape[-1]), "a layer of the model, with its padding,")
         size, options = _short(window), dict(stride=_short(stride), padding=_short(padding))
         made = layer(size, **options)
         return s.add(x, Piece("pool", lambda: layer(size, **options)), made.output_shape(x.shape))
