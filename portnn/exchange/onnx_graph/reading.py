@@ -6,8 +6,8 @@ import numpy as np
 
 from portnn._typing import Shape
 from portnn.exchange.onnx_graph import proto, structure
-from portnn.exchange.onnx_graph.elementwise import Finder, Found
-from portnn.exchange.onnx_graph.folding import BATCH, FOLDS, Folder, UnfoldableError
+from portnn.exchange.onnx_graph.elementwise import ALL, Finder, Found
+from portnn.exchange.onnx_graph.folding import BATCH, DTYPES, FOLDS, Folder, UnfoldableError
 from portnn.exchange.onnx_graph.normalizing import plain_layer_norm
 from portnn.exchange.onnx_graph.operators import OPERATORS, activation
 from portnn.exchange.onnx_graph.steps import NoLayerError, Steps, Var
@@ -16,6 +16,8 @@ from portnn.files.errors import FileError
 from portnn.layers import SequentialLayer
 
 LISTED = 30  # of what has no layer
+# Operators that make what has the dtype of their first input.
+FLOATS = (OPERATORS.keys() | ALL.keys()) - {"Cast", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Where"}
 
 
 class Read(NamedTuple):
@@ -75,6 +77,7 @@ class _Graph:
         self.constants = dict(model.constants)
         self.steps = Steps(model.dtype, model.opset, model.batch)
         self.variables: dict[str, Var | None] = {}  # None: what a node made that has no layer
+        self.floats = {model.input}  # what has the model's dtype
         self.problems: list[str] = []
         self.nodes = self._live()
         self.users: dict[str, list[int]] = {}
@@ -99,6 +102,8 @@ class _Graph:
         """Makes the steps; returns the last. ProblemsError if there is no layer for a node."""
         for node in self.nodes:
             self._fold(node)
+            if node.operator in FLOATS and not node.domain and not self.floats.isdisjoint(node.inputs):
+                self.floats.add(node.outputs[0])
         activations = self._activations()
         inner = {i for found in activations.values() for i in found.nodes} - activations.keys()
         for i, node in enumerate(self.nodes):
@@ -138,19 +143,25 @@ class _Graph:
             return
 
     def _cast_like(self, node: proto.Node, name: str, like: str) -> None:
-        """A number in the dtype of another value: all variables that a layer makes have the model's."""
+        """Numbers in the dtype of another value."""
         if like in self.constants:
-            dtype = self.constants[like].dtype
-        elif self.variables.get(like) is not None:
-            dtype = np.dtype(self.model.dtype)
+            dtype = self.constants[like].dtype.name
+        elif like in self.floats:
+            dtype = self.model.dtype
         else:
             return
-        if self.constants[name].dtype.kind == "f" and dtype.kind == "f":
-            self.constants[node.outputs[0]] = self.constants[name].astype(dtype)
+        to = next((number for number, known in DTYPES.items() if known == dtype), 0)
+        cast = node._replace(operator="Cast", attributes={"to": to})
+        try:
+            self.constants[node.outputs[0]] = self.folder.fold(cast, [self.constants[name]])
+        except UnfoldableError:
+            return
 
     def _activations(self) -> dict[int, Found]:
         """Activations by their last node. What several of them hold is left to the one that comes last."""
-        finder, found, taken = Finder(self.nodes, self.constants, self.users), dict[int, Found](), set[int]()
+        folded = {i for i, node in enumerate(self.nodes) if node.outputs[0] in self.constants}  # such as CastLike
+        users = {name: [i for i in nodes if i not in folded] for name, nodes in self.users.items()}
+        finder, found, taken = Finder(self.nodes, self.constants, users), dict[int, Found](), set[int]()
         for i in range(len(self.nodes) - 1, -1, -1):
             if i not in taken and self.nodes[i].outputs[0] not in self.constants:
                 activation = finder.layer_norm(i) or finder.find(i)
