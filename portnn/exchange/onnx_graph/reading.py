@@ -17,7 +17,15 @@ from portnn.layers import SequentialLayer
 
 LISTED = 30  # of what has no layer
 # Operators that make what has the dtype of their first input.
-FLOATS = (OPERATORS.keys() | ALL.keys()) - {"Cast", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Where"}
+FLOATS = (OPERATORS.keys() | ALL.keys()) - {
+    "Cast",
+    "Equal",
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "LessOrEqual",
+    "Where",
+}
 
 
 class Read(NamedTuple):
