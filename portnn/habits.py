@@ -345,7 +345,7 @@ EXPORTS: Answers = {
     ),
     **dict.fromkeys(
         ("InferenceSession", "load_onnx", "from_onnx"),
-        "onnx.load(path) makes a network of a model, from portnn import onnx",
+        "onnx.load(path) makes a network, from portnn import onnx",
     ),
     **dict.fromkeys(("to_onnx", "export_onnx"), 'write net.export("net.onnx")'),
     **dict.fromkeys(("Dropout", "SpatialDropout2D"), "DropoutLayer"),
