@@ -51,6 +51,7 @@ class Model(NamedTuple):
     batch: int | None
     dtype: str
     opset: int
+    ours: bool = False  # written by portnn, as the file says: nodes of one layer begin with its path
 
 
 class Strange:
@@ -114,7 +115,8 @@ class _Reader:
         shape, batch, dtype = self._input(inputs[0])
         nodes = [self._node(node) for node in graph.node]
         _check_order(nodes, {inputs[0].name, *constants}, graph.output[0].name)
-        return Model(nodes, constants, inputs[0].name, graph.output[0].name, shape, batch, dtype, opset)
+        ours = model.producer_name == "portnn"
+        return Model(nodes, constants, inputs[0].name, graph.output[0].name, shape, batch, dtype, opset, ours)
 
     def _opset(self, model: Any) -> int:
         found = {each.domain: each.version for each in model.opset_import}

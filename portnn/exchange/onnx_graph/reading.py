@@ -1,5 +1,6 @@
 """The layers of an ONNX model: its nodes one after the other as steps, and from these the network's structure."""
 
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -92,12 +93,16 @@ class _Graph:
         for i, node in enumerate(self.nodes):
             self._fold(i, node)
         activations = self._activations()
-        inner = {i for found in activations.values() for i in found.nodes} - activations.keys()
+        last_of = {i: last for last, found in activations.items() for i in found.nodes}
+        inner = last_of.keys() - activations.keys()
         for i, node in enumerate(self.nodes):
             if node.outputs[0] in self.constants or i in inner:
                 continue
+            self.steps.path = node.name.rpartition("/")[0] if self.model.ours else ""
             made = self._made(node, activations.get(i))
-            if made is not None and len(self.users[node.outputs[0]]) > 1:
+            if made is not None and len({last_of.get(user, user) for user in self.users[node.outputs[0]]}) > 1:
+                with suppress(NoLayerError):
+                    made = self.steps.settled(made)  # once, not for each of those that use it
                 self.steps.shared.add(made.step)
             self.variables[node.outputs[0]] = made
             for name in filter(None, node.outputs[1:]):
@@ -122,7 +127,8 @@ class _Graph:
 
     def _activations(self) -> dict[int, Found]:
         """Activations by their last node. What several of them hold is left to the one that comes last."""
-        finder, found, taken = Finder(self.nodes, self.constants, self.users), dict[int, Found](), set[int]()
+        finder = Finder(self.nodes, self.constants, self.users, one_path=self.model.ours)
+        found, taken = dict[int, Found](), set[int]()
         for i in range(len(self.nodes) - 1, -1, -1):
             if i not in taken and self.nodes[i].outputs[0] not in self.constants:
                 activation = finder.layer_norm(i) or finder.find(i)
@@ -138,7 +144,7 @@ class _Graph:
                 return None
             try:
                 if found.name == "layer_norm":
-                    return plain_layer_norm(self.steps, x, found.epsilon)
+                    return plain_layer_norm(self.steps, x, found.epsilon, self._meets_reshape(node))
                 return activation(self.steps, x, found.name)
             except NoLayerError as error:
                 self.problems.append(f"{node}: {error}")
@@ -172,6 +178,11 @@ class _Graph:
                 raise
             self.problems.append(f"{node}: {error!s:.200}")
         return None
+
+    def _meets_reshape(self, node: proto.Node) -> bool:
+        """Whether what a node makes goes into Reshape, and nowhere else."""
+        users = self.users[node.outputs[0]]
+        return len(users) == 1 and users[0] >= 0 and self.nodes[users[0]].operator == "Reshape"
 
     def _check(self, node: proto.Node, inputs: list[Any]) -> None:
         if not any(isinstance(value, Var) for value in inputs[:2]) and node.operator != "Concat":

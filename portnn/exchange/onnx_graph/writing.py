@@ -5,7 +5,8 @@ such layers has one transpose in front and one behind. Behind FlattenLayer there
 of its weights are put into the order in which the values then come.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
 from math import prod
 from typing import Any
 
@@ -36,6 +37,7 @@ class Writer:
 
     def chain(self, layers: Sequence[Any], x: Value) -> Value:
         """Layers in order."""
+        layers = list(_spliced(layers))
         for i, layer in enumerate(layers):
             after = sequential.shapes([layer], x.shape)[-1]
             assert after is not None, "a layer of ours knows its output's shape for a known input"
@@ -53,6 +55,16 @@ class Writer:
     def arrays(self, layer: Any, *names: str) -> list[str]:
         """Initializers of a layer's arrays (C,)."""
         return [self.graph.constant(layer.path, name, self.array(layer, name)) for name in names]
+
+
+def _spliced(layers: Sequence[Any]) -> Iterator[Any]:
+    """Layers in order, those inside a SequentialLayer in its place, and those of a ParallelLayer's only branch."""
+    for layer in layers:
+        name = type(layer).__name__
+        if name == "SequentialLayer" or (name == "ParallelLayer" and len(layer.layers) == 1):
+            yield from _spliced(layer.layers)
+        else:
+            yield layer
 
 
 # -- a function for each kind of layer ---------------------------------------------------------------------------------
@@ -157,6 +169,8 @@ def _meets_weights(following: Sequence[Any]) -> bool:
 
 def _reshape(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     g = w.graph
+    if after == x.shape:
+        return x
     shape = g.constant(layer.path, "shape", [0, *after], np.int64)
     return Value(g.node(layer.path, "Reshape", [g.turned(layer.path, x, False).name, shape]), after)
 
@@ -183,16 +197,42 @@ def _nothing(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
 def _batch_norm(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     g = w.graph
     x = g.turned(layer.path, x, True)
-    arrays = w.arrays(layer, "weights", "bias", "running_mean", "running_var")
-    options = dict(epsilon=layer.epsilon, momentum=1.0 - layer.momentum)
+    epsilon, variance = _single(layer.epsilon, not g.exact), w.array(layer, "running_var")
+    assert variance is not None
+    arrays = w.arrays(layer, "weights", "bias", "running_mean")
+    # Only their sum counts: what a float32 cannot hold of epsilon goes into the variance, which in float64 can hold it.
+    arrays.append(g.constant(layer.path, "running_var", variance + (layer.epsilon - epsilon if g.exact else 0.0)))
+    # ONNX weights the old value. In decimal 1 - 0.1 is 0.9, and 1 - 0.9 is 0.1 again.
+    options = dict(epsilon=epsilon, momentum=float(1 - Decimal(repr(float(layer.momentum)))))
     return g.after(x, g.node(layer.path, "BatchNormalization", [x.name, *arrays], **options))
 
 
+def _single(epsilon: float, nearest: bool = True) -> float:
+    """An epsilon as operators have it, a float32: the nearest, or the next that is not above it; never 0.0."""
+    found = np.float32(epsilon)
+    if not nearest and float(found) > epsilon:
+        found = np.nextafter(found, np.float32(0.0))
+    return float(max(found, np.finfo(np.float32).smallest_subnormal))
+
+
 def _layer_norm(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
-    g = w.graph
-    x = g.turned(layer.path, x, False)
-    arrays = w.arrays(layer, "weights", "bias")
-    return g.after(x, g.node(layer.path, "LayerNormalization", [x.name, *arrays], axis=-1, epsilon=layer.epsilon))
+    g, path = w.graph, layer.path
+    x = g.turned(path, x, False)
+    weights, bias = w.arrays(layer, "weights", "bias")
+    if not g.exact:
+        options = dict(axis=-1, epsilon=_single(layer.epsilon))
+        return g.after(x, g.node(path, "LayerNormalization", [x.name, weights, bias], **options))
+    scaled = g.node(path, "Mul", [_normalized(g, path, x.name, layer.epsilon), weights])
+    return g.after(x, g.node(path, "Add", [scaled, bias]))
+
+
+def _normalized(g: Graph, path: str, x: str, epsilon: float) -> str:
+    """(x - mean) / sqrt(variance + epsilon) over the last axis, in pieces: ONNX's operators have a float32 epsilon."""
+    axes = g.constant(path, "axes", [-1], np.int64)
+    centred = g.node(path, "Sub", [x, g.node(path, "ReduceMean", [x, axes], keepdims=1)])
+    variance = g.node(path, "ReduceMean", [g.node(path, "Mul", [centred, centred]), axes], keepdims=1)
+    root = g.node(path, "Sqrt", [g.node(path, "Add", [variance, g.number(path, "epsilon", epsilon)])])
+    return g.node(path, "Div", [centred, root])
 
 
 def _group_norm(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
@@ -200,9 +240,13 @@ def _group_norm(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     g, path, groups = w.graph, layer.path, layer.groups
     x = g.turned(path, x, True)
     *image, channels = x.shape
-    name = g.node(path, "Reshape", [x.name, g.constant(path, "grouped", [0, groups, -1], np.int64)])
-    ones, zeros = g.constant(path, "ones", np.ones(groups)), g.constant(path, "zeros", np.zeros(groups))
-    name = g.node(path, "InstanceNormalization", [name, ones, zeros], epsilon=layer.epsilon)
+    grouped = [0, groups, channels // groups * prod(image)]  # -1 for the last size would fail for an empty batch
+    name = g.node(path, "Reshape", [x.name, g.constant(path, "grouped", grouped, np.int64)])
+    if g.exact:
+        name = _normalized(g, path, name, layer.epsilon)
+    else:
+        ones, zeros = g.constant(path, "ones", np.ones(groups)), g.constant(path, "zeros", np.zeros(groups))
+        name = g.node(path, "InstanceNormalization", [name, ones, zeros], epsilon=_single(layer.epsilon))
     name = g.node(path, "Reshape", [name, g.constant(path, "shape", [0, channels, *image], np.int64)])
     for operator, what in (("Mul", "weights"), ("Add", "bias")):
         array = w.array(layer, what)
@@ -215,10 +259,6 @@ def _softmax(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     return w.graph.after(x, w.graph.node(layer.path, "Softmax", [x.name], axis=1 if x.second else -1))
 
 
-def _sequential(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
-    return w.chain(layer.layers, x)
-
-
 def _residual(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     return _sum(w, layer, [x, w.chain(layer.layers, x)])
 
@@ -227,15 +267,13 @@ def _sum(w: Writer, layer: Any, values: list[Value], x: Value | None = None) -> 
     """The sum of several values; of two, ``x``, the input of the layer, comes first."""
     values = sorted(values, key=lambda value: value != x) if len(values) == 2 else values
     values = w.graph.alike(layer.path, values)
-    if len(values) == 1:
-        return values[0]
     name = w.graph.node(layer.path, "Add" if len(values) == 2 else "Sum", [value.name for value in values])
     return w.graph.after(values[0], name)
 
 
 def _parallel(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     branches = [w.chain([branch], x) for branch in layer.layers]
-    if layer.merge == "add" or len(branches) == 1:
+    if layer.merge == "add":
         return _sum(w, layer, branches, x)
     values = w.graph.alike(layer.path, branches)
     axis = 1 if values[0].second else -1
@@ -261,7 +299,7 @@ NODES: dict[str, Callable[..., Value]] = {
     "LayerNormLayer": _layer_norm,
     "GroupNormLayer": _group_norm,
     "SoftmaxLayer": _softmax,
-    "SequentialLayer": _sequential,
+    "SequentialLayer": _nothing,  # its layers stand in its place
     "ResidualLayer": _residual,
     "ParallelLayer": _parallel,
 }
