@@ -153,6 +153,7 @@ def _shifted(s: Steps, x: Var, constant: np.ndarray) -> Var:
     x = s.settled(x)
     each, piece = _channels(x, constant), s.before(x, "linear", "norm")
     if each is not None and piece is not None:
+        each = s.in_order(x, each)
         if piece.kind == "linear":
             each = each.reshape(1, -1) if piece.arrays["weights"].ndim == 2 else each
         old = piece.arrays.get("bias")
@@ -172,6 +173,7 @@ def _scaled(s: Steps, x: Var, constant: np.ndarray) -> Var:
     x = s.settled(x)
     each, piece = _channels(x, constant), s.before(x, "linear", "norm")
     if each is not None and piece is not None:
+        each = s.in_order(x, each)
         piece.arrays["weights"] = piece.arrays["weights"] * each  # the last axis of all weights is that of channels
         if "bias" in piece.arrays and piece.arrays["bias"].any():
             piece.arrays["bias"] = piece.arrays["bias"] * each

@@ -100,7 +100,9 @@ class _Graph:
                 continue
             self.steps.path = node.name.rpartition("/")[0] if self.model.ours else ""
             made = self._made(node, activations.get(i))
-            if made is not None and len({last_of.get(user, user) for user in self.users[node.outputs[0]]}) > 1:
+            # The nodes of one activation are one user; a node that takes a value twice is two.
+            users = {last_of.get(user, -2 - k) for k, user in enumerate(self.users[node.outputs[0]])}
+            if made is not None and len(users) > 1:
                 with suppress(NoLayerError):
                     made = self.steps.settled(made)  # once, not for each of those that use it
                 self.steps.shared.add(made.step)

@@ -12,18 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from portnn import losses
+from portnn import activations, losses
 from portnn._typing import Shape
 from portnn.exchange.onnx_graph.extra import onnx
 from portnn.exchange.onnx_graph.functions import name_in_graphs
 from portnn.exchange.onnx_graph.graph import Graph, Value
 from portnn.exchange.onnx_graph.pieces import PIECES
-from portnn.exchange.samples import sample_shape
+from portnn.exchange.samples import declared, sample_shape
+from portnn.functions import name_of
 from portnn.layers import sequential
 from portnn.ops import is_ours
 from portnn.ops.windows import pads_of, per_axis
 from portnn.version import __version__
 
+OF_ANY_ORDER = ("ActivationLayer", "BatchNormLayer", "DropoutLayer", "LayerNormLayer", "ScaleLayer", "SoftmaxLayer")
 OLDEST = 18  # the opset from which reductions take their axes as an input
 MOST_BYTES = (1 << 31) - (1 << 20)  # of a model: protobuf holds less than 2 GiB
 INPUT, OUTPUT, BATCH = "x", "y", "N"
@@ -52,9 +54,9 @@ class Writer:
         home = layer.parameters if name in layer.parameters else layer.buffers
         return np.asarray(layer.backend.to_numpy(home[name])) if name in home else None
 
-    def arrays(self, layer: Any, *names: str) -> list[str]:
-        """Initializers of a layer's arrays (C,)."""
-        return [self.graph.constant(layer.path, name, self.array(layer, name)) for name in names]
+    def arrays(self, layer: Any, x: Value, *names: str) -> list[str]:
+        """Initializers of a layer's arrays (C,), in the order of the values of ``x``."""
+        return [self.graph.constant(layer.path, name, in_order(x, self.array(layer, name))) for name in names]
 
 
 def _spliced(layers: Sequence[Any]) -> Iterator[Any]:
@@ -75,15 +77,18 @@ def _fully_connected(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     x = g.turned(path, x, False)
     weights, bias = w.array(layer, "weights"), w.array(layer, "bias")
     assert weights is not None
-    if x.order is not None:
-        weights = weights[places(x.order)]
-    inputs = [x.name, g.constant(path, "weights", weights)]
+    inputs = [x.name, g.constant(path, "weights", in_order(x, weights))]
     if bias is not None and len(x.shape) == 1:
         return Value(g.node(path, "Gemm", [*inputs, g.constant(path, "bias", bias[0])]), after)
     name = g.node(path, "MatMul", inputs)
     if bias is not None:
         name = g.node(path, "Add", [name, g.constant(path, "bias", bias[0])])
     return Value(name, after)
+
+
+def in_order(x: Value, array: Any) -> Any:
+    """An array with a row for each value of ``x``, in the order in which these come."""
+    return array if x.order is None else array[places(x.order)]
 
 
 def places(order: Shape) -> np.ndarray:
@@ -162,9 +167,9 @@ def _flatten(w: Writer, layer: Any, x: Value, after: Shape, following: Sequence[
 
 
 def _meets_weights(following: Sequence[Any]) -> bool:
-    """Whether an FCLayer follows, behind layers that treat all values of a row alike."""
-    alike = ("ActivationLayer", "DropoutLayer", "ScaleLayer")
-    return next((type(each).__name__ == "FCLayer" for each in following if type(each).__name__ not in alike), False)
+    """Whether an FCLayer follows, behind layers that do the same with the values of a row in any order."""
+    names = (type(each).__name__ for each in following)
+    return next((name == "FCLayer" for name in names if name not in OF_ANY_ORDER), False)
 
 
 def _reshape(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
@@ -199,9 +204,10 @@ def _batch_norm(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     x = g.turned(layer.path, x, True)
     epsilon, variance = _single(layer.epsilon, not g.exact), w.array(layer, "running_var")
     assert variance is not None
-    arrays = w.arrays(layer, "weights", "bias", "running_mean")
+    arrays = w.arrays(layer, x, "weights", "bias", "running_mean")
     # Only their sum counts: what a float32 cannot hold of epsilon goes into the variance, which in float64 can hold it.
-    arrays.append(g.constant(layer.path, "running_var", variance + (layer.epsilon - epsilon if g.exact else 0.0)))
+    variance = in_order(x, variance) + (layer.epsilon - epsilon if g.exact else 0.0)
+    arrays.append(g.constant(layer.path, "running_var", variance))
     # ONNX weights the old value. In decimal 1 - 0.1 is 0.9, and 1 - 0.9 is 0.1 again.
     options = dict(epsilon=epsilon, momentum=float(1 - Decimal(repr(float(layer.momentum)))))
     return g.after(x, g.node(layer.path, "BatchNormalization", [x.name, *arrays], **options))
@@ -218,7 +224,7 @@ def _single(epsilon: float, nearest: bool = True) -> float:
 def _layer_norm(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     g, path = w.graph, layer.path
     x = g.turned(path, x, False)
-    weights, bias = w.arrays(layer, "weights", "bias")
+    weights, bias = w.arrays(layer, x, "weights", "bias")
     if not g.exact:
         options = dict(axis=-1, epsilon=_single(layer.epsilon))
         return g.after(x, g.node(path, "LayerNormalization", [x.name, weights, bias], **options))
@@ -320,40 +326,58 @@ def model(network: Any, input_shape: Shape | None = None, opset: int = 18, proba
     graph.reserve(INPUT, OUTPUT)
     writer = Writer(graph)
     y = writer.chain(network.layers, Value(INPUT, shape))
-    path = str(len(network.layers))  # where the layer would be
+    path = len(network.layers)  # where the next layer would be
     if probabilities:
-        y = _probabilities(graph, path, network, y)
-    y = graph.turned(path, y, False)
-    _end(graph, path, y)
+        y, path = _probabilities(graph, str(path), network, y), path + 1
+    y = graph.turned(str(path), y, False)
+    _end(graph, str(path), y)
     return _file(graph, shape, y.shape)
 
 
 def _input_shape(network: Any, given: Shape | None) -> Shape:
-    if given is None:
-        return tuple(network._checked or sample_shape(network))
-    if sequential.shapes(network.layers, given)[-1] is None:
-        raise ValueError(f"the layers do not tell what they return for samples of input_shape={given}")
-    return given
+    if given is None and network._checked is None and declared(network.layers) is None:
+        raise ValueError(  # a guess may do for a page, but not for the input of a model
+            f"the layers do not say what shape a sample has, and {network.layers[0]} takes several: say it, "
+            "portnn.onnx.export(network, path, input_shape=(28, 28, 1)), or call predict once before"
+        )
+    if given is not None:
+        shape = given
+    else:
+        shape = sample_shape(network) if network._checked is None else tuple(network._checked)
+    if shape == ():
+        raise ValueError("samples are single numbers, and a model takes batches with two axes or more: x[:, None]")
+    if sequential.shapes(network.layers, shape)[-1] is None:
+        raise ValueError(f"the layers do not tell what they return for samples of input_shape={shape}")
+    return shape
 
 
 def _probabilities(graph: Graph, path: str, network: Any, y: Value) -> Value:
-    """Softmax; for one output, which answers yes or no, the logistic function."""
-    if network.loss in (losses.mse, losses.mae) or _ends_in_softmax(network.layers):
+    """What makes probabilities of logits, as ``predict_proba`` does; without a loss, as the number of outputs says."""
+    last, loss = _last(network.layers), network.loss
+    if last is not None:
         raise ValueError(
-            "probabilities=True is for networks that return logits: this one "
-            + ("ends in SoftmaxLayer" if _ends_in_softmax(network.layers) else "was trained to return numbers")
-            + ", leave it out"
+            f"probabilities=True is for networks that return logits: this one ends in {last}, which makes "
+            "probabilities already; leave it out"
         )
-    if prod(y.shape) == 1 or network.loss is losses.binary_cross_entropy:
+    logistic = y.shape[-1] == 1 if loss is None else loss is losses.binary_cross_entropy
+    if not (logistic or loss is None or losses.takes_classes(loss)):
+        raise ValueError(
+            f"probabilities=True is for networks that return logits: the loss of this one, {name_of(loss)}, does not "
+            'say so, as "softmax_cross_entropy" and "binary_cross_entropy" do; leave it out'
+        )
+    if logistic:
         return graph.after(y, graph.node(path, "Sigmoid", [y.name]))
     return graph.after(y, graph.node(path, "Softmax", [y.name], axis=1 if y.second else -1))
 
 
-def _ends_in_softmax(layers: Sequence[Any]) -> bool:
-    last = layers[-1]
-    if type(last).__name__ == "SequentialLayer" and last.layers:
-        return _ends_in_softmax(last.layers)
-    return type(last).__name__ == "SoftmaxLayer"
+def _last(layers: Sequence[Any]) -> Any:
+    """The last layer that computes something, if it makes probabilities; None if it does not."""
+    for layer in reversed(list(_spliced(layers))):
+        if type(layer).__name__ == "SoftmaxLayer" or getattr(layer, "activation", None) is activations.sigmoid:
+            return layer
+        if NODES[type(layer).__name__] is not _nothing and type(layer).__name__ not in ("FlattenLayer", "ReshapeLayer"):
+            return None
+    return None
 
 
 def _end(graph: Graph, path: str, y: Value) -> None:
