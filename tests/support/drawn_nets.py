@@ -30,16 +30,27 @@ from portnn import (
 )
 
 Shape = tuple[int, ...]
-SAMPLES: list[Shape] = [(4,), (6,), (1, 5), (3, 4), (8, 2), (5, 1), (4, 5, 2), (6, 6, 1), (5, 4, 3), (2, 1, 4), (1, 1, 6)]
+SAMPLES: list[Shape] = [
+    (4,),
+    (6,),
+    (1, 5),
+    (3, 4),
+    (8, 2),
+    (5, 1),
+    (4, 5, 2),
+    (6, 6, 1),
+    (5, 4, 3),
+    (2, 1, 4),
+    (1, 1, 6),
+]
 MOST = 400  # values of a sample between two layers
 
 
 class Drawer:
     """Draws layers for samples of a shape; each method returns layers and the shape behind them."""
 
-    def __init__(self, seed: int, deepest: int = 3, same_again: bool = False):
+    def __init__(self, seed: int, deepest: int = 3):
         self.rng, self.deepest = np.random.default_rng(seed), deepest
-        self.same_again = same_again  # no layers that a graph does not hold: what is read back has the same paths
 
     def pick(self, *choices: Any) -> Any:
         return choices[int(self.rng.integers(len(choices)))]
@@ -72,10 +83,9 @@ class Drawer:
             lambda: LayerNormLayer(epsilon=self.pick(1e-5, 1e-3, float(rng.uniform()))),
             lambda: GroupNormLayer(self.pick(*(g for g in range(1, channels + 1) if channels % g == 0))),
             lambda: SoftmaxLayer(),
+            lambda: DropoutLayer(0.5),
         ]
-        if not self.same_again:
-            makers += [lambda: DropoutLayer(0.5)]
-            makers += [lambda: RandomAffineLayer(rotate=9.0)] if len(shape) == 3 else []
+        makers += [lambda: RandomAffineLayer(rotate=9.0)] if len(shape) == 3 else []
         return self.pick(*makers)(), shape
 
     def weights(self, shape: Shape, depth: int) -> tuple[Any, Shape]:
@@ -86,7 +96,9 @@ class Drawer:
         *image, channels = shape
         groups = self.pick(*(g for g in range(1, channels + 1) if channels % g == 0))
         dilation = tuple(self.pick(1, 1, 2) for _ in image)
-        kernel = tuple(int(self.rng.integers(1, min((n - 1) // d + 1, 3) + 1)) for n, d in zip(image, dilation))
+        kernel = tuple(
+            int(self.rng.integers(1, min((n - 1) // d + 1, 3) + 1)) for n, d in zip(image, dilation, strict=True)
+        )
         padding = self.pick("valid", "same", 1, tuple((int(self.rng.integers(3)), 1) for _ in image))
         stride = tuple(self.pick(1, 1, 2) for _ in image)
         options = dict(stride=stride, padding=padding, dilation=dilation, groups=groups, bias=bias)
@@ -103,7 +115,8 @@ class Drawer:
         else:
             window = tuple(int(self.rng.integers(1, min(n, 3) + 1)) for n in image)
             stride = self.pick(None, tuple(self.pick(1, 2) for _ in image))
-            padding = self.pick("valid", "same", tuple((int(self.rng.integers(w)), int(self.rng.integers(w))) for w in window))
+            pairs = tuple((int(self.rng.integers(w)), int(self.rng.integers(w))) for w in window)
+            padding = self.pick("valid", "same", pairs)
             layer = (MaxPoolLayer if kind == "max" else AvgPoolLayer)(window, stride=stride, padding=padding)
         return layer, layer.output_shape(shape)
 
@@ -119,24 +132,21 @@ class Drawer:
 
     def composite(self, shape: Shape, depth: int) -> tuple[Any, Shape]:
         count = int(self.rng.integers(1, 4))
-        kinds = ["residual", "concat", "add"] + ["sequential"] * (not self.same_again)
-        kind = self.pick(*kinds)
+        kind = self.pick("residual", "concat", "add", "sequential")
         if kind == "sequential":
             layers, after = self.chain(shape, count - 1, depth + 1)
             return SequentialLayer(*layers), after
         if kind == "residual":
             layers, after = self.chain(shape, count, depth + 1)
             return ResidualLayer(*layers, *back(after, shape)), shape
-        branches = []
-        goal = None
+        branches, goal = [], None
         for _ in range(int(self.rng.integers(1, 4))):
             layers, after = self.chain(shape, int(self.rng.integers(0, 3)), depth + 1)
             goal = after if goal is None else goal
             layers += back(after, goal if kind == "add" else (*goal[:-1], after[-1] if len(after) == len(goal) else 2))
             branches.append(layers[0] if len(layers) == 1 else layers)
         layer = ParallelLayer(*branches, merge=kind)
-        after = layer.output_shape(shape)
-        return layer, shape if after is None else after
+        return layer, layer.output_shape(shape)
 
 
 def back(shape: Shape, goal: Shape) -> list[Any]:

@@ -61,3 +61,23 @@ def check(net, path, sample, tolerance):
         assert got.shape == expected.shape
         assert got.dtype == expected.dtype
         assert np.abs(got - expected).max() <= tolerance * np.abs(expected).max()
+
+
+def unnamed(content):
+    """The graph of a model with its values numbered in the order in which they are made."""
+    import onnx
+
+    graph = onnx.load_from_string(content).graph
+    numbers = {}
+    order = [
+        graph.input[0].name,
+        *(tensor.name for tensor in graph.initializer),
+        *(o for n in graph.node for o in n.output),
+    ]
+    for name in order:
+        numbers.setdefault(name, len(numbers))
+    nodes = [
+        (n.op_type, [numbers.get(i, i) for i in n.input], [a.SerializeToString() for a in n.attribute])
+        for n in graph.node
+    ]
+    return nodes, [(tensor.dims, tensor.data_type, tensor.raw_data) for tensor in graph.initializer]

@@ -82,7 +82,7 @@ def _gelu_tanh(g: Graph, path: str, x: str) -> str:
 
 def _half(g: Graph, path: str, x: str, inner: str) -> str:
     shifted = g.node(path, "Add", [inner, g.number(path, "one", 1.0)])
-    return g.node(path, "Mul", [g.node(path, "Mul", [x, shifted]), g.number(path, "half", 0.5)])
+    return g.node(path, "Mul", [g.node(path, "Mul", [x, g.number(path, "half", 0.5)]), shifted])
 
 
 def _silu(g: Graph, path: str, x: str) -> str:

@@ -27,7 +27,7 @@ from portnn.version import __version__
 
 OF_ANY_ORDER = ("ActivationLayer", "BatchNormLayer", "DropoutLayer", "LayerNormLayer", "ScaleLayer", "SoftmaxLayer")
 OLDEST = 18  # the opset from which reductions take their axes as an input
-MOST_BYTES = (1 << 31) - (1 << 20)  # of a model: protobuf holds less than 2 GiB
+MOST_BYTES = (1 << 31) - (1 << 24)  # of weights: protobuf holds less than 2 GiB, the nodes with them
 INPUT, OUTPUT, BATCH = "x", "y", "N"
 
 
@@ -392,9 +392,6 @@ def _end(graph: Graph, path: str, y: Value) -> None:
 
 def _file(graph: Graph, shape: Shape, after: Shape) -> bytes:
     package = onnx()
-    size = sum(array.nbytes for array in graph.initializers.values())
-    if size > MOST_BYTES:
-        raise ValueError(f"the network has {size:,} bytes of weights, an ONNX file may hold {MOST_BYTES:,} at most")
     helper, kind = package.helper, package.helper.np_dtype_to_tensor_dtype(graph.dtype)
     made = helper.make_graph(
         graph.nodes,
@@ -419,7 +416,9 @@ def _file(graph: Graph, shape: Shape, after: Shape) -> bytes:
 
 
 def check(network: Any) -> None:
-    """ValueError that lists all layers without a counterpart; RuntimeError for parameters that do not exist yet."""
+    """ValueError that lists all layers without a counterpart, or for too many weights; RuntimeError for parameters
+    that do not exist yet.
+    """
     strange = [f"{layer.path} {what}" for layer in network.walk() if (what := _strange(layer))]
     if strange:
         listed = "".join(f"\n  layer {line}" for line in strange)
@@ -432,6 +431,15 @@ def check(network: Any) -> None:
             raise RuntimeError(
                 f"layer {layer.path} ({layer}) creates its parameters on the first batch: call fit or predict first"
             )
+    arrays = [
+        array for layer in network.walk() for home in (layer.parameters, layer.buffers) for array in home.values()
+    ]
+    size = sum(prod(array.shape) for array in arrays) * np.dtype(network.dtype).itemsize
+    if size > MOST_BYTES:
+        raise ValueError(
+            f"the network has {size:,} bytes of weights, and an ONNX file may hold {MOST_BYTES:,} at most: "
+            "net.save(path) has no such limit"
+        )
 
 
 def _strange(layer: Any) -> str | None:

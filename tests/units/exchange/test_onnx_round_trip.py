@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import portnn
-from onnx_models import ROWS, network
+from onnx_models import ROWS, network, unnamed
 from portnn import (
     ActivationLayer,
     BatchNormLayer,
@@ -35,24 +35,6 @@ def there_and_back(net, tmp_path, **options):
     back = portnn.onnx.load(first)
     portnn.onnx.export(back, second, opset=options.get("opset", 18))
     return back, first.read_bytes(), second.read_bytes()
-
-
-def unnamed(content):
-    """The graph of a model with its values numbered in the order in which they are made."""
-    graph = onnx.load_from_string(content).graph
-    numbers = {}
-    order = [
-        graph.input[0].name,
-        *(tensor.name for tensor in graph.initializer),
-        *(o for n in graph.node for o in n.output),
-    ]
-    for name in order:
-        numbers.setdefault(name, len(numbers))
-    nodes = [
-        (n.op_type, [numbers.get(i, i) for i in n.input], [a.SerializeToString() for a in n.attribute])
-        for n in graph.node
-    ]
-    return nodes, [(tensor.dims, tensor.data_type, tensor.raw_data) for tensor in graph.initializer]
 
 
 PATHS_DIFFER = {"SequentialLayer", "DropoutLayer", "RandomAffineLayer"}  # which a graph does not hold
