@@ -344,7 +344,8 @@ EXPORTS: Answers = {
         ("GlobalMaxPooling1D", "GlobalMaxPooling2D", "AdaptiveMaxPool2d", "GlobalMaxPool"), "GlobalMaxPoolLayer"
     ),
     **dict.fromkeys(
-        ("InferenceSession", "load_onnx", "from_onnx"), "onnx.load(path) makes a network of a model, from portnn import onnx"
+        ("InferenceSession", "load_onnx", "from_onnx"),
+        "onnx.load(path) makes a network, from portnn import onnx",
     ),
     **dict.fromkeys(("to_onnx", "export_onnx"), 'write net.export("net.onnx")'),
     **dict.fromkeys(("Dropout", "SpatialDropout2D"), "DropoutLayer"),

@@ -48,10 +48,9 @@ class Folder:
             raise UnfoldableError from error
         made = np.asarray(made)
         self.pay(made.size)
-        if node.operator != "Cast" and any(
-            mark and each.dtype != made.dtype for mark, each in zip(unknown, inputs, strict=True)
-        ):
-            raise UnfoldableError
+        marked = {each.dtype for mark, each in zip(unknown, inputs, strict=True) if mark and each is not None}
+        if node.operator != "Cast" and not marked <= {made.dtype}:
+            raise UnfoldableError  # the mark of one dtype is a number in another
         return made
 
     def pay(self, count: int) -> None:

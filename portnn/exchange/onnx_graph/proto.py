@@ -300,8 +300,6 @@ class _Reader:
             raise FileError(f"{what} lies at {said!r:.120} of another file, expected whole numbers") from None
         if length != size or offset < 0:
             raise FileError(f"{what} needs {size:,} bytes, but has {length:,} from byte {offset:,} of {name!r:.80}")
-        if sum(self.taken.values()) + size > MOST_BESIDE:
-            raise FileError(f"{what} and others need more than {MOST_BESIDE:,} bytes of weights")
         path = os.path.join(self.folder, name)
         try:
             # Never through a link, which may lead out of the folder; O_NONBLOCK: opening a pipe would wait for ever.
@@ -319,6 +317,8 @@ class _Reader:
                 self.taken[name] = self.taken.get(name, 0) + length
                 if self.taken[name] > about.st_size:  # each would take memory of its own
                     raise FileError(f"{what} and others lie at the same place in {name!r:.80}")
+                if sum(self.taken.values()) > MOST_BESIDE:
+                    raise FileError(f"{what} and others need more than {MOST_BESIDE:,} bytes of weights")
                 file.seek(offset)
                 return file.read(length)
         except OSError as error:

@@ -17,16 +17,9 @@ from portnn.files.errors import FileError
 from portnn.layers import SequentialLayer
 
 LISTED = 30  # of what has no layer
+COMPARISONS = {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"}
 # Operators that make what has the dtype of their first input.
-FLOATS = (OPERATORS.keys() | ALL.keys()) - {
-    "Cast",
-    "Equal",
-    "Greater",
-    "GreaterOrEqual",
-    "Less",
-    "LessOrEqual",
-    "Where",
-}
+FLOATS = (OPERATORS.keys() | ALL.keys()) - COMPARISONS - {"Cast", "Where"}
 
 
 class Read(NamedTuple):
