@@ -16,7 +16,7 @@ from portnn import activations, losses
 from portnn._typing import Shape
 from portnn.exchange.onnx_graph.extra import onnx
 from portnn.exchange.onnx_graph.functions import name_in_graphs
-from portnn.exchange.onnx_graph.graph import Graph, Value
+from portnn.exchange.onnx_graph.graph import Graph, Value, rounded
 from portnn.exchange.onnx_graph.pieces import PIECES
 from portnn.exchange.samples import declared, sample_shape
 from portnn.functions import name_of
@@ -182,10 +182,11 @@ def _reshape(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
 
 def _scale(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     g, name = w.graph, x.name
-    if layer.factor != 1.0 or not layer.offset:
-        name = g.node(layer.path, "Mul", [name, g.number(layer.path, "factor", layer.factor)])
-    if layer.offset:
-        name = g.node(layer.path, "Add", [name, g.number(layer.path, "offset", layer.offset)])
+    factor, offset = (rounded(layer.path, each, g.dtype.type) for each in (layer.factor, layer.offset))
+    if factor != 1.0 or not offset:
+        name = g.node(layer.path, "Mul", [name, g.number(layer.path, "factor", factor)])
+    if offset:
+        name = g.node(layer.path, "Add", [name, g.number(layer.path, "offset", offset)])
     return g.after(x, name)
 
 
@@ -202,7 +203,7 @@ def _nothing(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
 def _batch_norm(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     g = w.graph
     x = g.turned(layer.path, x, True)
-    epsilon, variance = _single(layer.epsilon, not g.exact), w.array(layer, "running_var")
+    epsilon, variance = _single(layer, nearest=not g.exact), w.array(layer, "running_var")
     assert variance is not None
     arrays = w.arrays(layer, x, "weights", "bias", "running_mean")
     # Only their sum counts: what a float32 cannot hold of epsilon goes into the variance, which in float64 can hold it.
@@ -213,10 +214,10 @@ def _batch_norm(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     return g.after(x, g.node(layer.path, "BatchNormalization", [x.name, *arrays], **options))
 
 
-def _single(epsilon: float, nearest: bool = True) -> float:
-    """An epsilon as operators have it, a float32: the nearest, or the next that is not above it; never 0.0."""
-    found = np.float32(epsilon)
-    if not nearest and float(found) > epsilon:
+def _single(layer: Any, nearest: bool = True) -> float:
+    """The epsilon of a layer as a float32, never 0.0: the nearest, or the next one that is not above it."""
+    found = np.float32(rounded(layer.path, layer.epsilon, np.float32))
+    if not nearest and float(found) > layer.epsilon:
         found = np.nextafter(found, np.float32(0.0))
     return float(max(found, np.finfo(np.float32).smallest_subnormal))
 
@@ -226,7 +227,7 @@ def _layer_norm(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     x = g.turned(path, x, False)
     weights, bias = w.arrays(layer, x, "weights", "bias")
     if not g.exact:
-        options = dict(axis=-1, epsilon=_single(layer.epsilon))
+        options = dict(axis=-1, epsilon=_single(layer))
         return g.after(x, g.node(path, "LayerNormalization", [x.name, weights, bias], **options))
     scaled = g.node(path, "Mul", [_normalized(g, path, x.name, layer.epsilon), weights])
     return g.after(x, g.node(path, "Add", [scaled, bias]))
@@ -252,7 +253,7 @@ def _group_norm(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
         name = _normalized(g, path, name, layer.epsilon)
     else:
         ones, zeros = g.constant(path, "ones", np.ones(groups)), g.constant(path, "zeros", np.zeros(groups))
-        name = g.node(path, "InstanceNormalization", [name, ones, zeros], epsilon=_single(layer.epsilon))
+        name = g.node(path, "InstanceNormalization", [name, ones, zeros], epsilon=_single(layer))
     name = g.node(path, "Reshape", [name, g.constant(path, "shape", [0, channels, *image], np.int64)])
     for operator, what in (("Mul", "weights"), ("Add", "bias")):
         array = w.array(layer, what)
