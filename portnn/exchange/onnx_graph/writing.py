@@ -25,7 +25,7 @@ from portnn.ops import is_ours
 from portnn.ops.windows import pads_of, per_axis
 from portnn.version import __version__
 
-OF_ANY_ORDER = ("ActivationLayer", "BatchNormLayer", "DropoutLayer", "LayerNormLayer", "ScaleLayer", "SoftmaxLayer")
+OF_ANY_ORDER = ("ActivationLayer", "BatchNormLayer", "LayerNormLayer", "ScaleLayer", "SoftmaxLayer")
 OLDEST = 18  # the opset from which reductions take their axes as an input
 MOST_BYTES = (1 << 31) - (1 << 24)  # of weights: protobuf holds less than 2 GiB, the nodes with them
 INPUT, OUTPUT, BATCH = "x", "y", "N"
@@ -39,12 +39,14 @@ class Writer:
 
     def chain(self, layers: Sequence[Any], x: Value) -> Value:
         """Layers in order."""
-        layers = list(_spliced(layers))
-        for i, layer in enumerate(layers):
-            after = sequential.shapes([layer], x.shape)[-1]
-            assert after is not None, "a layer of ours knows its output's shape for a known input"
+        shape, left = x.shape, []
+        for layer in _spliced(layers):
+            before, shape = shape, _shape_after(layer, shape)
+            if not _does_nothing(layer, before, shape):
+                left.append((layer, shape))
+        for i, (layer, after) in enumerate(left):
             if type(layer).__name__ == "FlattenLayer":
-                x = _flatten(self, layer, x, after, layers[i + 1 :])
+                x = _flatten(self, layer, x, after, [each for each, _ in left[i + 1 :]])
             else:
                 x = NODES[type(layer).__name__](self, layer, x, after)
         return x
@@ -67,6 +69,18 @@ def _spliced(layers: Sequence[Any]) -> Iterator[Any]:
             yield from _spliced(layer.layers)
         else:
             yield layer
+
+
+def _shape_after(layer: Any, shape: Shape) -> Shape:
+    after = sequential.shapes([layer], shape)[-1]
+    assert after is not None, "a layer of ours knows its output's shape for a known input"
+    return after
+
+
+def _does_nothing(layer: Any, shape: Shape, after: Shape) -> bool:
+    """Whether a layer returns what it is given: it acts in training only, or gives samples the shape they have."""
+    name = type(layer).__name__
+    return NODES[name] is _nothing or (name in ("FlattenLayer", "ReshapeLayer") and after == shape)
 
 
 # -- a function for each kind of layer ---------------------------------------------------------------------------------
@@ -174,8 +188,6 @@ def _meets_weights(following: Sequence[Any]) -> bool:
 
 def _reshape(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     g = w.graph
-    if after == x.shape:
-        return x
     shape = g.constant(layer.path, "shape", [0, *after], np.int64)
     return Value(g.node(layer.path, "Reshape", [g.turned(layer.path, x, False).name, shape]), after)
 
@@ -197,6 +209,7 @@ def _activation(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
 
 
 def _nothing(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
+    """Of layers that have no nodes: ``chain`` leaves them out, or puts their layers in their place."""
     return x
 
 
