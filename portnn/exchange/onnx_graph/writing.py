@@ -16,7 +16,7 @@ from portnn import activations, losses
 from portnn._typing import Shape
 from portnn.exchange.onnx_graph.extra import onnx
 from portnn.exchange.onnx_graph.functions import name_in_graphs
-from portnn.exchange.onnx_graph.graph import Graph, Value
+from portnn.exchange.onnx_graph.graph import Graph, Value, rounded
 from portnn.exchange.onnx_graph.pieces import PIECES
 from portnn.exchange.samples import declared, sample_shape
 from portnn.functions import name_of
@@ -25,7 +25,7 @@ from portnn.ops import is_ours
 from portnn.ops.windows import pads_of, per_axis
 from portnn.version import __version__
 
-OF_ANY_ORDER = ("ActivationLayer", "BatchNormLayer", "DropoutLayer", "LayerNormLayer", "ScaleLayer", "SoftmaxLayer")
+OF_ANY_ORDER = ("ActivationLayer", "BatchNormLayer", "LayerNormLayer", "ScaleLayer", "SoftmaxLayer")
 OLDEST = 18  # the opset from which reductions take their axes as an input
 MOST_BYTES = (1 << 31) - (1 << 24)  # of weights: protobuf holds less than 2 GiB, the nodes with them
 INPUT, OUTPUT, BATCH = "x", "y", "N"
@@ -39,12 +39,14 @@ class Writer:
 
     def chain(self, layers: Sequence[Any], x: Value) -> Value:
         """Layers in order."""
-        layers = list(_spliced(layers))
-        for i, layer in enumerate(layers):
-            after = sequential.shapes([layer], x.shape)[-1]
-            assert after is not None, "a layer of ours knows its output's shape for a known input"
+        shape, left = x.shape, []
+        for layer in _spliced(layers):
+            before, shape = shape, _shape_after(layer, shape)
+            if not _does_nothing(layer, before, shape):
+                left.append((layer, shape))
+        for i, (layer, after) in enumerate(left):
             if type(layer).__name__ == "FlattenLayer":
-                x = _flatten(self, layer, x, after, layers[i + 1 :])
+                x = _flatten(self, layer, x, after, [each for each, _ in left[i + 1 :]])
             else:
                 x = NODES[type(layer).__name__](self, layer, x, after)
         return x
@@ -67,6 +69,18 @@ def _spliced(layers: Sequence[Any]) -> Iterator[Any]:
             yield from _spliced(layer.layers)
         else:
             yield layer
+
+
+def _shape_after(layer: Any, shape: Shape) -> Shape:
+    after = sequential.shapes([layer], shape)[-1]
+    assert after is not None, "a layer of ours knows its output's shape for a known input"
+    return after
+
+
+def _does_nothing(layer: Any, shape: Shape, after: Shape) -> bool:
+    """Whether a layer returns what it is given: it acts in training only, or gives samples the shape they have."""
+    name = type(layer).__name__
+    return NODES[name] is _nothing or (name in ("FlattenLayer", "ReshapeLayer") and after == shape)
 
 
 # -- a function for each kind of layer ---------------------------------------------------------------------------------
@@ -174,18 +188,17 @@ def _meets_weights(following: Sequence[Any]) -> bool:
 
 def _reshape(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     g = w.graph
-    if after == x.shape:
-        return x
     shape = g.constant(layer.path, "shape", [0, *after], np.int64)
     return Value(g.node(layer.path, "Reshape", [g.turned(layer.path, x, False).name, shape]), after)
 
 
 def _scale(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     g, name = w.graph, x.name
-    if layer.factor != 1.0 or not layer.offset:
-        name = g.node(layer.path, "Mul", [name, g.number(layer.path, "factor", layer.factor)])
-    if layer.offset:
-        name = g.node(layer.path, "Add", [name, g.number(layer.path, "offset", layer.offset)])
+    factor, offset = (rounded(layer.path, each, g.dtype.type) for each in (layer.factor, layer.offset))
+    if factor != 1.0 or not offset:
+        name = g.node(layer.path, "Mul", [name, g.number(layer.path, "factor", factor)])
+    if offset:
+        name = g.node(layer.path, "Add", [name, g.number(layer.path, "offset", offset)])
     return g.after(x, name)
 
 
@@ -196,13 +209,14 @@ def _activation(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
 
 
 def _nothing(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
+    """Of layers that have no nodes: ``chain`` leaves them out, or puts their layers in their place."""
     return x
 
 
 def _batch_norm(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     g = w.graph
     x = g.turned(layer.path, x, True)
-    epsilon, variance = _single(layer.epsilon, not g.exact), w.array(layer, "running_var")
+    epsilon, variance = _single(layer, nearest=not g.exact), w.array(layer, "running_var")
     assert variance is not None
     arrays = w.arrays(layer, x, "weights", "bias", "running_mean")
     # Only their sum counts: what a float32 cannot hold of epsilon goes into the variance, which in float64 can hold it.
@@ -213,10 +227,10 @@ def _batch_norm(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     return g.after(x, g.node(layer.path, "BatchNormalization", [x.name, *arrays], **options))
 
 
-def _single(epsilon: float, nearest: bool = True) -> float:
-    """An epsilon as operators have it, a float32: the nearest, or the next that is not above it; never 0.0."""
-    found = np.float32(epsilon)
-    if not nearest and float(found) > epsilon:
+def _single(layer: Any, nearest: bool = True) -> float:
+    """The epsilon of a layer as a float32, never 0.0: the nearest, or the next one that is not above it."""
+    found = np.float32(rounded(layer.path, layer.epsilon, np.float32))
+    if not nearest and float(found) > layer.epsilon:
         found = np.nextafter(found, np.float32(0.0))
     return float(max(found, np.finfo(np.float32).smallest_subnormal))
 
@@ -226,7 +240,7 @@ def _layer_norm(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     x = g.turned(path, x, False)
     weights, bias = w.arrays(layer, x, "weights", "bias")
     if not g.exact:
-        options = dict(axis=-1, epsilon=_single(layer.epsilon))
+        options = dict(axis=-1, epsilon=_single(layer))
         return g.after(x, g.node(path, "LayerNormalization", [x.name, weights, bias], **options))
     scaled = g.node(path, "Mul", [_normalized(g, path, x.name, layer.epsilon), weights])
     return g.after(x, g.node(path, "Add", [scaled, bias]))
@@ -252,7 +266,7 @@ def _group_norm(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
         name = _normalized(g, path, name, layer.epsilon)
     else:
         ones, zeros = g.constant(path, "ones", np.ones(groups)), g.constant(path, "zeros", np.zeros(groups))
-        name = g.node(path, "InstanceNormalization", [name, ones, zeros], epsilon=_single(layer.epsilon))
+        name = g.node(path, "InstanceNormalization", [name, ones, zeros], epsilon=_single(layer))
     name = g.node(path, "Reshape", [name, g.constant(path, "shape", [0, channels, *image], np.int64)])
     for operator, what in (("Mul", "weights"), ("Add", "bias")):
         array = w.array(layer, what)

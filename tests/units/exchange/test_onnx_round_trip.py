@@ -88,6 +88,10 @@ NETWORKS = {
     "reshaped once, used twice": ([ReshapeLayer((3, 2)), ParallelLayer([], [], merge="add")], (6,)),
     "reshaped and normalized": ([ReshapeLayer((2, 3)), LayerNormLayer(), ReshapeLayer((6,)), GroupNormLayer(3)], (6,)),
     "groups in groups": ([GroupNormLayer(2), ReshapeLayer((2, 3)), GroupNormLayer(3), GroupNormLayer(1)], (6,)),
+    "nothing between a flattening and weights": (
+        [*block(3), FlattenLayer(), ReshapeLayer((72,)), FlattenLayer(), DropoutLayer(0.5), FCLayer(72, 5)],
+        (4, 6, 3),
+    ),
     "layers in layers": (
         [SequentialLayer(*block(3), SequentialLayer(FlattenLayer())), ParallelLayer([FCLayer(72, 5)], merge="add")],
         (4, 6, 3),

@@ -17,6 +17,7 @@ from portnn import (
     LayerNormLayer,
     Network,
     ReshapeLayer,
+    ScaleLayer,
     SequentialLayer,
 )
 
@@ -156,3 +157,14 @@ def test_the_momentum_of_batch_normalization_comes_back(momentum, tmp_path):
         assert back.layers[0].momentum == momentum
     back.export(second)
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_constants_that_float32_does_not_hold(tmp_path):
+    first, second = tmp_path / "1.onnx", tmp_path / "2.onnx"
+    for layers in ([ScaleLayer(1e39)], [ScaleLayer(1.0, offset=-1e39)], [LayerNormLayer(epsilon=1e39)]):
+        with pytest.raises(ValueError, match=r"layer 0 has the constant -?1e\+39, which is infinite as a float32"):
+            portnn.onnx.export(network(layers, (4,)), first)
+    for layer in (ScaleLayer(1.0, offset=1e-50), ScaleLayer(1.0 + 1e-12, offset=3.0), ScaleLayer(1e-50)):
+        portnn.onnx.export(network([layer], (4,)), first)
+        portnn.onnx.export(portnn.onnx.load(first), second)
+        assert first.read_bytes() == second.read_bytes()
