@@ -1,29 +1,31 @@
-"""Models of PyTorch loaded onto the GPU: they compute and learn there what they do on the CPU."""
-
-from pathlib import Path
+"""ONNX models of networks on the GPU: the file is the one that the same network writes on the CPU."""
 
 import numpy as np
 import pytest
 
 import portnn
+from cases import LAYERS
+from portnn import Network, to_numpy
 
 pytest.importorskip("onnx", minversion="1.17", reason="onnx is not installed")
 pytestmark = pytest.mark.gpu
-FOLDER = Path(__file__).parents[1] / "support" / "recorded" / "onnx"
+NAMES = """FCLayer, rows|ConvLayer, same|ConvLayer, 1-D|ActivationLayer, gelu|MaxPoolLayer|BatchNormLayer, images|LayerNormLayer
+|GroupNormLayer|ScaleLayer|UpsampleLayer|ResidualLayer|ParallelLayer, inception""".replace("\n", "").split("|")
 
 
-@pytest.mark.parametrize("name", ["lenet-script", "groupnorm-dynamo", "mlp-old"])
-def test_models_are_loaded_onto_the_gpu(name, tmp_path):
-    with np.load(FOLDER / "results.npz") as results:
-        x = results[f"{name.split('-')[0]} x"]
-    x = np.ascontiguousarray(np.moveaxis(x, 1, -1)) if x.ndim > 2 else x
-    cpu, gpu = (portnn.onnx.load(FOLDER / f"{name}.onnx", backend=backend) for backend in ("cpu", "gpu"))
-    assert gpu.backend.name == "gpu"
-    for net in (cpu, gpu):
-        net.use("mse", optimizer="adam")
-        before = portnn.to_numpy(net.predict(x))
-        net.fit(x, np.zeros_like(before), epochs=2, batch_size=3, shuffle=False, verbose=0)
-    ours, expected = portnn.to_numpy(gpu.predict(x)), cpu.predict(x)
-    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
-    portnn.onnx.export(gpu, tmp_path / "net.onnx")
-    np.testing.assert_allclose(portnn.onnx.load(tmp_path / "net.onnx").predict(x), ours, rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", [case for case in LAYERS if case.name in NAMES], ids=lambda case: case.name)
+def test_the_file_does_not_depend_on_the_device(backend, case, dtype, tmp_path):
+    path = tmp_path / "net.onnx"
+    net = Network([case.make()], dtype=dtype, seed=2)
+    x = np.random.default_rng(3).standard_normal((3, *case.sample)).astype(dtype)
+    expected = net.predict(x)
+    net.export(path)
+    written = path.read_bytes()
+    loaded = portnn.onnx.load(path, backend="gpu")
+    found = to_numpy(loaded.predict(x))
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=scale * (1e-5 if dtype == "float32" else 1e-12))
+    net.to("gpu")
+    portnn.onnx.export(net, path, input_shape=case.sample)
+    assert path.read_bytes() == written
