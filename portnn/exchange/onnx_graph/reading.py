@@ -130,7 +130,7 @@ class _Graph:
         return last
 
     def _uses(self, name: str, last_of: dict[int, int]) -> int:
-        """How often a value itself is used, not only its shape. The nodes of one activation, ``last_of``, use it once."""
+        """How often a value, not only its shape, is used: by the nodes of one activation, ``last_of``, it is once."""
         users = [i for i in self.users[name] if i < 0 or self.nodes[i].operator not in ("Shape", "CastLike")]
         return len({last_of.get(i, -2 - k) for k, i in enumerate(users)})
 
