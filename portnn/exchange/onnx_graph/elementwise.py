@@ -116,10 +116,16 @@ class Found(NamedTuple):
 
 
 class Finder:
-    """Looks for activations. ``constants`` are the values that are known, ``users`` the nodes that use each value."""
+    """Looks for activations. ``constants`` are the values that are known, ``users`` the nodes that use each value.
 
-    def __init__(self, nodes: list[Node], constants: dict[str, np.ndarray], users: dict[str, list[int]]):
-        self.nodes, self.constants, self.users = nodes, constants, users
+    ``one_path``: the nodes of one layer have names that begin with its path, as in graphs that portnn has written. So
+    x + relu(-x) stays what it was there, though it is relu(x).
+    """
+
+    def __init__(
+        self, nodes: list[Node], constants: dict[str, np.ndarray], users: dict[str, list[int]], one_path: bool = False
+    ):
+        self.nodes, self.constants, self.users, self.one_path = nodes, constants, users, one_path
         self.left = MOST_COMPUTED
         self.makers = {name: i for i, node in enumerate(nodes) for name in node.outputs[:1]}
 
@@ -136,7 +142,11 @@ class Finder:
                 found = Found(known, name, frozenset(inside), axes=self._axes_of_constants(inside)) if known else found
             if self.nodes[last].operator in WHOLE:
                 break
-            before = [i for name in outside if (i := self.makers.get(name, -1)) >= 0 and self._may_join(i, inside)]
+            before = [
+                i
+                for name in outside
+                if (i := self.makers.get(name, -1)) >= 0 and self._may_join(i, inside) and self._of_one_layer(i, last)
+            ]
             if not before:
                 break
             inside.add(max(before))
@@ -198,6 +208,10 @@ class Finder:
 
     def _may_join(self, i: int, inside: set[int]) -> bool:
         return self._may_be(i) and all(user in inside for user in self.users[self.nodes[i].outputs[0]])
+
+    def _of_one_layer(self, i: int, j: int) -> bool:
+        path, other = (self.nodes[each].name.rpartition("/")[0] for each in (i, j))
+        return path == other or not self.one_path
 
     def _outside(self, inside: set[int]) -> set[str]:
         made = {self.nodes[i].outputs[0] for i in inside}

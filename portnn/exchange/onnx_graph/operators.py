@@ -168,7 +168,7 @@ def _shifted(s: Steps, x: Var, constant: np.ndarray) -> Var:
         raise NoLayerError(f"it adds a constant of shape {constant.shape} to what no layer with weights has made")
     offset = float(constant.reshape(()))
     before = s.before(x, "scale")
-    if isinstance(before, Scale) and not before.offset and before.factor != 1.0:
+    if isinstance(before, Scale) and not before.offset and before.factor != 1.0 and before.path == s.path:
         before.offset = offset
         return x
     return s.add(x, Scale(1.0, offset))

@@ -63,6 +63,7 @@ class Model(NamedTuple):
     dtype: str
     opset: int
     functions: bool
+    ours: bool = False  # written by portnn, as the file says: nodes of one layer begin with its path
 
 
 class Strange:
@@ -191,8 +192,8 @@ class _Reader:
         own = {(each.domain, each.name) for each in model.functions}
         nodes = [self._node(node, own) for node in graph.node]
         _check_order(nodes, {inputs[0].name, *constants, *unread}, graph.output[0].name)
-        names = inputs[0].name, graph.output[0].name
-        return Model(nodes, constants, unread, *names, shape, batch, dtype, opset, bool(own))
+        names, ours = (inputs[0].name, graph.output[0].name), model.producer_name == "portnn"
+        return Model(nodes, constants, unread, *names, shape, batch, dtype, opset, bool(own), ours)
 
     def _opset(self, model: Any) -> int:
         found = {each.domain: each.version for each in model.opset_import}

@@ -1,5 +1,6 @@
 """The layers of an ONNX model: its nodes one after the other as steps, and from these the network's structure."""
 
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,12 +107,16 @@ class _Graph:
             if node.operator in FLOATS and not node.domain and not self.floats.isdisjoint(node.inputs):
                 self.floats.add(node.outputs[0])
         activations = self._activations()
-        inner = {i for found in activations.values() for i in found.nodes} - activations.keys()
+        last_of = {i: last for last, found in activations.items() for i in found.nodes}
+        inner = last_of.keys() - activations.keys()
         for i, node in enumerate(self.nodes):
             if node.outputs[0] in self.constants or i in inner:
                 continue
+            self.steps.path = node.name.rpartition("/")[0] if self.model.ours else ""
             made = self._made(node, activations.get(i))
-            if made is not None and self._uses(node.outputs[0]) > 1:
+            if made is not None and self._uses(node.outputs[0], last_of) > 1:
+                with suppress(NoLayerError):
+                    made = self.steps.settled(made)  # once, not for each of those that use it
                 self.steps.shared.add(made.step)
             self.variables[node.outputs[0]] = made
             for name in filter(None, node.outputs[1:]):
@@ -124,9 +129,10 @@ class _Graph:
         assert last is not None
         return last
 
-    def _uses(self, name: str) -> int:
-        """How many nodes use a value itself, not only its shape."""
-        return sum(i < 0 or self.nodes[i].operator not in ("Shape", "CastLike") for i in self.users[name])
+    def _uses(self, name: str, last_of: dict[int, int]) -> int:
+        """How often a value, not only its shape, is used: by the nodes of one activation, ``last_of``, it is once."""
+        users = [i for i in self.users[name] if i < 0 or self.nodes[i].operator not in ("Shape", "CastLike")]
+        return len({last_of.get(i, -2 - k) for k, i in enumerate(users)})
 
     def _fold(self, node: proto.Node) -> None:
         """Computes a node whose inputs are constants, or the shape of a variable where it is known."""
@@ -162,7 +168,8 @@ class _Graph:
         """Activations by their last node. What several of them hold is left to the one that comes last."""
         folded = {i for i, node in enumerate(self.nodes) if node.outputs[0] in self.constants}  # such as CastLike
         users = {name: [i for i in nodes if i not in folded] for name, nodes in self.users.items()}
-        finder, found, taken = Finder(self.nodes, self.constants, users), dict[int, Found](), set[int]()
+        finder = Finder(self.nodes, self.constants, users, one_path=self.model.ours)
+        found, taken = dict[int, Found](), set[int]()
         for i in range(len(self.nodes) - 1, -1, -1):
             if i not in taken and self.nodes[i].outputs[0] not in self.constants:
                 activation = finder.layer_norm(i) or finder.find(i)
@@ -182,7 +189,7 @@ class _Graph:
                 if found.axes > len(x.seen) + 1:
                     raise NoLayerError(f"its constants have {found.axes} axes, more than the batch")
                 if found.name == "layer_norm":
-                    return plain_layer_norm(self.steps, x, found.epsilon)
+                    return plain_layer_norm(self.steps, x, found.epsilon, self._meets_reshape(node))
                 return activation(self.steps, x, found.name)
             except NoLayerError as error:
                 self.problems.append(f"{node}: {error!s:.300}")
@@ -218,6 +225,11 @@ class _Graph:
                 raise
             self.problems.append(f"{node}: {error!s:.200}")
         return None
+
+    def _meets_reshape(self, node: proto.Node) -> bool:
+        """Whether what a node makes goes into Reshape, and nowhere else."""
+        users = self.users[node.outputs[0]]
+        return len(users) == 1 and users[0] >= 0 and self.nodes[users[0]].operator == "Reshape"
 
     def _check(self, node: proto.Node, inputs: list[Any]) -> None:
         if not any(isinstance(value, Var) for value in inputs[:2]) and node.operator != "Concat":

@@ -77,6 +77,7 @@ class Steps:
         self.all = [Step([])]
         self.shared: set[int] = set()
         self.positions = self.numbers = 0
+        self.path = ""  # of the layer that the node belongs to, where the graph says it
 
     def begin(self, shape: Shape, channels_second: bool) -> Var:
         """The network's input."""
@@ -91,6 +92,7 @@ class Steps:
         """A layer behind x, whose output has the same order of the axes."""
         after = x.shape if shape is None else shape
         check_values(after, "a layer of the model")
+        piece.path = self.path
         self.all.append(Step([x.step], [piece]))
         made = replace(x, step=len(self.all) - 1, shape=after, free=x.free and piece.kind in ALIKE)
         if shape is None or x.axes is None:
