@@ -14,6 +14,7 @@ class Piece:
 
     def __init__(self, kind: str, make: Callable[..., Any], arrays: dict[str, Any] | None = None):
         self.kind, self.make, self.arrays = kind, make, arrays or {}
+        self.path = ""
 
     def layer(self) -> Any:
         layer = self.make(bias="bias" in self.arrays) if self.kind == "linear" else self.make()
