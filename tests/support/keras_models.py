@@ -13,7 +13,7 @@ def lenet(x):
     x = layers.Conv2D(3, 5, padding="same", activation="tanh")(x)
     x = layers.MaxPooling2D()(x)
     x = layers.Conv2D(4, 3, activation="relu")(x)
-    x = layers.AveragePooling2D()(x)
+    x = layers.AveragePooling2D(2)(x)
     x = layers.Flatten()(x)
     x = layers.Dense(6, activation="tanh")(x)
     return layers.Dense(3)(x)
