@@ -180,7 +180,9 @@ def _scaled(s: Steps, x: Var, constant: np.ndarray) -> Var:
         return x
     if constant.size != 1:
         if each is None:
-            raise NoLayerError(f"it multiplies by a constant of shape {constant.shape}, not one number for each channel")
+            raise NoLayerError(
+                f"it multiplies by a constant of shape {constant.shape}, not one number for each channel"
+            )
         return _by_channel(s, x, each)
     return s.add(x, Scale(float(constant.reshape(()))))
 
