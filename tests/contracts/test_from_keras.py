@@ -239,5 +239,5 @@ def test_callbacks(theirs, ours):
 
 @rows("Results, weights, files")
 def test_results(theirs, ours):
-    model, net, names = classifiers()
+    _, _, names = classifiers()
     near(value_of(ours, OURS | names), value_of(theirs, THEIRS | names))

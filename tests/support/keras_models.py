@@ -20,21 +20,21 @@ def lenet(x):
 
 
 def residual(x):
-    """Batch normalization and activation before the convolutions."""
-    x = layers.Conv2D(4, 3, padding="same")(x)
-    y = layers.Activation("relu")(layers.BatchNormalization()(x))
+    x = layers.Conv2D(4, 3, padding="same", activation="relu")(x)
+    y = layers.Conv2D(4, 3, padding="same", activation="silu")(x)
     x = layers.Add()([x, layers.Conv2D(4, 3, padding="same")(y)])
-    y = layers.ReLU()(layers.BatchNormalization()(x))
-    y = layers.Conv2D(6, 3, strides=2, padding="same")(y)
+    y = layers.Conv2D(6, 3, strides=2, padding="same")(layers.ReLU()(x))
     x = layers.Add()([layers.Conv2D(6, 1, strides=2)(x), y])
     return layers.Dense(3)(layers.GlobalAveragePooling2D()(x))
 
 
-def folded(x):
-    """Batch normalization behind the convolution: exporters fold it into that."""
+def batchnorm(x):
+    """Batch normalization behind convolutions and before them, with an activation between."""
     x = layers.Conv2D(4, 3, padding="same", use_bias=False)(x)
     x = layers.Activation("relu")(layers.BatchNormalization()(x))
-    return layers.Dense(3)(layers.GlobalMaxPooling2D()(x))
+    y = layers.Activation("relu")(layers.BatchNormalization()(x))
+    x = layers.Add()([x, layers.Conv2D(4, 3, padding="same")(y)])
+    return layers.Dense(3)(layers.BatchNormalization()(layers.GlobalMaxPooling2D()(x)))
 
 
 def parallel(x):
@@ -61,7 +61,7 @@ MODELS = {  # by name: a function of the input, and the shape of one sample
     ),
     "lenet": (lenet, (12, 10, 1)),
     "residual": (residual, (8, 6, 2)),
-    "folded": (folded, (8, 8, 3)),
+    "batchnorm": (batchnorm, (8, 6, 3)),
     "parallel": (parallel, (4, 5, 3)),
     "decoder": (
         lambda x: chain(
@@ -77,7 +77,6 @@ MODELS = {  # by name: a function of the input, and the shape of one sample
             layers.Conv1D(4, 3, padding="same"),
             layers.Activation("silu"),
             layers.MaxPooling1D(2),
-            layers.BatchNormalization(),
             layers.Conv1D(3, 3),
             layers.Activation("sigmoid"),
             layers.Flatten(),
@@ -85,9 +84,9 @@ MODELS = {  # by name: a function of the input, and the shape of one sample
         )(x),
         (10, 2),
     ),
-    "groups": (
+    "depthwise": (
         lambda x: chain(
-            layers.Conv2D(6, 3, groups=3, padding="same"),
+            layers.DepthwiseConv2D(3, depth_multiplier=2, padding="same"),
             layers.Activation("relu6"),
             layers.Conv2D(4, 1),
             layers.Activation("hard_swish"),
@@ -100,7 +99,7 @@ MODELS = {  # by name: a function of the input, and the shape of one sample
         lambda x: chain(
             layers.Conv2D(4, 3, dilation_rate=2, padding="same"),
             layers.ELU(),
-            layers.AveragePooling2D(3, strides=2, padding="same"),
+            layers.AveragePooling2D(3, strides=2),
             layers.LeakyReLU(0.1),
             layers.Flatten(),
             layers.Dense(3),
@@ -110,7 +109,6 @@ MODELS = {  # by name: a function of the input, and the shape of one sample
     "gelu": (
         lambda x: chain(
             layers.Dense(8, activation="gelu"),
-            layers.LayerNormalization(),
             layers.Dense(8, activation="silu"),
             layers.Dense(8),
             layers.Lambda(lambda y: keras.activations.gelu(y, approximate=True)),
@@ -129,30 +127,24 @@ MODELS = {  # by name: a function of the input, and the shape of one sample
         )(x),
         (5,),
     ),
-    "groupnorm": (
-        lambda x: chain(
-            layers.Conv2D(4, 3, padding="same"),
-            layers.GroupNormalization(2),
-            layers.Activation("relu"),
-            layers.Flatten(),
-            layers.Dense(3),
-        )(x),
-        (6, 6, 2),
+    "layernorm": (
+        lambda x: chain(layers.Dense(8, activation="relu"), layers.LayerNormalization(), layers.Dense(3))(x),
+        (5,),
     ),
     "softmax": (lambda x: chain(layers.Dense(8, activation="relu"), layers.Dense(4, activation="softmax"))(x), (5,)),
 }
 
 
 def made(name):
-    """A model whose normalization has other values than a new one, and samples for it."""
+    """A model whose biases and normalization have other values than those of a new one, and samples for it."""
     run, shape = MODELS[name]
     keras.utils.set_random_seed(3)
     rng = np.random.default_rng(3)
     inputs = keras.Input(shape)
     model = keras.Model(inputs, run(inputs))
     for layer in model.layers:
-        if "normalization" in layer.name:
-            layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
+        low = 0.5 if "normalization" in layer.name else -0.5
+        layer.set_weights([w if w.ndim > 1 else rng.uniform(low, low + 1.0, w.shape) for w in layer.get_weights()])
     return model, rng.standard_normal((SAMPLES, *shape)).astype("float32")
 
 

@@ -149,9 +149,16 @@ def _channels(x: Var, constant: np.ndarray) -> np.ndarray | None:
     return constant.reshape(channels) if constant.ndim and shape == expected else None
 
 
+def _with_weights(s: Steps, x: Var) -> Piece | None:
+    """The layer with weights that makes x, or makes what x is another shape of, with the same channels."""
+    while (piece := s.before(x, "reshape")) and piece.before[-1:] == x.shape[-1:]:
+        x = replace(x, step=s.all[x.step].inputs[0], shape=piece.before)
+    return s.before(x, "linear", "norm")
+
+
 def _shifted(s: Steps, x: Var, constant: np.ndarray) -> Var:
     x = s.settled(x)
-    each, piece = _channels(x, constant), s.before(x, "linear", "norm")
+    each, piece = _channels(x, constant), _with_weights(s, x)
     if each is not None and piece is not None:
         if piece.kind == "linear":
             each = each.reshape(1, -1) if piece.arrays["weights"].ndim == 2 else each
@@ -172,7 +179,7 @@ def _shifted(s: Steps, x: Var, constant: np.ndarray) -> Var:
 
 def _scaled(s: Steps, x: Var, constant: np.ndarray) -> Var:
     x = s.settled(x)
-    each, piece = _channels(x, constant), s.before(x, "linear", "norm")
+    each, piece = _channels(x, constant), _with_weights(s, x)
     if each is not None and piece is not None:
         piece.arrays["weights"] = piece.arrays["weights"] * each  # the last axis of all weights is that of channels
         if "bias" in piece.arrays and piece.arrays["bias"].any():

@@ -138,7 +138,7 @@ class _Graph:
                 return None
             try:
                 if found.name == "layer_norm":
-                    return plain_layer_norm(self.steps, x, found.epsilon)
+                    return plain_layer_norm(self.steps, x, found)
                 return activation(self.steps, x, found.name)
             except NoLayerError as error:
                 self.problems.append(f"{node}: {error}")
