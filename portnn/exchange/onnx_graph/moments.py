@@ -1,4 +1,4 @@
-"""Layer normalization as Keras' exporter writes it: x r + (shift - mean r), with r = scale / sqrt(variance + epsilon)."""
+"""Layer normalization as Keras exports it: x r + (shift - mean r), where r = scale / sqrt(variance + epsilon)."""
 
 from typing import Any, NamedTuple
 
