@@ -173,11 +173,10 @@ def _tile(s: Steps, node: Node, inputs: list[Any]) -> Var:
     if not isinstance(repeats, np.ndarray) or repeats.size != len(x.seen) + 1:
         raise NoLayerError("it repeats axes by numbers that are not known")
     factors = repeats.tolist()[1:]
-    at = next((i for i, factor in enumerate(factors) if factor != 1), None)
-    piece = s.before(x, "reshape")
-    image = () if at is None else x.seen[:at] + x.seen[at + 1 :]
-    enlarges = at is not None and sorted(factors)[:-1] == [1] * (len(factors) - 1) and 1 <= at < len(image)
-    if not enlarges or piece is None or piece.before != image or x.axes != x.plain or repeats[0] != 1:
+    at = next((i for i, factor in enumerate(factors) if factor != 1), 0)
+    piece, image = s.before(x, "reshape"), x.seen[:at] + x.seen[at + 1 :]
+    enlarges = 1 <= at < len(image) and factors[at] > 1 and factors.count(1) == len(factors) - 1 and repeats[0] == 1
+    if not enlarges or piece is None or piece.before != image or x.axes != x.plain:
         raise NoLayerError(f"it repeats values by {repeats.tolist()}, which is not enlarging of images")
     before = s.turned(replace(x, step=s.all[x.step].inputs[0], shape=image), tuple(range(len(image) + 1)))
     factor = tuple(factors[at] if i == at - 1 else 1 for i in range(len(image) - 1))
