@@ -392,18 +392,6 @@ EXPORTS: Answers = {
     **dict.fromkeys(("Trainer", "LightningModule"), "a Network trains itself, net.fit(x, y, epochs=10)"),
     **dict.fromkeys(("Dense", "Linear", "DenseLayer", "LinearLayer"), "FCLayer"),
     **dict.fromkeys(("Conv1D", "Conv2D", "Conv1d", "Conv2d", "Convolution2D", "Conv2DLayer"), "ConvLayer"),
-    **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), "write ConvLayer(..., groups=C), C the number of channels"),
-    **dict.fromkeys(
-        ("SeparableConv1D", "SeparableConv2D"), "write two ConvLayers, one with groups=C, one of windows (1, 1)"
-    ),
-    **dict.fromkeys(
-        ("Conv2DTranspose", "ConvTranspose2d", "ConvTranspose1d", "Conv1DTranspose"),
-        "write UpsampleLayer(2), ConvLayer(...)",
-    ),
-    **dict.fromkeys(("Conv3D", "Conv3d"), "a ConvLayer is of sequences (L, C) or images (H, W, C)"),
-    **dict.fromkeys(("MaxPooling3D", "MaxPool3d"), "MaxPoolLayer"),
-    **dict.fromkeys(("AveragePooling3D", "AvgPool3d"), "AvgPoolLayer"),
-    **dict.fromkeys(("ZeroPadding1D", "ZeroPadding2D", "ZeroPad2d"), "write ConvLayer(..., padding=((1, 1), (1, 1)))"),
     **dict.fromkeys(
         ("MaxPooling1D", "MaxPooling2D", "MaxPool1D", "MaxPool2D", "MaxPool1d", "MaxPool2d"), "MaxPoolLayer"
     ),
@@ -423,6 +411,18 @@ EXPORTS: Answers = {
     "Softmax": "SoftmaxLayer",
     **{each: _BY_NAME.format(each.lower()) for each in ("ReLU", "Tanh", "Sigmoid", "ELU", "SELU", "GELU", "SiLU")},
     "LeakyReLU": _BY_NAME.format("leaky_relu"),
+    **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), "write ConvLayer(..., groups=C), C the number of channels"),
+    **dict.fromkeys(
+        ("SeparableConv1D", "SeparableConv2D"), "write two ConvLayers, one with groups=C, one of windows (1, 1)"
+    ),
+    **dict.fromkeys(
+        ("Conv2DTranspose", "ConvTranspose2d", "ConvTranspose1d", "Conv1DTranspose"),
+        "write UpsampleLayer(2), ConvLayer(...)",
+    ),
+    **dict.fromkeys(("Conv3D", "Conv3d"), "a ConvLayer is of sequences (L, C) or images (H, W, C)"),
+    **dict.fromkeys(("MaxPooling3D", "MaxPool3d"), "MaxPoolLayer"),
+    **dict.fromkeys(("AveragePooling3D", "AvgPool3d"), "AvgPoolLayer"),
+    **dict.fromkeys(("ZeroPadding1D", "ZeroPadding2D", "ZeroPad2d"), "write ConvLayer(..., padding=((1, 1), (1, 1)))"),
     **dict.fromkeys(("Lambda", "Permute", "Cropping2D", "RepeatVector"), "derive a layer of your own from Layer"),
     **dict.fromkeys(("Multiply", "Average", "Maximum", "Dot"), 'a ParallelLayer concatenates, or adds: merge="add"'),
     "Subtract": 'write ParallelLayer([], [..., ScaleLayer(-1.0)], merge="add")',

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from portnn.exchange.onnx_graph import moments
 from portnn.exchange.onnx_graph.functions import PAIRS
 from portnn.exchange.onnx_graph.proto import Node
 from portnn.files.errors import FileError
@@ -99,16 +98,13 @@ JOINS = {"Max": 2, "Min": 2}  # operators that may have more inputs than are com
 class Found(NamedTuple):
     """An activation in a graph: its name, the value that goes in, and the indices of the nodes that make it.
 
-    Or layer normalization, with its ``epsilon`` and, where these are part of it, axis, scale and shift.
+    Or layer normalization, with its ``epsilon``.
     """
 
     name: str
     input: str
     nodes: frozenset[int]
     epsilon: float = 0.0
-    axis: int = -1
-    scale: np.ndarray | None = None
-    shift: np.ndarray | None = None
 
 
 class Finder:
@@ -143,8 +139,6 @@ class Finder:
 
         Scale and shift follow it, and are a product and a sum as others.
         """
-        if made := moments.find(self.nodes, self.makers, self.constants, self.users, last):
-            return Found("layer_norm", made.input, made.nodes, made.epsilon, made.axis, made.scale, made.shift)
         node = self.nodes[last]
         over = self._before(node, 1, "Sqrt") if node.operator == "Div" and not node.domain else None
         added = self._before(over, 0, "Add") if over else None

@@ -4,7 +4,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from portnn.exchange.onnx_graph.elementwise import Finder
 from portnn.exchange.onnx_graph.proto import Node
+from portnn.exchange.onnx_graph.steps import NoLayerError, Steps, Var
+from portnn.exchange.onnx_graph.structure import Piece
+from portnn.layers import LayerNormLayer
 
 Constants = dict[str, np.ndarray]
 
@@ -79,20 +83,38 @@ class _Reader:
         return Moments(x, axis, float(epsilon.reshape(())), scale, shift, frozenset(self.read))
 
 
-def find(
-    nodes: list[Node], makers: dict[str, int], constants: Constants, users: dict[str, list[int]], last: int
-) -> Moments | None:
+def find(finder: Finder, last: int) -> Moments | None:
     """The normalization that ends with a node, a sum; nothing but that sum may be used elsewhere."""
+    nodes, users = finder.nodes, finder.users
     if nodes[last].operator != "Add" or nodes[last].domain or len(nodes[last].inputs) != 2:
         return None
     for product, rest in (nodes[last].inputs, nodes[last].inputs[::-1]):
         for first in (0, 1):
-            reader = _Reader(nodes, makers, constants)
+            reader = _Reader(nodes, finder.makers, finder.constants)
             try:
                 factors = reader.made(product, "Mul").inputs
                 found = reader.normalization(factors[first], factors[1 - first], rest)
             except (LookupError, ValueError, TypeError):
                 continue
-            if all(user in found.nodes | {last} for i in found.nodes for user in users[nodes[i].outputs[0]]):
-                return found._replace(nodes=found.nodes | {last})
+            inside = found.nodes | {last}
+            if all(user in inside for i in found.nodes for user in users[nodes[i].outputs[0]]):
+                return found._replace(nodes=inside)
     return None
+
+
+def normalized(s: Steps, x: Var, found: Moments) -> Var:
+    """The layer."""
+    x = s.full(x)
+    if x.channel != len(x.seen) or found.axis % (len(x.seen) + 1) != x.channel:
+        raise NoLayerError("it normalizes over another axis than the channels")
+    channels = x.shape[-1]
+    s.pay(2 * channels)
+    arrays = {"weights": np.ones(channels, s.dtype), "bias": np.zeros(channels, s.dtype)}
+    for name, given in (("weights", found.scale), ("bias", found.shift)):
+        if given is not None:
+            if given.size not in (1, channels) or given.shape[-1:] != (given.size,) * bool(given.ndim):
+                raise NoLayerError(f"its scale or shift has shape {given.shape}, expected ({channels},)")
+            arrays[name][:] = s.weights(given).reshape(-1)
+    arrays = {name: s.in_order(x, array) for name, array in arrays.items()}
+    epsilon = float(str(np.float32(found.epsilon))) if s.dtype == "float32" else found.epsilon
+    return s.add(x, Piece("norm", lambda: LayerNormLayer(epsilon=epsilon), arrays))

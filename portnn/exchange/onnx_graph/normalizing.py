@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from portnn.exchange.onnx_graph.elementwise import Found
 from portnn.exchange.onnx_graph.proto import Node
 from portnn.exchange.onnx_graph.steps import NoLayerError, Steps, Var
 from portnn.exchange.onnx_graph.structure import Piece
@@ -44,22 +43,15 @@ def _layer_norm(s: Steps, node: Node, inputs: list[Any]) -> Var:
     return s.add(x, Piece("norm", lambda: LayerNormLayer(epsilon=epsilon), arrays))
 
 
-def plain_layer_norm(s: Steps, x: Var, found: Found) -> Var:
+def plain_layer_norm(s: Steps, x: Var, epsilon: float) -> Var:
     """Layer normalization in pieces: a scale and a shift that follow are folded into it."""
     x = s.full(x)
-    if x.channel != len(x.seen) or found.axis % (len(x.seen) + 1) != x.channel:
+    if x.channel != len(x.seen):
         raise NoLayerError("it normalizes over another axis than the channels")
-    channels = x.shape[-1]
-    s.pay(2 * channels)
-    weights, bias = np.ones(channels, s.dtype), np.zeros(channels, s.dtype)
-    for array, given in ((weights, found.scale), (bias, found.shift)):
-        if given is not None:
-            if given.size not in (1, channels) or given.shape[-1:] != (given.size,) * bool(given.ndim):
-                raise NoLayerError(f"its scale or shift has shape {given.shape}, expected ({channels},)")
-            array[:] = s.weights(given).reshape(-1)
-    arrays = {"weights": s.in_order(x, weights), "bias": s.in_order(x, bias)}
-    number = float(str(np.float32(found.epsilon))) if s.dtype == "float32" else found.epsilon
-    return s.add(x, Piece("norm", lambda: LayerNormLayer(epsilon=number), arrays))
+    s.pay(2 * x.shape[-1])
+    ones = np.ones(x.shape[-1], s.dtype)
+    number = float(str(np.float32(epsilon))) if s.dtype == "float32" else epsilon
+    return s.add(x, Piece("norm", lambda: LayerNormLayer(epsilon=number), {"weights": ones, "bias": 0.0 * ones}))
 
 
 def _instance_norm(s: Steps, node: Node, inputs: list[Any]) -> Var:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from portnn._typing import Shape
-from portnn.exchange.onnx_graph import proto, structure
+from portnn.exchange.onnx_graph import moments, proto, structure
 from portnn.exchange.onnx_graph.elementwise import Finder, Found
 from portnn.exchange.onnx_graph.folding import BATCH, FOLDS, Folder, UnfoldableError
 from portnn.exchange.onnx_graph.normalizing import plain_layer_norm
@@ -120,25 +120,31 @@ class _Graph:
         except UnfoldableError:
             return
 
-    def _activations(self) -> dict[int, Found]:
+    def _activations(self) -> dict[int, Found | moments.Moments]:
         """Activations by their last node. What several of them hold is left to the one that comes last."""
-        finder, found, taken = Finder(self.nodes, self.constants, self.users), dict[int, Found](), set[int]()
+        finder, found, taken = (
+            Finder(self.nodes, self.constants, self.users),
+            dict[int, Found | moments.Moments](),
+            set[int](),
+        )
         for i in range(len(self.nodes) - 1, -1, -1):
             if i not in taken and self.nodes[i].outputs[0] not in self.constants:
-                activation = finder.layer_norm(i) or finder.find(i)
+                activation = moments.find(finder, i) or finder.layer_norm(i) or finder.find(i)
                 if activation and not activation.nodes & taken:
                     found[i] = activation
                     taken |= activation.nodes
         return found
 
-    def _made(self, node: proto.Node, found: Found | None) -> Var | None:
+    def _made(self, node: proto.Node, found: Found | moments.Moments | None) -> Var | None:
         if found is not None:
             x = self.variables.get(found.input)
             if x is None:
                 return None
             try:
+                if isinstance(found, moments.Moments):
+                    return moments.normalized(self.steps, x, found)
                 if found.name == "layer_norm":
-                    return plain_layer_norm(self.steps, x, found)
+                    return plain_layer_norm(self.steps, x, found.epsilon)
                 return activation(self.steps, x, found.name)
             except NoLayerError as error:
                 self.problems.append(f"{node}: {error}")

@@ -90,8 +90,8 @@ class Steps:
         """A layer behind x, whose output has the same order of the axes."""
         after = x.shape if shape is None else shape
         check_values(after, "a layer of the model")
-        piece.before = x.shape
         self.all.append(Step([x.step], [piece]))
+        piece.before = x.shape
         made = replace(x, step=len(self.all) - 1, shape=after, free=x.free and piece.kind in ALIKE)
         if shape is None or x.axes is None:
             return made

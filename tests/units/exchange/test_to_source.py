@@ -9,12 +9,11 @@ import pytest
 import leaving
 import portnn
 from cases import ACTIVATIONS, LOSSES, OwnLayer
-from leaving import ALL, NETWORKS, TOLERANCE, made, samples
-from pages import difference, touched
+from leaving import ALL, NETWORKS, TOLERANCE, made
+from pages import difference
 from portnn import ActivationLayer, FCLayer, MaxPoolLayer, Network, ResidualLayer
 from portnn.exchange.source import keras as keras_source
 from portnn.exchange.source import torch as torch_source
-from random_networks import drawn
 
 LANGUAGES = ["torch", "keras"]
 RECORDED = Path(leaving.__file__).parent / "recorded"
@@ -100,21 +99,6 @@ def test_in_keras(name, tmp_path):
     names["load_weights"](model, tmp_path / "net.portnn.safetensors")
     assert difference(np.asarray(model(x)), network.predict(x)) < 1e-5
     assert np.asarray(model(x, training=True)).shape == network.predict(x).shape
-
-
-@pytest.mark.filterwarnings("ignore:(?s:.*)softmax over axis")  # of one channel, whose softmax is 1
-@pytest.mark.parametrize("seed", [*range(12), *(pytest.param(s, marks=pytest.mark.slow) for s in range(12, 150))])
-def test_networks_that_are_drawn_in_keras(seed, tmp_path):
-    os.environ.setdefault("KERAS_BACKEND", "jax")
-    pytest.importorskip("keras", reason="Keras is not installed")
-    layers, shape = drawn(seed)
-    x = samples(shape).astype("float32")
-    network = touched(Network(layers, seed=seed), x)
-    network.save(tmp_path / "net.portnn.safetensors")
-    names = defined(network.to_source("keras"))
-    model = names["build"]()
-    names["load_weights"](model, tmp_path / "net.portnn.safetensors")
-    assert difference(np.asarray(model(x)), network.predict(x)) < 1e-5
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
