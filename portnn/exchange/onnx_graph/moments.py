@@ -22,6 +22,8 @@ class Moments(NamedTuple):
     scale: np.ndarray | None
     shift: np.ndarray
     nodes: frozenset[int]
+    name: str = "moments"  # as an activation has one
+    axes: int = 0
 
 
 class _Reader:

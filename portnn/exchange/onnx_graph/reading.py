@@ -120,31 +120,27 @@ class _Graph:
         except UnfoldableError:
             return
 
-    def _activations(self) -> dict[int, Found | moments.Moments]:
+    def _activations(self) -> dict[int, Found]:
         """Activations by their last node. What several of them hold is left to the one that comes last."""
-        finder, found, taken = (
-            Finder(self.nodes, self.constants, self.users),
-            dict[int, Found | moments.Moments](),
-            set[int](),
-        )
+        finder, found, taken = Finder(self.nodes, self.constants, self.users), dict[int, Found](), set[int]()
         for i in range(len(self.nodes) - 1, -1, -1):
             if i not in taken and self.nodes[i].outputs[0] not in self.constants:
-                activation = moments.find(finder, i) or finder.layer_norm(i) or finder.find(i)
+                activation: Any = moments.find(finder, i) or finder.layer_norm(i) or finder.find(i)
                 if activation and not activation.nodes & taken:
                     found[i] = activation
                     taken |= activation.nodes
         return found
 
-    def _made(self, node: proto.Node, found: Found | moments.Moments | None) -> Var | None:
+    def _made(self, node: proto.Node, found: Found | None) -> Var | None:
         if found is not None:
             x = self.variables.get(found.input)
             if x is None:
                 return None
             try:
-                if isinstance(found, moments.Moments):
-                    return moments.normalized(self.steps, x, found)
                 if found.name == "layer_norm":
                     return plain_layer_norm(self.steps, x, found.epsilon)
+                if isinstance(found, moments.Moments):
+                    return moments.normalized(self.steps, x, found)
                 return activation(self.steps, x, found.name)
             except NoLayerError as error:
                 self.problems.append(f"{node}: {error}")

@@ -11,7 +11,7 @@ from portnn import ActivationLayer, FCLayer, Layer, MaxPoolLayer, Network, Paral
 from random_networks import drawn
 
 
-@pytest.mark.filterwarnings("ignore:(?s:.*)softmax over axis")  # of one channel, whose softmax is 1
+@pytest.mark.filterwarnings(r"ignore:[\s\S]*softmax over axis")  # of one channel, whose softmax is 1
 @pytest.mark.parametrize("seed", [*range(12), *(pytest.param(s, marks=pytest.mark.slow) for s in range(12, 150))])
 def test_networks_that_are_drawn_in_keras(seed, tmp_path):
     os.environ.setdefault("KERAS_BACKEND", "jax")
