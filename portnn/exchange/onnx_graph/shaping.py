@@ -102,16 +102,12 @@ def reshaped(s: Steps, x: Var, target: Shape, flatten: Piece | None = None) -> V
         shape = (*target[1:], target[0])
         made = s.add(replace(x, order=None), Piece("reshape", lambda: ReshapeLayer(shape)), shape)
         return s.turned(made, made.channels_second)
-    if len(x.shape) > 2 and x.shape[-1] == 1:  # of one channel: no value moves, so exporters write no transpose
-        for axes in (x.plain, x.channels_second):
-            if x.axes in (x.plain, x.channels_second) and target == s.turned(x, axes).seen:
-                return s.turned(replace(x, free=False), axes)
     if x.axes == x.plain:
         if len(x.shape) == 1 and len(target) == 2:
             return replace(
                 x, groups=target[0], whole=x.seen, seen=target, normalized=False
             )  # normalized in groups, or another shape
-        if (piece := s.before(x, "reshape")) and piece.before == target:  # there and back
+        if (piece := s.before(x, "reshape")) and piece.passing and piece.before == target:
             return s.turned(
                 replace(x, step=s.all[x.step].inputs[0], shape=target, free=False), tuple(range(len(target) + 1))
             )

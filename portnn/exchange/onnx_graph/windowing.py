@@ -183,7 +183,9 @@ def _tile(s: Steps, node: Node, inputs: list[Any]) -> Var:
     made = UpsampleLayer(_short(factor))
     y = s.add(before, Piece("upsample", lambda: UpsampleLayer(_short(factor))), made.output_shape(image))
     apart = (*image[:at], factors[at], *image[at:])
-    y = s.add(replace(y, free=False), Piece("reshape", lambda: ReshapeLayer(apart)), apart)
+    shaped = Piece("reshape", lambda: ReshapeLayer(apart))
+    shaped.passing = True
+    y = s.add(replace(y, free=False), shaped, apart)
     return s.turned(y, y.plain)
 
 
