@@ -390,14 +390,26 @@ EXPORTS: Answers = {
     "DecisionBoundaryDisplay": "plot.boundary(net, x, y) draws it, from portnn import plot",
     "Module": "derive a layer of your own from Layer; a Network runs layers in order",
     **dict.fromkeys(("Trainer", "LightningModule"), "a Network trains itself, net.fit(x, y, epochs=10)"),
-    **dict.fromkeys(("Dense", "Linear", "DenseLayer", "LinearLayer"), "FCLayer"),
-    **dict.fromkeys(("Conv1D", "Conv2D", "Conv1d", "Conv2d", "Convolution2D", "Conv2DLayer"), "ConvLayer"),
+    **dict.fromkeys(("Dense", "Linear", "DenseLayer", "LinearLayer", "Gemm", "MatMul"), "FCLayer"),
+    **dict.fromkeys(("Conv1D", "Conv2D", "Conv1d", "Conv2d", "Convolution2D", "Conv2DLayer", "Conv"), "ConvLayer"),
     **dict.fromkeys(
-        ("MaxPooling1D", "MaxPooling2D", "MaxPool1D", "MaxPool2D", "MaxPool1d", "MaxPool2d"), "MaxPoolLayer"
+        ("MaxPooling1D", "MaxPooling2D", "MaxPool1D", "MaxPool2D", "MaxPool1d", "MaxPool2d", "MaxPool"), "MaxPoolLayer"
     ),
-    **dict.fromkeys(("AveragePooling1D", "AveragePooling2D", "AvgPool1d", "AvgPool2d"), "AvgPoolLayer"),
-    **dict.fromkeys(("GlobalAveragePooling1D", "GlobalAveragePooling2D", "AdaptiveAvgPool2d"), "GlobalAvgPoolLayer"),
-    **dict.fromkeys(("GlobalMaxPooling1D", "GlobalMaxPooling2D", "AdaptiveMaxPool2d"), "GlobalMaxPoolLayer"),
+    **dict.fromkeys(
+        ("AveragePooling1D", "AveragePooling2D", "AvgPool1d", "AvgPool2d", "AvgPool", "AveragePool"), "AvgPoolLayer"
+    ),
+    **dict.fromkeys(
+        ("GlobalAveragePooling1D", "GlobalAveragePooling2D", "AdaptiveAvgPool2d", "GlobalAveragePool"),
+        "GlobalAvgPoolLayer",
+    ),
+    **dict.fromkeys(
+        ("GlobalMaxPooling1D", "GlobalMaxPooling2D", "AdaptiveMaxPool2d", "GlobalMaxPool"), "GlobalMaxPoolLayer"
+    ),
+    **dict.fromkeys(
+        ("InferenceSession", "load_onnx", "from_onnx"),
+        "onnx.load(path) makes a network, from portnn import onnx",
+    ),
+    **dict.fromkeys(("to_onnx", "export_onnx"), 'write net.export("net.onnx")'),
     **dict.fromkeys(("Dropout", "SpatialDropout2D"), "DropoutLayer"),
     **dict.fromkeys(("RandomAffine", "RandomRotation", "RandomTranslation", "RandomZoom"), "RandomAffineLayer"),
     "Flatten": "FlattenLayer",
@@ -405,7 +417,11 @@ EXPORTS: Answers = {
     **dict.fromkeys(("BatchNormalization", "BatchNorm", "BatchNorm1d", "BatchNorm2d"), "BatchNormLayer"),
     **dict.fromkeys(("LayerNormalization", "LayerNorm"), "LayerNormLayer"),
     **dict.fromkeys(("GroupNormalization", "GroupNorm"), "GroupNormLayer"),
-    **dict.fromkeys(("UpSampling1D", "UpSampling2D", "Upsample"), "UpsampleLayer"),
+    **dict.fromkeys(
+        ("InstanceNormalization", "InstanceNorm", "InstanceNorm1d", "InstanceNorm2d"),
+        "write GroupNormLayer(C) for C channels, each of which is a group",
+    ),
+    **dict.fromkeys(("UpSampling1D", "UpSampling2D", "Upsample", "Resize"), "UpsampleLayer"),
     "Rescaling": "ScaleLayer",
     "Activation": "ActivationLayer",
     "Softmax": "SoftmaxLayer",
@@ -433,7 +449,7 @@ EXPORTS: Answers = {
     "UpSampling3D": "UpsampleLayer",
     **dict.fromkeys(("RandomFlip", "RandomCrop"), "RandomAffineLayer moves, rotates and scales images"),
     "Add": 'write ParallelLayer(..., merge="add"), or ResidualLayer(...) for X + F(X)',
-    "Concatenate": "write ParallelLayer(...), which concatenates its branches",
+    **dict.fromkeys(("Concatenate", "Concat"), "write ParallelLayer(...), which concatenates its branches"),
     **dict.fromkeys(("Input", "InputLayer"), "the first layer says what it takes; leave it out"),
     **dict.fromkeys(("Embedding", "LSTM", "GRU", "RNN", "SimpleRNN", "Bidirectional", "TimeDistributed"), _NO_TEXT),
     **dict.fromkeys(("Attention", "MultiHeadAttention", "MultiheadAttention", "Masking"), _NO_TEXT),

@@ -39,6 +39,9 @@ def _gemm(s: Steps, node: Node, inputs: list[Any]) -> Var:
     a = node.attributes
     if not isinstance(x, Var) or a.get("transA", 0):
         raise NoLayerError("its first input must be samples, not transposed")
+    x = s.full(x)
+    if len(x.seen) != 1:
+        raise NoLayerError(f"it takes rows, but samples come as {x.seen}")
     weights = s.weights(weights)
     if weights.ndim != 2:
         raise NoLayerError(f"its weights have shape {weights.shape}, expected two axes")
@@ -111,7 +114,7 @@ def _sub(s: Steps, node: Node, inputs: list[Any]) -> Var:
         return _merged(s, [x, s.add(s.settled(y), Scale(-1.0))], "add")
     if isinstance(x, Var):
         return _shifted(s, x, -_aligned(s, node, x, y))
-    return _shifted(s, s.add(s.settled(y), Scale(-1.0)), s.weights(x))
+    return _shifted(s, s.add(s.settled(y), Scale(-1.0)), _aligned(s, node, y, x))
 
 
 def _mul(s: Steps, node: Node, inputs: list[Any]) -> Var:
@@ -135,6 +138,8 @@ def _div(s: Steps, node: Node, inputs: list[Any]) -> Var:
 def _aligned(s: Steps, node: Node, x: Var, constant: Any) -> np.ndarray:
     """A constant with axes as NumPy has them; before opset 7 an attribute says at which axis of x its first one is."""
     array = s.weights(constant)
+    if array.ndim > len(x.seen) + 1:
+        raise NoLayerError(f"its constant has shape {array.shape}, more axes than the batch")
     if s.opset >= 7 or "axis" not in node.attributes:
         return array
     behind = len(x.seen) + 1 - node.attributes["axis"] % (len(x.seen) + 1) - array.ndim
@@ -160,6 +165,7 @@ def _shifted(s: Steps, x: Var, constant: np.ndarray) -> Var:
     x = s.settled(x)
     each, piece = _channels(x, constant), _with_weights(s, x)
     if each is not None and piece is not None:
+        each = s.in_order(x, each)
         if piece.kind == "linear":
             each = each.reshape(1, -1) if piece.arrays["weights"].ndim == 2 else each
         old = piece.arrays.get("bias")
@@ -181,6 +187,7 @@ def _scaled(s: Steps, x: Var, constant: np.ndarray) -> Var:
     x = s.settled(x)
     each, piece = _channels(x, constant), _with_weights(s, x)
     if each is not None and piece is not None:
+        each = s.in_order(x, each)
         piece.arrays["weights"] = piece.arrays["weights"] * each  # the last axis of all weights is that of channels
         if "bias" in piece.arrays and piece.arrays["bias"].any():
             piece.arrays["bias"] = piece.arrays["bias"] * each
@@ -233,7 +240,7 @@ def _leaky_relu(s: Steps, node: Node, inputs: list[Any]) -> Var:
     slope = node.attributes.get("alpha", 0.01)
     if node.operator == "PRelu":
         constant = s.weights(inputs[1])
-        if constant.size != 1:
+        if constant.size != 1 or constant.ndim > len(inputs[0].seen) + 1:
             raise NoLayerError(f"it has a slope for each channel, of shape {constant.shape}")
         slope = float(constant.reshape(()))
     slope = decimal(slope)
@@ -248,12 +255,16 @@ def _elu(s: Steps, node: Node, inputs: list[Any]) -> Var:
 def _celu(s: Steps, node: Node, inputs: list[Any]) -> Var:
     """a elu(x / a)."""
     alpha = decimal(node.attributes.get("alpha", 1.0))
+    if alpha <= 0.0:
+        raise NoLayerError(f"alpha={alpha}")
     return s.add(activation(s, s.add(s.settled(inputs[0]), Scale(1.0 / alpha)), "elu"), Scale(alpha))
 
 
 def _swish(s: Steps, node: Node, inputs: list[Any]) -> Var:
     """x sigmoid(a x) = silu(a x) / a."""
     alpha = decimal(node.attributes.get("alpha", 1.0))
+    if alpha == 0.0:
+        return s.add(s.settled(inputs[0]), Scale(0.5))
     return s.add(activation(s, s.add(s.settled(inputs[0]), Scale(alpha)), "silu"), Scale(1.0 / alpha))
 
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from portnn._typing import Shape
 from portnn.exchange.onnx_graph import moments, proto, structure
-from portnn.exchange.onnx_graph.elementwise import Finder, Found
-from portnn.exchange.onnx_graph.folding import BATCH, FOLDS, Folder, UnfoldableError
+from portnn.exchange.onnx_graph.elementwise import ALL, Finder, Found
+from portnn.exchange.onnx_graph.folding import BATCH, DTYPES, FOLDS, Folder, UnfoldableError
 from portnn.exchange.onnx_graph.normalizing import plain_layer_norm
 from portnn.exchange.onnx_graph.operators import OPERATORS, activation
 from portnn.exchange.onnx_graph.steps import NoLayerError, Steps, Var
@@ -16,6 +16,9 @@ from portnn.files.errors import FileError
 from portnn.layers import SequentialLayer
 
 LISTED = 30  # of what has no layer
+COMPARISONS = {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"}
+# Operators that make what has the dtype of their first input.
+FLOATS = (OPERATORS.keys() | ALL.keys()) - COMPARISONS - {"Cast", "Where"}
 
 
 class Read(NamedTuple):
@@ -38,13 +41,19 @@ def read(path: Any) -> Read:
         # The axes of the input are as portnn has them, or, if that does not do, the channels come second.
         for second in [False, True] if len(model.shape) > 1 else [False]:
             try:
-                return _read(model, second)
+                with np.errstate(all="ignore"):  # what overflows is infinite, as it is in ONNX
+                    return _read(model, second)
             except ProblemsError as error:
                 problems.append(error.args[0])
         fewest = min(problems[::-1], key=len)
         more = [f"and {len(fewest) - LISTED} more"] if len(fewest) > LISTED else []
         listed = "".join(f"\n  {line}" for line in [*fewest[:LISTED], *more])
-        raise FileError(f"portnn has no layer for {len(fewest)} of the model's operators:{listed}")
+        own = (
+            "\nThe model has operators of its own: onnx.inliner.inline_local_functions writes them as those of ONNX"
+            if model.functions
+            else ""
+        )
+        raise FileError(f"portnn has no layer for {len(fewest)} of the model's operators:{listed}{own}")
 
 
 def _read(model: proto.Model, second: bool) -> Read:
@@ -52,8 +61,10 @@ def _read(model: proto.Model, second: bool) -> Read:
     last = network.run()
     try:
         made = structure.layers(network.steps.all, last)
-    except ValueError as error:
-        raise error if isinstance(error, FileError) else FileError(f"the model cannot be a network: {error}") from error
+    except (ValueError, TypeError, OverflowError) as error:
+        if isinstance(error, FileError):
+            raise
+        raise FileError(f"the model cannot be a network: {error!s:.200}") from error
     return Read(made or [SequentialLayer()], model.dtype, network.shape)
 
 
@@ -67,6 +78,7 @@ class _Graph:
         self.constants = dict(model.constants)
         self.steps = Steps(model.dtype, model.opset, model.batch)
         self.variables: dict[str, Var | None] = {}  # None: what a node made that has no layer
+        self.floats = {model.input}  # what has the model's dtype
         self.problems: list[str] = []
         self.nodes = self._live()
         self.users: dict[str, list[int]] = {}
@@ -89,15 +101,17 @@ class _Graph:
 
     def run(self) -> int:
         """Makes the steps; returns the last. ProblemsError if there is no layer for a node."""
-        for i, node in enumerate(self.nodes):
-            self._fold(i, node)
+        for node in self.nodes:
+            self._fold(node)
+            if node.operator in FLOATS and not node.domain and not self.floats.isdisjoint(node.inputs):
+                self.floats.add(node.outputs[0])
         activations = self._activations()
         inner = {i for found in activations.values() for i in found.nodes} - activations.keys()
         for i, node in enumerate(self.nodes):
             if node.outputs[0] in self.constants or i in inner:
                 continue
             made = self._made(node, activations.get(i))
-            if made is not None and len(self.users[node.outputs[0]]) > 1:
+            if made is not None and self._uses(node.outputs[0]) > 1:
                 self.steps.shared.add(made.step)
             self.variables[node.outputs[0]] = made
             for name in filter(None, node.outputs[1:]):
@@ -110,19 +124,45 @@ class _Graph:
         assert last is not None
         return last
 
-    def _fold(self, i: int, node: proto.Node) -> None:
+    def _uses(self, name: str) -> int:
+        """How many nodes use a value itself, not only its shape."""
+        return sum(i < 0 or self.nodes[i].operator not in ("Shape", "CastLike") for i in self.users[name])
+
+    def _fold(self, node: proto.Node) -> None:
         """Computes a node whose inputs are constants, or the shape of a variable where it is known."""
+        if node.domain or not node.outputs[0]:
+            return
+        if node.operator == "CastLike" and len(node.inputs) == 2 and node.inputs[0] in self.constants:
+            self._cast_like(node, *node.inputs)
+            return
         names = [name for name in node.inputs if name]
-        if node.operator not in FOLDS or node.domain or not all(name in self.constants for name in names):
+        if node.operator not in FOLDS or not all(name in self.constants for name in names):
             return
         try:
             self.constants[node.outputs[0]] = self.folder.fold(node, [self.constants.get(name) for name in node.inputs])
         except UnfoldableError:
             return
 
+    def _cast_like(self, node: proto.Node, name: str, like: str) -> None:
+        """Numbers in the dtype of another value."""
+        if like in self.constants:
+            dtype = self.constants[like].dtype.name
+        elif like in self.floats:
+            dtype = self.model.dtype
+        else:
+            return
+        to = next((number for number, known in DTYPES.items() if known == dtype), 0)
+        cast = node._replace(operator="Cast", attributes={"to": to})
+        try:
+            self.constants[node.outputs[0]] = self.folder.fold(cast, [self.constants[name]])
+        except UnfoldableError:
+            return
+
     def _activations(self) -> dict[int, Found]:
         """Activations by their last node. What several of them hold is left to the one that comes last."""
-        finder, found, taken = Finder(self.nodes, self.constants, self.users), dict[int, Found](), set[int]()
+        folded = {i for i, node in enumerate(self.nodes) if node.outputs[0] in self.constants}  # such as CastLike
+        users = {name: [i for i in nodes if i not in folded] for name, nodes in self.users.items()}
+        finder, found, taken = Finder(self.nodes, self.constants, users), dict[int, Found](), set[int]()
         for i in range(len(self.nodes) - 1, -1, -1):
             if i not in taken and self.nodes[i].outputs[0] not in self.constants:
                 activation: Any = moments.find(finder, i) or finder.layer_norm(i) or finder.find(i)
@@ -135,25 +175,31 @@ class _Graph:
         if found is not None:
             x = self.variables.get(found.input)
             if x is None:
+                if found.input in self.model.unread:
+                    self.problems.append(f"{node}: {self.model.unread[found.input]}")
                 return None
             try:
+                if found.axes > len(x.seen) + 1:
+                    raise NoLayerError(f"its constants have {found.axes} axes, more than the batch")
                 if found.name == "layer_norm":
                     return plain_layer_norm(self.steps, x, found.epsilon)
                 if isinstance(found, moments.Moments):
                     return moments.normalized(self.steps, x, found)
                 return activation(self.steps, x, found.name)
             except NoLayerError as error:
-                self.problems.append(f"{node}: {error}")
+                self.problems.append(f"{node}: {error!s:.300}")
                 return None
         if node.operator == "Shape" and not node.domain:
             self._shape(node)
             return None
-        self._fold(0, node)  # what follows from a shape
+        self._fold(node)  # what follows from a shape
         if node.outputs[0] in self.constants:
             return None
         known = node.operator in OPERATORS and not node.domain
-        if not known:
-            self.problems.append(str(node))
+        unread = [self.model.unread[name] for name in node.inputs if name in self.model.unread]
+        unread += [each.why for each in node.attributes.values() if isinstance(each, proto.Strange) and each.why]
+        if not known or unread:
+            self.problems.append(f"{node}: {'; '.join(unread)[:300]}" if unread else str(node))
             return None
         inputs: list[Any] = []
         for name in node.inputs:
@@ -168,8 +214,8 @@ class _Graph:
             self._check(node, inputs)
             return OPERATORS[node.operator](self.steps, node, inputs)
         except NoLayerError as error:
-            self.problems.append(f"{node}: {error}")
-        except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError) as error:
+            self.problems.append(f"{node}: {error!s:.300}")  # shapes may be long
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
             if isinstance(error, FileError):
                 raise
             self.problems.append(f"{node}: {error!s:.200}")
@@ -182,6 +228,7 @@ class _Graph:
             "Conv",
             "Pad",
             "Identity",
+            "Transpose",
         ):
             raise NoLayerError("its input is padded, which only convolution may have done for it")
 
@@ -191,7 +238,7 @@ class _Graph:
         value = self.variables.get(name)
         if name in self.constants:
             sizes: Any = self.constants[name].shape
-        elif value is not None:
+        elif value is not None and not value.pads:
             batch = BATCH if self.model.batch is None else self.model.batch
             sizes = (batch, *value.seen)
         else:

@@ -16,6 +16,7 @@ from portnn.layers import ActivationLayer, ReshapeLayer, ScaleLayer
 from portnn.ops.windows import POSITIONS
 
 MOST_NUMBERS = 1 << 29  # weights of all layers
+MOST_BRANCHES = 1_000  # of one sum, or of one row of channels
 ALIKE = ("activation", "scale")  # kinds of layers that treat all values alike
 
 
@@ -100,6 +101,8 @@ class Steps:
     def merge(self, values: list[Var], how: str, shape: Shape) -> Var:
         """The sum of several values, or one behind the other."""
         check_values(shape, "a layer of the model")
+        if len(values) > MOST_BRANCHES:
+            raise NoLayerError(f"it joins {len(values):,} values, {MOST_BRANCHES:,} at most are read")
         self.all.append(Step([value.step for value in values], merge=how))
         made = replace(values[0], step=len(self.all) - 1, shape=shape, free=False)
         return made if made.axes is None else self.turned(made, made.axes)
