@@ -25,7 +25,12 @@ def test_networks_that_are_drawn_in_keras(seed, tmp_path):
     exec(compile(network.to_source("keras"), "net.py", "exec"), names)
     model = names["build"]()
     names["load_weights"](model, tmp_path / "net.portnn.safetensors")
-    assert difference(np.asarray(model(x)), network.predict(x)) < 1e-5
+    exact = touched(Network(drawn(seed)[0], seed=seed, dtype="float64"), x.astype("float64"))
+    expected = exact.predict(x.astype("float64"))
+    rounding = difference(network.predict(x), expected)  # which some of these networks make larger
+    norms = any(type(layer).__name__ in ("LayerNormLayer", "GroupNormLayer") for layer in network.walk())
+    assert difference(np.asarray(model(x)), expected) < (1e-3 if norms else 1e-5 + 10 * rounding)
+    assert rounding < 1e-3
 
 
 def test_the_networks_have_every_layer():
