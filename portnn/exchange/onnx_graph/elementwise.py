@@ -84,6 +84,7 @@ PARTS: dict[str, Function] = {
     "Clip": _clip,
     "Equal": lambda a, x, y: x == y,
     "Erf": lambda a, x: np.asarray(portable.erf(x, xp=np)),
+    "Erfc": lambda a, x: 1.0 - np.asarray(portable.erf(x, xp=np)),  # none of ONNX's, but tf2onnx writes it
     "Exp": lambda a, x: np.exp(x),
     "Greater": lambda a, x, y: x > y,
     "GreaterOrEqual": lambda a, x, y: x >= y,

@@ -17,7 +17,7 @@ from portnn.exchange.onnx_graph.shaping import SHAPING
 from portnn.exchange.onnx_graph.steps import NoLayerError, Scale, Steps, Var, function
 from portnn.exchange.onnx_graph.structure import Piece
 from portnn.exchange.onnx_graph.windowing import WINDOWING
-from portnn.layers import FCLayer, SoftmaxLayer
+from portnn.layers import ConvLayer, FCLayer, ReshapeLayer, SoftmaxLayer
 
 Operator = Callable[[Steps, Node, list[Any]], Var]
 
@@ -154,9 +154,16 @@ def _channels(x: Var, constant: np.ndarray) -> np.ndarray | None:
     return constant.reshape(channels) if constant.ndim and shape == expected else None
 
 
+def _with_weights(s: Steps, x: Var) -> Piece | None:
+    """The layer with weights that makes x, or makes what x is another shape of, with the same channels."""
+    while (piece := s.before(x, "reshape")) and piece.before[-1:] == x.shape[-1:]:
+        x = replace(x, step=s.all[x.step].inputs[0], shape=piece.before)
+    return s.before(x, "linear", "norm")
+
+
 def _shifted(s: Steps, x: Var, constant: np.ndarray) -> Var:
     x = s.settled(x)
-    each, piece = _channels(x, constant), s.before(x, "linear", "norm")
+    each, piece = _channels(x, constant), _with_weights(s, x)
     if each is not None and piece is not None:
         each = s.in_order(x, each)
         if piece.kind == "linear":
@@ -165,7 +172,9 @@ def _shifted(s: Steps, x: Var, constant: np.ndarray) -> Var:
         piece.arrays["bias"] = each if old is None or not old.any() else old + each
         return x
     if constant.size != 1:
-        raise NoLayerError(f"it adds a constant of shape {constant.shape} to what no layer with weights has made")
+        if each is None:
+            raise NoLayerError(f"it adds a constant of shape {constant.shape}, not one number for each channel")
+        return _by_channel(s, x, np.ones_like(each), each)
     offset = float(constant.reshape(()))
     before = s.before(x, "scale")
     if isinstance(before, Scale) and not before.offset and before.factor != 1.0 and before.path == s.path:
@@ -176,7 +185,7 @@ def _shifted(s: Steps, x: Var, constant: np.ndarray) -> Var:
 
 def _scaled(s: Steps, x: Var, constant: np.ndarray) -> Var:
     x = s.settled(x)
-    each, piece = _channels(x, constant), s.before(x, "linear", "norm")
+    each, piece = _channels(x, constant), _with_weights(s, x)
     if each is not None and piece is not None:
         each = s.in_order(x, each)
         piece.arrays["weights"] = piece.arrays["weights"] * each  # the last axis of all weights is that of channels
@@ -184,8 +193,31 @@ def _scaled(s: Steps, x: Var, constant: np.ndarray) -> Var:
             piece.arrays["bias"] = piece.arrays["bias"] * each
         return x
     if constant.size != 1:
-        raise NoLayerError(f"it multiplies what no layer with weights has made by a constant of shape {constant.shape}")
+        if each is None:
+            raise NoLayerError(
+                f"it multiplies by a constant of shape {constant.shape}, not one number for each channel"
+            )
+        return _by_channel(s, x, each)
     return s.add(x, Scale(float(constant.reshape(()))))
+
+
+def _by_channel(s: Steps, x: Var, factors: np.ndarray, offsets: np.ndarray | None = None) -> Var:
+    """A factor and an offset for each channel of what no layer with weights has made: a convolution of one pixel, in
+    which each channel is a group. Keras' exporters write batch normalization so."""
+    x = s.full(x)
+    arrays = {"weights": s.in_order(x, factors)} | ({} if offsets is None else {"bias": s.in_order(x, offsets)})
+    row, channels = len(x.shape) == 1, x.shape[-1]
+    shape = (1, channels) if row else x.shape
+    if len(shape) > 3:
+        raise NoLayerError("it has a number for each channel of an image with three axes")
+    s.pay(2 * channels)
+    window = (1,) * (len(shape) - 1)
+    arrays["weights"] = arrays["weights"].reshape(*window, 1, channels)
+    piece = Piece("linear", lambda bias: ConvLayer(shape, window, channels, groups=channels, bias=bias), arrays)
+    if not row:
+        return s.add(replace(x, free=False), piece)
+    made = s.add(replace(x, free=False), Piece("reshape", lambda: ReshapeLayer(shape)))
+    return s.add(s.add(made, piece), Piece("reshape", lambda: ReshapeLayer((channels,))))
 
 
 # -- functions ---------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from portnn._typing import Shape
-from portnn.exchange.onnx_graph import proto, structure
+from portnn.exchange.onnx_graph import moments, proto, structure
 from portnn.exchange.onnx_graph.elementwise import ALL, Finder, Found
 from portnn.exchange.onnx_graph.folding import BATCH, DTYPES, FOLDS, Folder, UnfoldableError
 from portnn.exchange.onnx_graph.normalizing import plain_layer_norm
@@ -172,7 +172,7 @@ class _Graph:
         found, taken = dict[int, Found](), set[int]()
         for i in range(len(self.nodes) - 1, -1, -1):
             if i not in taken and self.nodes[i].outputs[0] not in self.constants:
-                activation = finder.layer_norm(i) or finder.find(i)
+                activation: Any = moments.find(finder, i) or finder.layer_norm(i) or finder.find(i)
                 if activation and not activation.nodes & taken:
                     found[i] = activation
                     taken |= activation.nodes
@@ -190,6 +190,8 @@ class _Graph:
                     raise NoLayerError(f"its constants have {found.axes} axes, more than the batch")
                 if found.name == "layer_norm":
                     return plain_layer_norm(self.steps, x, found.epsilon, self._meets_reshape(node))
+                if isinstance(found, moments.Moments):
+                    return moments.normalized(self.steps, x, found)
                 return activation(self.steps, x, found.name)
             except NoLayerError as error:
                 self.problems.append(f"{node}: {error!s:.300}")

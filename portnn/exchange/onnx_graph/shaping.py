@@ -109,6 +109,10 @@ def reshaped(s: Steps, x: Var, target: Shape, flatten: Piece | None = None) -> V
             return replace(
                 x, groups=target[0], whole=x.seen, seen=target, normalized=False
             )  # normalized in groups, or another shape
+        if (piece := s.before(x, "reshape")) and piece.passing and piece.before == target:
+            return s.turned(
+                replace(x, step=s.all[x.step].inputs[0], shape=target, free=False), tuple(range(len(target) + 1))
+            )
         made = s.add(x, flatten or Piece("reshape", lambda: ReshapeLayer(target)), target)
         # of one channel, (1, H, W) and (H, W, 1) are the same numbers in the same order
         return replace(s.turned(made, made.plain), free=len(x.shape) == 1 or target[0] == 1)

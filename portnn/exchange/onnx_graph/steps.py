@@ -94,6 +94,7 @@ class Steps:
         check_values(after, "a layer of the model")
         piece.path = self.path
         self.all.append(Step([x.step], [piece]))
+        piece.before = x.shape
         made = replace(x, step=len(self.all) - 1, shape=after, free=x.free and piece.kind in ALIKE)
         if shape is None or x.axes is None:
             return made
@@ -176,6 +177,11 @@ class Steps:
             raise NoLayerError(f"a sample of shape {x.seen} is no image")
         if x.axes == x.plain and x.free:
             x = self._channels_last(x)
+        piece = self.before(x, "reshape")
+        if x.axes == x.plain and piece is not None and x.shape == (1, *piece.before[:-1]) and piece.before[-1:] == (1,):
+            # images of one channel: no value moves, so that exporters write no transpose
+            x = replace(x, step=self.all[x.step].inputs[0], shape=piece.before)
+            x = self.turned(x, x.channels_second)
         if x.axes != x.channels_second:
             raise NoLayerError("the channels are not the second axis")
         return x

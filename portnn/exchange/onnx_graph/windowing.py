@@ -11,7 +11,7 @@ from portnn.exchange.onnx_graph.folding import BATCH
 from portnn.exchange.onnx_graph.proto import Node, check_values
 from portnn.exchange.onnx_graph.steps import NoLayerError, Steps, Var
 from portnn.exchange.onnx_graph.structure import Piece
-from portnn.layers import AvgPoolLayer, ConvLayer, MaxPoolLayer, UpsampleLayer
+from portnn.layers import AvgPoolLayer, ConvLayer, MaxPoolLayer, ReshapeLayer, UpsampleLayer
 from portnn.ops.windows import window_plan
 
 Pads = tuple[tuple[int, int], ...]
@@ -175,11 +175,35 @@ def _resize(s: Steps, node: Node, inputs: list[Any]) -> Var:
     return s.add(x, Piece("upsample", lambda: UpsampleLayer(factor)), made.output_shape(x.shape))
 
 
+def _tile(s: Steps, node: Node, inputs: list[Any]) -> Var:
+    """Enlarging as Keras' exporter writes it: (H, W, C) becomes (H, 1, W, C), the new axis is repeated, and another
+    node makes (r H, W, C) of that, or (H, r W, C) of (H, W, 1, C)."""
+    x, repeats = s.settled(inputs[0]), inputs[1]
+    if not isinstance(repeats, np.ndarray) or repeats.size != len(x.seen) + 1:
+        raise NoLayerError("it repeats axes by numbers that are not known")
+    factors = repeats.tolist()[1:]
+    at = next((i for i, factor in enumerate(factors) if factor != 1), 0)
+    piece, image = s.before(x, "reshape"), x.seen[:at] + x.seen[at + 1 :]
+    enlarges = 1 <= at < len(image) and factors[at] > 1 and factors.count(1) == len(factors) - 1 and repeats[0] == 1
+    if not enlarges or piece is None or piece.before != image or x.axes != x.plain:
+        raise NoLayerError(f"it repeats values by {repeats.tolist()}, which is not enlarging of images")
+    before = s.turned(replace(x, step=s.all[x.step].inputs[0], shape=image), tuple(range(len(image) + 1)))
+    factor = tuple(factors[at] if i == at - 1 else 1 for i in range(len(image) - 1))
+    made = UpsampleLayer(_short(factor))
+    y = s.add(before, Piece("upsample", lambda: UpsampleLayer(_short(factor))), made.output_shape(image))
+    apart = (*image[:at], factors[at], *image[at:])
+    shaped = Piece("reshape", lambda: ReshapeLayer(apart))
+    shaped.passing = True
+    y = s.add(replace(y, free=False), shaped, apart)
+    return s.turned(y, y.plain)
+
+
 WINDOWING = {
     "AveragePool": _pool(AvgPoolLayer),
     "Conv": _conv,
     "MaxPool": _pool(MaxPoolLayer),
     "Pad": _pad,
     "Resize": _resize,
+    "Tile": _tile,
     "Upsample": _resize,
 }
