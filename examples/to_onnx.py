@@ -2,7 +2,7 @@
 
     python examples/to_onnx.py
 
-It needs the package onnx: pip install "portnn[onnx]". If onnxruntime is installed too, that runs the model.
+It needs the package onnx: python -m pip install onnx. If onnxruntime is installed too, that runs the model.
 """
 
 import argparse

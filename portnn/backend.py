@@ -132,7 +132,8 @@ class Backend:
                 return np.asarray(to_device(x, place)).copy()  # some libraries share memory
             except (TypeError, ValueError, RuntimeError) as error:  # this place is not the host: try the next
                 refusals.append(f"{place}: {error}")
-        raise RuntimeError(f"an array of backend {self.name!r} could not be copied to the host: {'; '.join(refusals)}")
+        reasons = "; ".join(dict.fromkeys(refusals))
+        raise RuntimeError(f"an array of backend {self.name!r} could not be copied to the host: {reasons}")
 
     def owns(self, x: Any) -> bool:
         """Whether ``x`` is an array of this library on this device."""
@@ -303,7 +304,12 @@ def known_backends() -> dict[str, str]:
 
 def owner_of(x: Array) -> Backend | None:
     """Returns the backend in use that ``x`` belongs to, or None."""
-    return next((backend for backend in _made.values() if backend.owns(x)), None)
+    return next((backend for backend in backends_in_use() if backend.owns(x)), None)
+
+
+def backends_in_use() -> list[Backend]:
+    """Returns the backends with names that this process has asked for so far."""
+    return list(_made.values())
 
 
 def _module(name: str) -> Any:

@@ -170,9 +170,15 @@ def texts(what: str, value: Any) -> list[str]:
 def path(what: str, value: Any) -> str:
     """A file's path, as text or as an object such as ``pathlib.Path``."""
     try:
-        return os.fsdecode(value)
+        found = os.fsdecode(value)
     except TypeError:
         raise TypeError(f"{what} must be a file's path, got {value!r:.60}") from None
+    if "\0" in found:
+        raise ValueError(
+            f"{what} must be a file's path, which holds no null characters, got {value!r:.60}: if this is the content "
+            "of a file, give the path instead"
+        )
+    return found
 
 
 def template(what: str, path: str) -> list[tuple[str, str | None, str]]:

@@ -40,6 +40,14 @@ _LOGGER = {
     "filename": "path",
     "filepath": "path",
 }
+_SCALED_AND_SHIFTED = dict.fromkeys(
+    ("center", "scale", "affine", "elementwise_affine"), "it scales and shifts in any case; leave it out"
+)
+_ALL_MEANS = {
+    "from_logits": "y_pred are logits in any case; leave it out",
+    "reduction": "it is the mean over the batch; leave it out",
+    "name": "a loss has no name; leave it out",
+}
 _FILE = {
     "filepath": "path",
     "filename": "path",
@@ -77,6 +85,9 @@ ARGUMENTS: dict[str, Answers] = {
         "device": "backend",
         "random_state": "seed",
         "input_shape": "it follows from the layers; leave it out",
+        **dict.fromkeys(
+            ("inputs", "outputs"), "a network is a list of layers: ParallelLayer and ResidualLayer have branches"
+        ),
         "name": "a network has no name; leave it out",
         "lr": _BY_OPTIMIZER,
         "learning_rate": _BY_OPTIMIZER,
@@ -134,11 +145,22 @@ ARGUMENTS: dict[str, Answers] = {
         "sample_weights": "sample_weight",
         "metrics": _BY_USE,
     },
-    "summary": {"input_size": "input_shape"},
+    "summary": {
+        "input_size": "input_shape",
+        **dict.fromkeys(
+            ("line_length", "positions", "print_fn", "expand_nested", "show_trainable"), "print it; leave it out"
+        ),
+    },
     "diagram": {"input_size": "input_shape"},
     "to": {"device": "backend"},
     "save": _FILE,
-    "export": _FILE,
+    "export": {
+        **_FILE,
+        "format": 'the ending says it: "net.onnx", "net.py", "net.c", "net.html"',
+        **dict.fromkeys(
+            ("opset", "opset_version"), "onnx.export(net, path, opset=18) takes it, from portnn import onnx"
+        ),
+    },
     "load": {**_FILE, "custom_objects": "layers", "map_location": "backend", "device": "backend"},
     "load_weights": _FILE,
     "to_categorical": {"y": "labels", "x": "labels", "num_classes": "classes", "n_classes": "classes"},
@@ -184,12 +206,28 @@ ARGUMENTS: dict[str, Answers] = {
         "params": "an optimizer is given no parameters; leave it out",
         "l2": "weight_decay",
         "decay": "give a schedule as the learning rate, such as ExponentialDecay(0.01, 0.999)",
-        "amsgrad": "there is none; leave it out",
+        **dict.fromkeys(("amsgrad", "use_ema", "loss_scale_factor"), "there is none; leave it out"),
+        "betas": "write Adam(0.001, beta1=0.9, beta2=0.999)",
         "name": "an optimizer has no name; leave it out",
     },
-    "RMSprop": {"rho": "decay"},
+    "RMSprop": {
+        **dict.fromkeys(("rho", "alpha"), "decay"),
+        **dict.fromkeys(("momentum", "centered", "epsilon", "eps"), "there is none; leave it out"),
+    },
+    "AdaGrad": dict.fromkeys(
+        ("initial_accumulator_value", "epsilon", "eps", "lr_decay"), "there is none; leave it out"
+    ),
+    "SGD": {"dampening": "there is none; leave it out"},
+    "Huber": _ALL_MEANS,
+    "SoftmaxCrossEntropy": _ALL_MEANS,
     "StepDecay": {**_RATE, "step_size": "every", "gamma": "factor"},
-    "ExponentialDecay": {**_RATE, "gamma": "factor", "decay_rate": "factor"},
+    "ExponentialDecay": {
+        **_RATE,
+        "gamma": "factor",
+        "decay_rate": "factor",
+        "decay_steps": "the factor is that of one step: write decay_rate ** (1 / decay_steps)",
+        "staircase": "write StepDecay(0.1, every=100, factor=0.9)",
+    },
     "CosineDecay": {**_RATE, "decay_steps": "steps", "T_max": "steps"},
     "OneCycle": {"max_lr": "peak", "learning_rate": "peak", "total_steps": "steps"},
     "WarmUp": {"warmup_steps": "steps", "learning_rate": "schedule"},
@@ -202,7 +240,13 @@ ARGUMENTS: dict[str, Answers] = {
         "use_bias": "bias",
         "kernel_initializer": "initializer",
         "weight_init": "initializer",
-        "kernel_regularizer": "it belongs to the optimizer, Adam(0.001, weight_decay=0.01)",
+        **dict.fromkeys(
+            ("kernel_regularizer", "bias_regularizer", "activity_regularizer"),
+            "it belongs to the optimizer, Adam(0.001, weight_decay=0.01)",
+        ),
+        **dict.fromkeys(("kernel_constraint", "bias_constraint"), "there is none; leave it out"),
+        "bias_initializer": "biases start at zero; leave it out",
+        "data_format": "images have their channels last; leave it out",
         "eps": "epsilon",
         "seed": "it is the network's, Network(layers, seed=...)",
     },
@@ -217,10 +261,15 @@ ARGUMENTS: dict[str, Answers] = {
         "kernel_size": "kernel_shape",
         "strides": "stride",
         "dilation_rate": "dilation",
+        "padding_mode": "it pads with zeros; leave it out",
     },
     "PoolLayer": {"pool_size": "window", "kernel_size": "window", "strides": "stride"},
-    "UpsampleLayer": {"size": "factor", "scale_factor": "factor"},
-    "DropoutLayer": {"p": "rate"},
+    "UpsampleLayer": {
+        "size": "factor",
+        "scale_factor": "factor",
+        **dict.fromkeys(("interpolation", "mode"), "it repeats pixels; leave it out"),
+    },
+    "DropoutLayer": {"p": "rate", "noise_shape": "each value is dropped for itself; leave it out"},
     "RandomAffineLayer": {
         "degrees": "rotate",
         **dict.fromkeys(("translate", "translation", "height_factor", "width_factor"), "shift"),
@@ -232,9 +281,19 @@ ARGUMENTS: dict[str, Answers] = {
     "BatchNormLayer": {
         "num_features": "it follows from the data; leave it out",
         "axis": "it is the last; leave it out",
+        **_SCALED_AND_SHIFTED,
+        "track_running_stats": "it does; leave it out",
     },
-    "LayerNormLayer": {"normalized_shape": "it is the last axis; leave it out", "axis": "it is the last; leave it out"},
-    "GroupNormLayer": {"num_groups": "groups", "num_channels": "it follows from the data; leave it out"},
+    "LayerNormLayer": {
+        **_SCALED_AND_SHIFTED,
+        "normalized_shape": "it is the last axis; leave it out",
+        "axis": "it is the last; leave it out",
+    },
+    "GroupNormLayer": {
+        **_SCALED_AND_SHIFTED,
+        "num_groups": "groups",
+        "num_channels": "it follows from the data; leave it out",
+    },
 }
 
 # -- attributes of a network -------------------------------------------------------------------------------------------
@@ -270,6 +329,9 @@ NETWORK: Answers = {
     "save_weights": "write net.save(path), and later net.load_weights(path)",
     "save_model": "write net.save(path)",
     "load_model": "write portnn.load(path)",
+    "to_onnx": "write net.export(path), with a path that ends with .onnx",
+    **dict.fromkeys(("reset_states", "reset_metrics"), "each fit begins anew; leave it out"),
+    **dict.fromkeys(("add_loss", "losses"), "write a loss of your own, net.use(loss, loss_prime)"),
     "load_state_dict": _SETS,
     "set_weights": _SETS,
     "state_dict": f"net.save(path) writes everything; {_PARAMETERS}",
@@ -311,7 +373,7 @@ _SCALING = (
     "subtract the mean and divide by the standard deviation of the samples, or begin the network with a ScaleLayer"
 )
 _BY_NAME = "it is an activation: ActivationLayer({0!r})"
-_NO_TEXT = "portnn has neither embeddings nor recurrent layers"
+_NO_TEXT = "portnn has no embeddings, no attention, and no recurrent layers"
 _OPTIMIZERS = "the optimizers are SGD, AdaGrad, RMSprop, Adam and AdamW"
 _LOADER = "fit takes arrays, or any iterable of batches (x, y)"
 _FLAT = "all public names are in portnn itself"
@@ -328,14 +390,26 @@ EXPORTS: Answers = {
     "DecisionBoundaryDisplay": "plot.boundary(net, x, y) draws it, from portnn import plot",
     "Module": "derive a layer of your own from Layer; a Network runs layers in order",
     **dict.fromkeys(("Trainer", "LightningModule"), "a Network trains itself, net.fit(x, y, epochs=10)"),
-    **dict.fromkeys(("Dense", "Linear", "DenseLayer", "LinearLayer"), "FCLayer"),
-    **dict.fromkeys(("Conv1D", "Conv2D", "Conv1d", "Conv2d", "Convolution2D", "Conv2DLayer"), "ConvLayer"),
+    **dict.fromkeys(("Dense", "Linear", "DenseLayer", "LinearLayer", "Gemm", "MatMul"), "FCLayer"),
+    **dict.fromkeys(("Conv1D", "Conv2D", "Conv1d", "Conv2d", "Convolution2D", "Conv2DLayer", "Conv"), "ConvLayer"),
     **dict.fromkeys(
-        ("MaxPooling1D", "MaxPooling2D", "MaxPool1D", "MaxPool2D", "MaxPool1d", "MaxPool2d"), "MaxPoolLayer"
+        ("MaxPooling1D", "MaxPooling2D", "MaxPool1D", "MaxPool2D", "MaxPool1d", "MaxPool2d", "MaxPool"), "MaxPoolLayer"
     ),
-    **dict.fromkeys(("AveragePooling1D", "AveragePooling2D", "AvgPool1d", "AvgPool2d"), "AvgPoolLayer"),
-    **dict.fromkeys(("GlobalAveragePooling1D", "GlobalAveragePooling2D", "AdaptiveAvgPool2d"), "GlobalAvgPoolLayer"),
-    **dict.fromkeys(("GlobalMaxPooling1D", "GlobalMaxPooling2D", "AdaptiveMaxPool2d"), "GlobalMaxPoolLayer"),
+    **dict.fromkeys(
+        ("AveragePooling1D", "AveragePooling2D", "AvgPool1d", "AvgPool2d", "AvgPool", "AveragePool"), "AvgPoolLayer"
+    ),
+    **dict.fromkeys(
+        ("GlobalAveragePooling1D", "GlobalAveragePooling2D", "AdaptiveAvgPool2d", "GlobalAveragePool"),
+        "GlobalAvgPoolLayer",
+    ),
+    **dict.fromkeys(
+        ("GlobalMaxPooling1D", "GlobalMaxPooling2D", "AdaptiveMaxPool2d", "GlobalMaxPool"), "GlobalMaxPoolLayer"
+    ),
+    **dict.fromkeys(
+        ("InferenceSession", "load_onnx", "from_onnx"),
+        "onnx.load(path) makes a network, from portnn import onnx",
+    ),
+    **dict.fromkeys(("to_onnx", "export_onnx"), 'write net.export("net.onnx")'),
     **dict.fromkeys(("Dropout", "SpatialDropout2D"), "DropoutLayer"),
     **dict.fromkeys(("RandomAffine", "RandomRotation", "RandomTranslation", "RandomZoom"), "RandomAffineLayer"),
     "Flatten": "FlattenLayer",
@@ -343,16 +417,42 @@ EXPORTS: Answers = {
     **dict.fromkeys(("BatchNormalization", "BatchNorm", "BatchNorm1d", "BatchNorm2d"), "BatchNormLayer"),
     **dict.fromkeys(("LayerNormalization", "LayerNorm"), "LayerNormLayer"),
     **dict.fromkeys(("GroupNormalization", "GroupNorm"), "GroupNormLayer"),
-    **dict.fromkeys(("UpSampling1D", "UpSampling2D", "Upsample"), "UpsampleLayer"),
+    **dict.fromkeys(
+        ("InstanceNormalization", "InstanceNorm", "InstanceNorm1d", "InstanceNorm2d"),
+        "write GroupNormLayer(C) for C channels, each of which is a group",
+    ),
+    **dict.fromkeys(("UpSampling1D", "UpSampling2D", "Upsample", "Resize"), "UpsampleLayer"),
     "Rescaling": "ScaleLayer",
     "Activation": "ActivationLayer",
     "Softmax": "SoftmaxLayer",
     **{each: _BY_NAME.format(each.lower()) for each in ("ReLU", "Tanh", "Sigmoid", "ELU", "SELU", "GELU", "SiLU")},
     "LeakyReLU": _BY_NAME.format("leaky_relu"),
+    **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), "write ConvLayer(..., groups=C), C the number of channels"),
+    **dict.fromkeys(
+        ("SeparableConv1D", "SeparableConv2D"), "write two ConvLayers, one with groups=C, one of windows (1, 1)"
+    ),
+    **dict.fromkeys(
+        ("Conv2DTranspose", "ConvTranspose2d", "ConvTranspose1d", "Conv1DTranspose"),
+        "write UpsampleLayer(2), ConvLayer(...)",
+    ),
+    **dict.fromkeys(("Conv3D", "Conv3d"), "a ConvLayer is of sequences (L, C) or images (H, W, C)"),
+    **dict.fromkeys(("MaxPooling3D", "MaxPool3d"), "MaxPoolLayer"),
+    **dict.fromkeys(("AveragePooling3D", "AvgPool3d"), "AvgPoolLayer"),
+    **dict.fromkeys(("ZeroPadding1D", "ZeroPadding2D", "ZeroPad2d"), "write ConvLayer(..., padding=((1, 1), (1, 1)))"),
+    **dict.fromkeys(("Lambda", "Permute", "Cropping2D", "RepeatVector"), "derive a layer of your own from Layer"),
+    **dict.fromkeys(("Multiply", "Average", "Maximum", "Dot"), 'a ParallelLayer concatenates, or adds: merge="add"'),
+    "Subtract": 'write ParallelLayer([], [..., ScaleLayer(-1.0)], merge="add")',
+    "Identity": "write SequentialLayer(), or leave it out",
+    "SpatialDropout1D": "DropoutLayer",
+    **dict.fromkeys(("GlobalAveragePooling3D", "AdaptiveAvgPool3d"), "GlobalAvgPoolLayer"),
+    **dict.fromkeys(("GlobalMaxPooling3D", "AdaptiveMaxPool3d"), "GlobalMaxPoolLayer"),
+    "UpSampling3D": "UpsampleLayer",
+    **dict.fromkeys(("RandomFlip", "RandomCrop"), "RandomAffineLayer moves, rotates and scales images"),
     "Add": 'write ParallelLayer(..., merge="add"), or ResidualLayer(...) for X + F(X)',
-    "Concatenate": "write ParallelLayer(...), which concatenates its branches",
+    **dict.fromkeys(("Concatenate", "Concat"), "write ParallelLayer(...), which concatenates its branches"),
     **dict.fromkeys(("Input", "InputLayer"), "the first layer says what it takes; leave it out"),
-    **dict.fromkeys(("Embedding", "LSTM", "GRU", "RNN", "SimpleRNN"), _NO_TEXT),
+    **dict.fromkeys(("Embedding", "LSTM", "GRU", "RNN", "SimpleRNN", "Bidirectional", "TimeDistributed"), _NO_TEXT),
+    **dict.fromkeys(("Attention", "MultiHeadAttention", "MultiheadAttention", "Masking"), _NO_TEXT),
     **dict.fromkeys(("MSELoss", "MeanSquaredError", "MSE", "mean_squared_error", "mse_loss"), "mse"),
     **dict.fromkeys(("L1Loss", "MeanAbsoluteError", "MAE", "l1_loss"), "mae"),
     **dict.fromkeys(("HuberLoss", "SmoothL1Loss"), "Huber"),
@@ -361,10 +461,15 @@ EXPORTS: Answers = {
         ("BCELoss", "BCEWithLogitsLoss", "BinaryCrossentropy", "binary_crossentropy"), "binary_cross_entropy"
     ),
     **dict.fromkeys(
-        ("CrossEntropyLoss", "CategoricalCrossentropy", "SparseCategoricalCrossentropy", "NLLLoss", "cross_entropy"),
+        (
+            *("CrossEntropyLoss", "CategoricalCrossentropy", "SparseCategoricalCrossentropy", "NLLLoss"),
+            *("cross_entropy", "categorical_crossentropy", "sparse_categorical_crossentropy", "log_loss"),
+        ),
         "softmax_cross_entropy",
     ),
-    **dict.fromkeys(("Accuracy", "CategoricalAccuracy", "SparseCategoricalAccuracy", "accuracy_score"), "accuracy"),
+    **dict.fromkeys(
+        ("Accuracy", "CategoricalAccuracy", "SparseCategoricalAccuracy", "BinaryAccuracy", "accuracy_score"), "accuracy"
+    ),
     **dict.fromkeys(("Precision", "precision_score"), "precision"),
     **dict.fromkeys(("Recall", "recall_score"), "recall"),
     **dict.fromkeys(("F1Score", "f1_score"), "f1"),
@@ -372,7 +477,23 @@ EXPORTS: Answers = {
     **dict.fromkeys(("TopKCategoricalAccuracy", "SparseTopKCategoricalAccuracy", "top_k_accuracy_score"), "TopK"),
     "ConfusionMatrix": "confusion_matrix",
     "Adagrad": "AdaGrad",
-    **dict.fromkeys(("Nadam", "NAdam", "Adamax", "Adadelta", "LBFGS", "Ftrl", "Lion"), _OPTIMIZERS),
+    **dict.fromkeys(
+        ("Nadam", "NAdam", "Adamax", "Adadelta", "LBFGS", "Ftrl", "Lion", "Muon", "Adafactor"), _OPTIMIZERS
+    ),
+    **dict.fromkeys(
+        ("L1", "L2", "L1L2", "l1", "l2", "l1_l2"), "write Adam(0.001, weight_decay=0.01), for all parameters"
+    ),
+    **{
+        "".join(word.capitalize() for word in name.split("_")): f"write FCLayer(4, 3, initializer={name!r})"
+        for name in (
+            *("glorot_uniform", "glorot_normal", "he_uniform", "he_normal"),
+            *("lecun_uniform", "lecun_normal", "orthogonal", "zeros"),
+        )
+    },
+    **dict.fromkeys(
+        ("PiecewiseConstantDecay", "PolynomialDecay", "InverseTimeDecay", "CosineDecayRestarts"),
+        "a schedule is any function of the step, optimizer=Adam(lambda k: 0.001 / (1 + 0.01 * k))",
+    ),
     "StepLR": "StepDecay",
     "ExponentialLR": "ExponentialDecay",
     **dict.fromkeys(("CosineAnnealingLR", "CosineAnnealing"), "CosineDecay"),
@@ -390,6 +511,10 @@ EXPORTS: Answers = {
     **dict.fromkeys(("DataLoader", "Dataset", "TensorDataset"), _LOADER),
     "load_model": "load",
     **dict.fromkeys(("save", "save_model"), "write net.save(path)"),
+    "load_weights": "write net.load_weights(path)",
+    "export": "write net.export(path)",
+    "InferenceSession": "onnx.load(path) makes a network of a model, from portnn import onnx",
+    "clone_model": "write copy.deepcopy(net)",
     **dict.fromkeys(("StandardScaler", "MinMaxScaler", "Normalization", "normalize"), _SCALING),
     "train_test_split": "fit(..., validation_split=0.2) holds the last samples out",
     "one_hot": "to_categorical",

@@ -200,7 +200,7 @@ class Network(WithFiles, WithExport):
             afresh: dict[str, Any] = {"_uses": self._uses + 1}
             leaves: list[Binding] = []
             for layer in self.walk():
-                of_layer: dict[str, Any] = {"_slots_by_kind": {}, "_update_counts": {}} | afresh
+                of_layer: dict[str, Any] = layer._training_afresh(self.step) | afresh
                 leaves += [(vars(layer), name, value) for name, value in of_layer.items()]
             of_network = {"loss": pair[0], "loss_prime": pair[1], "optimizer": made, "metrics": tuple(found)} | afresh
             of_network |= {"stop_training": False, "learning_rate_factor": 1.0, "progress": dict(FRESH)}

@@ -22,16 +22,19 @@ def export(
     """Writes a network, for prediction, to an ONNX file that other programs run.
 
     The model has one input ``x`` and one output ``y``, batches of any size of samples as portnn has them: images are
-    (N, H, W, C). Nodes and weights are named by the layers' paths. Layers that do nothing in predict are left out.
+    (N, H, W, C). Nodes and weights are named by the layers' paths. Layers that do nothing in predict are left out. It
+    computes what ``predict`` returns, to 1e-5 of the largest value, in float64 to 1e-12.
 
     ``input_shape`` is the shape of one sample; without it, that of the samples that the network was last given, or
     what its layers say. ``opset`` is the version of ONNX's operators. ``probabilities=True`` appends what makes
-    probabilities of logits, a softmax, or for a single output the logistic function.
+    probabilities of logits, as in ``predict_proba``: a softmax or, as the loss says, the logistic function; without
+    a loss a softmax, or for a single output the logistic function.
 
-    Raises ValueError for an opset that is not known, for an ``input_shape`` that does not fit, and one that lists all
-    layers that have no counterpart, such as layers of your own; RuntimeError for a network without layers, or with
-    parameters that are created on the first batch; ImportError without the package onnx; OSError where writing fails:
-    the old file is then as it was.
+    Raises ValueError for an opset that is not known, for an ``input_shape`` that does not fit, or that nobody has
+    said, for ``probabilities`` of a network that does not return logits, for more weights than a file holds, 2 GB,
+    and one that lists all layers that have no counterpart, such as layers of your own; RuntimeError for a network
+    without layers, or with parameters that are created on the first batch; ImportError without the package onnx;
+    OSError where writing fails: the old file is then as it was.
     """
     if not isinstance(network, Network):
         raise TypeError(f"network must be a Network, got {network!r:.60}: onnx.export(network, path)")

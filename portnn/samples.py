@@ -78,9 +78,14 @@ def check_weights(weights: Any, n: int, backend: Backend, dtype: str) -> Array:
     return backend.asarray(_checked(host, "sample_weight", dtype), dtype)
 
 
+def largest_weight(dtype: str) -> float:
+    """The largest weight that a sample may have; the smallest, but for 0, is 1 divided by it."""
+    return float(np.finfo(dtype).max) ** 0.75
+
+
 def _checked(weights: np.ndarray, what: str, dtype: str) -> np.ndarray:
     """Weights in the network's dtype: 0, or neither so small nor so large that their products and sums leave it."""
-    most = float(np.finfo(dtype).max) ** 0.75
+    most = largest_weight(dtype)
     bad = np.flatnonzero(~((weights == 0.0) | ((weights >= 1.0 / most) & (weights <= most))))
     if bad.size:
         raise ValueError(

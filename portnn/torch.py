@@ -23,10 +23,11 @@ def load_state_dict(network: Any, weights: Any, *, input_shape: tuple[int, ...] 
     Running means and variances of batch normalization are taken with the weights; optimizer and counters stay as they
     are, and frozen layers are set as well.
 
-    Arrays are found by name, as ``state_dict`` has them, with or without DataParallel's ``module.`` in front. Where the
-    names are others, as in a module with names of its own, they are found by order and shape: a dict's own order; in a
-    file, which is sorted by name, by shape and, where several have one shape, by the numbers in the names and by which
-    modules are within one another. If that does not tell, the error shows the pairs.
+    Arrays are found by name, as ``state_dict`` has them, with or without ``module.`` and ``_orig_mod.`` in front of
+    all, from DataParallel and ``torch.compile``. Where the names are others, as in a module with names of its own, they
+    are found by order and shape: a dict's own order; in a file, which is sorted by name, by shape and, where several
+    have one shape, by the numbers in the names, by which modules are within one another, and by which one is called
+    ``downsample``, ``shortcut``, ``skip`` or ``identity``, for a branch. If that does not tell, the error shows pairs.
 
     The order behind a Flatten depends on the shape of what it takes. Where the layers do not say it, ``input_shape`` is
     the shape of one sample, (H, W, C), or that of the samples last predicted.

@@ -9,10 +9,21 @@ from typing import Any
 import numpy as np
 
 from portnn._typing import Array
-from portnn.backend import BUILT_IN, Backend, device_of, get_backend, in_order, is_array, namespace, owner_of
+from portnn.backend import (
+    BUILT_IN,
+    Backend,
+    backends_in_use,
+    device_of,
+    get_backend,
+    in_order,
+    is_array,
+    namespace,
+    owner_of,
+)
 
 MOST_AXES = 64  # of a NumPy array
 HOST = 1  # DLPack's number for the host's memory
+PINNED = (3, 11)  # of CUDA and ROCm: memory of the host that a GPU can read, as of tensors with pin_memory()
 HAVE_NO_DLPACK = (BufferError, RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError)
 
 
@@ -113,12 +124,20 @@ def _has_dlpack(x: Any) -> bool:
 
 def _place(x: Any) -> tuple[int, int] | None:
     """Where an array lies, as DLPack's kind and number of a device; None where its library does not say."""
+    if (found := _device(x)) is None:
+        return None
+    kind, number = found
+    # A library may imitate other devices in the host's memory, as array-api-strict does: not for us to look behind.
+    if kind == HOST and "cpu" not in str(getattr(x, "device", "cpu")).lower():
+        return None
+    return (HOST, 0) if kind in (HOST, *PINNED) else (kind, number)  # JAX numbers devices that share the host's memory
+
+
+def _device(x: Any) -> tuple[int, int] | None:
+    """DLPack's kind and number of an array's device, as its library says it; None where it does not."""
     try:
         kind, number = x.__dlpack_device__()
     except HAVE_NO_DLPACK:
-        return None
-    # A library may imitate other devices in the host's memory, as array-api-strict does: not for us to look behind.
-    if kind == HOST and "cpu" not in str(getattr(x, "device", "cpu")).lower():
         return None
     return int(kind), int(number)
 
@@ -131,14 +150,38 @@ def _fetched(x: Any) -> np.ndarray | None:
         raise _no_such_dtype("the array", x)
     try:
         backend = backend_of(x)
-    except TypeError:  # a library that cannot run a network
+    except (TypeError, ValueError):  # a library that cannot run a network, or an array on several devices
         backend = None
     if backend is not None:
         return backend.to_numpy(x)
     try:
         return np.from_dlpack(x, device="cpu")
     except HAVE_NO_DLPACK as error:
-        raise TypeError(f"the array could not be copied to the host by DLPack: {error}") from error
+        for backend in backends_in_use():  # a library whose DLPack is older cannot copy to the host itself
+            if (found := shared(x, backend)) is not None:
+                return backend.to_numpy(found)
+        if (array := _as_numpy_has_it(x)) is not None:
+            return array
+        raise TypeError(
+            f"an array of {_library(x)} could not be copied to the host by DLPack: {_reason(x, error)}"
+        ) from error
+
+
+def _as_numpy_has_it(x: Any) -> np.ndarray | None:
+    """An array on several devices, gathered by its library; None for one that cannot be gathered."""
+    try:
+        return np.array(x) if hasattr(type(x), "__array__") else None
+    except HAVE_NO_DLPACK:
+        return None
+
+
+def _reason(x: Any, error: Exception | None) -> str:
+    """Why an array cannot be had: what its library says itself, without arguments that it may not know."""
+    try:
+        x.__dlpack__()
+    except HAVE_NO_DLPACK as own:
+        error = own
+    return (str(error) or type(error).__name__).partition("\n")[0][:200]
 
 
 def _is_unknown_to_numpy(x: Any) -> bool:
@@ -162,6 +205,13 @@ def host_array(x: Any, what: str) -> np.ndarray:
         )
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{what} is a masked array: fill the gaps first, with x.filled(value)")
+    if _is_unknown_to_numpy(x):  # a dtype that another package adds, such as ml_dtypes
+        raise _no_such_dtype(what, x)
+    if hasattr(type(x), "__dlpack__") and not hasattr(type(x), "__array__"):
+        raise TypeError(
+            f"{what} has __dlpack__ but no __dlpack_device__, so it does not say on which device it is: DLPack needs "
+            "both"
+        )
     try:
         array = np.asarray(x)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -185,7 +235,7 @@ def bring(x: Any, backend: Backend, dtype: str | None, what: str, *, copy: bool 
         x = found
     if not backend.owns(x):
         if is_foreign(x):
-            raise _elsewhere(x, backend, what)
+            raise elsewhere(x, backend, what)
         x = host_array(x, what)
         return backend.asarray(x, dtype if copy or x.dtype.kind == "f" else None, copy=copy)
     if not is_foreign(x):
@@ -219,23 +269,33 @@ def _here(x: Any, backend: Backend) -> Array | None:
 def _stacked(samples: Any, backend: Backend, what: str) -> Array:
     """A list of samples that are arrays on the backend's device, as one array."""
     found = [sample if backend.owns(sample) else _here(sample, backend) for sample in samples]
-    for sample, array in zip(samples, found, strict=True):
+    for i, (sample, array) in enumerate(zip(samples, found, strict=True)):
+        if array is None and not is_array(sample) and not is_foreign(sample):
+            raise TypeError(
+                f"{what}[0] is an array of {_library(samples[0])}, but {what}[{i}] a {type(sample).__name__}: samples "
+                "of a list are arrays of one library, or all on the host"
+            )
         if array is None:
-            raise _elsewhere(sample, backend, what)
+            raise elsewhere(sample, backend, what)
     try:
         return backend.xp.stack(found)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{what} cannot be made one array: {error}. All samples must have one shape") from error
 
 
-def _elsewhere(x: Any, backend: Backend, what: str) -> TypeError:
+def elsewhere(x: Any, backend: Backend, what: str) -> TypeError:
     """The error for data on the wrong device, or of a dtype that cannot be shared on the right one."""
     if _is_unknown_to_numpy(x):
         return _no_such_dtype(what, x)
     if _has_dlpack(x) and _place(x) == _place(backend.asarray([0.0])) is not None:
         return TypeError(
-            f"{what} is an array of {type(x).__module__.partition('.')[0]} that it does not share by DLPack, perhaps "
-            "since it is no dense one: make a plain array of it, such as x.to_dense()"
+            f"{what} is an array of {_library(x)} that it does not share by DLPack, perhaps since it is no dense one: "
+            "make a plain array of it, such as x.to_dense()"
+        )
+    if is_array(x) and _device(x) is None and "cpu" in str(getattr(x, "device", None) or "cpu").lower():
+        return TypeError(
+            f"{what} is an array of {_library(x)} without memory that can be shared, {_reason(x, None)}. If jax.jit, "
+            "jax.grad or torch.func made it, call portnn outside of the function that they were given"
         )
     place = _where(x) if is_array(x) or is_foreign(x) else "the host"
     target = repr(backend.name) if backend.name in BUILT_IN else "net.backend"
@@ -249,9 +309,12 @@ def _where(x: Any) -> str:
     """What error messages call the place of an array."""
     try:
         return f"backend {backend_of(x).name!r}"
-    except TypeError:  # a library that cannot run a network
-        name = type(x).__module__.partition(".")[0]
-        return f"device {getattr(x, 'device', x.__dlpack_device__())!s:.60} of {name}"
+    except (TypeError, ValueError):  # a library that cannot run a network, or an array on several devices
+        return f"device {getattr(x, 'device', None) or _device(x) or '?'!s:.60} of {_library(x)}"
+
+
+def _library(x: Any) -> str:
+    return type(x).__module__.partition(".")[0]
 
 
 def _innermost(x: Any) -> Any:

@@ -1,13 +1,13 @@
 """From an estimator's arguments to a network that is ready to train."""
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from portnn import arguments, checks
+from portnn import arguments, checks, names, ops
 from portnn.functions import name_of
 from portnn.layers import ActivationLayer, FCLayer, Layer, sequential
 from portnn.network import Network
@@ -17,8 +17,11 @@ LEARNING_RATE, WEIGHT_DECAY = 1e-3, 0.0  # the estimators' defaults
 
 
 def hidden_sizes(hidden: Any) -> tuple[int, ...]:
-    """The widths of the hidden layers: a number for one layer, or a sequence of numbers, which may be empty."""
-    if isinstance(hidden, (str, bytes, dict)):
+    """The widths of the hidden layers: a number for one layer, or a sequence of numbers, which may be empty.
+
+    TypeError for what has no order, and for what can be read only once, since ``fit`` may be called again.
+    """
+    if isinstance(hidden, (str, bytes, Mapping, Set, Iterator)):
         raise TypeError(f"hidden must be the widths of the hidden layers, such as (100, 50), got {hidden!r:.60}")
     if not isinstance(hidden, Iterable) or getattr(hidden, "ndim", 1) == 0:
         return (checks.size("hidden", hidden),)
@@ -32,9 +35,22 @@ def fully_connected(n_features: int, n_outputs: int, hidden: Any, activation: An
     layers: list[Layer] = []
     width = n_features
     for wanted in hidden_sizes(hidden):
-        layers += [FCLayer(width, wanted, initializer=initializer), ActivationLayer(activation)]
+        layers += [FCLayer(width, wanted, initializer=initializer), activation_layer(activation)]
         width = wanted
     return [*layers, FCLayer(width, n_outputs)]
+
+
+def activation_layer(activation: Any) -> ActivationLayer:
+    """The layer of an activation: a name, one of portnn's functions, an object with ``prime``, or a pair (f, f')."""
+    if isinstance(activation, tuple):
+        if len(activation) != 2:
+            raise TypeError(f"activation must be a name, or a pair (f, derivative of f), got {activation!r:.60}")
+        return ActivationLayer(*activation)
+    if isinstance(activation, str) and names.squeezed(activation) in ("linear", "identity"):
+        raise ValueError(f"activation={activation!r} makes all the layers one linear map: write hidden=() for it")
+    if callable(activation) and not ops.is_ours(activation) and getattr(activation, "prime", None) is None:
+        raise TypeError(f"activation {name_of(activation)} needs its derivative: give a pair, activation=(f, f_prime)")
+    return ActivationLayer(activation)
 
 
 def network(
@@ -50,7 +66,7 @@ def network(
 ) -> Network:
     """A network (N, n_features) -> (N, n_outputs), from ``build`` if there is one; ValueError if that has other shapes.
 
-    A network that ``build`` returns is copied, so that training leaves it as it is; it keeps its weights and its seed.
+    What ``build`` returns is copied, so that training leaves it as it is; a network keeps its weights and its seed.
     """
     if build is None:
         layers = fully_connected(n_features, n_outputs, hidden, activation)
@@ -69,7 +85,7 @@ def network(
             )
         found = copy.deepcopy(made).to(backend)
     elif isinstance(made, (list, tuple)):
-        found = Network(made, backend=backend, dtype=dtype, seed=seed)
+        found = Network(copy.deepcopy(made), backend=backend, dtype=dtype, seed=seed)
     else:
         raise TypeError(f"{call} must return a Network or a list of layers, got {made!r:.60}")
     if not found.layers:

@@ -49,11 +49,21 @@ class Table:
 
     def weighted(self, factors: np.ndarray) -> "Table":
         """The same with its weights multiplied; samples of weight 0 are left out, ValueError if those are all."""
-        weights = factors if self.weights is None else self.weights * factors
+        weights = below_one(factors)
+        if self.weights is not None:
+            weights = below_one(weights * self.weights)
         if not weights.any():
             raise ValueError("sample_weight and class_weight leave no sample: all weights are 0")
         table = Table(self.X, self.y, weights)
         return table if weights.all() else table.part(weights > 0.0)
+
+
+def below_one(weights: np.ndarray) -> np.ndarray:
+    """Weights, of which only the ratios count, divided by the power of two above the largest.
+
+    So they fit every dtype, whatever their unit, and their products do; no bit of them changes.
+    """
+    return np.ldexp(weights, -np.frexp(weights.max())[1])
 
 
 def table(X: np.ndarray, y: np.ndarray, sample_weight: Any) -> Table:
@@ -106,12 +116,15 @@ def split(table: Table, share: float, shuffled: bool, alike: bool, seed: int) ->
     """The samples to train with and those to validate with, a ``share`` of them, in the order that they had.
 
     They are drawn; if ``alike``, of each class its share where there are enough samples of each. If not ``shuffled``
-    they are the last ones.
+    they are the last ones. ValueError if none is left to train with.
     """
     n, labels = len(table.X), None
+    held = int(np.ceil(share * n))
+    if held == n:
+        raise ValueError(f"validation_fraction={share} of n_samples={n} leaves none to train with")
     if alike and shuffled:
         counts = np.bincount(table.y)
-        counts, held = counts[counts > 0], int(np.ceil(share * n))
+        counts = counts[counts > 0]
         if counts.min() > 1 and min(held, n - held) >= len(counts):  # otherwise train_test_split refuses
             labels = table.y
     state = np.random.RandomState(seed % (1 << 32)) if shuffled else None

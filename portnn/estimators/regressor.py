@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import RegressorMixin
+from sklearn.utils import assert_all_finite
 
 from portnn.estimators import data
-from portnn.estimators.base import NetworkEstimator
+from portnn.estimators.base import NetworkEstimator, WithAllData
 
 
 class NetworkRegressor(RegressorMixin, NetworkEstimator):
@@ -45,36 +46,39 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
         Returns the estimator. Raises ValueError for bad data, in scikit-learn's words, and for bad arguments;
         ``portnn.training.DivergedError`` if the error becomes infinite or NaN.
         """
-        table, is_flat = self._table(X, y, sample_weight, first=True)
-        seed = data.seed_of(self.random_state)
-        train, held_out = self._split(table, seed)
-        scale = Scale.of(train)
-        network = self._new_network(len(scale.mean), seed)
-        train, held_out = self._standardized(train, scale), held_out and self._standardized(held_out, scale)
-        self._train(network, train, held_out, epochs=self.epochs, then=scale.attributes() | {"_is_flat": is_flat})
+        with self._unless_it_fails():
+            table, is_flat = self._table(X, y, sample_weight, first=True)
+            seed = data.seed_of(self.random_state)
+            train, held_out = self._split(table, seed)
+            scale = Scale.of(train)
+            network = self._new_network(len(scale.mean), seed)
+            train, held_out = self._standardized(train, scale), held_out and self._standardized(held_out, scale)
+            self._train(network, train, held_out, epochs=self.epochs, then=scale.attributes() | {"_is_flat": is_flat})
         return self
 
+    @WithAllData
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> "NetworkRegressor":
         """Trains for one more epoch, on X (N, n_features), y and weights (N,) or None; returns the estimator.
 
         The first call, or ``fit`` before it, decides on mean and standard deviation of y. So many calls with all the
-        data are a ``fit`` of so many epochs. Raises what ``fit`` raises, and ValueError for ``validation_fraction``
-        and ``patience``.
+        data are a ``fit`` of so many epochs. The network is that of the first call, with its optimizer: of arguments
+        that are set later only ``batch_size``, ``shuffle`` and ``verbose`` count. Raises what ``fit`` raises. With
+        ``validation_fraction`` or ``patience`` there is no ``partial_fit``.
         """
-        self._refuse_validation()
         first = not hasattr(self, "network_")
-        table, is_flat = self._table(X, y, sample_weight, first)
-        if first:
-            scale, network = Scale.of(table), self._new_network(table.y.shape[1], data.seed_of(self.random_state))
-        else:
-            scale, network, is_flat = Scale(self.y_mean_, self.y_scale_), self.network_, self._is_flat
-            if table.y.shape[1] != len(scale.mean):
-                raise ValueError(
-                    f"y has {table.y.shape[1]} columns, but in the first call to partial_fit, or in fit, it had "
-                    f"{len(scale.mean)}"
-                )
-        then = scale.attributes() | {"_is_flat": is_flat}
-        self._train(network, self._standardized(table, scale), epochs=1, then=then)
+        with self._unless_it_fails():
+            table, is_flat = self._table(X, y, sample_weight, first)
+            if first:
+                scale, network = Scale.of(table), self._new_network(table.y.shape[1], data.seed_of(self.random_state))
+            else:
+                scale, network, is_flat = Scale(self.y_mean_, self.y_scale_), self.network_, self._is_flat
+                if table.y.shape[1] != len(scale.mean):
+                    raise ValueError(
+                        f"y has {table.y.shape[1]} columns, but in the first call to partial_fit, or in fit, it had "
+                        f"{len(scale.mean)}"
+                    )
+            then = scale.attributes() | {"_is_flat": is_flat}
+            self._train(network, self._standardized(table, scale), epochs=1, then=then)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -90,13 +94,25 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
                 f"a regressor has no classes: class_weight must be None, got {self.class_weight!r:.60}; weigh samples "
                 "by fit(X, y, sample_weight=...)"
             )
+        if hasattr(y, "toarray"):
+            raise TypeError("Sparse data was passed for y, but dense data is required: y.toarray()")
         X, y = data.checked(self, self._checked_dtype(), X, y, multi_output=True, y_numeric=True, reset=first)
+        if y.dtype.kind in "mM":
+            raise TypeError(f"y must be numbers, got {y.dtype}: make numbers of the times, in a unit of your choice")
         y = np.asarray(y, np.float64)
+        assert_all_finite(y, input_name="y")  # None has become NaN
         return data.table(X, y.reshape(len(y), -1), sample_weight), y.ndim == 1
 
     def _standardized(self, table: data.Table, scale: "Scale") -> data.Table:
-        with np.errstate(over="ignore"):  # the network refuses what becomes infinite in its dtype
-            z = ((table.y - scale.mean) / scale.deviation).astype(self._checked_dtype())
+        dtype = self._checked_dtype()
+        with np.errstate(over="ignore"):
+            z = ((table.y - scale.mean) / scale.deviation).astype(dtype)
+        if not np.isfinite(z).all():
+            i, j = np.argwhere(~np.isfinite(z))[0]
+            raise ValueError(
+                f"y is too large for {dtype}: {table.y[i, j]}, while the mean of the numbers that are learned is "
+                f"{scale.mean[j]} and their standard deviation {scale.deviation[j]}"
+            )
         return data.Table(table.X, z, table.weights)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import textwrap
 from collections.abc import Callable, Collection
 from math import prod
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from portnn.ops import is_ours
 from portnn.ops.windows import pads_of, per_axis
 from portnn.version import __version__
 
+WIDTH = 120  # characters of a line
 MOST_BYTES = 200_000_000  # of weights: few programs open a text of much more than these make
 
 
@@ -30,17 +32,22 @@ def check(network: Any, what: str, language: str, known: Collection[str], most: 
             f"{what} has no {language} for {len(strange)} of the network's layers; it has for portnn's own, not for "
             f"layers and functions of yours:{listed}"
         )
-    for layer in network.walk():
-        if not layer.complete:
-            raise RuntimeError(
-                f"layer {layer.path} ({layer}) creates its parameters on the first batch: call fit or predict first"
-            )
+    check_complete(network)
     numbers = sum(prod(array.shape) for layer in network.walk() for array in layer.parameters.values())
     size = numbers * (4 if network.dtype == "float32" else 8)
     if size > most:
         raise ValueError(
             f"the network has {size:,} bytes of weights, a{what.removeprefix('the')} may hold {most:,} at most"
         )
+
+
+def check_complete(network: Any) -> None:
+    """RuntimeError for parameters that do not exist yet."""
+    for layer in network.walk():
+        if not layer.complete:
+            raise RuntimeError(
+                f"layer {layer.path} ({layer}) creates its parameters on the first batch: call fit or predict first"
+            )
 
 
 def strange_in(layer: Any, known: Collection[str]) -> str | None:
@@ -137,6 +144,22 @@ def how_it_was_made(call: str) -> str:
 def one_line(text: str) -> str:
     """Text for a comment: it stays on its line, and in ASCII."""
     return re.sub(r"[\x00-\x1f\x7f]", " ", json.dumps(text)[1:-1].replace('\\"', '"').replace("\\\\", "\\"))
+
+
+def folded(line: str) -> list[str]:
+    """A comment, or a line of code within brackets, as lines of at most 120 characters where spaces allow it."""
+    if len(line) <= WIDTH:
+        return [line]
+    margin = line[: len(line) - len(line.lstrip())]
+    further = f"{margin}#     " if line.lstrip().startswith("#") else f"{margin}    "
+    return textwrap.wrap(
+        line.lstrip(),
+        WIDTH,
+        initial_indent=margin,
+        subsequent_indent=further,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def called(blocks: dict[str, str], calling: str, words: Callable[[str], set[str]]) -> list[str]:

@@ -46,11 +46,14 @@ def write(network: Any, path: Any, writer: Callable[[Any, str], Files]) -> None:
     """Writes the files that ``writer`` makes of the network and the path's last part; none where it raises."""
     folder, name = os.path.split(path)
     durable.check(path)
+    given = network
     if network.turns.held_elsewhere() is not None:  # as it was between two steps
         network = copy.deepcopy(network)
     if not network.layers:
         raise RuntimeError("the network has no layers: add them first, net.add(FCLayer(2, 3))")
     network._arrange()
+    if network is not given:  # a copy does not know what shape samples had
+        network._checked = given._checked
     for layer in network.walk():
         layer.check_leaves()
     with network.backend.scope():

@@ -24,14 +24,18 @@ class WithExport:
         - ``"net.py"`` is a module that needs NumPy alone: ``predict(x)`` for a batch, written out layer by layer;
           ``python net.py x.npy`` prints what it returns for the array in a file.
         - ``"net.c"`` is C99 that needs no library but ``math.h``: ``void net_predict(const float *x, float *y)`` for
-          one sample (``double`` for a network in float64), static memory, no allocation. The name is the file's. Beside
-          it ``"net_test.c"`` is written, a program that compares it with recorded outputs of the network. A sample has
-          the shape of those that were last trained on or predicted, else the one that the layers say.
+          one sample (``double`` for a network in float64), static memory, no allocation, so that one call at a time may
+          run. The name is the file's. Beside it ``"net_test.c"`` is written, a program that compares it with recorded
+          outputs of the network. A sample has the shape of those that were last trained on or predicted, else the one
+          that the layers say.
+        - ``"net.onnx"`` is an ONNX model, for which the package onnx is needed; ``portnn.onnx.export`` writes the same,
+          and takes more arguments.
 
-        Raises ValueError for other endings, and one that lists all layers that have no counterpart, such as layers of
-        your own; RuntimeError for a network without layers, or with parameters that are created on the first batch;
-        OSError where writing fails: the old file is then as it was. FileExistsError for a ``"net_test.c"`` that portnn
-        has not written.
+        Raises ValueError for other endings, one that lists all layers that have no counterpart, such as layers of your
+        own, and for more weights than a page or a Python file (200 MB) or a C file (50 MB) may hold; RuntimeError for a
+        network without layers, or with parameters that are created on the first batch; ImportError for a model without
+        the package onnx; OSError where writing fails: the old file is then as it was. FileExistsError for a
+        ``"net_test.c"`` that portnn has not written.
         """
         from portnn.exchange.export import export
 

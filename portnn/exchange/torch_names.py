@@ -5,8 +5,9 @@ It is decided from names and shapes alone, before any array is read.
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from portnn._typing import Shape
@@ -14,6 +15,7 @@ from portnn._typing import Shape
 COUNT = "num_batches_tracked"  # of batch normalization: beside the others, since older state dicts lack it
 LEAVES = ("weight", "bias", "running_mean", "running_var")
 WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel, and torch.compile, put in front of every name
+BESIDE = ("downsample", "shortcut", "skip", "identity")  # what the path beside a block's layers is called
 SHOWN = 100  # faults listed in one error
 
 
@@ -32,37 +34,48 @@ class Module(NamedTuple):
 
     @property
     def numbers(self) -> list[int]:
-        return [int(n) for n in re.findall(r"\d+", self.name)]
+        return _split(self.name)[1]
 
     @property
     def words(self) -> str:
         """The name without its numbers; nothing, if it consists of numbers alone."""
-        return re.sub(r"\d+", "#", self.name) if re.search(r"[^\d.]", self.name) else ""
+        return _split(self.name)[0] if re.search(r"[^\d.]", self.name) else ""
+
+
+def _split(name: str) -> tuple[str, list[int]]:
+    """A name without its numbers, and these."""
+    return re.sub(r"\d+", "#", name), [int(n) for n in re.findall(r"\d{1,18}", name)]
 
 
 Pairing = dict[str, str]  # from the network's names to the given ones
 
 
-def pair(expected: Mapping[str, Shape], given: Mapping[str, Shape], ordered: bool) -> Pairing:
+def pair(
+    expected: Mapping[str, Shape],
+    given: Mapping[str, Shape],
+    ordered: bool | None,
+    branches: Collection[str] = (),
+) -> Pairing:
     """For each array that the network expects, which one of those given it is; ValueError if that is not clear.
 
     ``expected`` are names and shapes in the network's order, ``given`` those of a state dict; ``ordered`` says whether
-    they come in the order of the module, too, as in a dict that PyTorch made.
+    they come in the order of the module, too, as in a dict that PyTorch made: None, if they might have been sorted
+    since. ``branches`` are the paths of branches that run beside others.
     """
     original = _without_wrappers(given)
     shapes = {name: given[whole] for name, whole in original.items()}
     counts = {name for name in shapes if name.rpartition(".")[2] == COUNT}
     arrays = {name: shape for name, shape in shapes.items() if name not in counts}
     wanted = {name: shape for name, shape in expected.items() if name.rpartition(".")[2] != COUNT}
-    pairs = {name: name for name in wanted} if wanted.keys() == arrays.keys() else _by_order(wanted, arrays, ordered)
-    if pairs is None:
-        raise ValueError(_listed(_faults(wanted, arrays, ordered)))
-    if faults := [fault for name, found in pairs.items() if (fault := _misfit(name, wanted, found, arrays))]:
+    by_name = {name: name for name in wanted}
+    pairs = by_name if wanted.keys() == arrays.keys() else _by_order(wanted, arrays, ordered, branches)
+    likely = _likely(wanted, arrays, ordered) if pairs is None else pairs
+    with_counts = likely | _counts(expected, likely, counts)
+    faults = _faults(wanted, arrays, likely)
+    faults += [f"{name} belongs to no layer" for name in shapes if name in counts.difference(with_counts.values())]
+    if faults:
         raise ValueError(_listed(faults))
-    pairs |= _counts(expected, pairs, counts)
-    if left := sorted(counts.difference(pairs.values())):
-        raise ValueError(_listed([f"{name} belongs to no layer" for name in left]))
-    return {name: original[found] for name, found in pairs.items()}
+    return {name: original[found] for name, found in with_counts.items()}
 
 
 def _without_wrappers(given: Mapping[str, Shape]) -> dict[str, str]:
@@ -87,18 +100,19 @@ def _counts(expected: Mapping[str, Shape], pairs: Pairing, counts: set[str]) -> 
 # -- by order and shape ------------------------------------------------------------------------------------------------
 
 
-def _by_order(wanted: Mapping[str, Shape], arrays: Mapping[str, Shape], ordered: bool) -> Pairing | None:
+def _by_order(
+    wanted: Mapping[str, Shape], arrays: Mapping[str, Shape], ordered: bool | None, branches: Collection[str]
+) -> Pairing | None:
     """The pairs, if order and shape tell them; None if numbers or shapes differ, ValueError if several are left."""
     if len(wanted) != len(arrays):
         return None
     own, others = modules(wanted), modules(arrays)
-    in_order = ordered and not _is_sorted(others)
-    if in_order and _fits(wanted, arrays):
+    if _in_order(arrays, ordered) and _fits(wanted, arrays):
         pairs = dict(zip(wanted, arrays, strict=True))
         if (doubtful := _against_numbers(others)) is not None:
-            raise ValueError(_ambiguous(*doubtful, pairs, arrays))
+            raise ValueError(_ambiguous(*doubtful, _CONTRADICTS, pairs, arrays))
         return pairs
-    return _by_shape(own, others, arrays)
+    return _by_shape(own, others, arrays, branches)
 
 
 def modules(names: Mapping[str, Shape]) -> list[Module]:
@@ -110,10 +124,16 @@ def modules(names: Mapping[str, Shape]) -> list[Module]:
     return list(found.values())
 
 
-def _is_sorted(others: Sequence[Module]) -> bool:
-    """Whether the arrays were sorted by name: in a module's own order a bias follows its weight."""
-    leaves = [[leaf for leaf in module.shapes if leaf in LEAVES] for module in others]
-    return any(each != sorted(each, key=LEAVES.index) for each in leaves)
+def _in_order(arrays: Mapping[str, Shape], ordered: bool | None) -> bool:
+    """Whether arrays come in the order of the module: in a dict they do, unless it was sorted by name.
+
+    In a module's own order a bias follows its weight. Where no module has both, and nobody tells, sorted names might be
+    either.
+    """
+    leaves = [[leaf for leaf in module.shapes if leaf in LEAVES] for module in modules(arrays)]
+    if ordered is False or any(each != sorted(each, key=LEAVES.index) for each in leaves):
+        return False
+    return ordered is True or any(each != sorted(each) for each in leaves) or list(arrays) != sorted(arrays)
 
 
 def _fits(wanted: Mapping[str, Shape], arrays: Mapping[str, Shape]) -> bool:
@@ -131,32 +151,79 @@ def _against_numbers(others: Sequence[Module]) -> tuple[Module, Module] | None:
     for module in others:
         kind = module.signature, module.words
         before = last.get(kind)
-        if before is not None and before.numbers > module.numbers:
+        if before is not None and before.numbers > module.numbers and not _confirmed(before, module, others):
             return before, module
         last[kind] = module
     return None
 
 
-def _by_shape(own: Sequence[Module], others: Sequence[Module], arrays: Mapping[str, Shape]) -> Pairing | None:
+def _confirmed(one: Module, other: Module, others: Sequence[Module]) -> bool:
+    """Whether modules of two shapes, which have a place each, come in that order of numbers: conv3x3 before conv1x1."""
+    parts = list(zip(one.name.split("."), other.name.split("."), strict=False))
+    depth = next((i for i, (a, b) in enumerate(parts) if a != b), len(parts))
+    if depth == len(parts):
+        return False
+    parent, (first, second) = [a for a, _ in parts[:depth]], (_split(name)[1] for name in parts[depth])
+    behind: dict[str, Module] = {}
+    for module in others:
+        names = module.name.split(".")
+        if names[:depth] == parent and len(names) > depth:
+            words, numbers = _split(names[depth])
+            if numbers == first:
+                behind.setdefault(words, module)
+            elif numbers == second and words in behind and behind[words].signature != module.signature:
+                return True
+    return False
+
+
+def _by_shape(
+    own: Sequence[Module], others: Sequence[Module], arrays: Mapping[str, Shape], branches: Collection[str]
+) -> Pairing | None:
     """The pairs of modules whose arrays have the same names and shapes; of several alike, by their names' numbers."""
     if Counter(module.signature for module in own) != Counter(module.signature for module in others):
         return None
-    pairs: Pairing = {}
+    match: dict[str, Module] = {}
     doubtful: tuple[Module, Module] | None = None
     for signature in dict.fromkeys(module.signature for module in own):
         left = [module for module in own if module.signature == signature]
         right = sorted((m for m in others if m.signature == signature), key=lambda m: (m.numbers, m.name))
         odd = next((module for module in right if module.words != right[0].words), None)
         doubtful = doubtful or (None if odd is None else (right[0], odd))
-        for one, other in zip(left, right, strict=True):
-            pairs |= {one.path(leaf): other.path(leaf) for leaf in one.shapes}
-    pairs = {one.path(leaf): pairs[one.path(leaf)] for one in own for leaf in one.shapes}
-    if doubtful is None:
-        return pairs
-    found = _Orders(own, others).found()
-    if len(found) != 1:
-        raise ValueError(_ambiguous(*doubtful, pairs, arrays))
-    return {one.path(leaf): other.path(leaf) for one, other in zip(own, found[0], strict=True) for leaf in one.shapes}
+        match |= {one.name: other for one, other in zip(left, right, strict=True)}
+    order = [match[module.name] for module in own]
+    if len({module.signature for module in own}) < len(own):
+        doubtful = doubtful or _contradiction(order)
+    if doubtful is not None:
+        found = _Orders(own, others, branches).found()
+        if len(found) != 1:
+            raise ValueError(_ambiguous(*doubtful, "nothing tells their order", _paired(own, order), arrays))
+        order = found[0]
+    return _paired(own, order)
+
+
+def _paired(own: Sequence[Module], order: Sequence[Module]) -> Pairing:
+    return {one.path(leaf): other.path(leaf) for one, other in zip(own, order, strict=True) for leaf in one.shapes}
+
+
+def _contradiction(order: Sequence[Module]) -> tuple[Module, Module] | None:
+    """Two modules whose order contradicts that of others with their numbers: bn1x1, bn3x3 where conv3x3 comes first."""
+    children: dict[tuple[str, str], dict[tuple[int, ...], Module]] = {}  # by parent and words; then by their numbers
+    for module in order:
+        parts = module.name.split(".")
+        for i, part in enumerate(parts):
+            words, numbers = _split(part)
+            children.setdefault((".".join(parts[:i]), words), {}).setdefault(tuple(numbers), module)
+    first: dict[str, list[dict[tuple[int, ...], Module]]] = {}
+    for (parent, _), found in children.items():
+        if len(found) > 1:
+            for before in first.setdefault(parent, []):
+                places = {numbers: i for i, numbers in enumerate(before)}
+                common = [numbers for numbers in found if numbers in places]
+                for a, b in pairwise(common):
+                    if places[a] > places[b]:
+                        return found[a], found[b]
+            first[parent].append(found)
+    return None
 
 
 _Relations = frozenset[tuple[str, str]]  # pairs of words, the first of which comes before the second
@@ -172,8 +239,9 @@ class _Orders:
 
     BUDGET = 20_000  # modules that are tried; beyond that, no order counts as found
 
-    def __init__(self, own: Sequence[Module], others: Sequence[Module]):
+    def __init__(self, own: Sequence[Module], others: Sequence[Module], branches: Collection[str] = ()):
         self.wanted = [module.signature for module in own]
+        self.branches = {_places(branch, own) for branch in branches}
         self.tree: dict[str, Any] = {}  # a module's children by name; under "" the module itself
         for module in others:
             node = self.tree
@@ -183,7 +251,12 @@ class _Orders:
         self.tried = 0
 
     def found(self) -> list[list[Module]]:
-        """At most two of the orders."""
+        """At most two of the orders; of several, those whose shortcuts are branches of the network."""
+        orders = self._search(False)
+        return orders if len(orders) < 2 else self._search(True)
+
+    def _search(self, strictly: bool) -> list[list[Module]]:
+        self.tried = 0
         orders: list[list[Module]] = []
         states: list[_State] = [([self.tree], [], frozenset())]
         while states and len(orders) < 2:
@@ -191,14 +264,16 @@ class _Orders:
             while open_nodes and not open_nodes[-1]:
                 open_nodes = open_nodes[:-1]
             if open_nodes:
-                states += self._further(open_nodes, order, before)
+                states += self._further(open_nodes, order, before, strictly)
             else:
                 orders.append(order)
             if self.tried > self.BUDGET:
                 return []
         return orders
 
-    def _further(self, open_nodes: list[dict[str, Any]], order: list[Module], before: _Relations) -> Iterator[_State]:
+    def _further(
+        self, open_nodes: list[dict[str, Any]], order: list[Module], before: _Relations, strictly: bool
+    ) -> Iterator[_State]:
         """The ways to go on from an order, one module further."""
         left = open_nodes[-1]
         for name in [""] if "" in left else left:
@@ -206,11 +281,17 @@ class _Orders:
             relations = self._relations(name, left)
             if relations is None or any((b, a) in before for a, b in relations):
                 continue
+            if strictly and name.strip("_0123456789") in BESIDE and not self._is_branch(left[name], len(order)):
+                continue
             rest = [*open_nodes[:-1], {other: node for other, node in left.items() if other != name}]
             if name:
                 yield [*rest, left[name]], order, before | relations
             elif left[""].signature == self.wanted[len(order)]:
                 yield rest, [*order, left[""]], before
+
+    def _is_branch(self, node: dict[str, Any], place: int) -> bool:
+        """Whether what is in a module fills a branch of the network, if it comes at that place."""
+        return (place, place + _count(node)) in self.branches
 
     @staticmethod
     def _relations(name: str, left: dict[str, Any]) -> set[tuple[str, str]] | None:
@@ -225,23 +306,34 @@ class _Orders:
         return found
 
 
-def _split(name: str) -> tuple[str, list[int]]:
-    """A name without its numbers, and these."""
-    return re.sub(r"\d+", "#", name), [int(n) for n in re.findall(r"\d+", name)]
+def _places(branch: str, own: Sequence[Module]) -> tuple[int, int]:
+    """Where the modules of a branch begin and end among the network's."""
+    inside = [i for i, module in enumerate(own) if f"{module.name}.".startswith(f"{branch}.")]
+    return (inside[0], inside[-1] + 1) if inside else (0, 0)
 
 
-def _ambiguous(one: Module, other: Module, pairs: Pairing, arrays: Mapping[str, Shape]) -> str:
+def _count(node: dict[str, Any]) -> int:
+    """How many modules there are in a module, itself included."""
+    return sum(1 if name == "" else _count(child) for name, child in node.items())
+
+
+_CONTRADICTS = "the order in which they come is not that of their numbers"
+_TELLS = "Or give a dict straight from PyTorch, model.state_dict(), which comes in the module's order"
+
+
+def _ambiguous(one: Module, other: Module, why: str, pairs: Pairing, arrays: Mapping[str, Shape]) -> str:
     lines = [f"  {name} <- {found} {arrays[found]}" for name, found in pairs.items()]
     more = [f"  and {len(lines) - SHOWN} more"] * (len(lines) > SHOWN)
     return "\n".join(
         [
             f"the names are not the network's, and it is not clear which array belongs where: {one.name} and "
-            f"{other.name} have arrays of the same shapes, and nothing tells their order. They might be paired so:",
+            f"{other.name} have arrays of the same shapes, and {why}. They might be paired so:",
             *lines[:SHOWN],
             *more,
-            "A dict in the module's own order, model.state_dict(), tells it. Or give them under the names on the left, "
-            "as portnn.torch.state_dict(network) has them: "
-            f'{{"{next(iter(pairs))}": weights["{next(iter(pairs.values()))}"], ...}}',
+            "Give them under the names on the left, as portnn.torch.state_dict(network) has them: "
+            f'{{"{next(iter(pairs))}": weights["{next(iter(pairs.values()))}"], ...}}'
+            + f". {_TELLS}"
+            * (why != _CONTRADICTS),
         ]
     )
 
@@ -257,13 +349,8 @@ def _misfit(name: str, wanted: Mapping[str, Shape], found: str, arrays: Mapping[
     return f"{called} has shape {arrays[found]}, expected {wanted[name]}"
 
 
-def _faults(wanted: Mapping[str, Shape], arrays: Mapping[str, Shape], ordered: bool) -> list[str]:
-    """What is missing, misshapen and too much: by name where names agree, else by order."""
-    both = [name for name in wanted if name in arrays]
-    if 2 * len(both) >= min(len(wanted), len(arrays)):
-        pairs = {name: name for name in both}
-    else:
-        pairs = _likely(modules(wanted), modules(arrays), ordered)
+def _faults(wanted: Mapping[str, Shape], arrays: Mapping[str, Shape], pairs: Pairing) -> list[str]:
+    """What is missing, misshapen and too much."""
     wrong = [fault for name, found in pairs.items() if (fault := _misfit(name, wanted, found, arrays))]
     missing = [f"{name} of shape {shape} is missing" for name, shape in wanted.items() if name not in pairs]
     taken = set(pairs.values())
@@ -271,9 +358,14 @@ def _faults(wanted: Mapping[str, Shape], arrays: Mapping[str, Shape], ordered: b
     return missing + wrong + extra
 
 
-def _likely(own: Sequence[Module], others: Sequence[Module], ordered: bool) -> Pairing:
-    """What most likely belongs together, for a list of faults: modules in order, with those left out that fit none."""
-    if not ordered or _is_sorted(others):
+def _likely(wanted: Mapping[str, Shape], arrays: Mapping[str, Shape], ordered: bool | None) -> Pairing:
+    """What most likely belongs together, for a list of faults: by name where names agree, else modules in order, with
+    those left out that fit none."""
+    both = [name for name in wanted if name in arrays]
+    if 2 * len(both) >= min(len(wanted), len(arrays)):
+        return {name: name for name in both}
+    own, others = modules(wanted), modules(arrays)
+    if not _in_order(arrays, ordered):
         others = sorted(others, key=lambda module: (module.numbers, module.words))
     pairs: Pairing = {}
     matcher = SequenceMatcher(None, [m.signature for m in own], [m.signature for m in others], autojunk=False)

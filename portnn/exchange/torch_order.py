@@ -233,6 +233,8 @@ class Orders:
             for end in ends[1:]:
                 join(ends[0].axis, end.axis, layer)
             return Values(after, ends[0].axis)
+        if len(ends) == 1:  # its own axis: as a part of another it could be joined to what it is a part of
+            return Values(after, ends[0].axis)
         return Values(after, Axis(after[-1] if after else None, parts=[end.axis for end in ends]))
 
     def _own(self, layer: Any, values: Values, after: Shape | None) -> Values:

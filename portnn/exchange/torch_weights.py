@@ -20,7 +20,7 @@ import numpy as np
 from portnn import checks
 from portnn._typing import Shape
 from portnn.arrangement import named
-from portnn.backend import get_backend, is_array
+from portnn.backend import get_backend
 from portnn.exchange.samples import declared
 from portnn.exchange.torch_names import COUNT, pair
 from portnn.exchange.torch_order import Orders
@@ -33,7 +33,8 @@ from portnn.layers.batch_norm import BatchNormLayer
 from portnn.layers.conv import ConvLayer
 from portnn.layers.fc import FCLayer
 from portnn.layers.normalization import NormLayer
-from portnn.transfer import bring, shared, to_numpy
+from portnn.layers.parallel import ParallelLayer
+from portnn.transfer import bring, elsewhere, host_array, is_foreign, shared, to_numpy
 
 NAMES = {"weights": "weight"}  # PyTorch's name of a parameter, where it is another one
 
@@ -59,7 +60,7 @@ def load_state_dict(network: Any, weights: Any, *, input_shape: Any = None) -> N
         with _opened(weights, network) as given:
             shapes = {entry.name: entry.shape for entry in entries}
             counted = {f"{entry.name.rpartition('.')[0]}.{COUNT}": () for entry in entries if _is_mean(entry)}
-            pairs = pair(shapes | counted, given.shapes, given.ordered)
+            pairs = pair(shapes | counted, given.shapes, given.ordered, _branches(network))
             _refuse_kinds(pairs, given.dtypes)
             arrays = given.read(pairs.values())
             found = {name: arrays[other] for name, other in pairs.items()}
@@ -86,8 +87,8 @@ def state_dict(network: Any, *, input_shape: Any = None) -> dict[str, np.ndarray
             host = np.asarray(network.backend.to_numpy(home[entry.key]))
             found[entry.name] = np.array(entry.there(host), order="C")
             if entry.key == "running_var":
-                seen = max(0, layer.batches_before + layer._updates("weights", network.step))
-                found[f"{entry.name.rpartition('.')[0]}.{COUNT}"] = np.array(seen, np.int64)
+                seen = np.array(layer.batches_seen(network.step), np.int64)
+                found[f"{entry.name.rpartition('.')[0]}.{COUNT}"] = seen
     return found
 
 
@@ -104,6 +105,11 @@ def _entries(network: Any, input_shape: Any) -> list[Entry]:
         )
     orders = Orders(network.layers, _sample(network, input_shape))
     return [entry for path, layer in layers for entry in _of_layer(path, layer, orders)]
+
+
+def _branches(network: Any) -> list[str]:
+    parallel = [(path, layer) for path, layer in named(network.layers) if isinstance(layer, ParallelLayer)]
+    return [f"{path}.{i}" for path, layer in parallel for i in range(len(layer.layers))]
 
 
 def _sample(network: Any, input_shape: Any) -> Shape | None:
@@ -214,10 +220,9 @@ def _complete(network: Any, entries: Iterable[Entry]) -> None:
 class _Dict:
     """A dict of arrays, of any library, as a source of weights."""
 
-    ordered = True
-
     def __init__(self, weights: Mapping[Any, Any], network: Any):
         self.weights, self.network = weights, network
+        self.ordered = True if hasattr(weights, "_metadata") else None  # straight from PyTorch, or perhaps sorted since
         for name, value in weights.items():
             if not isinstance(name, str):
                 raise TypeError(f"the names of a state dict are texts, such as '0.weight', got {name!r:.60}")
@@ -227,7 +232,7 @@ class _Dict:
                     f"arrays, such as checkpoint[{name!r:.60}]"
                 )
         self.shapes = {name: _shape(name, value) for name, value in weights.items()}
-        self.dtypes = {name: str(getattr(value, "dtype", "float64")) for name, value in weights.items()}
+        self.dtypes = {name: _dtype(value) for name, value in weights.items()}
 
     def read(self, names: Iterable[str]) -> dict[str, np.ndarray]:
         return {name: self._host(name, self.weights[name]) for name in names}
@@ -238,15 +243,17 @@ class _Dict:
             value = value.detach()
         if "bfloat16" in self.dtypes[name]:
             value = value.float() if hasattr(value, "float") else value.astype("float32")
-        backend = self.network.backend
-        if is_array(value) and not isinstance(value, (np.ndarray, np.generic)) and not backend.owns(value):
-            found = shared(value, backend)
-            if found is None and shared(value, get_backend("cpu")) is None:
-                raise TypeError(
-                    f"{name} is on another device, {getattr(value, 'device', '?')!s:.60}: arrays are not moved "
-                    "implicitly. Bring it to the host with portnn.to_numpy(array)"
-                )
-        return to_numpy(value)
+        backend, host = self.network.backend, get_backend("cpu")
+        places = (backend, host)
+        if is_foreign(value) and not backend.owns(value) and all(shared(value, place) is None for place in places):
+            raise elsewhere(value, host, name)
+        return host_array(to_numpy(value), name)
+
+
+def _dtype(value: Any) -> str:
+    """The name of an array's dtype, such as ``float32``; numbers in lists are taken as floating ones."""
+    dtype = getattr(value, "dtype", None)
+    return "float64" if dtype is None else str(getattr(dtype, "name", dtype)).rpartition(".")[2]
 
 
 def _shape(name: str, value: Any) -> Shape:
@@ -342,8 +349,8 @@ def _counts(
         if not _is_mean(entry) or name not in found:
             continue
         count = np.asarray(found[name])
-        if count.size != 1 or not 0 <= float(count.reshape(())) < 2.0**62 or float(count.reshape(())) % 1:
+        if count.size != 1 or not 0 <= float(count.reshape(())) < 2.0**40 or float(count.reshape(())) % 1:
             raise ValueError(f"{pairs[name]} must be a number of batches, a whole number from 0 on, got {count!s:.40}")
-        updates = entry.layer._updates("weights", network.step)
-        made.append((vars(entry.layer), "batches_before", int(count.reshape(())) - updates))
+        since = entry.layer.batches_seen(network.step) - entry.layer.batches_before
+        made.append((vars(entry.layer), "batches_before", int(count.reshape(())) - since))
     return made

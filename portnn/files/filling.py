@@ -23,6 +23,7 @@ from portnn.files.reading import Contents, Source
 from portnn.files.registry import Known
 from portnn.history import History
 from portnn.indivisible import Binding, set_all
+from portnn.layers.batch_norm import BatchNormLayer
 from portnn.transfer import bring
 from portnn.validation import DTYPES
 
@@ -187,6 +188,10 @@ def _training(layers: Paths, new: dict[str, Any], arrays: dict[str, np.ndarray])
             # counted on from the next fit: only then is it known whether the layer learns
             (vars(layer), "_update_counts", {key: (count, None) for key, count in counts.items()}),
         ]
+        if isinstance(layer, BatchNormLayer):
+            updates = counts.get("weights", 0)
+            seen = int(arrays.get(f"counts/{path}.running_mean", updates))
+            found.append((vars(layer), "batches_before", seen - updates))
     return found
 
 

@@ -18,6 +18,11 @@ from portnn.files import header
 from portnn.files.errors import FileError
 from portnn.files.reading import naming
 
+NOT_SAFETENSORS = {  # endings of other files with arrays, and how to take them
+    ".npz": "this is a file of numpy.savez: give what is in it, dict(numpy.load(path))",
+    ".json": "this is an index, or the settings, of a model in several files: read each with "
+    "safetensors.numpy.load_file(path), and give all of them as one dict",
+}
 PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
 ZIP = b"PK\x03\x04"  # how torch.save's files begin: a zip archive that holds a pickle
 _ADVICE = (
@@ -82,6 +87,8 @@ def opened(path: Any) -> Iterator[Tensors]:
     with naming(path):
         if not stat.S_ISREG(about.st_mode):
             raise FileError(f"this is {'a folder' if stat.S_ISDIR(about.st_mode) else 'no ordinary file'}")
+        if told := next((told for ending, told in NOT_SAFETENSORS.items() if path.lower().endswith(ending)), None):
+            raise FileError(told)
         if path.lower().endswith(PICKLED):
             raise FileError(f"by its name this is a file of torch.save or of pickle, {_ADVICE}")
         with open(path, "rb") as file:

@@ -133,7 +133,8 @@ def training_faults(arrays: dict[str, Any]) -> list[str]:
     for name, array in arrays.items():
         kind, _, rest = name.partition("/")
         path = rest.partition("/")[2] if kind == "slots" else rest
-        shape = getattr(arrays.get(f"parameters/{path}"), "shape", None)
+        kinds = ("parameters", "buffers") if kind == "counts" else ("parameters",)
+        shape = next((arrays[place].shape for home in kinds if (place := f"{home}/{path}") in arrays), None)
         if kind in ("slots", "counts") and shape is None:
             found.append(f"{name} belongs to no parameter")
         elif kind == "slots" and array.shape != shape:

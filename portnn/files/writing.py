@@ -13,6 +13,7 @@ from portnn.files.header import DTYPES
 from portnn.files.leaves import Leaf, leaves, slots
 from portnn.files.reading import FORMAT
 from portnn.files.values import encoded, state, thing
+from portnn.layers.batch_norm import BatchNormLayer
 from portnn.transfer import to_numpy
 from portnn.version import __version__
 
@@ -90,6 +91,8 @@ def _tensors(network: Any) -> Iterator[tuple[str, Any]]:
     for path, layer in layers:
         for name in layer._update_counts:
             yield f"counts/{path}.{name}", np.asarray(layer._updates(name, network.step), np.int64)
+        if isinstance(layer, BatchNormLayer) and layer.batches_before:
+            yield f"counts/{path}.running_mean", np.asarray(layer.batches_seen(network.step), np.int64)
 
 
 def _leaves(layers: list[tuple[str, Any]]) -> list[Leaf]:

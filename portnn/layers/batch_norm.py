@@ -45,7 +45,7 @@ class BatchNormLayer(NormLayer):
         return found
 
     momentum: Any = Setting(_weight)
-    batches_before = 0  # that the running averages had seen before the first update here, as PyTorch counts them
+    batches_before = 0  # that the running averages had seen before the updates since use(), as PyTorch counts them
 
     def __init__(self, *, momentum: float = 0.1, epsilon: float = 1e-5):
         """Each step updates the buffers ``running_mean`` and ``running_var`` (C,): running = (1 - momentum) * running +
@@ -85,6 +85,13 @@ class BatchNormLayer(NormLayer):
         if input_shape and not self.buffers:
             self.buffers = {"running_mean": [0.0] * input_shape[-1], "running_var": [1.0] * input_shape[-1]}
         super().build(input_shape, backend, dtype, seed, path)
+
+    def batches_seen(self, step: int) -> int:
+        """How many batches the running averages have seen when the network has made ``step``."""
+        return self.batches_before + self._updates("weights", step)
+
+    def _training_afresh(self, step: int) -> dict[str, Any]:
+        return super()._training_afresh(step) | {"batches_before": self.batches_seen(step)}
 
     def _check_leaves(self) -> None:
         super()._check_leaves()

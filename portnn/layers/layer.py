@@ -528,6 +528,10 @@ class Layer:
         for name in self.parameters:
             self._update_counts[name] = (self._updates(name, step), step if learns else None)
 
+    def _training_afresh(self, step: int) -> dict[str, Any]:
+        """What ``use()`` sets in a layer, by the attribute's name, when the network has made ``step``."""
+        return {"_slots_by_kind": {}, "_update_counts": {}}
+
     def _assign_slot(self, kind: str, name: str, value: Any) -> None:
         """Sets a slot of the optimizer for a parameter: an array of the same shape, copied."""
         self._refuse_beside_fit(f"setting {kind} of {self.path}.{name}", within_step=True)

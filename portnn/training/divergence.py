@@ -10,7 +10,12 @@ from portnn.training.state import State
 
 
 class DivergedError(RuntimeError):
-    """Training diverged: the error, or a parameter, is no longer finite."""
+    """Training diverged: the error, or a parameter, is no longer finite.
+
+    ``fault`` is the message without advice, for callers whose own arguments lead out of it.
+    """
+
+    fault = ""
 
 
 def not_finite(state: State, backend: Backend) -> str:

@@ -451,11 +451,13 @@ class _Fit:
             rate = f", with a learning rate of {self.rate(step):g}"
             self.between = False
             self.bring_back()
-            raise DivergedError(
+            diverged = DivergedError(
                 f"{fault}{rate}: the weights diverged. The network is as it was when the epoch began (but for layers "
                 "written as in the article). Train it with a smaller learning rate, or scale the data; "
                 "check_finite=False trains on regardless"
             )
+            diverged.fault = f"{fault}{rate}: the weights diverged"
+            raise diverged
 
     def bring_back(self) -> None:
         """Makes the network what it was when the epoch began, or the one in whose last step it became NaN."""

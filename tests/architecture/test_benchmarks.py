@@ -1,5 +1,6 @@
 """The benchmark scripts run. The timings that they report are not checked."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,13 @@ def test_a_checkout_is_as_fast_as_itself():
 def test_watching_changes_no_bit():
     found = output("benchmarks/watching.py", "a128", "--pairs", "2")
     assert "| a128 |" in found
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler, cc, on the path")
+def test_exported_c_is_compared_with_predict():
+    found = output("benchmarks/exported_c.py", "1-D", "wide", "--pairs", "2", "--threads", "1")
+    assert "| 1-D: " in found
+    assert "| wide: " in found
 
 
 def test_frameworks_are_compared():

@@ -86,7 +86,7 @@ def test_weights_on_the_gpu(backend, cupy):
     gpu = network("gpu")
     portnn.torch.load_state_dict(gpu, weights)
     assert np.array_equal(to_numpy(gpu.layers[0].weights), VALUES[:2].T)
-    with pytest.raises(TypeError, match=r"0.weight is on another device.*portnn.to_numpy\(array\)"):
+    with pytest.raises(TypeError, match=r"0.weight is on backend 'gpu'.*portnn.to_numpy\(array\)"):
         portnn.torch.load_state_dict(network("cpu"), weights)
 
 
@@ -100,3 +100,34 @@ def test_a_fit_goes_on_from_weights_that_were_set(backend):
         portnn.torch.load_state_dict(net, weights)
     errors = [net.fit(VALUES, VALUES[:, :2], **options)["error"][-5:] for net in (gpu, cpu)]
     np.testing.assert_allclose(*errors, rtol=1e-4)
+
+
+def test_a_library_that_cannot_copy_to_the_host(backend, cupy):
+    """With an older DLPack it only hands on the memory, on the stream that it is given."""
+
+    class Older(Exported):
+        def __dlpack__(self, stream=None):
+            return self.array.__dlpack__(stream=stream)
+
+    there = cupy.asarray(VALUES)
+    assert to_device(Older(there), "gpu").data.ptr == there.data.ptr
+    for found in (to_numpy(Older(there)), to_device(Older(there), "cpu")):
+        assert type(found) is np.ndarray
+        assert np.array_equal(found, VALUES)
+
+
+def test_the_stream_that_will_use_an_array_is_given(backend, cupy):
+    """So that its library, which may have written it on another stream, lets that one wait."""
+
+    class Recorded(Exported):
+        def __dlpack__(self, **options):
+            streams.append(options["stream"])
+            return super().__dlpack__(**options)
+
+    streams, mine = [], cupy.cuda.Stream(non_blocking=True)
+    with mine:
+        x = Recorded(cupy.asarray(VALUES))
+        to_device(x, "gpu")
+        answer = network("gpu").predict(x)
+        assert np.array_equal(to_numpy(answer), to_numpy(network("gpu").predict(VALUES)))
+    assert streams == [mine.ptr, backend.stream.ptr]

@@ -48,5 +48,9 @@ def test_rows_pipelines_pickles_and_clones(E, backend):
     again = clone(model).fit(X, Y[E])
     for path, array in model[-1].network_.parameters.items():
         assert np.array_equal(backend.to_numpy(again[-1].network_.parameters[path]), backend.to_numpy(array))
+    model[-1].network_.to("cpu")  # so that it can be loaded where there is no GPU
+    moved = pickle.loads(pickle.dumps(model))
+    assert moved[-1].network_.backend.name == "cpu"
+    assert (moved.predict(X) == whole).all() if E is NetworkClassifier else np.allclose(moved.predict(X), whole)
     first = {"classes": model[-1].classes_} if E is NetworkClassifier else {}
     assert E((6,), backend="gpu").partial_fit(X, Y[E], **first).n_iter_ == 1

@@ -256,6 +256,7 @@ def test_host_data_that_numpy_takes_in_its_own_way():
     assert np.array_equal(to_numpy(Column(VALUES > 0.5)), VALUES > 0.5)
     with pytest.raises(TypeError, match="x is on device"):
         net.predict(Column(VALUES, device=(2, 0)))
+    assert np.array_equal(to_numpy(Column(VALUES, device=(2, 0))), VALUES)  # asked for, as of JAX on several devices
 
 
 def test_objects_that_do_not_hold_what_they_promise():
@@ -267,3 +268,78 @@ def test_objects_that_do_not_hold_what_they_promise():
         portnn.to_numpy(Broken(VALUES))
     with pytest.raises(TypeError, match="does not share by DLPack"):
         network().predict(Broken(VALUES))
+
+
+@pytest.mark.parametrize("place", [(3, 0), (11, 0), (1, 2)], ids=["pinned by CUDA", "pinned by ROCm", "numbered"])
+def test_memory_of_the_host_under_another_name(place):
+    """That of tensors with pin_memory(), which a GPU can read, too, and of JAX with several devices on the CPU."""
+    x = Exported(VALUES.copy(), device=place)
+    assert to_numpy(x).ctypes.data == x.array.ctypes.data
+    assert np.array_equal(network().predict(x), network().predict(VALUES))
+
+
+class Older(Exported):
+    """Of a library that knows the first version of the protocol: no arguments but a stream."""
+
+    def __dlpack__(self, stream=None):
+        return self.array.__dlpack__()
+
+
+def test_the_first_version_of_the_protocol():
+    x = Older(VALUES.copy())
+    assert to_numpy(x).ctypes.data == x.array.ctypes.data
+    assert np.array_equal(network().predict(x), network().predict(VALUES))
+    frozen = VALUES.copy()
+    frozen.flags.writeable = False
+    with pytest.raises(TypeError, match=r"an array of \w+ could not be copied.*readonly"):
+        to_numpy(Older(frozen))
+
+
+def test_an_object_that_does_not_say_its_device():
+    class Nowhere:
+        def __dlpack__(self, **options):
+            return VALUES.__dlpack__(**options)
+
+    class Failing(Exported):
+        def __dlpack_device__(self):
+            raise RuntimeError("not today")
+
+    for call in (to_numpy, lambda x: to_device(x, "cpu"), network().predict):
+        with pytest.raises(TypeError, match=r"has __dlpack__ but no __dlpack_device__.*DLPack needs both"):
+            call(Nowhere())
+    with pytest.raises(TypeError, match=r"x is on device \? of \w+"):
+        network().predict(Failing(VALUES))
+
+
+def test_what_has_no_memory():
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    net, x = network(), jax.numpy.asarray(VALUES)
+    for call in (jax.jit(net.predict), jax.grad(lambda x: net.predict(x).sum())):
+        with pytest.raises(TypeError, match=r"x is an array of jax without memory.*call portnn outside"):
+            call(x)
+    with pytest.raises(TypeError, match="without memory that can be shared"):
+        net.predict(jax.random.key(0))
+
+
+def test_what_has_no_memory_in_pytorch():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    net, x = network(), torch.tensor(VALUES)
+    with pytest.raises(TypeError, match="x is an array of torch without memory that can be shared"):
+        torch.func.vmap(lambda row: torch.tensor(net.predict(row[None])))(x)
+    with pytest.raises(RuntimeError, match="could not be copied to the host: cpu: can't convert Sparse") as caught:
+        to_numpy(x.to_sparse())
+    assert str(caught.value).count("cpu: ") == 1
+
+
+def test_lists_of_both_kinds(library):
+    samples = [library.make(VALUES[0]), VALUES[1].tolist()]
+    with pytest.raises(
+        TypeError, match=r"x\[0\] is an array of \w+, but x\[1\] a list: samples of a list are arrays of"
+    ):
+        network().predict(samples)
+
+
+def test_dtypes_that_another_package_adds_to_numpy():
+    ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
+    with pytest.raises(TypeError, match=r"x has dtype bfloat16, which NumPy and portnn do not have: cast it first"):
+        network().predict(VALUES.astype(ml_dtypes.bfloat16))

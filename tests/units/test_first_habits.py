@@ -197,6 +197,24 @@ def test_a_value_that_is_told_what_to_write(call, words):
     refused(call, ValueError, words)
 
 
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: FCLayer(4, 3, bias_initializer="zeros"), "biases start at zero; leave it out"),
+        (lambda: portnn.ConvLayer((8, 8, 1), (3, 3), 4, data_format="channels_last"), "channels last; leave it out"),
+        (lambda: BatchNormLayer(center=True), "it scales and shifts in any case; leave it out"),
+        (lambda: portnn.SoftmaxCrossEntropy(from_logits=True), "y_pred are logits in any case; leave it out"),
+        (lambda: portnn.RMSprop(alpha=0.9), "it is called decay here"),
+        (lambda: portnn.ExponentialDecay(0.1, 0.9, staircase=True), "StepDecay(0.1, every=100, factor=0.9)"),
+        (lambda: network().export("net.onnx", format="onnx"), "the ending says it"),
+        (lambda: network().export("net.onnx", opset=18), "onnx.export(net, path, opset=18)"),
+        (lambda: Network(inputs=1, outputs=2), "ParallelLayer and ResidualLayer have branches"),
+    ],
+)
+def test_an_argument_of_keras(call, words):
+    refused(call, TypeError, words)
+
+
 def test_what_is_advised_works():
     weights, pairs = [1.0, 2.0], list(zip(X, C, strict=True))
     fit(class_weight=dict(enumerate(weights)))
@@ -239,6 +257,7 @@ ATTRIBUTES = {
     "load_state_dict": "net.load_weights(path)",
     "zero_grad": "leave it out",
     "lr": "net.optimizer.learning_rate",
+    "to_onnx": "net.export(path)",
     "cuda": 'net.to("gpu")',
 }
 
@@ -376,6 +395,15 @@ def test_the_values_of_an_epoch():
         ("CrossEntropyLoss", "it is called softmax_cross_entropy here"),
         ("StandardScaler", "subtract the mean"),
         ("ReLU", "ActivationLayer('relu')"),
+        ("DepthwiseConv2D", r"groups=C"),
+        ("Conv2DTranspose", "UpsampleLayer(2), ConvLayer(...)"),
+        ("Lambda", "a layer of your own from Layer"),
+        ("GlorotUniform", "FCLayer(4, 3, initializer='glorot_uniform')"),
+        ("L2", "weight_decay=0.01"),
+        ("sparse_categorical_crossentropy", "it is called softmax_cross_entropy here"),
+        ("PiecewiseConstantDecay", "any function of the step"),
+        ("InferenceSession", "onnx.load(path)"),
+        ("clone_model", "copy.deepcopy(net)"),
         ("nonsense", "cannot import name 'nonsense' from 'portnn'"),
     ],
 )

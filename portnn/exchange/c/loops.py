@@ -6,7 +6,7 @@ weights are read in the order in which they lie, and neighbouring sums are indep
 
 from collections.abc import Callable
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from portnn.exchange import counterparts
 from portnn.exchange.counterparts import Windows
 
 TAPS = 4  # inputs that are added to the sums at a time: these are read and written once for all of them
+FOUR = 4  # places whose sums are computed at a time: weights are read once for all of them
 
 
 class Code:
@@ -28,11 +29,16 @@ class Code:
         self.lines.append("    " * self.depth + text)
 
     def open(self, text: str) -> None:
-        self(text + " {")
+        self(f"{text} {{".lstrip())
         self.depth += 1
 
-    def loop(self, index: str, count: Any) -> None:
-        self.open(f"for (int {index} = 0; {index} < {count}; {index}++)")
+    def otherwise(self) -> None:
+        self.depth -= 1
+        self.open("} else")
+
+    def loop(self, index: str, count: Any, step: int = 1) -> None:
+        each = f"{index}++" if step == 1 else f"{index} += {step}"
+        self.open(f"for (int {index} = 0; {index} < {count}; {each})")
 
     def close(self, n: int = 1) -> None:
         for _ in range(n):
@@ -61,33 +67,81 @@ def values_of(layer: Any, name: str) -> np.ndarray:
 # -- sums of products --------------------------------------------------------------------------------------------------
 
 
-def add_products(c: Code, n: Any, outputs: int, stride: int, sums: str = "sums") -> None:
-    """``sums[f]`` += the sum over k < n of seen[k] * w[stride k + f], for f < outputs."""
+class Places(NamedTuple):
+    """Several places whose sums are computed together, so that each weight is read once for all of them.
 
-    def term(k: int) -> str:
-        place = f"k + {k}" if k else "k"
-        row = f"({place}) * {stride}" if k else f"k * {stride}"
-        return f"seen[{place}] * w[{place if stride == 1 else row + ' + f' * (outputs > 1)}]"
+    ``number`` places, whose inputs are ``seen`` numbers apart and whose sums are ``sums`` numbers apart.
+    """
 
-    def add(products: str) -> None:
-        over_outputs(c, outputs, lambda f: f"{sums}[{f}] += {products};")
-        c.close()
+    number: int
+    seen: int
+    sums: int
 
-    at_once = f"({term(0)} + {term(1)}) + ({term(2)} + {term(3)})"
+
+ONE = Places(1, 0, 0)
+
+
+def add_products(c: Code, n: Any, outputs: int, stride: int, places: Places = ONE, sums: str = "sums") -> None:
+    """``sums[f]`` += the sum over k < n of seen[k] * w[stride k + f], for f < outputs, at each of the places."""
     if not isinstance(n, int):
         c("int k = 0;")
         c.open(f"for (; k + {TAPS} <= {n}; k += {TAPS})")
-        add(at_once)
+        _add(c, [_plus("k", i) for i in range(TAPS)], outputs, stride, places, sums)
+        c.close()
         c.open(f"for (; k < {n}; k++)")
-        add(term(0))
+        _add(c, ["k"], outputs, stride, places, sums)
+        c.close()
         return
     whole = n - n % TAPS
-    if whole:
-        c.open(f"for (int k = 0; k < {whole}; k += {TAPS})")
-        add(at_once)
+    if whole > TAPS:
+        c.loop("k", whole, TAPS)
+        _add(c, [_plus("k", i) for i in range(TAPS)], outputs, stride, places, sums)
+        c.close()
+    elif whole:
+        _add(c, [str(i) for i in range(whole)], outputs, stride, places, sums)
     if whole < n:
-        c.open(f"for (int k = {whole}; k < {n}; k++)")
-        add(term(0))
+        _add(c, [str(i) for i in range(whole, n)], outputs, stride, places, sums)
+
+
+def _add(c: Code, inputs: list[str], outputs: int, stride: int, places: Places, sums: str) -> None:
+    """Adds the products of a few inputs; these are read before the loop over the outputs."""
+    c.open("")
+    for p in range(places.number):
+        read = [f"x{p}{i} = seen[{_plus(k, p * places.seen)}]" for i, k in enumerate(inputs)]
+        c(f"const float {', '.join(read)};")
+    if outputs > 1:
+        c.loop("f", outputs)
+    weights = [f"w{i} = w[{_plus(_times(k, stride), 'f' if outputs > 1 else 0)}]" for i, k in enumerate(inputs)]
+    c(f"const float {', '.join(weights)};")
+    for p in range(places.number):
+        products = [f"x{p}{i} * w{i}" for i in range(len(inputs))]
+        if len(products) == TAPS:  # two shorter sums: the second need not wait for the first
+            products = [f"({' + '.join(products[:2])})", f"({' + '.join(products[2:])})"]
+        at = _plus("f" if outputs > 1 else "0", p * places.sums)
+        c(f"{sums}[{at}] += {' + '.join(products)};")
+    c.close(2 if outputs > 1 else 1)
+
+
+def _plus(index: str, more: Any) -> str:
+    """The sum of two indices, numbers added up: ``k + 64``."""
+    if more in (0, "0"):
+        return index
+    if index == "0":
+        return str(more)
+    *terms, last = f"{index} + {more}".split(" + ")
+    *first, before = terms
+    if before.isdigit() and last.isdigit():
+        return " + ".join([*first, str(int(before) + int(last))])
+    return " + ".join([*terms, last])
+
+
+def _times(index: str, factor: int) -> str:
+    """An index times a number: ``(k + 1) * 64``."""
+    if factor == 1:
+        return index
+    if index.isdigit():
+        return str(int(index) * factor)
+    return f"{index} * {factor}" if index.isidentifier() else f"({index}) * {factor}"
 
 
 def over_outputs(c: Code, outputs: int, line: Callable[[str], str]) -> None:
@@ -100,8 +154,12 @@ def over_outputs(c: Code, outputs: int, line: Callable[[str], str]) -> None:
     c.close()
 
 
-def begin_sums(c: Code, bias: str | None, outputs: int) -> None:
-    over_outputs(c, outputs, lambda f: f"sums[{f}] = {f'{bias}[{f}]' if bias else '0.0f'};")
+def begin_sums(c: Code, bias: str | None, outputs: int, places: Places = ONE) -> None:
+    def lines(f: str) -> str:
+        start = f"{bias}[{f}]" if bias else "0.0f"
+        return " = ".join(f"sums[{_plus(f, p * places.sums)}]" for p in range(places.number)) + f" = {start};"
+
+    over_outputs(c, outputs, lines)
 
 
 def bias_of(layer: Any, arrays: Arrays) -> str | None:
@@ -111,16 +169,42 @@ def bias_of(layer: Any, arrays: Arrays) -> str | None:
 def fully_connected(c: Code, layer: Any, shape: Shape, arrays: Arrays) -> None:
     rows, inputs, outputs = prod(shape[:-1]), layer.input_size, layer.output_size
     weights, bias = arrays("weights", values_of(layer, "weights")), bias_of(layer, arrays)
+
+    def body(places: Places) -> None:
+        start = (f"&x[row * {inputs}]", f"&y[row * {outputs}]") if rows > 1 else ("x", "y")
+        c(f"const float *seen = {start[0]};")
+        c(f"const float *w = {weights};")
+        c(f"float *sums = {start[1]};")
+        begin_sums(c, bias, outputs, places)
+        add_products(c, inputs, outputs, outputs, places)
+
     if rows > 1:
-        c.loop("row", rows)
-    start = (f"&x[row * {inputs}]", f"&y[row * {outputs}]") if rows > 1 else ("x", "y")
-    c(f"const float *seen = {start[0]};")
-    c(f"const float *w = {weights};")
-    c(f"float *sums = {start[1]};")
-    begin_sums(c, bias, outputs)
-    add_products(c, inputs, outputs, outputs)
-    if rows > 1:
+        in_fours(c, "row", rows, 0, rows, Places(FOUR, inputs, outputs), body)
+    else:
+        body(ONE)
+
+
+def in_fours(
+    c: Code, index: str, count: int, first: int, end: int, four: Places, body: Callable[[Places], None]
+) -> None:
+    """Loops over ``count`` places: four at a time from ``first`` to ``end``, the others one by one."""
+    if end - first < FOUR:
+        c.loop(index, count)
+        body(ONE)
         c.close()
+    elif end - first == count and count % FOUR == 0:
+        c.loop(index, count, FOUR)
+        body(four)
+        c.close()
+    else:
+        c.open(f"for (int {index} = 0; {index} < {count};)")
+        c.open(f"if ({f'{index} >= {first} && ' if first else ''}{index} + {FOUR} <= {end})")
+        body(four)
+        c(f"{index} += {FOUR};")
+        c.otherwise()
+        body(ONE)
+        c(f"{index}++;")
+        c.close(2)
 
 
 # -- windows -----------------------------------------------------------------------------------------------------------
@@ -147,70 +231,87 @@ def along(index: str, stride: int, offset: str = "", dilation: int = 1, before: 
     return f"{terms} - {before}" if before else terms
 
 
-def look(c: Code, plan: Windows, axis: int, out: str, offset: str, at: str) -> None:
-    """Opens a loop over a window's offsets along one axis, in which ``at`` is a place within the image."""
+def look(c: Code, plan: Windows, axis: int, out: str, offset: str, at: str, inside: bool = False) -> None:
+    """Opens a loop over a window's offsets along one axis, in which ``at`` is a place within the image.
+
+    ``inside``: the whole window is, as is known already.
+    """
     c.loop(offset, plan.window[axis])
     before, after = plan.padding[axis]
     c(f"const int {at} = {along(out, plan.stride[axis], offset, plan.dilation[axis], before)};")
     outside = [f"{at} < 0"] * bool(before) + [f"{at} >= {plan.image[axis]}"] * bool(after)
-    if outside:
+    if outside and not inside:
         c.open(f"if ({' || '.join(outside)})")
         c("continue; /* padding */")
         c.close()
 
 
 def convolution(c: Code, layer: Any, shape: Shape, arrays: Arrays) -> None:
-    plan, weights, bias = counterparts.convolution(layer), values_of(layer, "weights"), None
-    channels, filters, groups = shape[-1], layer.layer_depth, layer.groups
-    name, bias = arrays("weights", weights), bias_of(layer, arrays)
-    rows = len(shape) == 3  # else a sequence, an image of one row
+    plan, channels, filters = counterparts.convolution(layer), shape[-1], layer.layer_depth
+    name, bias = arrays("weights", values_of(layer, "weights")), bias_of(layer, arrays)
+    rows, columns, stride = len(shape) == 3, plan.output[1], plan.stride[1]  # rows: else a sequence, an image of one
+    side_by_side = plan.dilation[1] == 1 and layer.groups == 1  # the pixels that a row of the kernel sees
+
+    def body(places: Places) -> None:
+        c(f"float *sums = &y[{flat(['i', 'j'], plan.output) if rows else 'j'} * {filters}];")
+        begin_sums(c, bias, filters, places)
+        if rows:
+            look(c, plan, 0, "i", "u", "a")
+        (_kernels_row if side_by_side else _kernels_pixels)(c, layer, plan, channels, name, rows, places)
+        c.close(rows)
+
+    before, reach = plan.padding[1][0], (plan.window[1] - 1) * plan.dilation[1] + 1
+    first = -(-before // stride)  # from here to the end the kernel's columns lie within the image
+    end = min(columns, (plan.image[1] - reach + before) // stride + 1)
     if rows:
         c.loop("i", plan.output[0])
-    c.loop("j", plan.output[1])
-    c(f"float *sums = &y[{flat(['i', 'j'], plan.output) if rows else 'j'} * {filters}];")
-    begin_sums(c, bias, filters)
-    if rows:
-        look(c, plan, 0, "i", "u", "a")
-    (before, after), w = plan.padding[1], plan.window[1]
-    depth = weights.shape[-2]
-    if plan.dilation[1] == 1 and groups == 1:  # the pixels of a row of the kernel lie side by side
-        first = along("j", plan.stride[1], before=before)
-        start, n, skipped = first, w * depth, ""
-        if before or after:
-            c(f"const int first = {first};")
-            c("const int from = first < 0 ? -first : 0; /* the part of the kernel's row that is not on padding */")
-            c(f"const int end = {plan.image[1]} - first < {w} ? {plan.image[1]} - first : {w};")
-            c(f"const int n = (end - from) * {depth};")
-            start, n, skipped = "first + from", "n", "from"
-        place = f"(a * {plan.image[1]} + {start})" if rows else f"({start})"
-        offset = f"(u * {w}{f' + {skipped}' if skipped else ''})" if rows else skipped or "0"
-        if before or after:
-            c.open("if (n > 0)")
-        c(f"const float *seen = &x[{place} * {channels}];")
-        c(f"const float *w = &{name}[{offset} * {depth * filters}];")
-        add_products(c, n, filters, filters)
-        c.close(bool(before or after))
-    else:
-        look(c, plan, 1, "j", "v", "b")
-        place = flat(["a", "b"], plan.image) if rows else "b"
-        offset = f"(u * {w} + v)" if rows else "v"
-        pixel, kernel = f"x[{place} * {channels}", f"{name}[{offset} * {depth * filters}"
-        if depth == 1 and filters == channels:  # each channel has one filter
-            c(f"const float *seen = &{pixel}];")
-            c(f"const float *w = &{kernel}];")
-            c.loop("f", filters)
-            c("sums[f] += seen[f] * w[f];")
-            c.close()
-        else:
-            each = filters // groups
-            c.loop("g", groups)
-            c(f"const float *seen = &{pixel} + g * {depth}];")
-            c(f"const float *w = &{kernel} + g * {each}];")
-            c(f"float *own = sums + g * {each};")
-            add_products(c, depth, each, filters, "own")
-            c.close()
-        c.close()
-    c.close(3 if rows else 1)
+    in_fours(c, "j", columns, first, end, Places(FOUR, stride * channels, filters), body)
+    c.close(rows)
+
+
+def _kernels_row(c: Code, layer: Any, plan: Windows, channels: int, name: str, rows: bool, places: Places) -> None:
+    """The products of a whole row of the kernel: what it sees lies side by side, and so do its weights."""
+    w, filters, padded = plan.window[1], layer.layer_depth, places.number == 1 and any(plan.padding[1])
+    start = along("j", plan.stride[1], before=plan.padding[1][0])
+    n: Any = w * channels
+    if padded:
+        c(f"const int first = {start};")
+        c("const int from = first < 0 ? -first : 0; /* the part of the kernel's row that is not on padding */")
+        c(f"const int end = {plan.image[1]} - first < {w} ? {plan.image[1]} - first : {w};")
+        c(f"const int n = (end - from) * {channels};")
+        c.open("if (n > 0)")
+        start, n = "first + from", "n"
+    place = f"(a * {plan.image[1]} + {start})" if rows else f"({start})"
+    offset = f"(u * {w}{' + from' if padded else ''})" if rows else "from" if padded else "0"
+    c(f"const float *seen = &x[{place} * {channels}];")
+    c(f"const float *w = &{name}[{offset} * {channels * filters}];")
+    add_products(c, n, filters, filters, places)
+    c.close(padded)
+
+
+def _kernels_pixels(c: Code, layer: Any, plan: Windows, channels: int, name: str, rows: bool, places: Places) -> None:
+    """The products of the kernel's pixels, one by one: they are apart, or each group of filters sees its channels."""
+    w, filters, depth = plan.window[1], layer.layer_depth, channels // layer.groups
+    look(c, plan, 1, "j", "v", "b", inside=places.number > 1)
+    pixel = f"x[{flat(['a', 'b'], plan.image) if rows else 'b'} * {channels}"
+    kernel = f"{name}[{f'(u * {w} + v)' if rows else 'v'} * {depth * filters}"
+    if depth == 1 and filters == channels:  # each channel has one filter
+        c(f"const float *seen = &{pixel}];")
+        c(f"const float *w = &{kernel}];")
+        c.loop("f", filters)
+        for p in range(places.number):
+            c(f"sums[{_plus('f', p * places.sums)}] += seen[{_plus('f', p * places.seen)}] * w[f];")
+        c.close(2)
+        return
+    each, own = filters // layer.groups, "sums"
+    if layer.groups > 1:
+        c.loop("g", layer.groups)
+        pixel, kernel, own = f"{pixel} + g * {depth}", f"{kernel} + g * {each}", "own"
+        c(f"float *own = sums + g * {each};")
+    c(f"const float *seen = &{pixel}];")
+    c(f"const float *w = &{kernel}];")
+    add_products(c, depth, each, filters, places, own)
+    c.close(1 + (layer.groups > 1))
 
 
 def pooling(c: Code, layer: Any, shape: Shape, largest: bool) -> None:
@@ -389,11 +490,16 @@ def softmax(c: Code, layer: Any, shape: Shape, arrays: Arrays) -> None:
     c.close(2)
 
 
-def number(value: Any, dtype: str) -> str:
-    """A number as C reads it, to the same bits."""
-    spelt = str(np.dtype(dtype).type(value))
+def numbers(values: np.ndarray, dtype: str) -> list[str]:
+    """Numbers as C reads them, to the same bits."""
+    suffix = "f" if dtype == "float32" else ""
     special = {"inf": "INFINITY", "-inf": "-INFINITY", "nan": "NAN"}
-    return special.get(spelt, spelt + ("f" if dtype == "float32" else ""))
+    spelt = map(str, values.astype(dtype, copy=False).reshape(-1))  # with as many digits as it takes
+    return [special.get(each, each + suffix) for each in spelt]
+
+
+def number(value: Any, dtype: str) -> str:
+    return numbers(np.asarray(value, dtype), dtype)[0]
 
 
 LOOPS: dict[str, Callable[[Code, Any, Shape, Arrays], None] | None] = {

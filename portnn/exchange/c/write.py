@@ -3,6 +3,7 @@
 import copy
 import os
 import re
+import shlex
 from importlib.resources import files as resources
 from math import prod
 from typing import Any
@@ -11,10 +12,12 @@ import numpy as np
 
 from portnn._typing import Shape
 from portnn.exchange import counterparts
-from portnn.exchange.c.loops import LOOPS, Arrays, Code, each_number, number
+from portnn.exchange.c.loops import LOOPS, Arrays, Code, each_number, numbers
 from portnn.exchange.counterparts import one_line, shown
 from portnn.exchange.samples import most
 
+MOST_BYTES = 50_000_000  # of weights: compilers take minutes and gigabytes for a text of more numbers
+MOST_VALUES = 2**31 - 1  # of a layer: loops count in int
 NUMBERS = 8  # of an array on a line
 SAMPLES, RECORDED = 4, 20_000  # samples in the test program, and about how many numbers they may have together
 TOLERANCE = {"float32": "1e-5", "float64": "1e-12"}
@@ -23,7 +26,7 @@ COMPOSITES = {"SequentialLayer", "ResidualLayer", "ParallelLayer"}
 
 def files(network: Any, name: str) -> dict[str, str]:
     """The texts of ``net.c`` and ``net_test.c``, for a network whose layers have their paths and parameters."""
-    counterparts.check(network, "the file", "C", {*LOOPS, *COMPOSITES})
+    counterparts.check(network, "the file", "C", {*LOOPS, *COMPOSITES}, MOST_BYTES)
     shape = counterparts.shape_of_samples(network)
     stem, ending = os.path.splitext(name)
     beside = f"{stem}_test{ending}"
@@ -52,6 +55,11 @@ def _in(dtype: str, code: str) -> str:
     """Code that was written for ``float``, in the network's dtype."""
     if dtype == "float32":
         return code
+    parts = re.split(r"(/\*.*?\*/)", code, flags=re.DOTALL)  # every second one is a comment, which stays as it is
+    return "".join(part if i % 2 else _in_double(part) for i, part in enumerate(parts))
+
+
+def _in_double(code: str) -> str:
     code = re.sub(r"\bfloat\b", "double", code)
     code = re.sub(r"\b(tanh|exp|expm1|log1p|erf|sqrt|fabs)f\(", r"\1(", code)
     return re.sub(r"(?<![\w.])(\d+\.?\d*(?:e-?\d+)?)f\b", r"\1", code)
@@ -94,6 +102,11 @@ class Writer:
 
     def layer(self, layer: Any, x: Value, shape: Shape) -> tuple[Value, Shape]:
         name, after = type(layer).__name__, counterparts.shape_after(layer, shape)
+        if prod(after) > MOST_VALUES:
+            raise ValueError(
+                f"layer {layer.path} ({layer}) returns {prod(after):,} numbers, of shape {shown(after)}: loops in C, "
+                f"which count in int, reach {MOST_VALUES:,}"
+            )
         about = f"{name}, as a whole" if name in COMPOSITES else comment(repr(layer))
         about = f"{layer.path}  {about}: {shown(shape)} -> {shown(after)}"
         self.calls.append((f"/* {about} */", []))
@@ -177,6 +190,7 @@ def _program(network: Any, writer: Writer, prefix: str, name: str, beside: str, 
                     HEAD,
                     name=comment(name),
                     beside=comment(beside),
+                    command=_command(name, beside),
                     made=counterparts.how_it_was_made('network.export("net.c")'),
                     prefix=prefix,
                     taken=_counted(shape),
@@ -201,10 +215,18 @@ HEAD = """/* @name@: a neural network in C99, without a library.
 
    @prefix@_predict(x, y) takes one sample x, @taken@ in C order (the last axis
    varies fastest), and writes @given@ to y, which must not overlap x.
-   It allocates nothing; what is between the layers lies in static buffers, so one call at a time may run.
+   It allocates nothing: what is between the layers lies in static buffers, so one call at a time may run, in
+   whatever thread. From C++: compile this file as C, and declare the function as extern "C".
 
    @beside@ compares it with what the network returned:
-   cc -std=c99 -O3 @name@ @beside@ -lm && ./a.out */"""
+   @command@ */"""
+
+
+def _command(*names: str) -> str:
+    """The command that compiles and runs the test, for a comment; a name in quotes where a shell needs them."""
+    files = shlex.join(f"./{name}" if name.startswith("-") else name for name in names)
+    language = "" if names[0].endswith(".c") else "-x c "  # .C means C++
+    return comment(f"cc -std=c99 -O3 {language}{files} -lm && ./a.out")
 
 
 def _counted(shape: Shape) -> str:
@@ -229,7 +251,7 @@ def _array(name: str, values: np.ndarray, dtype: str) -> str:
 
 
 def _numbers(values: np.ndarray, dtype: str) -> str:
-    spelt = [number(value, dtype) for value in values.reshape(-1)]
+    spelt = numbers(values, dtype)
     return ",\n".join("    " + ", ".join(spelt[i : i + NUMBERS]) for i in range(0, len(spelt), NUMBERS))
 
 
@@ -246,7 +268,7 @@ def _test_program(network: Any, prefix: str, name: str, beside: str, shape: Shap
     return f"""/* {comment(beside)}: compares {comment(name)} with what the network returned.
 
    {counterparts.how_it_was_made(f"network.export({chr(34)}net.c{chr(34)})")}
-   cc -std=c99 -O3 {comment(name)} {comment(beside)} -lm && ./a.out */
+   {_command(name, beside)} */
 
 #include <math.h>
 #include <stdio.h>

@@ -12,9 +12,9 @@ import numpy as np
 
 from portnn._typing import Shape
 from portnn.exchange import counterparts
-from portnn.exchange.counterparts import called, one_line, shown
+from portnn.exchange.counterparts import called, folded, one_line, shown
 
-LINE = 120  # characters of base64
+LINE = 116  # characters of base64; what closes the text fits behind them
 
 
 def source(network: Any) -> str:
@@ -23,7 +23,8 @@ def source(network: Any) -> str:
     shape = counterparts.shape_of_samples(network)
     writer = Writer()
     output = writer.chain(network.layers, shape)
-    predict = "\n".join(f"    {line}" for line in [*_taken(network, shape), *writer.lines, "return x"])
+    lines = [*_taken(network, shape), *writer.lines, "return x"]
+    predict = "\n".join(part for line in lines for part in folded(f"    {line}"))
     about = f"x is a batch of samples, (N, {_inside(shape)}), the result is (N, {_inside(output)}), in {network.dtype}."
     parts = [
         _filled(HEAD, made=counterparts.how_it_was_made('network.export("net.py")'), dtype=network.dtype, about=about),
@@ -255,6 +256,9 @@ def _residual(w: Writer, layer: Any, shape: Shape) -> None:
 
 
 def _parallel(w: Writer, layer: Any, shape: Shape) -> None:
+    if len(layer.layers) == 1:
+        w.layer(layer.layers[0], shape)
+        return
     kept = _variable("x", layer)
     w.lines.append(f"{kept} = x")
     for branch in layer.layers:

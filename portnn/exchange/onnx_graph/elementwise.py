@@ -18,6 +18,9 @@ from portnn.ops import portable
 MOST = 16  # nodes of an activation
 MOST_COMPUTED = 60_000  # nodes in all that are computed to find activations: some seconds
 POINTS = np.concatenate([np.linspace(-9.0, 9.0, 181) + 0.013, [-17.0, 17.0, -3.0, 3.0, 0.0]])
+# Functions that are cut off there, such as relu at 20, are others. Exponentials in pieces may overflow that far out.
+FAR = np.array([-1e6, -1e4, -1e3, -1e2, -4e1, 4e1, 1e2, 1e3, 1e4, 1e6])
+POINTS = np.concatenate([FAR, POINTS])
 NEAR = 3e-6  # constants in files are float32, and some are written with 6 digits
 
 
@@ -31,6 +34,11 @@ def _gelu(a: dict[str, Any], x: np.ndarray) -> np.ndarray:
 
 def _elu(x: np.ndarray, alpha: float) -> np.ndarray:
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0)))
+
+
+def _celu(a: dict[str, Any], x: np.ndarray) -> np.ndarray:
+    alpha = a.get("alpha", 1.0)
+    return np.asarray(np.maximum(x, 0.0) + np.minimum(alpha * np.expm1(x / alpha), 0.0))
 
 
 def _selu(a: dict[str, Any], x: np.ndarray) -> np.ndarray:
@@ -49,7 +57,7 @@ def _clip(a: dict[str, Any], x: np.ndarray, low: Any = None, high: Any = None) -
 Function = Callable[..., np.ndarray]
 # Operators that have an activation of their own, and those that are only part of one.
 WHOLE: dict[str, Function] = {
-    "Celu": lambda a, x: _elu(x / a.get("alpha", 1.0), 1.0) * a.get("alpha", 1.0),
+    "Celu": _celu,
     "Elu": lambda a, x: _elu(x, a.get("alpha", 1.0)),
     "Gelu": _gelu,
     "HardSigmoid": _hard_sigmoid,
@@ -76,6 +84,7 @@ PARTS: dict[str, Function] = {
     "Clip": _clip,
     "Equal": lambda a, x, y: x == y,
     "Erf": lambda a, x: np.asarray(portable.erf(x, xp=np)),
+    "Erfc": lambda a, x: 1.0 - np.asarray(portable.erf(x, xp=np)),  # none of ONNX's, but tf2onnx writes it
     "Exp": lambda a, x: np.exp(x),
     "Greater": lambda a, x, y: x > y,
     "GreaterOrEqual": lambda a, x, y: x >= y,
@@ -97,20 +106,27 @@ JOINS = {"Max": 2, "Min": 2}  # operators that may have more inputs than are com
 class Found(NamedTuple):
     """An activation in a graph: its name, the value that goes in, and the indices of the nodes that make it.
 
-    Or layer normalization, with its ``epsilon``.
+    Or layer normalization, with its ``epsilon``. ``axes`` are as many as the constants have that come in between.
     """
 
     name: str
     input: str
     nodes: frozenset[int]
     epsilon: float = 0.0
+    axes: int = 0
 
 
 class Finder:
-    """Looks for activations. ``constants`` are the values that are known, ``users`` the nodes that use each value."""
+    """Looks for activations. ``constants`` are the values that are known, ``users`` the nodes that use each value.
 
-    def __init__(self, nodes: list[Node], constants: dict[str, np.ndarray], users: dict[str, list[int]]):
-        self.nodes, self.constants, self.users = nodes, constants, users
+    ``one_path``: the nodes of one layer have names that begin with its path, as in graphs that portnn has written. So
+    x + relu(-x) stays what it was there, though it is relu(x).
+    """
+
+    def __init__(
+        self, nodes: list[Node], constants: dict[str, np.ndarray], users: dict[str, list[int]], one_path: bool = False
+    ):
+        self.nodes, self.constants, self.users, self.one_path = nodes, constants, users, one_path
         self.left = MOST_COMPUTED
         self.makers = {name: i for i, node in enumerate(nodes) for name in node.outputs[:1]}
 
@@ -124,10 +140,14 @@ class Finder:
             if len(outside) == 1 and self._is_more_than_affine(inside):
                 (name,) = outside
                 known = self._named(inside, last, name)
-                found = Found(known, name, frozenset(inside)) if known else found
+                found = Found(known, name, frozenset(inside), axes=self._axes_of_constants(inside)) if known else found
             if self.nodes[last].operator in WHOLE:
                 break
-            before = [i for name in outside if (i := self.makers.get(name, -1)) >= 0 and self._may_join(i, inside)]
+            before = [
+                i
+                for name in outside
+                if (i := self.makers.get(name, -1)) >= 0 and self._may_join(i, inside) and self._of_one_layer(i, last)
+            ]
             if not before:
                 break
             inside.add(max(before))
@@ -190,10 +210,18 @@ class Finder:
     def _may_join(self, i: int, inside: set[int]) -> bool:
         return self._may_be(i) and all(user in inside for user in self.users[self.nodes[i].outputs[0]])
 
+    def _of_one_layer(self, i: int, j: int) -> bool:
+        path, other = (self.nodes[each].name.rpartition("/")[0] for each in (i, j))
+        return path == other or not self.one_path
+
     def _outside(self, inside: set[int]) -> set[str]:
         made = {self.nodes[i].outputs[0] for i in inside}
         names = {name for i in inside for name in self.nodes[i].inputs if name}
         return names - made - self.constants.keys()
+
+    def _axes_of_constants(self, inside: set[int]) -> int:
+        names = {name for i in inside for name in self.nodes[i].inputs} & self.constants.keys()
+        return max((self.constants[name].ndim for name in names), default=0)
 
     def _is_more_than_affine(self, inside: set[int]) -> bool:
         """Whether it is one operator that is an activation, or holds one that is only part of one, or a join."""
@@ -218,7 +246,9 @@ class Finder:
                     return None
             given = np.broadcast_to(np.asarray(values[self.nodes[last].outputs[0]], np.float64), POINTS.shape)
             names, known = _known()
-            alike = np.all(np.abs(given - known) <= NEAR * (1.0 + np.abs(known)), axis=1)
+            alike = np.abs(given - known) <= NEAR * (1.0 + np.abs(known))
+            alike[:, : len(FAR)] |= ~np.isfinite(given[: len(FAR)])
+            alike = alike.all(axis=1)
             return names[int(alike.argmax())] if alike.any() else None
 
     def _value(self, name: str, values: dict[str, Any]) -> Any:

@@ -89,3 +89,12 @@ class Graph:
     def after(self, value: Value, name: str, shape: Shape | None = None) -> Value:
         """The value that a node made of another one, with the same order of the axes."""
         return value._replace(name=name, shape=value.shape if shape is None else shape)
+
+
+def rounded(path: str, number: float, dtype: Any) -> float:
+    """A number as a graph's dtype holds it; ValueError for one that is too large."""
+    with np.errstate(over="ignore"):
+        found = float(dtype(number))
+    if not np.isfinite(found):
+        raise ValueError(f"layer {path} has the constant {number}, which is infinite as a {dtype.__name__} of ONNX")
+    return found

@@ -1,6 +1,7 @@
 """Operators that normalize, as layers."""
 
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from portnn.exchange.onnx_graph.structure import Piece
 from portnn.layers import BatchNormLayer, GroupNormLayer, LayerNormLayer
 
 
-def _epsilon(node: Node) -> float:
-    """The shortest decimal number that is the float32 of the file: 1e-05, not 9.99999975e-06."""
-    return float(str(np.float32(node.attributes.get("epsilon", 1e-5))))
+def _epsilon(s: Steps, node: Node) -> float:
+    """In float32 the shortest decimal number that is the float32 of the file: 1e-05, not 9.99999975e-06."""
+    found = np.float32(node.attributes.get("epsilon", 1e-5))
+    return float(str(found)) if s.dtype == "float32" else float(found)
 
 
 def _batch_norm(s: Steps, node: Node, inputs: list[Any]) -> Var:
@@ -25,8 +27,8 @@ def _batch_norm(s: Steps, node: Node, inputs: list[Any]) -> Var:
         raise NoLayerError("the channels are not the second axis")
     names = ("weights", "bias", "running_mean", "running_var")
     arrays = {n: s.in_order(x, s.weights(a, x.shape[-1:])) for n, a in zip(names, inputs[1:], strict=True)}
-    epsilon = _epsilon(node)
-    momentum = round(1.0 - float(str(np.float32(node.attributes.get("momentum", 0.9)))), 9)
+    epsilon = _epsilon(s, node)
+    momentum = float(1 - Decimal(str(np.float32(node.attributes.get("momentum", 0.9)))))  # weights the new value
     return s.add(x, Piece("norm", lambda: BatchNormLayer(momentum=momentum, epsilon=epsilon), arrays))
 
 
@@ -39,18 +41,24 @@ def _layer_norm(s: Steps, node: Node, inputs: list[Any]) -> Var:
     weights = s.weights(scale, channels)
     arrays = {"weights": weights, "bias": np.zeros_like(weights) if bias is None else s.weights(bias, channels)}
     arrays = {name: s.in_order(x, array) for name, array in arrays.items()}
-    epsilon = _epsilon(node)
+    epsilon = _epsilon(s, node)
     return s.add(x, Piece("norm", lambda: LayerNormLayer(epsilon=epsilon), arrays))
 
 
-def plain_layer_norm(s: Steps, x: Var, epsilon: float) -> Var:
-    """Layer normalization in pieces: a scale and a shift that follow are folded into it."""
+def plain_layer_norm(s: Steps, x: Var, epsilon: float, regrouped: bool) -> Var:
+    """Layer normalization in pieces: a scale and a shift that follow are folded into it.
+
+    On groups of channels, ``regrouped`` right behind it, it is group normalization.
+    """
+    number = float(str(np.float32(epsilon))) if s.dtype == "float32" else epsilon
+    if regrouped and (x.groups is not None or (len(x.shape) == 2 and x.axes == x.channels_second)):
+        groups = x.shape[-1] if x.groups is None else x.groups
+        return _grouped(s, x, number, groups, np.ones(groups, s.dtype), np.zeros(groups, s.dtype))
     x = s.full(x)
     if x.channel != len(x.seen):
         raise NoLayerError("it normalizes over another axis than the channels")
     s.pay(2 * x.shape[-1])
     ones = np.ones(x.shape[-1], s.dtype)
-    number = float(str(np.float32(epsilon))) if s.dtype == "float32" else epsilon
     return s.add(x, Piece("norm", lambda: LayerNormLayer(epsilon=number), {"weights": ones, "bias": 0.0 * ones}))
 
 
@@ -62,7 +70,7 @@ def _instance_norm(s: Steps, node: Node, inputs: list[Any]) -> Var:
     elif len(x.whole) > 1 and x.axes != x.channels_second:
         raise NoLayerError("the channels are not the second axis")
     groups = x.groups or x.shape[-1]
-    return _grouped(s, x, node, groups, s.weights(scale, (groups,)), s.weights(bias, (groups,)))
+    return _grouped(s, x, _epsilon(s, node), groups, s.weights(scale, (groups,)), s.weights(bias, (groups,)))
 
 
 def _group_norm(s: Steps, node: Node, inputs: list[Any]) -> Var:
@@ -70,10 +78,10 @@ def _group_norm(s: Steps, node: Node, inputs: list[Any]) -> Var:
     x = s.full(x)
     x, groups = s.image(x) if len(x.shape) > 1 else x, node.attributes["num_groups"]
     shape = (groups,) if s.opset < 21 else x.shape[-1:]  # older opsets have a number for each group
-    return _grouped(s, x, node, groups, s.weights(scale, shape), s.weights(bias, shape))
+    return _grouped(s, x, _epsilon(s, node), groups, s.weights(scale, shape), s.weights(bias, shape))
 
 
-def _grouped(s: Steps, x: Var, node: Node, groups: int, scale: np.ndarray, bias: np.ndarray) -> Var:
+def _grouped(s: Steps, x: Var, epsilon: float, groups: int, scale: np.ndarray, bias: np.ndarray) -> Var:
     channels = x.shape[-1]
     if groups < 1 or channels % groups:
         raise NoLayerError(f"{groups} groups do not divide {channels} channels")
@@ -81,7 +89,7 @@ def _grouped(s: Steps, x: Var, node: Node, groups: int, scale: np.ndarray, bias:
         raise NoLayerError("the row was flattened with the channels first")
     s.pay(2 * channels)
     each = channels // len(scale)
-    arrays, epsilon = {"weights": np.repeat(scale, each), "bias": np.repeat(bias, each)}, _epsilon(node)
+    arrays = {"weights": np.repeat(scale, each), "bias": np.repeat(bias, each)}
     made = s.add(replace(x, free=False), Piece("norm", lambda: GroupNormLayer(groups, epsilon=epsilon), arrays))
     return replace(made, groups=x.groups, seen=x.seen, normalized=True)
 

@@ -17,7 +17,7 @@ from portnn.exchange.onnx_graph.shaping import SHAPING
 from portnn.exchange.onnx_graph.steps import NoLayerError, Scale, Steps, Var, function
 from portnn.exchange.onnx_graph.structure import Piece
 from portnn.exchange.onnx_graph.windowing import WINDOWING
-from portnn.layers import FCLayer, SoftmaxLayer
+from portnn.layers import ConvLayer, FCLayer, ReshapeLayer, SoftmaxLayer
 
 Operator = Callable[[Steps, Node, list[Any]], Var]
 
@@ -39,6 +39,9 @@ def _gemm(s: Steps, node: Node, inputs: list[Any]) -> Var:
     a = node.attributes
     if not isinstance(x, Var) or a.get("transA", 0):
         raise NoLayerError("its first input must be samples, not transposed")
+    x = s.full(x)
+    if len(x.seen) != 1:
+        raise NoLayerError(f"it takes rows, but samples come as {x.seen}")
     weights = s.weights(weights)
     if weights.ndim != 2:
         raise NoLayerError(f"its weights have shape {weights.shape}, expected two axes")
@@ -111,7 +114,7 @@ def _sub(s: Steps, node: Node, inputs: list[Any]) -> Var:
         return _merged(s, [x, s.add(s.settled(y), Scale(-1.0))], "add")
     if isinstance(x, Var):
         return _shifted(s, x, -_aligned(s, node, x, y))
-    return _shifted(s, s.add(s.settled(y), Scale(-1.0)), s.weights(x))
+    return _shifted(s, s.add(s.settled(y), Scale(-1.0)), _aligned(s, node, y, x))
 
 
 def _mul(s: Steps, node: Node, inputs: list[Any]) -> Var:
@@ -135,6 +138,8 @@ def _div(s: Steps, node: Node, inputs: list[Any]) -> Var:
 def _aligned(s: Steps, node: Node, x: Var, constant: Any) -> np.ndarray:
     """A constant with axes as NumPy has them; before opset 7 an attribute says at which axis of x its first one is."""
     array = s.weights(constant)
+    if array.ndim > len(x.seen) + 1:
+        raise NoLayerError(f"its constant has shape {array.shape}, more axes than the batch")
     if s.opset >= 7 or "axis" not in node.attributes:
         return array
     behind = len(x.seen) + 1 - node.attributes["axis"] % (len(x.seen) + 1) - array.ndim
@@ -149,20 +154,30 @@ def _channels(x: Var, constant: np.ndarray) -> np.ndarray | None:
     return constant.reshape(channels) if constant.ndim and shape == expected else None
 
 
+def _with_weights(s: Steps, x: Var) -> Piece | None:
+    """The layer with weights that makes x, or makes what x is another shape of, with the same channels."""
+    while (piece := s.before(x, "reshape")) and piece.before[-1:] == x.shape[-1:]:
+        x = replace(x, step=s.all[x.step].inputs[0], shape=piece.before)
+    return s.before(x, "linear", "norm")
+
+
 def _shifted(s: Steps, x: Var, constant: np.ndarray) -> Var:
     x = s.settled(x)
-    each, piece = _channels(x, constant), s.before(x, "linear", "norm")
+    each, piece = _channels(x, constant), _with_weights(s, x)
     if each is not None and piece is not None:
+        each = s.in_order(x, each)
         if piece.kind == "linear":
             each = each.reshape(1, -1) if piece.arrays["weights"].ndim == 2 else each
         old = piece.arrays.get("bias")
         piece.arrays["bias"] = each if old is None or not old.any() else old + each
         return x
     if constant.size != 1:
-        raise NoLayerError(f"it adds a constant of shape {constant.shape} to what no layer with weights has made")
+        if each is None:
+            raise NoLayerError(f"it adds a constant of shape {constant.shape}, not one number for each channel")
+        return _by_channel(s, x, np.ones_like(each), each)
     offset = float(constant.reshape(()))
     before = s.before(x, "scale")
-    if isinstance(before, Scale) and not before.offset and before.factor != 1.0:
+    if isinstance(before, Scale) and not before.offset and before.factor != 1.0 and before.path == s.path:
         before.offset = offset
         return x
     return s.add(x, Scale(1.0, offset))
@@ -170,15 +185,39 @@ def _shifted(s: Steps, x: Var, constant: np.ndarray) -> Var:
 
 def _scaled(s: Steps, x: Var, constant: np.ndarray) -> Var:
     x = s.settled(x)
-    each, piece = _channels(x, constant), s.before(x, "linear", "norm")
+    each, piece = _channels(x, constant), _with_weights(s, x)
     if each is not None and piece is not None:
+        each = s.in_order(x, each)
         piece.arrays["weights"] = piece.arrays["weights"] * each  # the last axis of all weights is that of channels
         if "bias" in piece.arrays and piece.arrays["bias"].any():
             piece.arrays["bias"] = piece.arrays["bias"] * each
         return x
     if constant.size != 1:
-        raise NoLayerError(f"it multiplies what no layer with weights has made by a constant of shape {constant.shape}")
+        if each is None:
+            raise NoLayerError(
+                f"it multiplies by a constant of shape {constant.shape}, not one number for each channel"
+            )
+        return _by_channel(s, x, each)
     return s.add(x, Scale(float(constant.reshape(()))))
+
+
+def _by_channel(s: Steps, x: Var, factors: np.ndarray, offsets: np.ndarray | None = None) -> Var:
+    """A factor and an offset for each channel of what no layer with weights has made: a convolution of one pixel, in
+    which each channel is a group. Keras' exporters write batch normalization so."""
+    x = s.full(x)
+    arrays = {"weights": s.in_order(x, factors)} | ({} if offsets is None else {"bias": s.in_order(x, offsets)})
+    row, channels = len(x.shape) == 1, x.shape[-1]
+    shape = (1, channels) if row else x.shape
+    if len(shape) > 3:
+        raise NoLayerError("it has a number for each channel of an image with three axes")
+    s.pay(2 * channels)
+    window = (1,) * (len(shape) - 1)
+    arrays["weights"] = arrays["weights"].reshape(*window, 1, channels)
+    piece = Piece("linear", lambda bias: ConvLayer(shape, window, channels, groups=channels, bias=bias), arrays)
+    if not row:
+        return s.add(replace(x, free=False), piece)
+    made = s.add(replace(x, free=False), Piece("reshape", lambda: ReshapeLayer(shape)))
+    return s.add(s.add(made, piece), Piece("reshape", lambda: ReshapeLayer((channels,))))
 
 
 # -- functions ---------------------------------------------------------------------------------------------------------
@@ -201,7 +240,7 @@ def _leaky_relu(s: Steps, node: Node, inputs: list[Any]) -> Var:
     slope = node.attributes.get("alpha", 0.01)
     if node.operator == "PRelu":
         constant = s.weights(inputs[1])
-        if constant.size != 1:
+        if constant.size != 1 or constant.ndim > len(inputs[0].seen) + 1:
             raise NoLayerError(f"it has a slope for each channel, of shape {constant.shape}")
         slope = float(constant.reshape(()))
     slope = decimal(slope)
@@ -216,12 +255,16 @@ def _elu(s: Steps, node: Node, inputs: list[Any]) -> Var:
 def _celu(s: Steps, node: Node, inputs: list[Any]) -> Var:
     """a elu(x / a)."""
     alpha = decimal(node.attributes.get("alpha", 1.0))
+    if alpha <= 0.0:
+        raise NoLayerError(f"alpha={alpha}")
     return s.add(activation(s, s.add(s.settled(inputs[0]), Scale(1.0 / alpha)), "elu"), Scale(alpha))
 
 
 def _swish(s: Steps, node: Node, inputs: list[Any]) -> Var:
     """x sigmoid(a x) = silu(a x) / a."""
     alpha = decimal(node.attributes.get("alpha", 1.0))
+    if alpha == 0.0:
+        return s.add(s.settled(inputs[0]), Scale(0.5))
     return s.add(activation(s, s.add(s.settled(inputs[0]), Scale(alpha)), "silu"), Scale(1.0 / alpha))
 
 

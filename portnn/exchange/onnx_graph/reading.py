@@ -1,13 +1,14 @@
 """The layers of an ONNX model: its nodes one after the other as steps, and from these the network's structure."""
 
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from portnn._typing import Shape
-from portnn.exchange.onnx_graph import proto, structure
-from portnn.exchange.onnx_graph.elementwise import Finder, Found
-from portnn.exchange.onnx_graph.folding import BATCH, FOLDS, Folder, UnfoldableError
+from portnn.exchange.onnx_graph import moments, proto, structure
+from portnn.exchange.onnx_graph.elementwise import ALL, Finder, Found
+from portnn.exchange.onnx_graph.folding import BATCH, DTYPES, FOLDS, Folder, UnfoldableError
 from portnn.exchange.onnx_graph.normalizing import plain_layer_norm
 from portnn.exchange.onnx_graph.operators import OPERATORS, activation
 from portnn.exchange.onnx_graph.steps import NoLayerError, Steps, Var
@@ -16,6 +17,9 @@ from portnn.files.errors import FileError
 from portnn.layers import SequentialLayer
 
 LISTED = 30  # of what has no layer
+COMPARISONS = {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"}
+# Operators that make what has the dtype of their first input.
+FLOATS = (OPERATORS.keys() | ALL.keys()) - COMPARISONS - {"Cast", "Where"}
 
 
 class Read(NamedTuple):
@@ -38,13 +42,19 @@ def read(path: Any) -> Read:
         # The axes of the input are as portnn has them, or, if that does not do, the channels come second.
         for second in [False, True] if len(model.shape) > 1 else [False]:
             try:
-                return _read(model, second)
+                with np.errstate(all="ignore"):  # what overflows is infinite, as it is in ONNX
+                    return _read(model, second)
             except ProblemsError as error:
                 problems.append(error.args[0])
         fewest = min(problems[::-1], key=len)
         more = [f"and {len(fewest) - LISTED} more"] if len(fewest) > LISTED else []
         listed = "".join(f"\n  {line}" for line in [*fewest[:LISTED], *more])
-        raise FileError(f"portnn has no layer for {len(fewest)} of the model's operators:{listed}")
+        own = (
+            "\nThe model has operators of its own: onnx.inliner.inline_local_functions writes them as those of ONNX"
+            if model.functions
+            else ""
+        )
+        raise FileError(f"portnn has no layer for {len(fewest)} of the model's operators:{listed}{own}")
 
 
 def _read(model: proto.Model, second: bool) -> Read:
@@ -52,8 +62,10 @@ def _read(model: proto.Model, second: bool) -> Read:
     last = network.run()
     try:
         made = structure.layers(network.steps.all, last)
-    except ValueError as error:
-        raise error if isinstance(error, FileError) else FileError(f"the model cannot be a network: {error}") from error
+    except (ValueError, TypeError, OverflowError) as error:
+        if isinstance(error, FileError):
+            raise
+        raise FileError(f"the model cannot be a network: {error!s:.200}") from error
     return Read(made or [SequentialLayer()], model.dtype, network.shape)
 
 
@@ -67,6 +79,7 @@ class _Graph:
         self.constants = dict(model.constants)
         self.steps = Steps(model.dtype, model.opset, model.batch)
         self.variables: dict[str, Var | None] = {}  # None: what a node made that has no layer
+        self.floats = {model.input}  # what has the model's dtype
         self.problems: list[str] = []
         self.nodes = self._live()
         self.users: dict[str, list[int]] = {}
@@ -89,15 +102,21 @@ class _Graph:
 
     def run(self) -> int:
         """Makes the steps; returns the last. ProblemsError if there is no layer for a node."""
-        for i, node in enumerate(self.nodes):
-            self._fold(i, node)
+        for node in self.nodes:
+            self._fold(node)
+            if node.operator in FLOATS and not node.domain and not self.floats.isdisjoint(node.inputs):
+                self.floats.add(node.outputs[0])
         activations = self._activations()
-        inner = {i for found in activations.values() for i in found.nodes} - activations.keys()
+        last_of = {i: last for last, found in activations.items() for i in found.nodes}
+        inner = last_of.keys() - activations.keys()
         for i, node in enumerate(self.nodes):
             if node.outputs[0] in self.constants or i in inner:
                 continue
+            self.steps.path = node.name.rpartition("/")[0] if self.model.ours else ""
             made = self._made(node, activations.get(i))
-            if made is not None and len(self.users[node.outputs[0]]) > 1:
+            if made is not None and self._uses(node.outputs[0], last_of) > 1:
+                with suppress(NoLayerError):
+                    made = self.steps.settled(made)  # once, not for each of those that use it
                 self.steps.shared.add(made.step)
             self.variables[node.outputs[0]] = made
             for name in filter(None, node.outputs[1:]):
@@ -110,22 +129,50 @@ class _Graph:
         assert last is not None
         return last
 
-    def _fold(self, i: int, node: proto.Node) -> None:
+    def _uses(self, name: str, last_of: dict[int, int]) -> int:
+        """How often a value, not only its shape, is used: by the nodes of one activation, ``last_of``, it is once."""
+        users = [i for i in self.users[name] if i < 0 or self.nodes[i].operator not in ("Shape", "CastLike")]
+        return len({last_of.get(i, -2 - k) for k, i in enumerate(users)})
+
+    def _fold(self, node: proto.Node) -> None:
         """Computes a node whose inputs are constants, or the shape of a variable where it is known."""
+        if node.domain or not node.outputs[0]:
+            return
+        if node.operator == "CastLike" and len(node.inputs) == 2 and node.inputs[0] in self.constants:
+            self._cast_like(node, *node.inputs)
+            return
         names = [name for name in node.inputs if name]
-        if node.operator not in FOLDS or node.domain or not all(name in self.constants for name in names):
+        if node.operator not in FOLDS or not all(name in self.constants for name in names):
             return
         try:
             self.constants[node.outputs[0]] = self.folder.fold(node, [self.constants.get(name) for name in node.inputs])
         except UnfoldableError:
             return
 
+    def _cast_like(self, node: proto.Node, name: str, like: str) -> None:
+        """Numbers in the dtype of another value."""
+        if like in self.constants:
+            dtype = self.constants[like].dtype.name
+        elif like in self.floats:
+            dtype = self.model.dtype
+        else:
+            return
+        to = next((number for number, known in DTYPES.items() if known == dtype), 0)
+        cast = node._replace(operator="Cast", attributes={"to": to})
+        try:
+            self.constants[node.outputs[0]] = self.folder.fold(cast, [self.constants[name]])
+        except UnfoldableError:
+            return
+
     def _activations(self) -> dict[int, Found]:
         """Activations by their last node. What several of them hold is left to the one that comes last."""
-        finder, found, taken = Finder(self.nodes, self.constants, self.users), dict[int, Found](), set[int]()
+        folded = {i for i, node in enumerate(self.nodes) if node.outputs[0] in self.constants}  # such as CastLike
+        users = {name: [i for i in nodes if i not in folded] for name, nodes in self.users.items()}
+        finder = Finder(self.nodes, self.constants, users, one_path=self.model.ours)
+        found, taken = dict[int, Found](), set[int]()
         for i in range(len(self.nodes) - 1, -1, -1):
             if i not in taken and self.nodes[i].outputs[0] not in self.constants:
-                activation = finder.layer_norm(i) or finder.find(i)
+                activation: Any = moments.find(finder, i) or finder.layer_norm(i) or finder.find(i)
                 if activation and not activation.nodes & taken:
                     found[i] = activation
                     taken |= activation.nodes
@@ -135,23 +182,31 @@ class _Graph:
         if found is not None:
             x = self.variables.get(found.input)
             if x is None:
+                if found.input in self.model.unread:
+                    self.problems.append(f"{node}: {self.model.unread[found.input]}")
                 return None
             try:
+                if found.axes > len(x.seen) + 1:
+                    raise NoLayerError(f"its constants have {found.axes} axes, more than the batch")
                 if found.name == "layer_norm":
-                    return plain_layer_norm(self.steps, x, found.epsilon)
+                    return plain_layer_norm(self.steps, x, found.epsilon, self._meets_reshape(node))
+                if isinstance(found, moments.Moments):
+                    return moments.normalized(self.steps, x, found)
                 return activation(self.steps, x, found.name)
             except NoLayerError as error:
-                self.problems.append(f"{node}: {error}")
+                self.problems.append(f"{node}: {error!s:.300}")
                 return None
         if node.operator == "Shape" and not node.domain:
             self._shape(node)
             return None
-        self._fold(0, node)  # what follows from a shape
+        self._fold(node)  # what follows from a shape
         if node.outputs[0] in self.constants:
             return None
         known = node.operator in OPERATORS and not node.domain
-        if not known:
-            self.problems.append(str(node))
+        unread = [self.model.unread[name] for name in node.inputs if name in self.model.unread]
+        unread += [each.why for each in node.attributes.values() if isinstance(each, proto.Strange) and each.why]
+        if not known or unread:
+            self.problems.append(f"{node}: {'; '.join(unread)[:300]}" if unread else str(node))
             return None
         inputs: list[Any] = []
         for name in node.inputs:
@@ -166,12 +221,17 @@ class _Graph:
             self._check(node, inputs)
             return OPERATORS[node.operator](self.steps, node, inputs)
         except NoLayerError as error:
-            self.problems.append(f"{node}: {error}")
-        except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError) as error:
+            self.problems.append(f"{node}: {error!s:.300}")  # shapes may be long
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
             if isinstance(error, FileError):
                 raise
             self.problems.append(f"{node}: {error!s:.200}")
         return None
+
+    def _meets_reshape(self, node: proto.Node) -> bool:
+        """Whether what a node makes goes into Reshape, and nowhere else."""
+        users = self.users[node.outputs[0]]
+        return len(users) == 1 and users[0] >= 0 and self.nodes[users[0]].operator == "Reshape"
 
     def _check(self, node: proto.Node, inputs: list[Any]) -> None:
         if not any(isinstance(value, Var) for value in inputs[:2]) and node.operator != "Concat":
@@ -180,6 +240,7 @@ class _Graph:
             "Conv",
             "Pad",
             "Identity",
+            "Transpose",
         ):
             raise NoLayerError("its input is padded, which only convolution may have done for it")
 
@@ -189,7 +250,7 @@ class _Graph:
         value = self.variables.get(name)
         if name in self.constants:
             sizes: Any = self.constants[name].shape
-        elif value is not None:
+        elif value is not None and not value.pads:
             batch = BATCH if self.model.batch is None else self.model.batch
             sizes = (batch, *value.seen)
         else:

@@ -63,7 +63,9 @@ def _flatten(s: Steps, node: Node, inputs: list[Any]) -> Var:
 
 def _squeeze(s: Steps, node: Node, inputs: list[Any]) -> Var:
     x = inputs[0]
-    axes = _axes(node, inputs, len(x.seen) + 1) or [i for i, n in enumerate(x.seen, start=1) if n == 1]
+    axes = _axes(node, inputs, len(x.seen) + 1)
+    if not axes:  # all of size 1
+        axes = [i for i, n in enumerate((s.batch, *x.seen)) if n == 1]
     if 0 in axes or any(x.seen[axis - 1] != 1 for axis in axes):
         raise NoLayerError("it takes away an axis whose size is not 1")
     return reshaped(s, x, tuple(n for i, n in enumerate(x.seen, start=1) if i not in axes))
@@ -107,11 +109,18 @@ def reshaped(s: Steps, x: Var, target: Shape, flatten: Piece | None = None) -> V
             return replace(
                 x, groups=target[0], whole=x.seen, seen=target, normalized=False
             )  # normalized in groups, or another shape
+        if (piece := s.before(x, "reshape")) and piece.passing and piece.before == target:
+            return s.turned(
+                replace(x, step=s.all[x.step].inputs[0], shape=target, free=False), tuple(range(len(target) + 1))
+            )
         made = s.add(x, flatten or Piece("reshape", lambda: ReshapeLayer(target)), target)
-        return replace(s.turned(made, made.plain), free=len(x.shape) == 1)
+        # of one channel, (1, H, W) and (H, W, 1) are the same numbers in the same order
+        return replace(s.turned(made, made.plain), free=len(x.shape) == 1 or target[0] == 1)
     if x.axes != x.channels_second:
         raise NoLayerError(f"it makes {target} of samples whose axes were exchanged")
     *image, channels = x.shape
+    if channels == 1 and target == x.shape:
+        return s.turned(x, x.plain)
     if len(target) == 1:
         made = s.add(x, Piece("flatten", FlattenLayer), target)
         return replace(s.turned(made, made.plain), order=None if 1 in (channels, prod(image)) else x.seen)

@@ -16,6 +16,7 @@ from portnn.layers import ActivationLayer, ReshapeLayer, ScaleLayer
 from portnn.ops.windows import POSITIONS
 
 MOST_NUMBERS = 1 << 29  # weights of all layers
+MOST_BRANCHES = 1_000  # of one sum, or of one row of channels
 ALIKE = ("activation", "scale")  # kinds of layers that treat all values alike
 
 
@@ -76,6 +77,7 @@ class Steps:
         self.all = [Step([])]
         self.shared: set[int] = set()
         self.positions = self.numbers = 0
+        self.path = ""  # of the layer that the node belongs to, where the graph says it
 
     def begin(self, shape: Shape, channels_second: bool) -> Var:
         """The network's input."""
@@ -90,7 +92,9 @@ class Steps:
         """A layer behind x, whose output has the same order of the axes."""
         after = x.shape if shape is None else shape
         check_values(after, "a layer of the model")
+        piece.path = self.path
         self.all.append(Step([x.step], [piece]))
+        piece.before = x.shape
         made = replace(x, step=len(self.all) - 1, shape=after, free=x.free and piece.kind in ALIKE)
         if shape is None or x.axes is None:
             return made
@@ -99,6 +103,8 @@ class Steps:
     def merge(self, values: list[Var], how: str, shape: Shape) -> Var:
         """The sum of several values, or one behind the other."""
         check_values(shape, "a layer of the model")
+        if len(values) > MOST_BRANCHES:
+            raise NoLayerError(f"it joins {len(values):,} values, {MOST_BRANCHES:,} at most are read")
         self.all.append(Step([value.step for value in values], merge=how))
         made = replace(values[0], step=len(self.all) - 1, shape=shape, free=False)
         return made if made.axes is None else self.turned(made, made.axes)
@@ -171,6 +177,11 @@ class Steps:
             raise NoLayerError(f"a sample of shape {x.seen} is no image")
         if x.axes == x.plain and x.free:
             x = self._channels_last(x)
+        piece = self.before(x, "reshape")
+        if x.axes == x.plain and piece is not None and x.shape == (1, *piece.before[:-1]) and piece.before[-1:] == (1,):
+            # images of one channel: no value moves, so that exporters write no transpose
+            x = replace(x, step=self.all[x.step].inputs[0], shape=piece.before)
+            x = self.turned(x, x.channels_second)
         if x.axes != x.channels_second:
             raise NoLayerError("the channels are not the second axis")
         return x

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from portnn._typing import Shape
 from portnn.files.errors import FileError
 from portnn.layers import ParallelLayer, ResidualLayer
 
@@ -10,10 +11,17 @@ DEEPEST = 40  # parallel layers within each other
 
 
 class Piece:
-    """A layer to be made, with its parameters and buffers, by name; ``kind`` says what may be folded into it."""
+    """A layer to be made, with its parameters and buffers, by name; ``kind`` says what may be folded into it.
+
+    ``before`` is the shape of the samples that come in; a shape that is only ``passing`` may be left out again.
+    """
+
+    before: Shape = ()
+    passing = False
 
     def __init__(self, kind: str, make: Callable[..., Any], arrays: dict[str, Any] | None = None):
         self.kind, self.make, self.arrays = kind, make, arrays or {}
+        self.path = ""
 
     def layer(self) -> Any:
         layer = self.make(bias="bias" in self.arrays) if self.kind == "linear" else self.make()

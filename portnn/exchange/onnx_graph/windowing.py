@@ -8,10 +8,10 @@ import numpy as np
 
 from portnn._typing import Shape
 from portnn.exchange.onnx_graph.folding import BATCH
-from portnn.exchange.onnx_graph.proto import Node
+from portnn.exchange.onnx_graph.proto import Node, check_values
 from portnn.exchange.onnx_graph.steps import NoLayerError, Steps, Var
 from portnn.exchange.onnx_graph.structure import Piece
-from portnn.layers import AvgPoolLayer, ConvLayer, MaxPoolLayer, UpsampleLayer
+from portnn.layers import AvgPoolLayer, ConvLayer, MaxPoolLayer, ReshapeLayer, UpsampleLayer
 from portnn.ops.windows import window_plan
 
 Pads = tuple[tuple[int, int], ...]
@@ -54,7 +54,8 @@ def _conv(s: Steps, node: Node, inputs: list[Any]) -> Var:
     image, channels = x.shape[:-1], x.shape[-1]
     if list(node.attributes.get("kernel_shape", kernel)) != kernel:
         raise NoLayerError(f"its kernel_shape is not that of its weights, {weights.shape}")
-    stride, padding, dilation = _options(node, image, tuple(kernel))
+    padded = image if x.pads is None else tuple(n + sum(pad) for n, pad in zip(image, x.pads, strict=True))
+    stride, padding, dilation = _options(node, padded, tuple(kernel))
     padding = _together(padding, x.pads)
     groups = node.attributes.get("group", 1)
     if len(image) > 2:
@@ -66,6 +67,7 @@ def _conv(s: Steps, node: Node, inputs: list[Any]) -> Var:
     if weights.shape[1] * groups != channels:
         raise NoLayerError(f"its weights have shape {weights.shape} with {groups} groups, for {channels} channels")
     plan = window_plan(image, size, stride, padding, dilation)
+    check_values((*plan.padded, channels), "a layer of the model, with its padding,")
     arrays = {"weights": ours} | ({} if bias is None else {"bias": s.weights(bias, (filters,))})
     ConvLayer(shape, size, filters, **options)  # which checks the options
     piece = Piece("linear", lambda bias: ConvLayer(shape, size, filters, **options, bias=bias), arrays)
@@ -92,6 +94,8 @@ def _pool(layer: Callable[..., Any]) -> Callable[..., Var]:
         if a.get("ceil_mode", 0) and a.get("auto_pad", "NOTSET") == "NOTSET":
             padding = tuple(map(_rounded_up, image, window, stride, padding))
         s.count(window)
+        around = tuple(n + sum(pad) for n, pad in zip(image, padding, strict=True))
+        check_values((*around, x.shape[-1]), "a layer of the model, with its padding,")
         size, options = _short(window), dict(stride=_short(stride), padding=_short(padding))
         made = layer(size, **options)
         return s.add(x, Piece("pool", lambda: layer(size, **options)), made.output_shape(x.shape))
@@ -138,14 +142,19 @@ def _resize(s: Steps, node: Node, inputs: list[Any]) -> Var:
     if node.operator == "Upsample":
         scales = inputs[1].tolist() if len(inputs) > 1 else a["scales"]
         rule = ("asymmetric", "floor")
+    elif s.opset < 11:
+        scales, rule = inputs[1].tolist(), ("asymmetric", "floor")
     else:
         _, _, scales, sizes = (*inputs, None, None, None)[:4]
         rule = a.get("coordinate_transformation_mode", "half_pixel"), a.get("nearest_mode", "round_prefer_floor")
-    halves = [("half_pixel", f"round_prefer_{side}") for side in ("floor", "ceil")]
+    modes, roundings = ("half_pixel", "pytorch_half_pixel"), ("round_prefer_floor", "round_prefer_ceil")
+    halves = [(mode, rounding) for mode in modes for rounding in roundings]
     if a.get("mode", "nearest") != "nearest":
         raise NoLayerError("it interpolates pixels")
-    if rule not in [*halves, ("asymmetric", "floor")] and rule[0] != "pytorch_half_pixel":
+    if rule not in [*halves, ("asymmetric", "floor")]:
         raise NoLayerError(f"its rule for the nearest pixel, {rule}, does not repeat pixels")
+    if a.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+        raise NoLayerError("it keeps the ratio of the image's sides")
     count = len(x.seen) + 1
     axes = [axis % count for axis in a.get("axes", range(count))]
     if sizes is not None and np.size(sizes):
@@ -166,11 +175,35 @@ def _resize(s: Steps, node: Node, inputs: list[Any]) -> Var:
     return s.add(x, Piece("upsample", lambda: UpsampleLayer(factor)), made.output_shape(x.shape))
 
 
+def _tile(s: Steps, node: Node, inputs: list[Any]) -> Var:
+    """Enlarging as Keras' exporter writes it: (H, W, C) becomes (H, 1, W, C), the new axis is repeated, and another
+    node makes (r H, W, C) of that, or (H, r W, C) of (H, W, 1, C)."""
+    x, repeats = s.settled(inputs[0]), inputs[1]
+    if not isinstance(repeats, np.ndarray) or repeats.size != len(x.seen) + 1:
+        raise NoLayerError("it repeats axes by numbers that are not known")
+    factors = repeats.tolist()[1:]
+    at = next((i for i, factor in enumerate(factors) if factor != 1), 0)
+    piece, image = s.before(x, "reshape"), x.seen[:at] + x.seen[at + 1 :]
+    enlarges = 1 <= at < len(image) and factors[at] > 1 and factors.count(1) == len(factors) - 1 and repeats[0] == 1
+    if not enlarges or piece is None or piece.before != image or x.axes != x.plain:
+        raise NoLayerError(f"it repeats values by {repeats.tolist()}, which is not enlarging of images")
+    before = s.turned(replace(x, step=s.all[x.step].inputs[0], shape=image), tuple(range(len(image) + 1)))
+    factor = tuple(factors[at] if i == at - 1 else 1 for i in range(len(image) - 1))
+    made = UpsampleLayer(_short(factor))
+    y = s.add(before, Piece("upsample", lambda: UpsampleLayer(_short(factor))), made.output_shape(image))
+    apart = (*image[:at], factors[at], *image[at:])
+    shaped = Piece("reshape", lambda: ReshapeLayer(apart))
+    shaped.passing = True
+    y = s.add(replace(y, free=False), shaped, apart)
+    return s.turned(y, y.plain)
+
+
 WINDOWING = {
     "AveragePool": _pool(AvgPoolLayer),
     "Conv": _conv,
     "MaxPool": _pool(MaxPoolLayer),
     "Pad": _pad,
     "Resize": _resize,
+    "Tile": _tile,
     "Upsample": _resize,
 }

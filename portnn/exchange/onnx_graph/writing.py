@@ -5,26 +5,29 @@ such layers has one transpose in front and one behind. Behind FlattenLayer there
 of its weights are put into the order in which the values then come.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from portnn import losses
+from portnn import activations, losses
 from portnn._typing import Shape
 from portnn.exchange.onnx_graph.extra import onnx
 from portnn.exchange.onnx_graph.functions import name_in_graphs
-from portnn.exchange.onnx_graph.graph import Graph, Value
+from portnn.exchange.onnx_graph.graph import Graph, Value, rounded
 from portnn.exchange.onnx_graph.pieces import PIECES
-from portnn.exchange.samples import sample_shape
+from portnn.exchange.samples import declared, sample_shape
+from portnn.functions import name_of
 from portnn.layers import sequential
 from portnn.ops import is_ours
 from portnn.ops.windows import pads_of, per_axis
 from portnn.version import __version__
 
+OF_ANY_ORDER = ("ActivationLayer", "BatchNormLayer", "LayerNormLayer", "ScaleLayer", "SoftmaxLayer")
 OLDEST = 18  # the opset from which reductions take their axes as an input
-MOST_BYTES = (1 << 31) - (1 << 20)  # of a model: protobuf holds less than 2 GiB
+MOST_BYTES = (1 << 31) - (1 << 24)  # of weights: protobuf holds less than 2 GiB, the nodes with them
 INPUT, OUTPUT, BATCH = "x", "y", "N"
 
 
@@ -36,11 +39,14 @@ class Writer:
 
     def chain(self, layers: Sequence[Any], x: Value) -> Value:
         """Layers in order."""
-        for i, layer in enumerate(layers):
-            after = sequential.shapes([layer], x.shape)[-1]
-            assert after is not None, "a layer of ours knows its output's shape for a known input"
+        shape, left = x.shape, []
+        for layer in _spliced(layers):
+            before, shape = shape, _shape_after(layer, shape)
+            if not _does_nothing(layer, before, shape):
+                left.append((layer, shape))
+        for i, (layer, after) in enumerate(left):
             if type(layer).__name__ == "FlattenLayer":
-                x = _flatten(self, layer, x, after, layers[i + 1 :])
+                x = _flatten(self, layer, x, after, [each for each, _ in left[i + 1 :]])
             else:
                 x = NODES[type(layer).__name__](self, layer, x, after)
         return x
@@ -50,9 +56,31 @@ class Writer:
         home = layer.parameters if name in layer.parameters else layer.buffers
         return np.asarray(layer.backend.to_numpy(home[name])) if name in home else None
 
-    def arrays(self, layer: Any, *names: str) -> list[str]:
-        """Initializers of a layer's arrays (C,)."""
-        return [self.graph.constant(layer.path, name, self.array(layer, name)) for name in names]
+    def arrays(self, layer: Any, x: Value, *names: str) -> list[str]:
+        """Initializers of a layer's arrays (C,), in the order of the values of ``x``."""
+        return [self.graph.constant(layer.path, name, in_order(x, self.array(layer, name))) for name in names]
+
+
+def _spliced(layers: Sequence[Any]) -> Iterator[Any]:
+    """Layers in order, those inside a SequentialLayer in its place, and those of a ParallelLayer's only branch."""
+    for layer in layers:
+        name = type(layer).__name__
+        if name == "SequentialLayer" or (name == "ParallelLayer" and len(layer.layers) == 1):
+            yield from _spliced(layer.layers)
+        else:
+            yield layer
+
+
+def _shape_after(layer: Any, shape: Shape) -> Shape:
+    after = sequential.shapes([layer], shape)[-1]
+    assert after is not None, "a layer of ours knows its output's shape for a known input"
+    return after
+
+
+def _does_nothing(layer: Any, shape: Shape, after: Shape) -> bool:
+    """Whether a layer returns what it is given: it acts in training only, or gives samples the shape they have."""
+    name = type(layer).__name__
+    return NODES[name] is _nothing or (name in ("FlattenLayer", "ReshapeLayer") and after == shape)
 
 
 # -- a function for each kind of layer ---------------------------------------------------------------------------------
@@ -63,15 +91,18 @@ def _fully_connected(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     x = g.turned(path, x, False)
     weights, bias = w.array(layer, "weights"), w.array(layer, "bias")
     assert weights is not None
-    if x.order is not None:
-        weights = weights[places(x.order)]
-    inputs = [x.name, g.constant(path, "weights", weights)]
+    inputs = [x.name, g.constant(path, "weights", in_order(x, weights))]
     if bias is not None and len(x.shape) == 1:
         return Value(g.node(path, "Gemm", [*inputs, g.constant(path, "bias", bias[0])]), after)
     name = g.node(path, "MatMul", inputs)
     if bias is not None:
         name = g.node(path, "Add", [name, g.constant(path, "bias", bias[0])])
     return Value(name, after)
+
+
+def in_order(x: Value, array: Any) -> Any:
+    """An array with a row for each value of ``x``, in the order in which these come."""
+    return array if x.order is None else array[places(x.order)]
 
 
 def places(order: Shape) -> np.ndarray:
@@ -150,9 +181,9 @@ def _flatten(w: Writer, layer: Any, x: Value, after: Shape, following: Sequence[
 
 
 def _meets_weights(following: Sequence[Any]) -> bool:
-    """Whether an FCLayer follows, behind layers that treat all values of a row alike."""
-    alike = ("ActivationLayer", "DropoutLayer", "ScaleLayer")
-    return next((type(each).__name__ == "FCLayer" for each in following if type(each).__name__ not in alike), False)
+    """Whether an FCLayer follows, behind layers that do the same with the values of a row in any order."""
+    names = (type(each).__name__ for each in following)
+    return next((name == "FCLayer" for name in names if name not in OF_ANY_ORDER), False)
 
 
 def _reshape(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
@@ -163,10 +194,11 @@ def _reshape(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
 
 def _scale(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     g, name = w.graph, x.name
-    if layer.factor != 1.0 or not layer.offset:
-        name = g.node(layer.path, "Mul", [name, g.number(layer.path, "factor", layer.factor)])
-    if layer.offset:
-        name = g.node(layer.path, "Add", [name, g.number(layer.path, "offset", layer.offset)])
+    factor, offset = (rounded(layer.path, each, g.dtype.type) for each in (layer.factor, layer.offset))
+    if factor != 1.0 or not offset:
+        name = g.node(layer.path, "Mul", [name, g.number(layer.path, "factor", factor)])
+    if offset:
+        name = g.node(layer.path, "Add", [name, g.number(layer.path, "offset", offset)])
     return g.after(x, name)
 
 
@@ -177,22 +209,50 @@ def _activation(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
 
 
 def _nothing(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
+    """Of layers that have no nodes: ``chain`` leaves them out, or puts their layers in their place."""
     return x
 
 
 def _batch_norm(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     g = w.graph
     x = g.turned(layer.path, x, True)
-    arrays = w.arrays(layer, "weights", "bias", "running_mean", "running_var")
-    options = dict(epsilon=layer.epsilon, momentum=1.0 - layer.momentum)
+    epsilon, variance = _single(layer, nearest=not g.exact), w.array(layer, "running_var")
+    assert variance is not None
+    arrays = w.arrays(layer, x, "weights", "bias", "running_mean")
+    # Only their sum counts: what a float32 cannot hold of epsilon goes into the variance, which in float64 can hold it.
+    variance = in_order(x, variance) + (layer.epsilon - epsilon if g.exact else 0.0)
+    arrays.append(g.constant(layer.path, "running_var", variance))
+    # ONNX weights the old value. In decimal 1 - 0.1 is 0.9, and 1 - 0.9 is 0.1 again.
+    options = dict(epsilon=epsilon, momentum=float(1 - Decimal(repr(float(layer.momentum)))))
     return g.after(x, g.node(layer.path, "BatchNormalization", [x.name, *arrays], **options))
 
 
+def _single(layer: Any, nearest: bool = True) -> float:
+    """The epsilon of a layer as a float32, never 0.0: the nearest, or the next one that is not above it."""
+    found = np.float32(rounded(layer.path, layer.epsilon, np.float32))
+    if not nearest and float(found) > layer.epsilon:
+        found = np.nextafter(found, np.float32(0.0))
+    return float(max(found, np.finfo(np.float32).smallest_subnormal))
+
+
 def _layer_norm(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
-    g = w.graph
-    x = g.turned(layer.path, x, False)
-    arrays = w.arrays(layer, "weights", "bias")
-    return g.after(x, g.node(layer.path, "LayerNormalization", [x.name, *arrays], axis=-1, epsilon=layer.epsilon))
+    g, path = w.graph, layer.path
+    x = g.turned(path, x, False)
+    weights, bias = w.arrays(layer, x, "weights", "bias")
+    if not g.exact:
+        options = dict(axis=-1, epsilon=_single(layer))
+        return g.after(x, g.node(path, "LayerNormalization", [x.name, weights, bias], **options))
+    scaled = g.node(path, "Mul", [_normalized(g, path, x.name, layer.epsilon), weights])
+    return g.after(x, g.node(path, "Add", [scaled, bias]))
+
+
+def _normalized(g: Graph, path: str, x: str, epsilon: float) -> str:
+    """(x - mean) / sqrt(variance + epsilon) over the last axis, in pieces: ONNX's operators have a float32 epsilon."""
+    axes = g.constant(path, "axes", [-1], np.int64)
+    centred = g.node(path, "Sub", [x, g.node(path, "ReduceMean", [x, axes], keepdims=1)])
+    variance = g.node(path, "ReduceMean", [g.node(path, "Mul", [centred, centred]), axes], keepdims=1)
+    root = g.node(path, "Sqrt", [g.node(path, "Add", [variance, g.number(path, "epsilon", epsilon)])])
+    return g.node(path, "Div", [centred, root])
 
 
 def _group_norm(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
@@ -200,9 +260,13 @@ def _group_norm(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     g, path, groups = w.graph, layer.path, layer.groups
     x = g.turned(path, x, True)
     *image, channels = x.shape
-    name = g.node(path, "Reshape", [x.name, g.constant(path, "grouped", [0, groups, -1], np.int64)])
-    ones, zeros = g.constant(path, "ones", np.ones(groups)), g.constant(path, "zeros", np.zeros(groups))
-    name = g.node(path, "InstanceNormalization", [name, ones, zeros], epsilon=layer.epsilon)
+    grouped = [0, groups, channels // groups * prod(image)]  # -1 for the last size would fail for an empty batch
+    name = g.node(path, "Reshape", [x.name, g.constant(path, "grouped", grouped, np.int64)])
+    if g.exact:
+        name = _normalized(g, path, name, layer.epsilon)
+    else:
+        ones, zeros = g.constant(path, "ones", np.ones(groups)), g.constant(path, "zeros", np.zeros(groups))
+        name = g.node(path, "InstanceNormalization", [name, ones, zeros], epsilon=_single(layer))
     name = g.node(path, "Reshape", [name, g.constant(path, "shape", [0, channels, *image], np.int64)])
     for operator, what in (("Mul", "weights"), ("Add", "bias")):
         array = w.array(layer, what)
@@ -215,10 +279,6 @@ def _softmax(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     return w.graph.after(x, w.graph.node(layer.path, "Softmax", [x.name], axis=1 if x.second else -1))
 
 
-def _sequential(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
-    return w.chain(layer.layers, x)
-
-
 def _residual(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     return _sum(w, layer, [x, w.chain(layer.layers, x)])
 
@@ -227,15 +287,13 @@ def _sum(w: Writer, layer: Any, values: list[Value], x: Value | None = None) -> 
     """The sum of several values; of two, ``x``, the input of the layer, comes first."""
     values = sorted(values, key=lambda value: value != x) if len(values) == 2 else values
     values = w.graph.alike(layer.path, values)
-    if len(values) == 1:
-        return values[0]
     name = w.graph.node(layer.path, "Add" if len(values) == 2 else "Sum", [value.name for value in values])
     return w.graph.after(values[0], name)
 
 
 def _parallel(w: Writer, layer: Any, x: Value, after: Shape) -> Value:
     branches = [w.chain([branch], x) for branch in layer.layers]
-    if layer.merge == "add" or len(branches) == 1:
+    if layer.merge == "add":
         return _sum(w, layer, branches, x)
     values = w.graph.alike(layer.path, branches)
     axis = 1 if values[0].second else -1
@@ -261,7 +319,7 @@ NODES: dict[str, Callable[..., Value]] = {
     "LayerNormLayer": _layer_norm,
     "GroupNormLayer": _group_norm,
     "SoftmaxLayer": _softmax,
-    "SequentialLayer": _sequential,
+    "SequentialLayer": _nothing,  # its layers stand in its place
     "ResidualLayer": _residual,
     "ParallelLayer": _parallel,
 }
@@ -282,40 +340,58 @@ def model(network: Any, input_shape: Shape | None = None, opset: int = 18, proba
     graph.reserve(INPUT, OUTPUT)
     writer = Writer(graph)
     y = writer.chain(network.layers, Value(INPUT, shape))
-    path = str(len(network.layers))  # where the layer would be
+    path = len(network.layers)  # where the next layer would be
     if probabilities:
-        y = _probabilities(graph, path, network, y)
-    y = graph.turned(path, y, False)
-    _end(graph, path, y)
+        y, path = _probabilities(graph, str(path), network, y), path + 1
+    y = graph.turned(str(path), y, False)
+    _end(graph, str(path), y)
     return _file(graph, shape, y.shape)
 
 
 def _input_shape(network: Any, given: Shape | None) -> Shape:
-    if given is None:
-        return tuple(network._checked or sample_shape(network))
-    if sequential.shapes(network.layers, given)[-1] is None:
-        raise ValueError(f"the layers do not tell what they return for samples of input_shape={given}")
-    return given
+    if given is None and network._checked is None and declared(network.layers) is None:
+        raise ValueError(  # a guess may do for a page, but not for the input of a model
+            f"the layers do not say what shape a sample has, and {network.layers[0]} takes several: say it, "
+            "portnn.onnx.export(network, path, input_shape=(28, 28, 1)), or call predict once before"
+        )
+    if given is not None:
+        shape = given
+    else:
+        shape = sample_shape(network) if network._checked is None else tuple(network._checked)
+    if shape == ():
+        raise ValueError("samples are single numbers, and a model takes batches with two axes or more: x[:, None]")
+    if sequential.shapes(network.layers, shape)[-1] is None:
+        raise ValueError(f"the layers do not tell what they return for samples of input_shape={shape}")
+    return shape
 
 
 def _probabilities(graph: Graph, path: str, network: Any, y: Value) -> Value:
-    """Softmax; for one output, which answers yes or no, the logistic function."""
-    if network.loss in (losses.mse, losses.mae) or _ends_in_softmax(network.layers):
+    """What makes probabilities of logits, as ``predict_proba`` does; without a loss, as the number of outputs says."""
+    last, loss = _last(network.layers), network.loss
+    if last is not None:
         raise ValueError(
-            "probabilities=True is for networks that return logits: this one "
-            + ("ends in SoftmaxLayer" if _ends_in_softmax(network.layers) else "was trained to return numbers")
-            + ", leave it out"
+            f"probabilities=True is for networks that return logits: this one ends in {last}, which makes "
+            "probabilities already; leave it out"
         )
-    if prod(y.shape) == 1 or network.loss is losses.binary_cross_entropy:
+    logistic = y.shape[-1] == 1 if loss is None else loss is losses.binary_cross_entropy
+    if not (logistic or loss is None or losses.takes_classes(loss)):
+        raise ValueError(
+            f"probabilities=True is for networks that return logits: the loss of this one, {name_of(loss)}, does not "
+            'say so, as "softmax_cross_entropy" and "binary_cross_entropy" do; leave it out'
+        )
+    if logistic:
         return graph.after(y, graph.node(path, "Sigmoid", [y.name]))
     return graph.after(y, graph.node(path, "Softmax", [y.name], axis=1 if y.second else -1))
 
 
-def _ends_in_softmax(layers: Sequence[Any]) -> bool:
-    last = layers[-1]
-    if type(last).__name__ == "SequentialLayer" and last.layers:
-        return _ends_in_softmax(last.layers)
-    return type(last).__name__ == "SoftmaxLayer"
+def _last(layers: Sequence[Any]) -> Any:
+    """The last layer that computes something, if it makes probabilities; None if it does not."""
+    for layer in reversed(list(_spliced(layers))):
+        if type(layer).__name__ == "SoftmaxLayer" or getattr(layer, "activation", None) is activations.sigmoid:
+            return layer
+        if NODES[type(layer).__name__] is not _nothing and type(layer).__name__ not in ("FlattenLayer", "ReshapeLayer"):
+            return None
+    return None
 
 
 def _end(graph: Graph, path: str, y: Value) -> None:
@@ -330,9 +406,6 @@ def _end(graph: Graph, path: str, y: Value) -> None:
 
 def _file(graph: Graph, shape: Shape, after: Shape) -> bytes:
     package = onnx()
-    size = sum(array.nbytes for array in graph.initializers.values())
-    if size > MOST_BYTES:
-        raise ValueError(f"the network has {size:,} bytes of weights, an ONNX file may hold {MOST_BYTES:,} at most")
     helper, kind = package.helper, package.helper.np_dtype_to_tensor_dtype(graph.dtype)
     made = helper.make_graph(
         graph.nodes,
@@ -357,7 +430,9 @@ def _file(graph: Graph, shape: Shape, after: Shape) -> bytes:
 
 
 def check(network: Any) -> None:
-    """ValueError that lists all layers without a counterpart; RuntimeError for parameters that do not exist yet."""
+    """ValueError that lists all layers without a counterpart, or for too many weights; RuntimeError for parameters
+    that do not exist yet.
+    """
     strange = [f"{layer.path} {what}" for layer in network.walk() if (what := _strange(layer))]
     if strange:
         listed = "".join(f"\n  layer {line}" for line in strange)
@@ -370,6 +445,15 @@ def check(network: Any) -> None:
             raise RuntimeError(
                 f"layer {layer.path} ({layer}) creates its parameters on the first batch: call fit or predict first"
             )
+    arrays = [
+        array for layer in network.walk() for home in (layer.parameters, layer.buffers) for array in home.values()
+    ]
+    size = sum(prod(array.shape) for array in arrays) * np.dtype(network.dtype).itemsize
+    if size > MOST_BYTES:
+        raise ValueError(
+            f"the network has {size:,} bytes of weights, and an ONNX file may hold {MOST_BYTES:,} at most: "
+            "net.save(path) has no such limit"
+        )
 
 
 def _strange(layer: Any) -> str | None:

@@ -28,11 +28,7 @@ def check(network: Any, language: str, known: Collection[str]) -> None:
             f"{language} has no counterpart for {len(strange)} of the network's parts; to_source has one for portnn's "
             f"own, not for layers and functions of yours:{listed}"
         )
-    for layer in network.walk():
-        if not layer.complete:
-            raise RuntimeError(
-                f"layer {layer.path} ({layer}) creates its parameters on the first batch: call fit or predict first"
-            )
+    counterparts.check_complete(network)
 
 
 def check_axes(layer: Any, shape: Shape, language: str) -> int:

@@ -14,6 +14,7 @@ from portnn._typing import Shape
 from portnn.exchange import counterparts
 from portnn.exchange.counterparts import shown
 from portnn.exchange.source import parts
+from portnn.exchange.source.parts import MOST_AXES
 
 MODULES = {
     "tanh": "nn.Tanh()",
@@ -68,6 +69,7 @@ def source(network: Any) -> str:
     body = "\n".join(f"            {line}" for line in lines)
     for number, text in enumerate(writer.reshapes):
         body = body.replace(f"@reshape{number}@", text)
+    body = "\n".join(part for line in body.split("\n") for part in counterparts.folded(line))
     double = ".double()" if network.dtype == "float64" else ""
     build = (
         'def build():\n    """The network, with new weights."""\n    return nn.Sequential(\n        OrderedDict({\n'
@@ -297,6 +299,9 @@ class Writer:
         """The entries of an OrderedDict for layers in order."""
         lines: list[str] = []
         for i, layer in enumerate(layers):
+            if _needs_order(layer, x):
+                lines.append(f'"{i}_in_order": {_together([self.to_last(x)] * x.second + [self.in_order(x)])},')
+                x = Values(x.shape)
             if _needs_second(layer, x) and not x.second and x.reshaped is None:
                 lines.append(f'"{i}_first": {self.to_second(x)},')
                 x = replace(x, second=True)
@@ -403,6 +408,8 @@ class Writer:
         if not any(map(any, plan.padding)):
             return f"nn.{kind}Pool{axes}d({sizes})", values
         taken = all(a == b and 2 * a <= k for (a, b), k in zip(plan.padding, plan.window, strict=True))
+        if axes == MOST_AXES:  # PyTorch refuses windows larger than the volume, though the padding makes room for them
+            taken = taken and all(k <= n for k, n in zip(plan.window, plan.image, strict=True))
         if taken:
             counted = ", count_include_pad=False" if kind == "Avg" else ""
             before = parts.one([a for a, _ in plan.padding])
@@ -488,15 +495,21 @@ class Writer:
     def _ParallelLayer(self, layer: Any, x: Values, after: Shape) -> tuple[str, Values]:  # noqa: N802
         ends, modules = [], []
         for branch in layer.layers:
-            module, end = self.module(branch, x)
+            needed = _needs_order(branch, x)
+            module, end = self.module(branch, Values(x.shape, x.second) if needed else x)
+            if needed:
+                before, behind = [self.to_last(x)] * x.second, [self.to_second(x)] * x.second
+                module = _together([*before, self.in_order(x), *behind, module])
             modules.append((module, end, branch))
             ends.append(end)
-        second, lines = ends[0].second, []
+        # All end with their channels at one place: at that of a branch that is no chain, and has names to keep.
+        kept = (end.second for end, branch in zip(ends, layer.layers, strict=True) if _is_kept(branch))
+        second, lines = next(kept, ends[0].second), []
         for i, (module, end, branch) in enumerate(modules):
             lines.append(parts.about(branch, x.shape, end.shape))
             if end.second != second:
                 turned = self.to_second(end) if second else self.to_last(end)
-                module = f"nn.Sequential({module}, {turned})"
+                module = _followed(module, turned)
             head, *others = module.split("\n")
             lines += [f'"{i}": {head}' + ("" if others else ",")]
             lines += [*others[:-1], others[-1] + ","] if others else []
@@ -526,6 +539,27 @@ def _needs_second(layer: Any, x: Values) -> bool:
     """Whether a layer, or one within it, is one of images, whose channels come first; a chain sees to it itself."""
     within = [] if type(layer).__name__ == "SequentialLayer" else layer.walk()
     return len(x.shape) > 1 and any(type(each).__name__ in OF_IMAGES for each in within)
+
+
+def _is_kept(branch: Any) -> bool:
+    """Whether a branch with parameters cannot be followed by another module without new names for them."""
+    return type(branch).__name__ != "SequentialLayer" and any(layer.parameters for layer in branch.walk())
+
+
+def _followed(module: str, turned: str) -> str:
+    """A branch and what turns its outputs; in a block of its own that is one module more, else one around."""
+    if module == "nn.Sequential()":
+        return f"nn.Sequential({turned})"
+    if module.startswith("nn.Sequential(OrderedDict({"):
+        return f'{module.removesuffix("}))")}    "turned": {turned},\n}}))'
+    return f"nn.Sequential({module}, {turned})"
+
+
+def _needs_order(layer: Any, x: Values) -> bool:
+    """Whether a layer takes a row of numbers, such as (1, C), for an image: it needs them in the order of here, in
+    which ``portnn.torch.state_dict`` has its weights and what comes behind it."""
+    name = type(layer).__name__
+    return x.order is not None and parts.flat(x.shape) and name in OF_IMAGES and not name.endswith("NormLayer")
 
 
 def _together(modules: list[str]) -> str:

@@ -3,59 +3,34 @@
 
 import ctypes
 import re
-import shutil
 import subprocess
 
 import numpy as np
 import pytest
 
+from c_files import SANITIZED, STRICT, cc, needs_cc, run, shared
 from cases import ACTIVATIONS, OwnLayer
+from drawn_networks import drawn
 from leaving import ALL, DIGITS, NETWORKS, TOLERANCE, made, random_layer, reader, samples
 from pages import difference, touched
-from portnn import ActivationLayer, FCLayer, Network, ResidualLayer, __version__, activations
+from portnn import (
+    ActivationLayer,
+    BatchNormLayer,
+    ConvLayer,
+    FCLayer,
+    FlattenLayer,
+    Network,
+    ResidualLayer,
+    UpsampleLayer,
+    __version__,
+    activations,
+)
 from portnn.exchange.c.loops import LOOPS
 from portnn.exchange.c.write import COMPOSITES, comment, identifier
-
-CC = shutil.which("cc")
-needs_cc = pytest.mark.skipif(CC is None, reason="there is no C compiler, cc, on the path")
-STRICT = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
-SANITIZED = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
 def small(**options):
     return Network([FCLayer(3, 4), ActivationLayer("tanh"), FCLayer(4, 2)], seed=1, **options)
-
-
-def cc(*arguments, cwd):
-    done = subprocess.run([CC, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stderr[:3000]
-
-
-def run(program, cwd):
-    return subprocess.run([f"./{program}"], cwd=cwd, capture_output=True, text=True, timeout=120)
-
-
-def shared(folder, networks, *options):
-    """All networks, compiled by one call into one library; a function for a batch of samples each."""
-    for i, network in enumerate(networks):
-        network.export(folder / f"n{i}.c")
-    files = [f"n{i}.c" for i in range(len(networks))]
-    cc(*STRICT, *options, "-shared", "-fPIC", "-o", "all.so", *files, "-lm", cwd=folder)
-    library = ctypes.CDLL(str(folder / "all.so"))
-    return [batch(getattr(library, f"n{i}_predict"), network) for i, network in enumerate(networks)]
-
-
-def batch(function, network):
-    function.argtypes, function.restype = [ctypes.c_void_p, ctypes.c_void_p], None
-
-    def predict(x, shape):
-        x = np.ascontiguousarray(x, network.dtype)
-        y = np.full((len(x), *shape), np.nan, network.dtype)
-        for given, result in zip(x, y, strict=True):
-            function(given.ctypes.data, result.ctypes.data)
-        return y
-
-    return predict
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +68,37 @@ def test_random_options(tmp_path):
         layer, shape = random_layer(rng)
         x.append(samples(shape, 2))
         networks.append(touched(Network([layer], dtype="float64"), x[-1]))
+    for network, given, predict in zip(networks, x, shared(tmp_path, networks), strict=True):
+        expected = network.predict(given)
+        assert difference(predict(given, expected.shape[1:]), expected) < 1e-12, network
+
+
+@needs_cc
+@pytest.mark.slow
+def test_drawn_networks(tmp_path):
+    """Compiled with warnings that few ask for."""
+    pairs = [drawn(seed) for seed in range(60)]
+    functions = shared(tmp_path, [network for network, _ in pairs], "-Wshadow", "-Wconversion", "-Wdouble-promotion")
+    for (network, x), predict in zip(pairs, functions, strict=True):
+        expected = network.predict(x)
+        assert difference(predict(x, expected.shape[1:]), expected) < 1e-12, network
+
+
+@needs_cc
+@pytest.mark.slow
+def test_four_places_at_a_time(tmp_path):
+    """Rows long enough for blocks of four, with all paddings, strides, dilations and groups."""
+    rng, networks, x = np.random.default_rng(5), [], []
+    for _ in range(60):
+        axes, groups = int(rng.integers(1, 3)), int(rng.integers(1, 3))
+        shape = (*(int(n) for n in rng.integers(9, 22, axes)), groups * int(rng.integers(1, 6)))
+        padding = tuple(tuple(int(n) for n in rng.integers(0, 4, 2)) for _ in range(axes))
+        kernel, stride = (tuple(int(n) for n in rng.integers(1, m, axes)) for m in (6, 3))
+        dilation, filters = int(rng.integers(1, 3)), groups * int(rng.integers(1, 6))
+        options = dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
+        x.append(samples(shape, 2))
+        layers = [ConvLayer(shape, kernel, filters, **options), FCLayer(filters, int(rng.integers(1, 6)))]
+        networks.append(touched(Network(layers, dtype="float64"), x[-1]))
     for network, given, predict in zip(networks, x, shared(tmp_path, networks), strict=True):
         expected = network.predict(given)
         assert difference(predict(given, expected.shape[1:]), expected) < 1e-12, network
@@ -225,6 +231,74 @@ def test_it_says_how_it_was_made_and_shows_the_shapes(tmp_path):
 )
 def test_names(stem, name):
     assert identifier(stem) == name
+
+
+@needs_cc
+@pytest.mark.parametrize("name", ["float.c", "2f.c", "int.c", "tanhf.c", "layer_0.c", "my net.c", "-c.c", "net.C"])
+def test_the_command_that_it_names(name, tmp_path):
+    """Also for files whose names mean something in C or to a shell."""
+    Network([FCLayer(3, 2)], dtype="float64").export(tmp_path / name)
+    text = (tmp_path / name).read_text()
+    assert text.startswith(f"/* {name}: ")
+    (command,) = re.findall(r"^ +(cc -std=c99 .*) \*/$", text, re.MULTILINE)
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("passed\n")
+
+
+def test_more_weights_than_a_compiler_takes(tmp_path, monkeypatch):
+    monkeypatch.setattr("portnn.exchange.c.write.MOST_BYTES", 100)
+    with pytest.raises(ValueError, match="104 bytes of weights, a file may hold 100 at most"):
+        small().export(tmp_path / "net.c")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_more_values_than_loops_count(tmp_path):
+    network = Network([ConvLayer((2, 2, 1), (1, 1), 1), UpsampleLayer(30_000)])
+    words = (
+        r"layer 1 \(UpsampleLayer\(30000\)\) returns 3,600,000,000 numbers, of shape \(60000, 60000, 1\): loops in C"
+    )
+    with pytest.raises(ValueError, match=words):
+        network.export(tmp_path / "net.c")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_networks_on_other_backends(library, tmp_path):
+    network = Network([ConvLayer((5, 5, 2), (3, 3), 4), BatchNormLayer(), FlattenLayer(), FCLayer(36, 2)], seed=1)
+    network.export(tmp_path / "net.c")
+    here = (tmp_path / "net.c").read_bytes()
+    network.to(library.backend).export(tmp_path / "net.c")
+    assert (tmp_path / "net.c").read_bytes() == here
+
+
+@needs_cc
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_weights_are_exact(dtype, tmp_path):
+    """Each number is read by C to the same bits: random bits, the smallest, the largest, zero below zero."""
+    size = np.dtype(dtype).itemsize
+    limits = np.finfo(dtype)
+    named = [
+        0.0,
+        -0.0,
+        limits.smallest_subnormal,
+        -limits.smallest_subnormal,
+        limits.tiny,
+        limits.max,
+        limits.min,
+        1e22,
+    ]
+    drawn_bits = np.random.default_rng(0).integers(0, 256, 200 * size, dtype=np.uint8).view(dtype)
+    values = np.concatenate([np.array(named, dtype), drawn_bits[np.isfinite(drawn_bits)]])
+    network = Network([FCLayer(1, values.size)], dtype=dtype)
+    network.layers[0].weights, network.layers[0].bias = np.zeros((1, values.size)), values[None]
+    network.export(tmp_path / "net.c")
+    kind = "float" if dtype == "float32" else "double"
+    with (tmp_path / "net.c").open("a") as file:
+        file.write(f"const {kind} *values(void);\nconst {kind} *values(void)\n{{\n    return bias_0;\n}}\n")
+    cc(*STRICT, "-shared", "-fPIC", "-o", "net.so", "net.c", "-lm", cwd=tmp_path)
+    function = ctypes.CDLL(str(tmp_path / "net.so")).values
+    function.restype = ctypes.POINTER(ctypes.c_float if dtype == "float32" else ctypes.c_double)
+    assert np.ctypeslib.as_array(function(), values.shape).tobytes() == values.tobytes()
 
 
 EVIL = "*/ int evil; /* ??/\n\\"

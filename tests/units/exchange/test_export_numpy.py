@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cases import ACTIVATIONS, OwnLayer
+from drawn_networks import drawn
 from leaving import ALL, DIGITS, TOLERANCE, made, python, random_layer, reader, samples
 from pages import difference, touched
 from portnn import (
@@ -60,6 +61,14 @@ def test_random_options(tmp_path):
         x = samples(shape, 2)
         network = touched(Network([layer], dtype="float64"), x)
         assert difference(python(network, tmp_path)["predict"](x), network.predict(x)) < 1e-12, network
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_drawn_networks(seed, tmp_path):
+    network, x = drawn(seed)
+    predict, expected = python(network, tmp_path)["predict"], network.predict(x)
+    assert difference(predict(x), expected) < 1e-12, network
+    assert predict(x[:0]).shape == expected[:0].shape
 
 
 @pytest.mark.parametrize("name", DIGITS)
@@ -158,6 +167,18 @@ def test_it_is_python_as_others_write_it(name, tmp_path):
     if find_spec("ruff") is None:
         pytest.skip("ruff is not installed: pip install -e '.[dev]'")
     done = run("-m", "ruff", "check", "--isolated", "--no-cache", "net.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.skipif(find_spec("ruff") is None, reason="ruff is not installed: pip install -e '.[dev]'")
+def test_a_linter_finds_nothing_in_drawn_networks(tmp_path):
+    """Also in the source for PyTorch: no line too long, nothing unused, imports in order."""
+    for seed in range(60):
+        network, _ = drawn(seed)
+        network.export(tmp_path / f"net{seed}.py")
+        (tmp_path / f"torch{seed}.py").write_text(network.to_source("torch"))
+    options = ["--isolated", "--no-cache", "--line-length=120", "--select=E,W,F,I,B"]
+    done = run("-m", "ruff", "check", *options, ".", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
 
 

@@ -44,13 +44,20 @@ def test_rows_of_the_table_in_float32(case, opset, tmp_path):
     check(net, path, case.sample, 1e-5)
 
 
+@pytest.mark.parametrize("opset", [18, 20, 22])
 @pytest.mark.parametrize("case", ROWS, ids=lambda case: case.name)
-def test_rows_of_the_table_in_float64(case, tmp_path):
-    """ONNX stores epsilon as a float32: here it is one."""
-    net, path = network([case.make()], case.sample, "float64", epsilon=2.0**-14), tmp_path / "net.onnx"
-    portnn.onnx.export(net, path, input_shape=case.sample)
+def test_rows_of_the_table_in_float64(case, opset, tmp_path):
+    net, path = network([case.make()], case.sample, "float64"), tmp_path / "net.onnx"
+    portnn.onnx.export(net, path, input_shape=case.sample, opset=opset)
     exact = "gelu" not in case.name or "tanh" in case.name  # the evaluator's erf has 8 digits
     check(net, path, case.sample, 1e-12 if exact else 1e-7)
+
+
+def test_every_opset_that_the_package_knows(tmp_path):
+    net, path = network([*lenet(), LayerNormLayer()], (12, 10, 1)), tmp_path / "net.onnx"
+    for opset in range(18, onnx.defs.onnx_opset_version() + 1):
+        portnn.onnx.export(net, path, opset=opset)
+        check(net, path, (12, 10, 1), 1e-5)
 
 
 def test_the_table_of_nodes_is_complete():
@@ -95,6 +102,16 @@ TRANSPOSES = {
     "parallel": ([ParallelLayer(conv(3), [], [conv(), ActivationLayer("relu")]), SoftmaxLayer()], (4, 5, 2), 2),
     "flattened": ([conv(), FlattenLayer(), FCLayer(40, 3)], (4, 5, 2), 1),
     "flattened, no weights": ([conv(), FlattenLayer(), LayerNormLayer()], (4, 5, 2), 2),
+    "flattened and normalized": (
+        [conv(), FlattenLayer(), BatchNormLayer(), SoftmaxLayer(), LayerNormLayer(), FCLayer(40, 3)],
+        (4, 5, 2),
+        1,
+    ),
+    "flattened, each in a layer": (
+        [conv(), SequentialLayer(FlattenLayer()), ParallelLayer(FCLayer(40, 3))],
+        (4, 5, 2),
+        1,
+    ),
     "one channel": ([conv(1), FlattenLayer()], (4, 5, 2), 1),
     "pooled": ([conv(), GlobalAvgPoolLayer(), FCLayer(2, 3)], (4, 5, 2), 1),
     "last axis only": ([FCLayer(2, 3), LayerNormLayer(), GlobalAvgPoolLayer()], (4, 5, 2), 0),
@@ -136,14 +153,55 @@ def test_probabilities(outputs, operator, tmp_path):
     assert operators(path) == ["Gemm"]
 
 
-def test_probabilities_of_numbers_or_of_probabilities_are_an_error(tmp_path):
-    net = network([FCLayer(4, 3), SequentialLayer(SoftmaxLayer())], (4,))
-    with pytest.raises(ValueError, match="this one ends in SoftmaxLayer, leave it out"):
+LOSSES = ["mse", "mae", "hinge", portnn.Huber(0.5)]
+ENDS = {
+    "softmax": [SoftmaxLayer()],
+    "softmax, and nothing behind it": [SequentialLayer(SoftmaxLayer(), DropoutLayer(0.5)), FlattenLayer()],
+    "sigmoid": [SequentialLayer(ActivationLayer("sigmoid"))],
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_probabilities_of_probabilities_are_an_error(name, tmp_path):
+    net = network([FCLayer(4, 3), *copy.deepcopy(ENDS[name])], (4,))
+    with pytest.raises(
+        ValueError, match=r"this one ends in (SoftmaxLayer\(\)|ActivationLayer\(sigmoid\)), which makes"
+    ):
         portnn.onnx.export(net, tmp_path / "net.onnx", probabilities=True)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_probabilities_of_numbers_are_an_error(loss, tmp_path):
     net = network([FCLayer(4, 3)], (4,))
-    net.use("mse")
-    with pytest.raises(ValueError, match="was trained to return numbers"):
+    net.use(loss)
+    with pytest.raises(ValueError, match=r"the loss of this one, \w+, does not say so"):
         portnn.onnx.export(net, tmp_path / "net.onnx", probabilities=True)
+
+
+PROBABLE = {  # layers, loss, what is appended
+    "images": ([ConvLayer((4, 5, 2), (3, 3), 3)], "softmax_cross_entropy", "Softmax"),
+    "images of one channel": ([ConvLayer((4, 5, 2), (3, 3), 1)], "binary_cross_entropy", "Sigmoid"),
+    "several answers": ([GlobalAvgPoolLayer(), FCLayer(2, 3)], "binary_cross_entropy", "Sigmoid"),
+    "one class": ([GlobalAvgPoolLayer(), FCLayer(2, 1)], "softmax_cross_entropy", "Softmax"),
+    "shares": ([GlobalAvgPoolLayer(), FCLayer(2, 3)], portnn.SoftmaxCrossEntropy(label_smoothing=0.1), "Softmax"),
+    "no loss": ([GlobalAvgPoolLayer(), FCLayer(2, 3)], None, "Softmax"),
+    "no loss, one output": ([FCLayer(2, 1)], None, "Sigmoid"),
+}
+
+
+@pytest.mark.parametrize("name", PROBABLE)
+def test_probabilities_are_those_of_predict_proba_and_come_back(name, tmp_path):
+    layers, loss, operator = PROBABLE[name]
+    net, first, second = network(copy.deepcopy(layers), (4, 5, 2)), tmp_path / "first.onnx", tmp_path / "second.onnx"
+    if loss is not None:
+        net.use(loss)
+    portnn.onnx.export(net, first, probabilities=True)
+    assert [each for each in operators(first) if each in ("Softmax", "Sigmoid")] == [operator]
+    portnn.onnx.export(portnn.onnx.load(first), second)
+    assert first.read_bytes() == second.read_bytes()
+    if loss is not None:
+        x = np.random.default_rng(0).standard_normal((5, 4, 5, 2)).astype("float32")
+        np.testing.assert_allclose(run(first, x), net.predict_proba(x), rtol=1e-5)
 
 
 def test_layers_of_a_users_are_one_error_that_lists_them(tmp_path):

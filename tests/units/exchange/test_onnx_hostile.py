@@ -201,7 +201,7 @@ BAD = {
     "no batch": (model([node("Relu", "x")], x=(4,)), "2 or more"),
     "an old opset": (model([node("Relu", "x")], opset=1), r"opset 1, the installed onnx knows 6 to \d+"),
     "an opset to come": (model([node("Relu", "x")], opset=999), "or install a newer onnx"),
-    "two inputs": (helper.make_model(helper.make_graph([node("Add", "x", "z")], "g", [info("x", 1, 4), info("z", 1, 4)], [info("y", 1, 4)])), "2 inputs and 1 outputs"),
+    "two inputs": (helper.make_model(helper.make_graph([node("Add", "x", "z")], "g", [info("x", 1, 4), info("z", 1, 4)], [info("y", 1, 4)])), r"2 inputs \('x', 'z'\) and 1 output:"),
     "whole numbers": (helper.make_model(helper.make_graph([node("Relu", "x")], "g", [info("x", 1, 4, kind=TensorProto.INT64)], [info("y", 1, 4)])), "is int64"),
     "a graph in a graph": (model([node("If", "x", then_branch=nested(1), else_branch=nested(1))]), "no layer for 1 of the model's operators:\n  If"),
     "graphs within each other": (model([node("If", "x", then_branch=nested(12), else_branch=nested(0))]), "If"),
@@ -280,3 +280,81 @@ def test_values_that_several_parts_share(tmp_path):
     nodes = [node("MatMul", "x", "w", to="a"), node("Concat", "x", "a", to="b", axis=1), node("Relu", "b", to="c")]
     dense = [*nodes, node("Concat", "x", "a", "c", axis=1)]
     refused(tmp_path, model(dense, w), "densely connected")
+
+
+# -- what is said ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        node("Re\x1b[31mlu\n  Sin", "x"),
+        node("Relu", "x", domain="a\x1b]0;title\x07\u202e"),
+        helper.make_node("Sin", ["x"], ["y"], name="a\x1b[2J\nb"),
+        node("Relu", "q\x1b[2J\x9b"),
+        node("Transpose", "x", perm=range(1000)),
+        node("S" * 1_000_000, "x"),
+    ],
+    ids=["operator", "domain", "name", "value", "a long attribute", "a long operator"],
+)
+def test_messages_are_short_and_hold_no_control_characters(bad, tmp_path):
+    said = refused(tmp_path, model([bad]), "Re|Sin|Transpose|SSS")
+    assert all(character.isprintable() for character in said.replace("\n  ", "", 1))
+    assert len(said) < 700
+
+
+def test_inputs_and_outputs_are_named(tmp_path):
+    made = model([node("Relu", "x"), node("Neg", "x", to="z")])
+    made.graph.output.append(info("z", "N", 4))
+    refused(tmp_path, made, r"1 input and 2 outputs \('y', 'z'\)")
+
+
+# -- more bytes and graphs ---------------------------------------------------------------------------------------------
+
+
+def test_names_that_are_no_text(tmp_path):
+    """protobuf hands these on as bytes."""
+    made = external("QQQQQQ").SerializeToString()
+    refused(tmp_path, made.replace(b"QQQQQQ", b"\xff\xfe\x80\x81ab"), "is no text")
+    refused(tmp_path, model([node("QQQQQQ", "x")]).SerializeToString().replace(b"QQQQQQ", b"\xff" * 6), "is no text")
+
+
+def test_empty_parts_take_no_memory(tmp_path):
+    """A node of nothing is two bytes of a file, and 150 of memory."""
+    content = model([node("Relu", "x")]).graph.SerializeToString() + b"\x0a\x00" * (1 << 20)
+    size, length = len(content), b""
+    while size > 127:
+        length, size = length + bytes([size & 127 | 128]), size >> 7
+    refused(tmp_path, b"\x3a" + length + bytes([size]) + content, "more than 1,048,576 parts")
+
+
+def test_groups_of_protobuf_which_hide_parts(tmp_path):
+    refused(
+        tmp_path, model([node("Relu", "x")]).SerializeToString() + b"\xfb\x3e\xfc\x3e", "do not fit into each other"
+    )
+
+
+def test_weights_beside_the_model_are_limited(tmp_path):
+    with open(tmp_path / "net.data", "wb") as file:
+        file.truncate(1 << 36)  # takes no room on the disk
+    refused(tmp_path, external("net.data", dims=(1 << 17, 1 << 16)), "more than 4,294,967,296 bytes of weights")
+
+
+def test_two_attributes_of_one_name(tmp_path):
+    twice = node("Gemm", "x", "w", transB=1)
+    twice.attribute.append(helper.make_attribute("transB", 0))
+    refused(tmp_path, model([twice], [tensor("w", *np.eye(4))]), "two attributes of one name")
+
+
+def test_sums_and_nodes_of_many_values(tmp_path):
+    refused(tmp_path, model([node("Sum", *["x"] * 50_000)]), "joins 50,000 values")
+    refused(tmp_path, model([node("Sum", *["x"] * 100_001)]), "name 100,002 values, portnn reads 100,000 at most")
+
+
+@pytest.mark.parametrize("operator", ["Conv", "MaxPool"])
+def test_padding_that_no_memory_holds(operator, tmp_path):
+    options = {"pads": [1 << 19] * 4, "strides": [1 << 19] * 2}
+    inputs = ["x", "w"] if operator == "Conv" else ["x"]
+    options |= {} if operator == "Conv" else {"kernel_shape": [1, 1]}
+    made = model([node(operator, *inputs, **options)], [tensor("w", *np.ones((1, 1, 1, 1)))], x=("N", 1, 5, 5))
+    refused(tmp_path, made, "with its padding, has samples of shape")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import portnn
-from onnx_models import ROWS, network
+from onnx_models import ROWS, network, unnamed
 from portnn import (
     ActivationLayer,
     BatchNormLayer,
@@ -16,6 +16,7 @@ from portnn import (
     FlattenLayer,
     GlobalAvgPoolLayer,
     GroupNormLayer,
+    LayerNormLayer,
     MaxPoolLayer,
     Network,
     ParallelLayer,
@@ -23,6 +24,7 @@ from portnn import (
     ResidualLayer,
     ScaleLayer,
     SequentialLayer,
+    SoftmaxLayer,
 )
 from portnn.activations import hard_swish, hard_swish_prime
 
@@ -35,24 +37,6 @@ def there_and_back(net, tmp_path, **options):
     back = portnn.onnx.load(first)
     portnn.onnx.export(back, second, opset=options.get("opset", 18))
     return back, first.read_bytes(), second.read_bytes()
-
-
-def unnamed(content):
-    """The graph of a model with its values numbered in the order in which they are made."""
-    graph = onnx.load_from_string(content).graph
-    numbers = {}
-    order = [
-        graph.input[0].name,
-        *(tensor.name for tensor in graph.initializer),
-        *(o for n in graph.node for o in n.output),
-    ]
-    for name in order:
-        numbers.setdefault(name, len(numbers))
-    nodes = [
-        (n.op_type, [numbers.get(i, i) for i in n.input], [a.SerializeToString() for a in n.attribute])
-        for n in graph.node
-    ]
-    return nodes, [(tensor.dims, tensor.data_type, tensor.raw_data) for tensor in graph.initializer]
 
 
 PATHS_DIFFER = {"SequentialLayer", "DropoutLayer", "RandomAffineLayer"}  # which a graph does not hold
@@ -99,6 +83,23 @@ NETWORKS = {
     "functions in a row": ([*(ActivationLayer(name) for name in ("relu", "relu", "sigmoid", "hard_sigmoid"))], (4,)),
     "reshaped": ([FCLayer(4, 12), ReshapeLayer((2, 6)), ReshapeLayer((3, 2, 2)), GlobalAvgPoolLayer()], (4,)),
     "reshaped and flattened": ([FCLayer(4, 6), ReshapeLayer((2, 3)), FlattenLayer(), GroupNormLayer(2)], (4,)),
+    "the same shape": ([ReshapeLayer((4,)), FCLayer(4, 6), ReshapeLayer((2, 3)), ReshapeLayer((2, 3))], (4,)),
+    "reshaped once for two": ([FCLayer(4, 6), ReshapeLayer((3, 2)), ResidualLayer(ScaleLayer(2.0))], (4,)),
+    "reshaped once, used twice": ([ReshapeLayer((3, 2)), ParallelLayer([], [], merge="add")], (6,)),
+    "reshaped and normalized": ([ReshapeLayer((2, 3)), LayerNormLayer(), ReshapeLayer((6,)), GroupNormLayer(3)], (6,)),
+    "groups in groups": ([GroupNormLayer(2), ReshapeLayer((2, 3)), GroupNormLayer(3), GroupNormLayer(1)], (6,)),
+    "nothing between a flattening and weights": (
+        [*block(3), FlattenLayer(), ReshapeLayer((72,)), FlattenLayer(), DropoutLayer(0.5), FCLayer(72, 5)],
+        (4, 6, 3),
+    ),
+    "layers in layers": (
+        [SequentialLayer(*block(3), SequentialLayer(FlattenLayer())), ParallelLayer([FCLayer(72, 5)], merge="add")],
+        (4, 6, 3),
+    ),
+    "flattened and normalized": (
+        [*block(3), FlattenLayer(), LayerNormLayer(), SoftmaxLayer(), BatchNormLayer(), FCLayer(72, 5)],
+        (4, 6, 3),
+    ),
     "upside down": ([FlattenLayer(), ReshapeLayer((6, 4, 2)), MaxPoolLayer(2, stride=1), FlattenLayer()], (4, 6, 2)),
 }
 
@@ -112,6 +113,54 @@ def test_networks(name, dtype, tmp_path):
     assert unnamed(first) == unnamed(second)
     x = np.random.default_rng(1).standard_normal((3, *sample)).astype(dtype)
     np.testing.assert_allclose(back.predict(x), net.predict(x), rtol=1e-4 if dtype == "float32" else 1e-10, atol=1e-6)
+
+
+def named(*names):
+    return [ActivationLayer(name) for name in names]
+
+
+# Layers in a row that compute what one activation does, or what fewer layers do.
+ALIKE = {
+    "relu": named("relu", "leaky_relu", "relu"),
+    "positive": named("sigmoid", "leaky_relu", "hard_sigmoid", "leaky_relu"),
+    "times one": [ScaleLayer(1.0), *named("gelu"), ScaleLayer(1.0), *named("gelu_tanh"), ScaleLayer(1.0)],
+    "x + relu(-x)": [ResidualLayer(ScaleLayer(-1.0), *named("relu"))],
+    "leaky": [ParallelLayer(ScaleLayer(0.01), [*named("relu"), ScaleLayer(0.99)], merge="add")],
+    "scale and shift": [ScaleLayer(2.0), ScaleLayer(1.0, offset=3.0), ScaleLayer(-0.0), ScaleLayer(0.0, offset=-0.0)],
+    "hard sigmoid": [ScaleLayer(6.0), *named("hard_sigmoid"), ScaleLayer(1.0, offset=-0.5)],
+}
+
+
+@pytest.mark.parametrize("name", ALIKE)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("opset", [18, 20])
+def test_each_layer_is_one_again(name, dtype, opset, tmp_path):
+    net = network(copy.deepcopy(ALIKE[name]), (4,), dtype)
+    back, first, second = there_and_back(net, tmp_path, opset=opset)
+    assert list(map(repr, back.walk())) == list(map(repr, net.walk()))
+    assert first == second
+
+
+def test_in_a_graph_of_others_activations_are_recognized_by_what_they_compute(tmp_path):
+    net, path = network(copy.deepcopy(ALIKE["x + relu(-x)"]), (4,)), tmp_path / "net.onnx"
+    net.export(path)
+    model = onnx.load(path)
+    model.producer_name = "pytorch"
+    onnx.save(model, path)
+    assert repr(portnn.onnx.load(path).layers) == "[ActivationLayer(relu)]"
+
+
+def test_scale_and_shift_behind_a_row_with_the_channels_first(tmp_path):
+    """As exporters write layer normalization before opset 17: in pieces, here between a flattening and weights."""
+    layers = [ConvLayer((4, 6, 2), (3, 3), 3), FlattenLayer(), LayerNormLayer(), BatchNormLayer(), FCLayer(24, 5)]
+    net, path = network(layers, (4, 6, 2), "float64"), tmp_path / "net.onnx"
+    net.export(path)
+    model = onnx.load(path)
+    model.producer_name = "pytorch"
+    onnx.save(model, path)
+    back, x = portnn.onnx.load(path), np.random.default_rng(0).standard_normal((3, 4, 6, 2))
+    assert list(map(repr, back.layers)) == list(map(repr, net.layers))
+    np.testing.assert_allclose(back.predict(x), net.predict(x), rtol=1e-12)
 
 
 def test_layers_are_those_that_were_written(tmp_path):

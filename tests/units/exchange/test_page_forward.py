@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cases import ACTIVATIONS, LAYERS
+from drawn_networks import drawn
 from leaving import random_layer
 from pages import NODE, WITHOUT_NODE, computed, difference, exported, node, touched
 from portnn import (
@@ -224,3 +225,10 @@ def test_the_error_function():
     from portnn.ops.portable import erf
 
     assert np.abs(np.array(node(program, x.tolist())) - erf(x, xp=np)).max() < 4e-16
+
+
+def test_drawn_networks(tmp_path):
+    pairs = [drawn(seed) for seed in range(60)]
+    pages = [(exported(network, tmp_path), x) for network, x in pairs]
+    for (network, x), found in zip(pairs, computed(pages), strict=True):
+        assert difference([y for y, _ in found], network.predict(x)) < 1e-12, network

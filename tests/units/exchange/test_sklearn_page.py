@@ -8,18 +8,22 @@ import pytest
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
+from sklearn import metrics, preprocessing
 from sklearn.base import BaseEstimator, is_regressor
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import load_iris
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.preprocessing import StandardScaler
 
+import portnn
 from documents import ROOT
-from portnn import SGD, ActivationLayer, FCLayer, Network
+from foreign_rows import tables
+from portnn import SGD, ActivationLayer, FCLayer, Network, SequentialLayer
 from portnn.sklearn import NetworkClassifier, NetworkRegressor
 
 PAGE = ROOT / "docs" / "howto" / "scikit_learn.md"
-ROWS = re.findall(r"^\| `(.+)` \| `(.+)` \|$", PAGE.read_text() if PAGE.exists() else "", re.MULTILINE)
+TABLES = tables("scikit_learn.md")
+ROWS, OTHERS = (TABLES.get(heading, []) for heading in ("What stands for what", "Metrics, losses, data"))
 pytestmark = [
     pytest.mark.skipif(not PAGE.exists(), reason="a source distribution may lack the documentation"),
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -45,8 +49,11 @@ def names():
     return {thing.__name__: thing for thing in known} | dict(mlp=mlp, net=net, x=X, y=Y, flowers=FLOWERS)
 
 
-def test_the_table_is_read():
-    assert len(ROWS) > 15
+def test_the_tables_are_read():
+    assert {heading: len(found) for heading, found in TABLES.items()} == {
+        "What stands for what": 19,
+        "Metrics, losses, data": 15,
+    }
 
 
 def shown(value, **options):
@@ -71,6 +78,21 @@ def test_both_sides_run(theirs, ours, names):
         assert here == pytest.approx(there, abs=0.25)
     else:
         assert here == there
+
+
+@pytest.mark.parametrize(("theirs", "ours"), OTHERS, ids=[theirs for theirs, _ in OTHERS])
+def test_both_sides_give_the_same_numbers(theirs, ours):
+    rng = np.random.default_rng(1)
+    names = dict(labels=rng.integers(0, 4, 60), Y=rng.random((60, 4)), T=rng.random((60, 4)), w=rng.random(60))
+    names |= dict(P=names["Y"].argmax(axis=1), x=FLOWERS.data, y=Y, np=np)
+    expected = eval(theirs, names | {"metrics": metrics, "preprocessing": preprocessing, "softmax": portnn.softmax})
+    found = eval(ours, names | {name: getattr(portnn, name) for name in portnn.__all__})
+    if isinstance(found, (str, portnn.TopK)):
+        classes = "(T" not in theirs
+        net = Network([SequentialLayer()], dtype="float64")
+        net.use("softmax_cross_entropy" if classes else "mse", metrics=[found])
+        _, found = net.evaluate(names["Y"], names["labels" if classes else "T"]).values()
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("outputs", [3, 2])

@@ -1,14 +1,16 @@
 """State dicts whose names are not the network's, or that do not fit: what is paired, what is listed, what is refused."""
 
 import pickle
+from collections import OrderedDict
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 import portnn.torch
-from portnn import ActivationLayer, BatchNormLayer, ConvLayer, FCLayer, FlattenLayer, Network
+from portnn import ActivationLayer, BatchNormLayer, ConvLayer, FCLayer, FlattenLayer, Network, ParallelLayer
 from portnn.exchange.torch_names import pair
 from portnn.files.errors import FileError
 
@@ -128,6 +130,93 @@ def test_modules_within_modules_tell_the_order(tmp_path):
     assert all(np.array_equal(a, b) for a, b in zip(found.values(), given.values(), strict=True))
 
 
+def test_sorted_names_of_modules_without_biases_tell_no_order():
+    """They might have been sorted, as safetensors does, or not; a dict straight from PyTorch was not."""
+    net = Network([FCLayer(3, 3, bias=False), FCLayer(3, 3, bias=False)], dtype="float64")
+    given = {"decoder.weight": RNG.standard_normal((3, 3)), "encoder.weight": RNG.standard_normal((3, 3))}
+    with pytest.raises(ValueError, match=r"decoder and encoder have arrays of the same shapes"):
+        portnn.torch.load_state_dict(net, given)
+    for source in (StateDict(given), dict(reversed(given.items()))):
+        portnn.torch.load_state_dict(net, source)
+        for layer, array in zip(net.layers, source.values(), strict=True):
+            assert np.array_equal(layer.weights, array.T)
+    numbered = {f"layers.{i}.weight": RNG.standard_normal((3, 3)) for i in (1, 10, 2)}
+    net.add(FCLayer(3, 3, bias=False))
+    portnn.torch.load_state_dict(net, numbered)
+    assert np.array_equal(net.layers[2].weights, numbered["layers.10.weight"].T)
+
+
+class StateDict(OrderedDict):
+    """As PyTorch makes it."""
+
+    _metadata: ClassVar = {}
+
+
+def test_numbers_that_tell_no_order(tmp_path):
+    """conv3x3 comes before conv1x1, as shapes tell, so bn3x3 comes before bn1x1, which have one shape."""
+    net = Network(
+        [
+            ConvLayer((4, 4, 2), (3, 3), 2, padding=1, bias=False),
+            BatchNormLayer(),
+            ConvLayer((4, 4, 2), (1, 1), 2, bias=False),
+            BatchNormLayer(),
+        ],
+        seed=1,
+    )
+    own = portnn.torch.state_dict(net)
+    names = {"0": "conv3x3", "1": "bn3x3", "2": "conv1x1", "3": "bn1x1"}
+    given = {f"{names[key[0]]}{key[1:]}": array for key, array in own.items()}
+    portnn.torch.load_state_dict(net, given)  # in the module's order
+    save_file(given, tmp_path / "net.safetensors")
+    with pytest.raises(FileError, match=r"(bn3x3 and bn1x1|bn1x1 and bn3x3) have arrays"):
+        portnn.torch.load_state_dict(net, tmp_path / "net.safetensors")
+
+
+def test_lists_of_modules_come_by_their_numbers():
+    """A list of convolutions and one of their normalizations, used in turn."""
+    shapes = {"conv": {"weight": (2, 2, 3, 3)}, "bn": {"weight": (2,), "bias": (2,)}}
+    expected, given = {}, {}
+    for i in range(12):
+        for place, (kind, arrays) in enumerate(shapes.items()):
+            expected |= {f"{2 * i + place}.{leaf}": shape for leaf, shape in arrays.items()}
+            given |= {f"{kind}s.{i}.{leaf}": shape for leaf, shape in arrays.items()}
+    assert pair(expected, dict(sorted(given.items())), False) == dict(zip(expected, given, strict=True))
+
+
+def bottleneck(name):
+    """A block of ResNet-50: its last convolution has the shape of the one that its shortcut has."""
+    main = [ConvLayer((4, 4, 2), (1, 1), 2, bias=False), ConvLayer((4, 4, 2), (1, 1), 8, bias=False)]
+    net = Network([ParallelLayer(main, [ConvLayer((4, 4, 2), (1, 1), 8, bias=False)], merge="add")], seed=2)
+    names = ["block.conv1.weight", "block.conv2.weight", f"block.{name}.weight"]
+    return net, dict(zip(names, portnn.torch.state_dict(net).values(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["downsample.0", "shortcut", "skip"])
+def test_a_shortcut_is_a_branch_of_its_own(tmp_path, name):
+    net, given = bottleneck(name)
+    save_file(given, tmp_path / "net.safetensors")
+    other = bottleneck(name)[0]
+    other.parameters["0.0.1.weights"] = np.zeros((1, 1, 2, 8))
+    portnn.torch.load_state_dict(other, tmp_path / "net.safetensors")
+    assert all(np.array_equal(other.parameters[path], array) for path, array in net.parameters.items())
+
+
+def test_what_may_be_a_shortcut_or_not_is_an_error(tmp_path):
+    net, given = bottleneck("other")
+    save_file(given, tmp_path / "net.safetensors")
+    with pytest.raises(FileError, match="have arrays of the same shapes"):
+        portnn.torch.load_state_dict(net, tmp_path / "net.safetensors")
+    expected = {"0.weight": (2, 2), "1.weight": (2, 2), "2.weight": (3, 2)}  # without branches a shortcut may be any
+    with pytest.raises(ValueError, match="have arrays of the same shapes"):
+        pair(expected, {"conv1.weight": (2, 2), "downsample.weight": (2, 2), "head.weight": (3, 2)}, False)
+
+
+def test_numbers_too_long_to_be_counted():
+    name = "9" * 10_000
+    found = pair({"0.weight": (2,), "1.weight": (2,)}, {f"a{name}.weight": (2,), "a1.weight": (2,)}, False)
+    assert found == {"0.weight": "a1.weight", "1.weight": f"a{name}.weight"}
+
+
 def test_a_search_that_takes_too_long_ends_as_ambiguous(tmp_path):
     names = [f"{chr(97 + i)}x" for i in range(20)]
     save_file(weights(*names), tmp_path / "net.safetensors")
@@ -155,6 +244,7 @@ def test_missing_extra_and_misshapen_come_in_one_list():
     given["0.weight"] = np.zeros((5, 3))
     del given["2.bias"]
     given["7.weight"] = np.zeros((1, 2, 3))
+    given["7.num_batches_tracked"] = np.array(3)
     before = {path: np.array(array) for path, array in net.parameters.items()}
     with pytest.raises(ValueError, match="network, which was left as it is") as caught:
         portnn.torch.load_state_dict(net, given)
@@ -163,6 +253,7 @@ def test_missing_extra_and_misshapen_come_in_one_list():
         "2.bias of shape (2,) is missing",
         "0.weight has shape (5, 3), expected (4, 3)",
         "7.weight of shape (1, 2, 3) belongs to no layer",
+        "7.num_batches_tracked belongs to no layer",
     ]
     assert all(np.array_equal(net.parameters[path], array) for path, array in before.items())
 
@@ -231,6 +322,22 @@ def test_pickled_files_are_refused_by_content(tmp_path):
         path.write_bytes(data)
         with pytest.raises(FileError, match=r"torch.save or of pickle.*safetensors.torch.save_file"):
             portnn.torch.load_state_dict(network(3, 3), path)
+
+
+def test_other_files_are_told_how_they_are_taken(tmp_path):
+    net, given = network(3, 3), weights("0")
+    np.savez(tmp_path / "net.npz", **given)
+    with pytest.raises(FileError, match=r"a file of numpy.savez: give what is in it, dict\(numpy.load\(path\)\)"):
+        portnn.torch.load_state_dict(net, tmp_path / "net.npz")
+    with np.load(tmp_path / "net.npz") as arrays:
+        portnn.torch.load_state_dict(net, dict(arrays))
+    assert placed(net, given, ["0"])
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(FileError, match=r"a model in several files: read each with safetensors\.numpy\.load_file"):
+        portnn.torch.load_state_dict(net, tmp_path / "model.safetensors.index.json")
+    save_file(given, tmp_path / "net.safetensors")
+    with pytest.raises(ValueError, match="if this is the content of a file, give the path instead"):
+        portnn.torch.load_state_dict(net, (tmp_path / "net.safetensors").read_bytes())
 
 
 @pytest.mark.parametrize("size", [0x0280, 0x0380, 0x0480, 0x0580])

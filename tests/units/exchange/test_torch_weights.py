@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 import portnn.layers
 import portnn.torch
@@ -136,7 +136,7 @@ def test_tensors_of_pytorch_in_bfloat16_and_with_a_graph():
     with pytest.raises(TypeError, match=r"give model.state_dict\(\)"):
         portnn.torch.load_state_dict(net, module)
     meta = {key: torch.empty_like(array, device="meta") for key, array in module.state_dict().items()}
-    with pytest.raises(TypeError, match=r"on another device, meta.*portnn.to_numpy\(array\)"):
+    with pytest.raises(TypeError, match=r"0.weight is on backend 'torch on meta'.*portnn.to_numpy\(array\)"):
         portnn.torch.load_state_dict(net, meta)
 
 
@@ -208,6 +208,62 @@ def test_batch_normalization_goes_on_counting():
     portnn.torch.load_state_dict(net, without)  # as older versions of PyTorch wrote it
     with pytest.raises(ValueError, match=r"1\.num_batches_tracked must be a number of batches.*got -1"):
         portnn.torch.load_state_dict(net, weights | {"1.num_batches_tracked": np.array(-1)})
+
+
+def count(net):
+    return int(portnn.torch.state_dict(net)["1.num_batches_tracked"])
+
+
+def test_the_count_of_batches_is_kept(tmp_path):
+    """By use(), which counts updates afresh, by a file, and by what begins from it."""
+    net = Network([FCLayer(3, 4), BatchNormLayer(), FCLayer(4, 2)], seed=1)
+    net.use("mse")
+    x, y, options = np.ones((8, 3)), np.zeros((8, 2)), dict(epochs=1, learning_rate=0.1, batch_size=4, verbose=0)
+    net.fit(x, y, **options)
+    portnn.torch.load_state_dict(net, portnn.torch.state_dict(net) | {"1.num_batches_tracked": np.array(40)})
+    net.fit(x, y, **options)
+    net.use("mae")
+    assert count(net) == 42
+    net.fit(x, y, **options)
+    assert count(net) == 44
+    path = tmp_path / "net.portnn.safetensors"
+    net.save(path)
+    other = Network.load(path)
+    assert count(other) == 44
+    other.fit(x, y, **options)
+    assert count(other) == 46
+    other.layers[1].trainable = False  # its running averages stay as they are
+    other.fit(x, y, **options)
+    assert count(other) == 46
+
+
+def test_a_file_has_no_more_counts_than_it_needs(tmp_path):
+    net = Network([FCLayer(3, 4), BatchNormLayer(), FCLayer(4, 2)], seed=1)
+    net.use("mse")
+    net.fit(np.ones((8, 3)), np.zeros((8, 2)), 1, 0.1, batch_size=4, verbose=0)
+    net.save(tmp_path / "net.portnn.safetensors")
+    assert "counts/1.running_mean" not in load_file(tmp_path / "net.portnn.safetensors")
+    assert count(Network.load(tmp_path / "net.portnn.safetensors")) == 2
+
+
+def test_arrays_of_other_byte_orders_and_without_gaps():
+    weights, x, y = recorded("mlp")
+    net = torch_nets.network("mlp")
+    portnn.torch.load_state_dict(net, {key: array.astype(">f8") for key, array in weights.items()})
+    np.testing.assert_allclose(net.predict(x), y, rtol=0.0, atol=1e-12)
+    masked = np.ma.masked_array(weights["0.weight"], weights["0.weight"] > 0.0)
+    with pytest.raises(TypeError, match=r"0.weight is a masked array: fill the gaps first"):
+        portnn.torch.load_state_dict(net, weights | {"0.weight": masked})
+
+
+def test_tensors_that_numpy_does_not_have():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    weights = {key: torch.tensor(array) for key, array in recorded("mlp")[0].items()}
+    net = torch_nets.network("mlp")
+    with pytest.raises(TypeError, match=r"0.weight has dtype torch.float8_e4m3fn.*cast it first, x.float\(\)"):
+        portnn.torch.load_state_dict(net, weights | {"0.weight": weights["0.weight"].to(torch.float8_e4m3fn)})
+    with pytest.raises(TypeError, match=r"0.weight is an array of torch that it does not share.*x.to_dense\(\)"):
+        portnn.torch.load_state_dict(net, weights | {"0.weight": weights["0.weight"].to_sparse()})
 
 
 def test_a_normalization_that_awaits_its_first_batch_is_built():
