@@ -42,9 +42,9 @@ class Shares:
 def shares(name: str, rounds: int) -> Shares:
     """Measured in this process, which must have been started with NUMBA_NUM_THREADS=1."""
     import workloads
-    from portnn_numpy.compiled.jit import Loop
 
     import portnn
+    from portnn_numpy.compiled.jit import Loop
 
     workload = workloads.WORKLOADS[name]
     x, y = workloads.data(workload, None)

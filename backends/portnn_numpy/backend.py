@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -23,7 +23,7 @@ class NumpyBackend(Backend):
     def __init__(self, *, compile: bool | None = None) -> None:
         self.name = "cpu"
         if compile is False:
-            matmul, reshape = namespace.matmul, namespace.reshape
+            matmul, reshape = namespace.matmul, cast(Any, namespace.reshape)
         else:
             matmul, reshape = self._matmul, self._reshape
         self.xp = thin_namespace(np, matmul=matmul, reshape=reshape, sum=namespace.sum)

@@ -33,7 +33,7 @@ def set_threads(n: int) -> None:
 
 @cache
 def product_address(kind: str) -> int:
-    """The address of OpenBLAS's ``cblas_sgemm`` ("f") or ``cblas_dgemm`` ("d"), with 64-bit integers; 0 if there is none."""
+    """The address of OpenBLAS's ``cblas_sgemm`` ("f") or ``cblas_dgemm`` ("d") with 64-bit integers; 0 if none."""
     routine = _routine("cblas_sgemm" if kind == "f" else "cblas_dgemm", long=True)
     return 0 if routine is None else ctypes.cast(routine, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
 

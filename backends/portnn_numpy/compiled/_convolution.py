@@ -150,8 +150,8 @@ def gradient_sums(
     """sums (S, T, B * 6 * LANES), zero at first, from x (C, padded, N) and d (F, P, N), for blocks of filters.
 
     T is a multiple of TAPS. ``runs`` holds where a line of d begins, where the line of x at tap 0 begins, and their
-    length; ``taps`` the offsets of the lines of x at the other taps; ``tasks`` which runs and which taps are added up in
-    which of the S.
+    length; ``taps`` the offsets of the lines of x at the other taps; ``tasks`` which runs and which taps are added up
+    in which of the S.
     """
     for task in prange(tasks.shape[0]):
         own = sums[tasks[task, 4]]
@@ -256,8 +256,8 @@ def _table(targets: Array, pixels: int, sources: Array, source_pixels: int, taps
 
 @lru_cache(maxsize=8)  # up to 9 MB each
 def line_table(shape: Shape, padded: tuple[int, ...], channels: int, n: int) -> tuple[Array, Array]:
-    """The offset in (C, padded, N) of the line of each tap of each channel, tap 0 at 0, a multiple of TAPS of them; and the
-    lines of output pixels: their offset in (H', W', N), that in the padded input, and their length.
+    """The offset in (C, padded, N) of the line of each tap of each channel, tap 0 at 0, a multiple of TAPS of them; and
+    the lines of output pixels: their offset in (H', W', N), that in the padded input, and their length.
 
     With stride 1 along the last axis a line continues from pixel to pixel.
     """
@@ -282,8 +282,8 @@ def line_table(shape: Shape, padded: tuple[int, ...], channels: int, n: int) -> 
 def gradient_tasks(taps: int, runs: int, threads: int) -> Array:
     """How the sums are divided among threads: (first run, last, first tap, last, where they are added up) for each.
 
-    Many taps are divided, each with all its runs: its sum is the same whoever adds it. Few taps share the runs in parts,
-    each with sums of its own, as many whatever the number of threads.
+    Many taps are divided, each with all its runs: its sum is the same whoever adds it. Few taps share the runs in
+    parts, each with sums of its own, as many whatever the number of threads.
     """
     if taps >= MANY_TAPS:
         cuts = [TAPS * (taps // TAPS * i // threads) for i in range(threads + 1)]
@@ -294,7 +294,7 @@ def gradient_tasks(taps: int, runs: int, threads: int) -> Array:
 
 
 def _cuts(length: int) -> list[tuple[int, int]]:
-    """Divides a line into equal parts, whole vectors except for the last, so short that those of six filters and of the taps fit in the cache."""
+    """Divides a line into equal parts, whole vectors except for the last, so short that all at once fit in the cache."""
     parts = -(-length // LONGEST)
     part = -(-length // (parts * LANES)) * LANES
     return [(start, min(start + part, length)) for start in range(0, length, part)]

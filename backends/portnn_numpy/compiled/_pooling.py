@@ -36,7 +36,8 @@ def largest_backward(x: Array, y: Array, d: Array, dx: Array, places: Array, off
     """
     n, one, zero, windows, nans = y.shape[1], y.dtype.type(1), y.dtype.type(0), places.shape[0] // channels, 0
     for c in prange(channels):
-        free, nan = np.empty(n, y.dtype), np.int32(0)  # 1 for windows whose error is not assigned yet
+        free = np.empty(n, y.dtype)  # 1 for windows whose error is not assigned yet
+        nan = np.int32(0)
         for w in range(c * windows, (c + 1) * windows):
             largest, error, first = y[w], d[w], places[w]
             free[:] = one
@@ -49,7 +50,7 @@ def largest_backward(x: Array, y: Array, d: Array, dx: Array, places: Array, off
                     hit = free[t] if seen[t] == largest[t] else zero
                     into[t] += error[t] * hit
                     free[t] -= hit
-        nans += nan
+        nans += int(nan)
     return nans == 0
 
 
@@ -81,7 +82,7 @@ def mean_backward(d: Array, dx: Array, places: Array, offsets: Array, shares: Ar
                     into[t] += error[t] * share
 
 
-# -- a derivative with the chain rule of the activation before, and the sums of its columns -------------------------------
+# -- a derivative with the chain rule of the activation before, and the sums of its columns -----------------------------
 
 RELU, TANH = 1, 2
 FEW = 64  # terms that are added one after another
@@ -91,8 +92,9 @@ FEW = 64  # terms that are added one after another
 def mean_chain(
     y: Array, d: Array, out: Array, sums: Array, places: Array, offsets: Array, shares: Array, kind: int
 ) -> bool:
-    """``mean_backward`` for windows that do not overlap, then the chain rule for the activation's Y, whose windows these
-    are. sums (C, N) are those of the result.
+    """``mean_backward`` for windows that do not overlap, then the chain rule for the activation's Y, which was pooled.
+
+    sums (C, N) are those of the result.
     """
     channels, n, one, zero = sums.shape[0], d.shape[1], y.dtype.type(1), y.dtype.type(0)
     windows, most = places.shape[0] // channels, max(1, FEW // offsets.shape[0])
@@ -123,7 +125,9 @@ def mean_chain(
 
 
 @loop()
-def largest_chain(y: Array, d: Array, out: Array, sums: Array, places: Array, offsets: Array, p: Array, kind: int) -> bool:
+def largest_chain(
+    y: Array, d: Array, out: Array, sums: Array, places: Array, offsets: Array, p: Array, kind: int
+) -> bool:
     """``largest_backward`` in the same way, p being what was pooled; False where there is NaN."""
     channels, n, one, zero = sums.shape[0], d.shape[1], y.dtype.type(1), y.dtype.type(0)
     windows, most, nans = places.shape[0] // channels, max(1, FEW // offsets.shape[0]), 0
@@ -156,7 +160,7 @@ def largest_chain(y: Array, d: Array, out: Array, sums: Array, places: Array, of
                 for t in range(n):
                     whole[t] += part[t]
                     part[t] = zero
-        nans += nan
+        nans += int(nan)
     return nans == 0
 
 

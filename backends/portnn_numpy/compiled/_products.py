@@ -1,4 +1,4 @@
-"""Products of matrices divided among the threads, each part by BLAS on one, with bias and activation while it is in the cache.
+"""Products of matrices divided among the threads, each part by BLAS on one, then bias and activation from the cache.
 
 OpenBLAS is called from compiled code, at the address of its function: Numba could not cache code that contains one.
 """
@@ -26,8 +26,8 @@ ROW_MAJOR, PLAIN, TURNED = 101, 111, 112  # cblas.h
 
 
 @intrinsic
-def _gemm(typing_context: Any, routine: Any, order: Any, turns: Any, sizes: Any, a: Any, b: Any, c: Any, one: Any) -> Any:
-    """C = A B by cblas_sgemm or cblas_dgemm at an address; ``turns`` and ``sizes`` (m, n, k, lda, ldb, ldc) are tuples."""
+def _gemm(kinds: Any, routine: Any, order: Any, turns: Any, sizes: Any, a: Any, b: Any, c: Any, one: Any) -> Any:
+    """C = A B by cblas_sgemm or cblas_dgemm at an address; ``turns`` and ``sizes``, m, n, k, lda, ldb, ldc, are tuples."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         routine, order, turns, sizes, a, b, c, one = arguments

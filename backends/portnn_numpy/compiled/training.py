@@ -3,7 +3,6 @@
 Images are stored as (C, H, W, N). For another order, or small images, the plain functions do it in several passes.
 """
 
-from math import prod
 from typing import Any
 
 import numpy as np

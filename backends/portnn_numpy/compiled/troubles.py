@@ -10,7 +10,7 @@ _said: set[str] = set()
 
 
 class CompiledLoopsWarning(UserWarning):
-    """Loops that Numba compiles are not used, or compiled again in every process, or run on one thread: all are slower."""
+    """Loops that Numba compiles are not used, or compiled again in every process, or on one thread: all are slower."""
 
 
 def note(lost: str, words: str) -> None:
