@@ -208,7 +208,7 @@ def trained_in_worker(seed):
 
 def results_of(workers):
     found = workers.map(trained_in_worker, [1, 2])
-    workers.close()  # ``terminate`` would send SIGTERM, which a process forked within fit only notes
+    workers.terminate()  # SIGTERM, which the fit in the parent would only note
     workers.join()
     return found
 

@@ -294,7 +294,7 @@ def gradient_tasks(taps: int, runs: int, threads: int) -> Array:
 
 
 def _cuts(length: int) -> list[tuple[int, int]]:
-    """Divides a line into equal parts, whole vectors except for the last, so short that all at once fit in the cache."""
+    """Divides a line into equal parts, whole vectors except for the last, short enough to stay in the cache."""
     parts = -(-length // LONGEST)
     part = -(-length // (parts * LANES)) * LANES
     return [(start, min(start + part, length)) for start in range(0, length, part)]

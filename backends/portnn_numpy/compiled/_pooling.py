@@ -82,7 +82,7 @@ def mean_backward(d: Array, dx: Array, places: Array, offsets: Array, shares: Ar
                     into[t] += error[t] * share
 
 
-# -- a derivative with the chain rule of the activation before, and the sums of its columns -----------------------------
+# -- a derivative with the chain rule of the activation before, and the sums of its columns ---------------------------
 
 RELU, TANH = 1, 2
 FEW = 64  # terms that are added one after another

@@ -27,7 +27,7 @@ ROW_MAJOR, PLAIN, TURNED = 101, 111, 112  # cblas.h
 
 @intrinsic
 def _gemm(kinds: Any, routine: Any, order: Any, turns: Any, sizes: Any, a: Any, b: Any, c: Any, one: Any) -> Any:
-    """C = A B by cblas_sgemm or cblas_dgemm at an address; ``turns`` and ``sizes``, m, n, k, lda, ldb, ldc, are tuples."""
+    """C = A B by cblas_sgemm or cblas_dgemm at an address; ``turns`` and ``sizes`` (m, n, k, lda, ldb, ldc), tuples."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         routine, order, turns, sizes, a, b, c, one = arguments
