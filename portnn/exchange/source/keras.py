@@ -46,8 +46,8 @@ def source(network: Any) -> str:
     return text + "\n"
 
 
-WIDE = """    # JAX needs the environment variable JAX_ENABLE_X64=1 too. Except on TensorFlow, Keras computes tanh, means
-    # and normalization in float32 nevertheless.
+WIDE = """    # JAX needs the environment variable JAX_ENABLE_X64=1 too. Except on TensorFlow, Keras computes tanh,
+    # means and normalization in float32 nevertheless.
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")  # floatx alone changes nothing once a layer was made
 """
