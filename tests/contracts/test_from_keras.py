@@ -48,15 +48,17 @@ def test_the_tables_are_read():
 def double(monkeypatch, tmp_path):
     """float64 on both sides; files are written to a folder of the test's."""
     monkeypatch.chdir(tmp_path)
-    before = keras.config.floatx()
+    before, policy = keras.config.floatx(), keras.config.dtype_policy()
     if keras.backend.backend() == "jax":
         import jax
 
         jax.config.update("jax_enable_x64", True)
     keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")  # floatx alone changes nothing once a layer was made
     keras.utils.set_random_seed(1)
     yield
     keras.config.set_floatx(before)
+    keras.config.set_dtype_policy(policy)
     if keras.backend.backend() == "jax":
         jax.config.update("jax_enable_x64", False)
 

@@ -18,6 +18,7 @@ from portnn.layers import SequentialLayer
 
 LISTED = 30  # of what has no layer
 COMPARISONS = {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"}
+IMAGES = {"AveragePool", "Conv", "GlobalAveragePool", "GlobalMaxPool", "MaxPool"}  # take images, channels second
 # Operators that make what has the dtype of their first input.
 FLOATS = (OPERATORS.keys() | ALL.keys()) - COMPARISONS - {"Cast", "Where"}
 
@@ -117,6 +118,8 @@ class _Graph:
             if made is not None and self._uses(node.outputs[0], last_of) > 1:
                 with suppress(NoLayerError):
                     made = self.steps.settled(made)  # once, not for each of those that use it
+                    if made.free and self._is_image(node.outputs[0]):
+                        made = self.steps.image(made)
                 self.steps.shared.add(made.step)
             self.variables[node.outputs[0]] = made
             for name in filter(None, node.outputs[1:]):
@@ -133,6 +136,10 @@ class _Graph:
         """How often a value, not only its shape, is used: by the nodes of one activation, ``last_of``, it is once."""
         users = [i for i in self.users[name] if i < 0 or self.nodes[i].operator not in ("Shape", "CastLike")]
         return len({last_of.get(i, -2 - k) for k, i in enumerate(users)})
+
+    def _is_image(self, name: str) -> bool:
+        """Whether one of those that use a value wants an image with the channels second."""
+        return any(i >= 0 and self.nodes[i].operator in IMAGES for i in self.users[name])
 
     def _fold(self, node: proto.Node) -> None:
         """Computes a node whose inputs are constants, or the shape of a variable where it is known."""

@@ -175,16 +175,26 @@ class Steps:
         x = self.full(x)
         if len(x.shape) < 2:
             raise NoLayerError(f"a sample of shape {x.seen} is no image")
+        if x.axes == x.plain:
+            x = self._as_before(x)
         if x.axes == x.plain and x.free:
             x = self._channels_last(x)
-        piece = self.before(x, "reshape")
-        if x.axes == x.plain and piece is not None and x.shape == (1, *piece.before[:-1]) and piece.before[-1:] == (1,):
-            # images of one channel: no value moves, so that exporters write no transpose
-            x = replace(x, step=self.all[x.step].inputs[0], shape=piece.before)
-            x = self.turned(x, x.channels_second)
         if x.axes != x.channels_second:
             raise NoLayerError("the channels are not the second axis")
         return x
+
+    def _as_before(self, x: Var) -> Var:
+        """x without the layer that gave images (H, W, 1) the shape (1, H, W): no value moves, so that exporters write
+        Reshape for Transpose. Layers between that and x, which treat all values alike, stay."""
+        at = self._behind(x.step)
+        if at is None:
+            return x
+        pieces = self.all[at].pieces
+        if pieces[-1].kind != "reshape" or x.shape[0] != 1 or pieces[-1].before != (*x.shape[1:], 1):
+            return x
+        pieces.pop()
+        made = replace(x, shape=(*x.shape[1:], 1), free=False)
+        return self.turned(made, made.channels_second)
 
     def _channels_last(self, x: Var) -> Var:
         """A row that became an image (C, H, W): in portnn's order, by the weights of the FCLayer that made the row."""

@@ -28,10 +28,7 @@ def source(network: Any) -> str:
     writer = Writer()
     output = writer.chain(network.layers, shape)
     body = "\n".join(f"    {line}" for line in writer.lines)
-    double = network.dtype == "float64"
-    wide = (
-        '    keras.config.set_floatx("float64")  # JAX needs the environment variable JAX_ENABLE_X64=1 too\n' * double
-    )
+    wide = WIDE if network.dtype == "float64" else ""
     build = (
         f'def build():\n    """The network, with new weights."""\n{wide}'
         f"    x = inputs = keras.Input({shown(shape)})\n{body}\n    return keras.Model(inputs, x)"
@@ -48,6 +45,12 @@ def source(network: Any) -> str:
     text = "\n\n\n".join([head, *own, build, weights if table else "WEIGHTS = {}", LOAD, *([loss] if loss else [])])
     return text + "\n"
 
+
+WIDE = """    # JAX needs the environment variable JAX_ENABLE_X64=1 too. Except on TensorFlow, Keras computes tanh,
+    # means and normalization in float32 nevertheless.
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")  # floatx alone changes nothing once a layer was made
+"""
 
 HEAD = '''"""A neural network in Keras 3.
 

@@ -68,6 +68,9 @@ LOADED = {
     "padding before padding below": ([node("Pad", "x p", "a"), node("Conv", "a w", "y", strides=[2, 2], auto_pad="SAME_LOWER")], {"p": whole(0, 0, 1, 2, 0, 0, 0, 0), "w": KERNEL}, ("N", 2, 6, 6), 17, 1),
     "padding before a transpose": ([node("Pad", "x p", "a"), node("Transpose", "a", "t", perm=[0, 3, 1, 2]), node("Conv", "t w", "c"), node("Transpose", "c", "y", perm=[0, 2, 3, 1])], {"p": whole(0, 1, 2, 0, 0, 0, 1, 0), "w": KERNEL}, KERAS, 17, 1),
     "one channel by a reshape": ([node("Reshape", "x s", "t"), node("Conv", "t w", "c"), node("Transpose", "c", "y", perm=[0, 2, 3, 1])], {"s": whole(-1, 1, 5, 6), "w": drawn(3, 1, 3, 3)}, ("N", 5, 6, 1), 17, 1),
+    "one channel by a reshape and an activation": ([node("Reshape", "x s", "r"), node("Tanh", "r", "t"), node("Conv", "t w", "c"), node("Transpose", "c", "y", perm=[0, 2, 3, 1])], {"s": whole(-1, 1, 5, 6), "w": drawn(3, 1, 3, 3)}, ("N", 5, 6, 1), 17, 1),
+    "one channel by a reshape, used twice": ([node("Reshape", "x s", "t"), node("Conv", "t w", "c", pads=[1, 1, 1, 1]), node("Add", "c t", "a"), node("Transpose", "a", "y", perm=[0, 2, 3, 1])], {"s": whole(-1, 1, 5, 6), "w": drawn(1, 1, 3, 3)}, ("N", 5, 6, 1), 17, 1),
+    "a row that becomes an image, used twice": ([node("MatMul", "x W", "r"), node("Reshape", "r s", "t"), node("Conv", "t w", "c", pads=[1, 1, 1, 1]), node("Add", "c t", "y")], {"s": whole(-1, 2, 3, 4), "W": drawn(4, 24), "w": drawn(2, 2, 3, 3)}, ROW, 17, 1),
     "one channel back by a reshape": ([node("Transpose", "x", "t", perm=[0, 3, 1, 2]), node("Conv", "t w", "c"), node("Reshape", "c s", "y")], {"s": whole(-1, 3, 4, 1), "w": drawn(1, 2, 3, 3)}, KERAS, 17, 1),
     "enlarging by half pixels": ([node("Resize", "x  s", "y", mode="nearest", coordinate_transformation_mode="pytorch_half_pixel", nearest_mode="round_prefer_floor")], {"s": number([1, 1, 3, 2])}, IMAGE, 17, 1),
     "swish of nothing": ([node("Mul", "x k", "a"), node("Sigmoid", "a", "b"), node("Mul", "x b", "y")], {"k": number(1)}, ROW, 17, 1),
@@ -92,6 +95,15 @@ def test_loaded_graphs_compute_what_onnx_does(name, tmp_path):
     if got.shape != expected.shape or (ours is not x and expected.ndim > 2):
         expected = last(expected)
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", [name for name in LOADED if name.startswith("one channel by a reshape")])
+def test_a_reshape_that_moves_no_value_leaves_no_layer(name, tmp_path):
+    nodes, constants, shape, opset, _ = LOADED[name]
+    written(tmp_path / "net.onnx", nodes, constants, shape, opset)
+    kinds = {type(layer).__name__ for layer in portnn.onnx.load(tmp_path / "net.onnx").walk()}
+    assert "ConvLayer" in kinds
+    assert "ReshapeLayer" not in kinds
 
 
 def test_enlarging_as_in_opset_10(tmp_path):
