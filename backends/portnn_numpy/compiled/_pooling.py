@@ -88,7 +88,7 @@ RELU, TANH = 1, 2
 FEW = 64  # terms that are added one after another
 
 
-@loop()
+@loop(contract=False)
 def mean_chain(
     y: Array, d: Array, out: Array, sums: Array, places: Array, offsets: Array, shares: Array, kind: int
 ) -> bool:
@@ -124,7 +124,7 @@ def mean_chain(
     return True
 
 
-@loop()
+@loop(contract=False)
 def largest_chain(
     y: Array, d: Array, out: Array, sums: Array, places: Array, offsets: Array, p: Array, kind: int
 ) -> bool:
@@ -164,7 +164,7 @@ def largest_chain(
     return nans == 0
 
 
-@loop()
+@loop(contract=False)
 def chain(y: Array, d: Array, out: Array, sums: Array, kind: int) -> None:
     """The chain rule for rows (C, M), and sums (C, FEW) of the results: column j is the sum of j, j + FEW, ..."""
     size, one, zero = y.shape[1], y.dtype.type(1), y.dtype.type(0)

@@ -10,7 +10,7 @@ from numba import prange
 from portnn_numpy.compiled.jit import LEAST, Array, loop
 
 
-@loop(1 << 13)
+@loop(1 << 13, contract=False)
 def gather(x: Array, maps: Array, y: Array) -> None:
     n, height, width, channels = x.shape
     zero, real = x.dtype.type(0), x.dtype.type
@@ -41,7 +41,7 @@ def gather(x: Array, maps: Array, y: Array) -> None:
                                 y[s, i, j, c] += weight * x[s, p, q, c]
 
 
-@loop(1 << 13)
+@loop(1 << 13, contract=False)
 def scatter(d: Array, maps: Array, dx: Array) -> None:
     """``dx`` is zeros before."""
     n, height, width, channels = d.shape

@@ -142,19 +142,17 @@ class Loop:
     Numba compiles only the first, that one takes the place of the second.
     """
 
-    def __init__(self, function: Callable[..., Any], least: int):
+    def __init__(self, function: Callable[..., Any], least: int, contract: bool):
         self.__name__, self.py_func, self.least = function.__name__, function, least
-        self.serial, self.divides = jit(function), True
+        self.math = MATH if contract else ("nsz",)
+        self.serial, self.divides = _compiler(*self.math)(function), True
 
     @cached_property
     def parallel(self) -> Any:
         f = self.py_func
         copy = FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
-        copy.__module__, copy.__qualname__ = (
-            f.__module__,
-            f"{f.__qualname__}_on_threads",
-        )  # a name of its own in the cache
-        return _compiler(*MATH, parallel=PRANGE)(copy)
+        copy.__module__, copy.__qualname__ = f.__module__, f"{f.__qualname__}_on_threads"  # it is cached by this name
+        return _compiler(*self.math, parallel=PRANGE)(copy)
 
     def __call__(self, *arguments: Any) -> Any:
         if pool.threads() == 1 or arguments[0].size < self.least or not self.divides:
@@ -174,9 +172,13 @@ class Loop:
         return found
 
 
-def loop(least: int = SHARED) -> Callable[[Any], Loop]:
-    """A decorator for a loop that may be divided among threads."""
-    return partial(Loop, least=least)
+def loop(least: int = SHARED, contract: bool = True) -> Callable[[Any], Loop]:
+    """A decorator for a loop that may be divided among threads.
+
+    Where a formula has several products to add, such as a*b + c*d, the compiler may join either one with the addition,
+    and not the same one in each form, or at the end of an array: ``contract=False`` rounds every product.
+    """
+    return partial(Loop, least=least, contract=contract)
 
 
 @jit

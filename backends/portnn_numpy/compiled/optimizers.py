@@ -20,7 +20,7 @@ Hyper = tuple[float, ...]
 Update = tuple[list[Array], Slots]
 
 
-@loop()
+@loop(contract=False)
 def _momentum(w: Array, g: Array, v: Array, new: Array, velocity: Array, lr: Any, momentum: Any) -> None:
     for i in prange(w.shape[0]):
         along = momentum * v[i] + g[i]
@@ -28,7 +28,7 @@ def _momentum(w: Array, g: Array, v: Array, new: Array, velocity: Array, lr: Any
         new[i] = w[i] - lr * along
 
 
-@loop()
+@loop(contract=False)
 def _nesterov(w: Array, g: Array, v: Array, new: Array, velocity: Array, lr: Any, momentum: Any) -> None:
     for i in prange(w.shape[0]):
         along = momentum * v[i] + g[i]
@@ -36,7 +36,7 @@ def _nesterov(w: Array, g: Array, v: Array, new: Array, velocity: Array, lr: Any
         new[i] = w[i] - lr * (g[i] + momentum * along)
 
 
-@loop()
+@loop(contract=False)
 def _squares(
     w: Array, g: Array, s: Array, new: Array, squares: Array, lr: Any, old: Any, part: Any, eps: Any, most: Any
 ) -> bool:
@@ -49,7 +49,7 @@ def _squares(
     return within == w.shape[0]
 
 
-@loop()
+@loop(contract=False)
 def _adam(
     w: Array, g: Array, m: Array, v: Array, new: Array, means: Array, squares: Array,
     lr: Any, root: Any, b1: Any, c1: Any, b2: Any, c2: Any, eps: Any, decay: Any, most: Any,
