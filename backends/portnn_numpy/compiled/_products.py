@@ -107,7 +107,8 @@ def product(a: Array, b: Array, bias: Array | None = None, activation: str | Non
     """
     (m, k), n = a.shape, b.shape[1]
     work = m * k * n
-    if work < (LEAST_WORK if m > 1 else LEAST_OF_ROW) or not pool.alone():
+    is_row = m == 1 and b.flags.c_contiguous and b.flags.aligned and a.flags.aligned
+    if work < (LEAST_OF_ROW if is_row else LEAST_WORK) or not pool.alone():
         return None
     if a.dtype != b.dtype or a.dtype.char not in "fd" or not a.dtype.isnative:
         return None
@@ -115,7 +116,7 @@ def product(a: Array, b: Array, bias: Array | None = None, activation: str | Non
         return None  # NumPy says what is wrong
     kind = 0 if bias is None else {None: BIAS, "relu": RELU, "tanh": TANH}[activation]
     added = np.empty(0, a.dtype) if bias is None else np.array(bias).reshape(-1)  # writable, as it is compiled for
-    if m == 1 and b.flags.c_contiguous:
+    if is_row:
         y = np.empty((1, n), a.dtype)
         return y if ran(row_times, writable(b), writable(a).reshape(-1), y.reshape(-1), added, kind) else None
     operands, routine = (_operand(a), _operand(b)), blas.product_address(a.dtype.char)
