@@ -10,7 +10,7 @@ import numpy as np
 from portnn.backend import Backend, fast_version, thin_namespace
 from portnn_numpy import blas, compiled, memory, namespace
 
-LARGE = 1 << 18  # multiplications of a product that may be divided: ``compiled._products.LEAST_OF_ROW``
+LARGE = 1 << 20  # multiplications of a product that may be divided: ``compiled._products.LEAST_WORK``
 
 
 class NumpyBackend(Backend):

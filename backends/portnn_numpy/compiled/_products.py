@@ -14,10 +14,9 @@ from numba.extending import intrinsic
 from portnn_numpy import blas
 from portnn_numpy.compiled import pool
 from portnn_numpy.compiled._activations import _tanh
-from portnn_numpy.compiled.jit import Array, loop, ran, writable
+from portnn_numpy.compiled.jit import Array, loop, ran
 
-LEAST_WORK, LEAST_OF_ROW = 1 << 20, 1 << 18  # multiplications: below, dividing a product costs more than it saves
-COLUMNS, FEW = 128, 64  # of a part of a row's product; terms that are added one after another
+LEAST_WORK = 1 << 20  # multiplications: below it, dividing a product costs more than it saves
 # From how many multiplications on a product has how many parts: each part of the one operand reads all of the other.
 PARTS = ((1 << 29, 16), (1 << 27, 8), (1 << 24, 4), (LEAST_WORK, 2))
 WHOLE = 16  # rows or columns of a part are a multiple of this
@@ -76,30 +75,6 @@ def multiply(c: Array, routine: int, a: tuple[int, int, int], b: tuple[int, int,
                         row[j] = _tanh(row[j] + own[j])
 
 
-@loop(0)
-def row_times(b: Array, x: Array, y: Array, bias: Array, kind: int) -> None:
-    """y = f(x B + bias) for one row x: B is read once, so that this takes as long as its way from memory."""
-    k, n, zero = b.shape[0], b.shape[1], b.dtype.type(0)
-    for block in prange((n + COLUMNS - 1) // COLUMNS):
-        left = block * COLUMNS
-        own = y[left : left + COLUMNS]
-        part = np.zeros(own.shape[0], b.dtype)
-        own[:] = zero
-        for first in range(0, k, FEW):
-            for i in range(first, min(first + FEW, k)):
-                row, v = b[i, left : left + COLUMNS], x[i]
-                for j in range(row.shape[0]):
-                    part[j] += v * row[j]
-            for j in range(own.shape[0]):
-                own[j] += part[j]
-                part[j] = zero
-        if kind:
-            added = bias[left : left + COLUMNS]
-            for j in range(own.shape[0]):
-                z = own[j] + added[j]
-                own[j] = _tanh(z) if kind == TANH else zero if kind == RELU and z < zero else z
-
-
 def product(a: Array, b: Array, bias: Array | None = None, activation: str | None = None) -> Array | None:
     """f(A B + bias) for large matrices within a public call; None where NumPy should compute it.
 
@@ -107,8 +82,7 @@ def product(a: Array, b: Array, bias: Array | None = None, activation: str | Non
     """
     (m, k), n = a.shape, b.shape[1]
     work = m * k * n
-    is_row = m == 1 and b.flags.c_contiguous and b.flags.aligned and a.flags.aligned
-    if work < (LEAST_OF_ROW if is_row else LEAST_WORK) or not pool.alone():
+    if work < LEAST_WORK or not pool.alone():
         return None
     if a.dtype != b.dtype or a.dtype.char not in "fd" or not a.dtype.isnative:
         return None
@@ -116,9 +90,6 @@ def product(a: Array, b: Array, bias: Array | None = None, activation: str | Non
         return None  # NumPy says what is wrong
     kind = 0 if bias is None else {None: BIAS, "relu": RELU, "tanh": TANH}[activation]
     added = np.empty(0, a.dtype) if bias is None else np.array(bias).reshape(-1)  # writable, as it is compiled for
-    if is_row:
-        y = np.empty((1, n), a.dtype)
-        return y if ran(row_times, writable(b), writable(a).reshape(-1), y.reshape(-1), added, kind) else None
     operands, routine = (_operand(a), _operand(b)), blas.product_address(a.dtype.char)
     if operands[0] is None or operands[1] is None or not routine:
         return None

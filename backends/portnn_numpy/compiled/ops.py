@@ -11,7 +11,7 @@ from portnn_numpy.compiled import _activations as loops
 from portnn_numpy.compiled import _convolution as conv
 from portnn_numpy.compiled import _pooling as pool
 from portnn_numpy.compiled import _resampling as moves
-from portnn_numpy.compiled._products import LEAST_OF_ROW, product
+from portnn_numpy.compiled._products import LEAST_WORK, product
 from portnn_numpy.compiled.jit import LEAST, Array, flat, ran, writable
 from portnn_numpy.compiled.pool import threads
 from portnn_numpy.layout import channels_first, channels_last, cropped, padded
@@ -159,7 +159,7 @@ def resample_backward(output_error: Array, maps: Array, reach: int) -> Array:
 
 def affine(x: Array, weights: Array, bias: Array | None = None, activation: Any = None) -> Array:
     """``affine`` for large products, divided among the threads."""
-    if x.size * weights.shape[-1] < LEAST_OF_ROW:
+    if x.size * weights.shape[-1] < LEAST_WORK:
         return NotImplemented
     rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
     name = None if activation is None else activation.__name__

@@ -23,7 +23,7 @@ _using = threading.Lock()  # one call at a time uses the threads: another one me
 
 
 class _OfThread(threading.local):
-    """What a Python thread may use: 1 outside of a public call."""
+    """What a Python thread may use: 1 outside of a public call; 0 in one that has not asked yet."""
 
     depth = 0
     threads = 1
@@ -88,7 +88,7 @@ def enter() -> None:
     _mine.depth += 1
     if _mine.depth == 1 and blas.can_be_told():
         _blas.hold()
-        _mine.threads = most()
+        _mine.threads = 0
 
 
 def leave() -> None:
@@ -101,7 +101,10 @@ def leave() -> None:
 
 def threads() -> int:
     """The number of threads for the loops that this Python thread runs now."""
-    return _mine.threads
+    found = _mine.threads
+    if not found:
+        found = _mine.threads = most()
+    return found
 
 
 def alone() -> bool:

@@ -14,7 +14,6 @@ from numba import types
 from numba.extending import intrinsic, models, register_model
 
 
-
 def _has_avx512() -> bool:
     """Whether the processor that Numba compiles for has AVX-512: this one, unless the user has named another."""
     if numba.config.CPU_FEATURES is not None:
