@@ -385,7 +385,6 @@ def test_the_loops_above_are_all_there_are():
     """Except for the ways to add a bias, and to copy, that the network above does not use."""
     others = {f"_activations.{name}" for name in ("add", "add_tanh", "add_each")} | {
         "_convolution.copied",
-        "_products.row_times",
     }
     new = set(loop_inputs.loops()) - set(LOOPS) - others
     assert not new, f"put {', '.join(sorted(new))} into LOOPS, and a layer that runs it into network()"

@@ -274,11 +274,6 @@ def by_columns(numbers, dtype, threads):
     return multiplied(numbers, dtype, 3, 129, 131, 1031)
 
 
-@inputs("_products.row_times")
-def row_times(numbers, dtype, threads):
-    return numbers(1031, 261), numbers(1031), numbers(261), numbers(261), 2
-
-
 # -- running them ----------------------------------------------------------------------------------------------------------
 
 
