@@ -434,3 +434,31 @@ def test_neither_import_nor_a_small_network_pays_for_numba():
     )
     path = os.pathsep.join(p for p in sys.path if p)
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": path})
+
+
+@drawn
+@given(st.integers(30, 200), st.integers(9, 40), dtypes, st.integers(0, 99))
+def test_whole(n, classes, dtype, seed):
+    """A loss and its derivative at once are those of the two functions, and the sums those of the columns."""
+    from portnn_numpy import losses
+    from portnn_numpy.compiled import training
+
+    both = losses.softmax_cross_entropy, losses.softmax_cross_entropy_prime
+    logits = 5.0 * numbers(seed, n, classes, dtype=dtype)
+    labels = np.random.default_rng(seed).integers(0, classes, n)
+    error, d, sums = training.whole(labels, logits, *both, None)
+    tight = {"float32": 1e-5, "float64": 1e-13}[dtype]
+    assert error.dtype == d.dtype == sums.dtype == dtype
+    assert abs(error - both[0](labels, logits)) <= tight * max(1.0, abs(error))
+    assert np.abs(d - both[1](labels, logits)).max() <= tight
+    assert np.abs(sums - d.astype("float64").sum(axis=0)).max() <= tight
+    for other in (labels.astype("int32"), np.where(labels == labels[0], classes, labels), labels[1:]):
+        assert training.whole(other, logits, *both, None) is NotImplemented
+    assert training.whole(labels, logits, both[0], losses.mse_prime, None) is NotImplemented
+    logits[0, labels[0]] = -np.inf
+    assert training.whole(labels, logits, *both, None)[0] == np.inf
+    logits[1, 0] = np.nan
+    error, d, sums = training.whole(labels, logits, *both, None)
+    assert np.isnan(error)
+    assert np.isnan(sums).all()
+    assert np.array_equal(np.isnan(d), np.isnan(both[1](labels, logits)))

@@ -415,7 +415,7 @@ COMPARED = {
     ),
     "portnn_numpy/compiled": (
         "tests/backends/test_compiled.py",
-        "affine avg_pool avg_pool_backward biased convolution convolution_backward convolution_gradient chained_image max_pool "
+        "affine avg_pool avg_pool_backward biased convolution convolution_backward convolution_gradient chained_image whole max_pool "
         "max_pool_backward patches pooled resample resample_backward SGD.update AdaGrad.update RMSprop.update Adam.update",
     ),
 }

@@ -142,7 +142,7 @@ class Loop:
     Numba compiles only the first, that one takes the place of the second.
     """
 
-    def __init__(self, function: Callable[..., Any], least: int, contract: bool):
+    def __init__(self, function: Callable[..., Any], least: int, contract: bool = True):
         self.__name__, self.py_func, self.least = function.__name__, function, least
         self.math = MATH if contract else ("nsz",)
         self.serial, self.divides = _compiler(*self.math)(function), True

@@ -1,12 +1,15 @@
-"""The chain rule of an activation behind a convolution, with pooling, and with the sums that are dE/dB, in one pass.
+"""What a step does in one pass: the chain rule of an activation behind a convolution, with pooling and the sums that are
+dE/dB; a loss with its derivative; the rows of a batch.
 
-Images are stored as (C, H, W, N). For another order, or small images, the plain functions do it in several passes.
+Images are stored as (C, H, W, N). For another order, or small arrays, the plain functions do it in several passes.
 """
 
 from typing import Any
 
 import numpy as np
 
+from portnn_numpy import losses
+from portnn_numpy.compiled import _losses
 from portnn_numpy.compiled import _pooling as loops
 from portnn_numpy.compiled.jit import LEAST, Array, ran, writable
 from portnn_numpy.layout import channels_first, channels_last
@@ -63,3 +66,15 @@ def _lines(a: Array) -> Array:
 
 def _images(lines: Array, like: Array) -> Array:
     return channels_last(lines.reshape(like.shape[-1], *like.shape[1:-1], like.shape[0]))
+
+
+def whole(Y_true: Array, Y: Array, loss: Any, loss_prime: Any, chain: Any) -> tuple[Array, Array, Array | None]:
+    """For ``softmax_cross_entropy`` with class numbers, and no activation before it."""
+    ours = loss is losses.softmax_cross_entropy and loss_prime is losses.softmax_cross_entropy_prime
+    fits = Y.ndim == 2 and Y_true.shape == Y.shape[:1] and Y_true.dtype == np.int64 and Y.dtype.char in "fd"
+    if not (ours and fits) or chain is not None or Y.size < _losses.LEAST:
+        return NotImplemented
+    D, sums = np.empty(Y.shape, Y.dtype), np.zeros(Y.shape[1], np.float64)
+    error = np.empty(1, Y.dtype)
+    done = ran(_losses.classes, writable(Y), writable(Y_true), D, sums, error)
+    return (error[0], D, sums.astype(Y.dtype)) if done else NotImplemented
