@@ -7,8 +7,9 @@ The layers never ask which one they run on: they call ``backend.xp`` and nothing
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from functools import cache, partial, update_wrapper
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -211,6 +212,27 @@ class Backend:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_unpickled, (self.xp.__name__, self.device))
+
+
+# -- what a backend tells the user while a call waits for it ----------------------------------------------------------
+
+_listener: ContextVar[Callable[[str], None] | None] = ContextVar("_listener", default=None)
+
+
+@contextmanager
+def heard_by(listener: Callable[[str], None] | None) -> Iterator[None]:
+    """A context in which ``tell`` calls ``listener``, unless it is None."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def tell(text: str) -> None:
+    """Says in one line what a call is waiting for, such as a compiler, if anybody listens."""
+    if (listener := _listener.get()) is not None:
+        listener(text)
 
 
 # -- finding one -----------------------------------------------------------------------------------------------------

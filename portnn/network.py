@@ -26,7 +26,7 @@ from portnn import (
 from portnn._typing import Array, OptimizerLike
 from portnn.arrangement import Arrangement, arrange, named, take_in
 from portnn.article import adapted
-from portnn.backend import Backend, get_backend
+from portnn.backend import Backend, get_backend, heard_by
 from portnn.exchange.methods import WithExport
 from portnn.files.methods import WithFiles
 from portnn.functions import bound, find_pair
@@ -38,7 +38,7 @@ from portnn.layers.layer import Layer, move
 from portnn.leaves import Leaves, parameters_of, slots_of
 from portnn.optimizers import SGD
 from portnn.settings import Setting
-from portnn.training import fusion, loop
+from portnn.training import fusion, loop, progress
 from portnn.training.resume import Before, at_its_beginning
 from portnn.training.turns import Turn, Turns
 
@@ -295,7 +295,8 @@ class Network(WithFiles, WithExport):
         optimizer = self._optimizer(learning_rate)
         if sample_weight is not None or class_weight is not None:
             arguments.check_takes_weights(self.loss, self.loss_prime)
-        with self.turns.take("fit") as turn, self.backend.scope():
+        told = heard_by(progress.teller(plan.verbose))
+        with self.turns.take("fit") as turn, self.backend.scope(), told:
             self._arrange(turn)
             turn.kept = Kept(list(self.walk()), self)
             validation.check_article_layers(self, plan.batch_size)

@@ -167,6 +167,10 @@ def chained(Y: Array, output_error: Array, chain: Any) -> tuple[Array, Array | N
     return _chained(Y, NULL, d, chain, 0, no_window)
 
 
+def chained_image(Y: Array, output_error: Array, chain: Any) -> tuple[Array, Array | None]:
+    return NotImplemented if Y.size == 0 else chained(Y, output_error, chain)
+
+
 def pooled(
     Y: Array, P: Array, output_error: Array, chain: Any, kind: str, plan: Any, routines: Any
 ) -> tuple[Array, Array | None]:

@@ -1,13 +1,16 @@
 """NumPy as a backend: its own functions, a faster ``matmul``, reuse of freed memory, and the fast versions."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from portnn.backend import Backend, fast_version, thin_namespace
 from portnn_numpy import blas, compiled, memory, namespace
+
+LARGE = 1 << 20  # multiplications of a product that may be divided: ``compiled._products.LEAST_WORK``
 
 
 class NumpyBackend(Backend):
@@ -19,9 +22,45 @@ class NumpyBackend(Backend):
 
     def __init__(self, *, compile: bool | None = None) -> None:
         self.name = "cpu"
-        self.xp = thin_namespace(np, matmul=namespace.matmul, reshape=namespace.reshape, sum=namespace.sum)
+        if compile is False:
+            matmul, reshape = namespace.matmul, cast(Any, namespace.reshape)
+        else:
+            matmul, reshape = self._matmul, self._reshape
+        self.xp = thin_namespace(np, matmul=matmul, reshape=reshape, sum=namespace.sum)
         self.device = "cpu"
         self.compiles = compile
+
+    def _matmul(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """``numpy.matmul``, with large products of two matrices divided among the threads of the compiled loops."""
+        if a.ndim == 2 and b.ndim == 2:
+            found = self._product(a, b) if a.size * b.shape[1] >= LARGE else None
+            return np.dot(a, b) if found is None else found
+        return np.matmul(a, b)
+
+    def _reshape(self, x: np.ndarray, /, shape: Any, *, copy: bool | None = None) -> np.ndarray:
+        """``numpy.reshape``; large images are turned by the threads of the compiled loops."""
+        if x.size < namespace.LEAST or len(self._packages) == 1:
+            return namespace.reshape(x, shape, copy=copy)
+        from portnn_numpy.compiled.jit import turned
+
+        return namespace.reshape(x, shape, copy=copy, turned=turned)
+
+    @cached_property
+    def _product(self) -> Callable[..., Any]:
+        if len(self._packages) == 1:
+            return lambda a, b: None
+        from portnn_numpy.compiled._products import product
+
+        return product
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """As that of every backend; with compiled loops, their threads are ready in it, and BLAS has one thread."""
+        plain = super().scope()
+        if len(self._packages) == 1:
+            return plain
+        from portnn_numpy.compiled import pool
+
+        return pool.Scope(plain)
 
     def implementation(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return fast_version(function, self._packages)
@@ -56,13 +95,17 @@ class NumpyBackend(Backend):
                 about["OpenBLAS"] += f"; this processor has AVX-512, with which those for {better} are faster"
                 about["to tune it"] = f"set OPENBLAS_CORETYPE={better} in the environment before Python starts"
         about["compiled loops"] = compiled.describe()
+        if self.compiles is not False and compiled.trouble() is None:
+            about["threads of compiled loops"] = compiled.threads()
         about["freed memory"] = memory.describe()
         return about
 
     def numerics(self) -> dict[str, str]:
+        loops = compiled.__name__ in self._packages
+        threads = "one thread" if loops and blas.can_be_told() else f"{blas.threads() or 'unknown'} threads"
         return {
-            "BLAS": f"{blas.core() or 'unknown'} kernels, {blas.threads() or 'unknown'} threads",
-            "Numba": compiled.version() if compiled.__name__ in self._packages else "not used",
+            "BLAS": f"{blas.core() or 'unknown'} kernels, {threads}",  # how many threads our loops use changes no bit
+            "Numba": compiled.version() if loops else "not used",
             "processor": blas.processor(),
         }
 

@@ -1,4 +1,4 @@
-"""Queries of the OpenBLAS that NumPy has loaded: its number of threads, and the kernels that it chose.
+"""The OpenBLAS that NumPy has loaded: its number of threads, its products of matrices, and the kernels that it chose.
 
 NumPy's wheels contain kernels for a few kinds of processor only. On an unknown one OpenBLAS falls back to older
 kernels, and the environment variable OPENBLAS_CORETYPE, set before Python starts, can choose better ones. A library
@@ -23,6 +23,25 @@ def threads() -> int | None:
     """The number of threads that OpenBLAS uses now; None where NumPy uses another library."""
     ask = _routine("openblas_get_num_threads")
     return None if ask is None else int(ask())
+
+
+def set_threads(n: int) -> None:
+    """Sets the number of threads that OpenBLAS uses, in the whole process."""
+    if (tell := _routine("openblas_set_num_threads")) is not None:
+        tell(n)
+
+
+@cache
+def product_address(kind: str) -> int:
+    """The address of OpenBLAS's ``cblas_sgemm`` ("f") or ``cblas_dgemm`` ("d") with 64-bit integers; 0 if none."""
+    routine = _routine("cblas_sgemm" if kind == "f" else "cblas_dgemm", long=True)
+    return 0 if routine is None else ctypes.cast(routine, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
+
+
+@cache
+def can_be_told() -> bool:
+    """Whether compiled code can set BLAS to one thread, and call its products from threads of its own."""
+    return _routine("openblas_set_num_threads") is not None and bool(product_address("f"))
 
 
 def core() -> str | None:
@@ -61,11 +80,12 @@ def _about_processor(name: str, path: Path) -> str:
 
 
 @cache
-def _routine(name: str) -> Callable[[], Any] | None:
+def _routine(name: str, long: bool = False) -> Callable[..., Any] | None:
+    """A function of the library by its name; ``long``: only one whose integers have 64 bits."""
     try:
         extension = import_module("numpy._core._multiarray_umath")
         library = ctypes.CDLL(extension.__file__)  # with the libraries that it depends on
     except (ImportError, OSError):
         return None
-    names = (prefix + name + suffix for prefix, suffix in PREFIXES_AND_SUFFIXES)
+    names = (prefix + name + suffix for prefix, suffix in PREFIXES_AND_SUFFIXES if suffix or not long)
     return next((getattr(library, full) for full in names if hasattr(library, full)), None)

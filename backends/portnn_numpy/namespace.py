@@ -20,11 +20,12 @@ def matmul(a: Array, b: Array) -> Array:
     return np.dot(a, b) if a.ndim == 2 and b.ndim == 2 else np.matmul(a, b)
 
 
-def reshape(x: Array, /, shape: Any, *, copy: bool | None = None) -> Array:
+def reshape(x: Array, /, shape: Any, *, copy: bool | None = None, turned: Any = None) -> Array:
     """``numpy.reshape`` without its wrapper; images become rows, and rows images, with the batch axis still fastest.
 
     The values are those of ``numpy.reshape``, but the memory order may differ. Sample by sample, images would be
     transposed element by element; with the batch axis fastest, whole lines are copied. BLAS reads either order.
+    ``turned`` is a function that returns a contiguous transpose of a C-ordered matrix, or None.
     """
     if copy is not None:
         return np.reshape(x, shape, copy=copy)
@@ -32,7 +33,8 @@ def reshape(x: Array, /, shape: Any, *, copy: bool | None = None) -> Array:
         if len(shape) == 2 and x.ndim > 2 and _batch_is_fastest(x):
             return np.ascontiguousarray(x.transpose(*range(1, x.ndim), 0)).reshape(-1, x.shape[0]).T
         if len(shape) > 2 and x.ndim == 2:
-            lines = _turned(x) if x.flags.c_contiguous else np.ascontiguousarray(x.T)
+            lines = np.ascontiguousarray(x.T) if not x.flags.c_contiguous else turned(x) if turned is not None else None
+            lines = _turned(x) if lines is None else lines
             return lines.reshape(*shape[1:], shape[0]).transpose(len(shape) - 1, *range(len(shape) - 1))
     return x.reshape(shape)
 

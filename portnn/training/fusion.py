@@ -35,7 +35,7 @@ class Fused:
         self.chain: Any = None if activation is None else activation.chain
         self.is_convolution = isinstance(layer, ConvLayer)
         self.path, self.backend = layer.path, layer.backend
-        self.chained = _fast(chained, layer.backend, layer.kernels)
+        self.chained = _fast(chained_image if self.is_convolution else chained, layer.backend, layer.kernels)
         self.convolved = ops.implementation(layer.backend, layer.kernels, convolved)
         self.differentiated = ops.implementation(layer.backend, layer.kernels, differentiated)
 
@@ -193,6 +193,11 @@ def differentiated(
 
 def chained(Y: Array, output_error: Array, chain: Any) -> tuple[Array, Array | None]:
     """The chain rule of an activation, and the sums of its columns (over all axes but the last) or None."""
+    return chain(Y, output_error), None
+
+
+def chained_image(Y: Array, output_error: Array, chain: Any) -> tuple[Array, Array | None]:
+    """``chained`` behind a convolution: the columns are those of every pixel."""
     return chain(Y, output_error), None
 
 

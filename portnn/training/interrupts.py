@@ -24,6 +24,7 @@ class Interrupts:
         self.previous: dict[int, Any] = {}
         self.handlers: dict[int, Any] = {}
         self.frame: Any = None
+        self.process = os.getpid()
 
     def __enter__(self) -> "Interrupts":
         self.frame = sys._getframe(1)
@@ -50,7 +51,12 @@ class Interrupts:
             self.previous[number](number, frame)
 
     def runs(self, frame: Any) -> bool:
-        """Whether the fit interrupted at ``frame`` is this one: it may have been left without ``__exit__``."""
+        """Whether the fit interrupted at ``frame`` is this one: it may have been left without ``__exit__``.
+
+        A process that a callback has forked is not this fit's: what would end it must end it.
+        """
+        if os.getpid() != self.process:
+            return False
         while frame is not None and frame is not self.frame:
             frame = frame.f_back
         return frame is not None

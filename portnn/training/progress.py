@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 DELAY = 2.0  # seconds after which an epoch shows its bar
@@ -22,7 +23,7 @@ class Bar:
 
     def __init__(self, verbose: int, epoch: int, epochs: int, steps: int | None, done: int = 0):
         self.bar: Any = None
-        if verbose == 2 or (verbose == 1 and _is_watched()):
+        if _is_shown(verbose):
             self.bar = _tqdm()(
                 total=steps,
                 initial=done,  # steps before the run was resumed
@@ -36,6 +37,15 @@ class Bar:
     def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
+
+
+def teller(verbose: int) -> Callable[[str], None] | None:
+    """Prints what a backend tells where a bar would be shown, above the bar; None where none would."""
+    return (lambda text: _tqdm().write(text, file=sys.stderr)) if _is_shown(verbose) else None
+
+
+def _is_shown(verbose: int) -> bool:
+    return verbose == 2 or (verbose == 1 and _is_watched())
 
 
 def _is_watched() -> bool:

@@ -9,7 +9,8 @@ import portnn
 from portnn import activations, ops
 from portnn.ops.resampling import reach_of
 from portnn.ops.windows import window_plan
-from portnn_numpy import compiled
+from portnn.training import fusion
+from portnn_numpy import blas, compiled
 from portnn_numpy.backend import NumpyBackend
 
 pytestmark = pytest.mark.skipif(compiled.trouble() is not None, reason=f"Numba cannot be used: {compiled.trouble()!r}")
@@ -17,6 +18,23 @@ CPU = NumpyBackend()
 drawn = settings(max_examples=60, deadline=None)
 dtypes = st.sampled_from(["float32", "float64"])
 TOLERANCE = {"float32": 2e-6, "float64": 2e-14}
+
+
+@pytest.fixture(autouse=True, params=["alone", "within a public call"])
+def where(request):
+    """Functions are compared on their own, and as in a public call, in which loops may be divided among threads."""
+    with np.errstate(all="ignore"):
+        if request.param == "alone":
+            yield request.param
+            return
+        import numba
+
+        from portnn_numpy.compiled import pool
+
+        with pool.Scope(np.errstate()):
+            if pool.alone():
+                pool._mine.threads = numba.get_num_threads()
+            yield request.param
 
 
 def tables():
@@ -79,13 +97,27 @@ def test_convolution(case, layout, seed):
     close(back, portable.convolution_backward(w, d, plan, groups), "float32")
 
 
-def test_small_convolutions_are_gathered_and_large_ones_are_not():
+@drawn
+@given(convolutions(), layouts, dtypes, st.integers(0, 99))
+def test_patches(case, layout, dtype, seed):
+    plan, groups, channels, _, n = case
+    fast, numpys = tables()[0], ops.bind(NumpyBackend(compile=False), "auto")  # the portable ones have another order
+    x = numbers(seed, n, *plan.image, channels, dtype=dtype)
+    found, expected = fast.patches(laid_out(x, layout), plan, groups), numpys.patches(x, plan, groups)
+    assert len(found) == len(expected) == groups
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == dtype
+        assert np.array_equal(a, b)
+
+
+def test_small_convolutions_are_gathered_and_large_ones_where_all_cores_are_for_the_loops(where):
     """The test above would mean nothing if it never reached the compiled loops."""
     from portnn_numpy.compiled._convolution import Seen
 
     fast, _ = tables()
     plan = window_plan((8, 8), (3, 3))
-    for n, filters, gathered in ((64, 8, True), (8, 8, False), (64, 600, False)):
+    large = where != "alone" and blas.can_be_told()
+    for n, filters, gathered in ((64, 8, True), (8, 8, False), (64, 600, large)):
         _, seen = fast.convolution(numbers(0, n, 8, 8, 2), numbers(1, 3, 3, 2, filters), plan, 1)
         assert isinstance(seen, Seen) == gathered
     twice, _ = tables()
@@ -141,6 +173,37 @@ def test_pooling_lets_nan_through():
         assert np.array_equal(np.isnan(a), np.isnan(b)), name
 
 
+chains = st.sampled_from([activations.relu_chain, activations.tanh_chain])
+
+
+def with_sums(function, *arguments):
+    """dE/dX, and its sums over all but the channels, whether the function returns them or not."""
+    dx, sums = function(*arguments)
+    return dx, dx.sum(axis=tuple(range(dx.ndim - 1))) if sums is None else sums
+
+
+@drawn
+@given(poolings(), layouts, dtypes, chains, st.sampled_from([None, "MaxPoolLayer", "AvgPoolLayer"]), st.integers(0, 99))
+def test_the_chain_rule_behind_a_convolution(case, layout, dtype, chain, kind, seed):
+    """Alone, and behind pooling; windows that overlap or are padded are left to the plain functions."""
+    plan, channels, n = case
+    if kind is not None and seed % 2:  # windows side by side
+        plan = window_plan(plan.image, plan.kernel, plan.kernel)
+    fast, portable = tables()
+    y = np.tanh(numbers(seed, n, *plan.image, channels, dtype=dtype).round(1))
+    if kind is None:
+        function, given = fusion.chained_image, [y, numbers(seed + 1, *y.shape, dtype=dtype)]
+        others, plain = (chain,), (chain,)
+    else:
+        p = portable.max_pool(y, plan) if kind == "MaxPoolLayer" else portable.avg_pool(y, plan)
+        function, given = fusion.pooled, [y, p, numbers(seed + 1, *p.shape, dtype=dtype)]
+        others, plain = (chain, kind, plan, fast), (chain, kind, plan, portable)
+    dx, sums = with_sums(ops.implementation(CPU, "auto", function), laid_out(y, layout), *given[1:], *others)
+    expected, exact = with_sums(function, *given, *plain)
+    close(dx, expected, dtype)
+    assert np.abs(sums - exact).max() <= 500 * TOLERANCE[dtype] * max(1.0, np.abs(exact).max())
+
+
 # -- images moved at random ------------------------------------------------------------------------------------------------
 
 amounts = st.tuples(st.floats(0.0, 5.0), st.floats(0.0, 180.0), st.floats(0.0, 0.95))
@@ -190,6 +253,17 @@ def test_biased(shape, layout, dtype, name, seed):
         product.copy() if layout == "read-only" else laid_out(product, layout)
     )  # a product is a new array, never read-only
     close(fast.biased(given_away, bias, function), expected, dtype)
+
+
+@drawn
+@given(st.integers(1, 150), layouts, layouts, dtypes, st.sampled_from([None, "relu", "tanh"]), st.integers(0, 99))
+def test_affine(n, layout, other, dtype, name, seed):
+    """On both sides of the size from which a product is divided."""
+    x, w = numbers(seed, 2, n, 64, dtype=dtype), numbers(seed + 1, 64, 131, dtype=dtype)
+    bias, function = numbers(seed + 2, 1, 131, dtype=dtype), None if name is None else activations.PAIRS[name][0]
+    fast, portable = tables()
+    found = fast.affine(laid_out(x, layout), laid_out(w, other), bias, function)
+    close(found, portable.affine(x, w, bias, function), dtype, 5.0)
 
 
 @drawn
@@ -250,6 +324,20 @@ def test_optimizers(optimizer, dtype):
         results.append(w + [a for kind in slots.values() for a in kind])
     for a, b in zip(*results, strict=True):
         close(a, b, dtype)
+
+
+def test_a_matrix_is_turned():
+    from portnn_numpy.compiled.jit import turned
+
+    for shape in ((300, 131), (16, 4096), (40_000, 1)):
+        for dtype in ("float32", "float64"):
+            x = numbers(0, *shape, dtype=dtype)
+            y = turned(laid_out(x, "read-only"))
+            assert y.flags.c_contiguous
+            assert y.dtype == dtype
+            assert np.array_equal(y, x.T)
+    assert turned(x[:10]) is None
+    assert turned(x.astype(">f8")) is None
 
 
 # -- networks --------------------------------------------------------------------------------------------------------------
@@ -341,8 +429,36 @@ def test_neither_import_nor_a_small_network_pays_for_numba():
         "net.use('mse', optimizer=portnn.Adam())\n"
         "net.fit([[0.0, 1.0]], [[1.0]], epochs=2, verbose=0)\n"
         "from portnn_numpy.compiled import _activations, optimizers\n"
-        "loops = [f for m in (_activations, optimizers) for f in vars(m).values() if hasattr(f, 'signatures')]\n"
-        "assert loops and not any(f.signatures for f in loops)\n"
+        "loops = [f for m in (_activations, optimizers) for f in vars(m).values() if hasattr(f, 'serial')]\n"
+        "assert len(loops) > 9 and not any(f.serial.signatures or 'parallel' in vars(f) for f in loops)\n"
     )
     path = os.pathsep.join(p for p in sys.path if p)
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": path})
+
+
+@drawn
+@given(st.integers(30, 200), st.integers(9, 40), dtypes, st.integers(0, 99))
+def test_whole(n, classes, dtype, seed):
+    """A loss and its derivative at once are those of the two functions, and the sums those of the columns."""
+    from portnn_numpy import losses
+    from portnn_numpy.compiled import training
+
+    both = losses.softmax_cross_entropy, losses.softmax_cross_entropy_prime
+    logits = 5.0 * numbers(seed, n, classes, dtype=dtype)
+    labels = np.random.default_rng(seed).integers(0, classes, n)
+    error, d, sums = training.whole(labels, logits, *both, None)
+    tight = {"float32": 1e-5, "float64": 1e-13}[dtype]
+    assert error.dtype == d.dtype == sums.dtype == dtype
+    assert abs(error - both[0](labels, logits)) <= tight * max(1.0, abs(error))
+    assert np.abs(d - both[1](labels, logits)).max() <= tight
+    assert np.abs(sums - d.astype("float64").sum(axis=0)).max() <= tight
+    for other in (labels.astype("int32"), np.where(labels == labels[0], classes, labels), labels[1:]):
+        assert training.whole(other, logits, *both, None) is NotImplemented
+    assert training.whole(labels, logits, both[0], losses.mse_prime, None) is NotImplemented
+    logits[0, labels[0]] = -np.inf
+    assert training.whole(labels, logits, *both, None)[0] == np.inf
+    logits[1, 0] = np.nan
+    error, d, sums = training.whole(labels, logits, *both, None)
+    assert np.isnan(error)
+    assert np.isnan(sums).all()
+    assert np.array_equal(np.isnan(d), np.isnan(both[1](labels, logits)))

@@ -97,7 +97,7 @@ HELPERS = {
         "sums",
     },
     "portnn_numpy": {"blas", "layout", "memory", "namespace", "backend"},
-    "portnn_numpy/compiled": {"jit", "troubles", "vectors"},
+    "portnn_numpy/compiled": {"jit", "pool", "troubles", "vectors"},
 }
 
 
@@ -411,12 +411,12 @@ COMPARED = {
         "tests/gpu/test_cupy_fused.py",
         "avg_pool avg_pool_backward biased convolution convolution_backward convolution_gradient dropout fold max_pool "
         "max_pool_backward normalize normalize_backward patches random_maps resample resample_backward total mse mse_prime softmax_cross_entropy "
-        "softmax_cross_entropy_prime SGD.update AdaGrad.update RMSprop.update Adam.update addresses_of gathered update_counters chained convolved differentiated pooled whole",
+        "softmax_cross_entropy_prime SGD.update AdaGrad.update RMSprop.update Adam.update addresses_of gathered update_counters chained chained_image convolved differentiated pooled whole",
     ),
     "portnn_numpy/compiled": (
         "tests/backends/test_compiled.py",
-        "avg_pool avg_pool_backward biased convolution convolution_backward convolution_gradient max_pool "
-        "max_pool_backward resample resample_backward SGD.update AdaGrad.update RMSprop.update Adam.update",
+        "affine avg_pool avg_pool_backward biased convolution convolution_backward convolution_gradient chained_image whole max_pool "
+        "max_pool_backward patches pooled resample resample_backward SGD.update AdaGrad.update RMSprop.update Adam.update",
     ),
 }
 

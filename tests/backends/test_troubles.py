@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import loop_inputs
 import portnn
 from portnn import activations, ops
 from portnn_numpy import compiled
@@ -262,7 +263,13 @@ def test_with_numba_they_are_used():
 def network(backend, optimizer):
     """A network whose layers use all compiled loops in LOOPS other than those of optimizers."""
     layers = [
-        portnn.ConvLayer((12, 12, 4), (3, 3), 6),
+        portnn.ConvLayer((24, 24, 2), (3, 3), 4, padding="same"),
+        portnn.ActivationLayer("relu"),
+        portnn.AvgPoolLayer((1, 2)),
+        portnn.ConvLayer((24, 12, 4), (3, 3), 6, padding="same"),
+        portnn.ActivationLayer("tanh"),
+        portnn.MaxPoolLayer((2, 1)),
+        portnn.ConvLayer((12, 12, 6), (3, 3), 6),
         portnn.ActivationLayer("tanh"),
         portnn.RandomAffineLayer(shift=1.0, rotate=10.0, scale=0.1),
         portnn.AvgPoolLayer(2, stride=1, padding="same"),
@@ -275,7 +282,8 @@ def network(backend, optimizer):
         portnn.ActivationLayer("relu"),
         portnn.ScaleLayer(1.0),
         portnn.ActivationLayer("tanh"),
-        portnn.FCLayer(1200, 4),
+        portnn.FCLayer(1200, 64),
+        portnn.FCLayer(64, 4),
     ]
     net = portnn.Network(layers, seed=1, backend=backend)
     net.use("mse", optimizer=optimizer)
@@ -290,10 +298,16 @@ LOOPS = {
     "_pooling.largest_backward": None,
     "_pooling.mean_of": None,
     "_pooling.mean_backward": None,
+    "_pooling.chain": None,
+    "_pooling.largest_chain": None,
+    "_pooling.mean_chain": None,
+    "_products.multiply": None,
     "_resampling.gather": None,
     "_resampling.scatter": None,
     "_activations.add_relu": None,
     "_activations.add_each_tanh": None,
+    "_activations.add_each_relu": None,
+    "jit._turn": None,
     "_activations.tanh_all": None,
     "_activations.tanh_chain": None,
     "_activations.relu_chain": None,
@@ -353,7 +367,7 @@ def test_numpys_function_takes_the_place_of_each_compiled_one(monkeypatch, nothi
     refuse(monkeypatch, loop, calls)
     optimizer = LOOPS[name] or portnn.SGD(0.01, momentum=0.9)
     net, expected = network(NumpyBackend(), optimizer), network(NumpyBackend(compile=False), optimizer)
-    x = np.random.default_rng(0).standard_normal((64, 12, 12, 4)).astype("float32")
+    x = np.random.default_rng(0).standard_normal((64, 24, 24, 2)).astype("float32")
     y = np.random.default_rng(1).standard_normal((64, 4)).astype("float32")
     words = f"replaces the compiled loop {loop.__name__.strip('_')}: "
     with warnings.catch_warnings(record=True) as caught:
@@ -368,16 +382,13 @@ def test_numpys_function_takes_the_place_of_each_compiled_one(monkeypatch, nothi
 
 @needs_numba
 def test_the_loops_above_are_all_there_are():
-    """Except for those that other loops call, and the ways to add a bias that the network above does not use."""
-    inner = {"_activations._tanh", "_convolution._store_two", "_convolution._add_six", "jit._sum"}
-    others = {"_activations.add", "_activations.add_tanh", "_activations.add_each", "_activations.add_each_relu"}
-    found = set()
-    for module in modules():
-        loops = [name for name, f in vars(module).items() if hasattr(f, "signatures") and hasattr(f, "py_func")]
-        found |= {f"{module.__name__.rpartition('.')[2]}.{name}" for name in loops}
-    new = found - set(LOOPS) - inner - others
+    """Except for the ways to add a bias, and to copy, that the network above does not use."""
+    others = {f"_activations.{name}" for name in ("add", "add_tanh", "add_each")} | {
+        "_convolution.copied",
+    }
+    new = set(loop_inputs.loops()) - set(LOOPS) - others
     assert not new, f"put {', '.join(sorted(new))} into LOOPS, and a layer that runs it into network()"
-    assert found == set(LOOPS) | inner | others
+    assert set(loop_inputs.loops()) == set(LOOPS) | others
 
 
 @needs_numba

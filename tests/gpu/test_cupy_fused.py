@@ -330,7 +330,8 @@ def test_the_chain_rule_and_its_sums(tables, chain):
     fast = ops.implementation(tables.backend, "auto", chain)
     for shape in [(1, 1), (3, 5), (2, 3, 4, 6), (300, 7), (2100, 3)]:
         y, d = tables.numbers(*shape), tables.numbers(*shape)
-        compare_sums(tables, fusion.chained, (tables.there(y), tables.there(d), fast), (y, d, chain))
+        for function in (fusion.chained, fusion.chained_image):
+            compare_sums(tables, function, (tables.there(y), tables.there(d), fast), (y, d, chain))
 
 
 @pytest.mark.parametrize("kind", ["MaxPoolLayer", "AvgPoolLayer"])

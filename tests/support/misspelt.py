@@ -89,7 +89,7 @@ MISSPELT = [
     ("portnn_numpy/compiled/ops.py", "def convolution(", "def convolutions(", "portnn.ops has no convolutions"),
     ("portnn_numpy/compiled/optimizers.py", "class AdaGrad:", "class Adagrad:", "has no Adagrad.update"),
     ("portnn_cupy/standard.py", "def vecdot(", "def vecdots(", "the standard has no vecdots"),
-    ("portnn_numpy/backend.py", "matmul=namespace", "matmull=namespace", "the standard has no matmull"),
+    ("portnn_numpy/backend.py", "matmul=matmul", "matmull=matmul", "the standard has no matmull"),
     ("portnn_cupy/backend.py", "def to_numpy(", "def to_nunpy(", "CupyBackend.to_nunpy is not a member"),
     ("portnn_cupy/backend.py", "def synchronize(", "def synchronise(", "synchronise is not a member"),
     ("portnn_cupy/backend.py", "def random_bits(self, key", "def random_bits(self, keys", "random_bits takes"),

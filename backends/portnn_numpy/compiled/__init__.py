@@ -4,8 +4,8 @@ NumPy passes over an array once per operation; a compiled loop applies all opera
 register. That pays where arrays are large: small ones are left to the functions of ``portnn_numpy``, and the first fit
 of a small network compiles nothing. Compiled code is cached on disk for the next process.
 
-All loops run on one thread: OpenBLAS's threads spin between two products, and further threads would only compete with
-them.
+Within a public call the threads of ``pool.py`` divide the loops, and the products of matrices, which OpenBLAS computes
+in parts on these same threads. Results do not depend on their number.
 
 Numba itself can fail: it may not support this NumPy or compile a loop, and its cache may be full or damaged. No failure
 ends training, and none is silent: ``CompiledLoopsWarning`` reports each once.
@@ -38,7 +38,7 @@ def trouble() -> Exception | None:
 
         if numba.config.DISABLE_JIT:  # the loops would run in Python, element by element
             return RuntimeError("the environment variable NUMBA_DISABLE_JIT is set")
-        from portnn_numpy.compiled import activations, ops, optimizers  # noqa: F401 - whether they can be imported
+        from portnn_numpy.compiled import activations, ops, optimizers, training  # noqa: F401 - whether they can be imported
     except Exception as error:  # some versions raise their own for an unsupported NumPy
         return error
     return None
@@ -64,6 +64,13 @@ def describe() -> str:
     from portnn_numpy.compiled import jit
 
     return jit.describe()
+
+
+def threads() -> str:
+    """What ``python -m portnn info`` prints about the threads of compiled loops, where Numba works."""
+    from portnn_numpy.compiled import pool
+
+    return pool.describe()
 
 
 def _not_used(error: Exception) -> str:

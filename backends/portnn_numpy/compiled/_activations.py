@@ -3,8 +3,9 @@
 from typing import Any
 
 import numpy as np
+from numba import prange
 
-from portnn_numpy.compiled.jit import Array, jit
+from portnn_numpy.compiled.jit import Array, jit, loop
 
 F = np.float32
 INV_LN2 = F(1.4426950408889634)
@@ -28,73 +29,73 @@ def _tanh(x: Any) -> Any:
     return e / (e + TWO)
 
 
-@jit
+@loop()
 def tanh_all(x: Array, y: Array) -> None:
-    for i in range(x.shape[0]):
+    for i in prange(x.shape[0]):
         y[i] = _tanh(x[i])
 
 
-@jit
+@loop()
 def tanh_chain(y: Array, d: Array, out: Array) -> None:
     one = y.dtype.type(1)
-    for i in range(y.shape[0]):
+    for i in prange(y.shape[0]):
         out[i] = d[i] * (one - y[i] * y[i])
 
 
-@jit
+@loop()
 def relu_chain(y: Array, d: Array, out: Array) -> None:
     zero = y.dtype.type(0)
-    for i in range(y.shape[0]):
+    for i in prange(y.shape[0]):
         out[i] = d[i] if y[i] > zero else zero * d[i]  # NaN and infinity propagate, as in a product
 
 
-@jit
+@loop()
 def add(y: Array, bias: Array) -> None:
-    for i in range(y.shape[0]):
+    for i in prange(y.shape[0]):
         row = y[i]
         for j in range(row.shape[0]):
             row[j] += bias[j]
 
 
-@jit
+@loop()
 def add_relu(y: Array, bias: Array) -> None:
     zero = y.dtype.type(0)
-    for i in range(y.shape[0]):
+    for i in prange(y.shape[0]):
         row = y[i]
         for j in range(row.shape[0]):
             z = row[j] + bias[j]
             row[j] = zero if z < zero else z  # NaN stays NaN
 
 
-@jit
+@loop()
 def add_tanh(y: Array, bias: Array) -> None:
-    for i in range(y.shape[0]):
+    for i in prange(y.shape[0]):
         row = y[i]
         for j in range(row.shape[0]):
             row[j] = _tanh(row[j] + bias[j])
 
 
-@jit
+@loop()
 def add_each(y: Array, bias: Array) -> None:
-    for i in range(y.shape[0]):
+    for i in prange(y.shape[0]):
         row, b = y[i], bias[i]
         for j in range(row.shape[0]):
             row[j] += b
 
 
-@jit
+@loop()
 def add_each_relu(y: Array, bias: Array) -> None:
     zero = y.dtype.type(0)
-    for i in range(y.shape[0]):
+    for i in prange(y.shape[0]):
         row, b = y[i], bias[i]
         for j in range(row.shape[0]):
             z = row[j] + b
             row[j] = zero if z < zero else z
 
 
-@jit
+@loop()
 def add_each_tanh(y: Array, bias: Array) -> None:
-    for i in range(y.shape[0]):
+    for i in prange(y.shape[0]):
         row, b = y[i], bias[i]
         for j in range(row.shape[0]):
             row[j] = _tanh(row[j] + b)

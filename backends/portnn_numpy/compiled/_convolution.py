@@ -9,23 +9,28 @@ pixel's list.
 
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import pairwise
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import uintp
+from numba import prange, uintp
 
 from portnn_numpy import layout
-from portnn_numpy.compiled.jit import Array, jit, ran
+from portnn_numpy.compiled.jit import SHARED, Array, jit, loop, ran, turned, writable
+from portnn_numpy.compiled.pool import alone
 from portnn_numpy.compiled.vectors import LANES, add_product, add_scaled, load, store, zeros
 from portnn_numpy.ops import patches
 
 SIX = 6  # filters: twelve registers for the sums of 2 * LANES samples, and three to work with
 TILE = 2 * LANES
-LONGEST = 768  # numbers
-MOST_WORK = 2560  # taps times filters of a group: above it, BLAS on all its threads is faster
+TAPS = 4 if LANES == 16 else 2  # lines of X at once: with AVX-512 there are 32 registers, else 16
+LONGEST = 384 * TAPS  # numbers
+MOST_WORK = 2560  # taps times filters of a group: above it, patches and BLAS are faster if BLAS has all its threads
 FEWEST_CHANNELS = 4  # for dE/dX: with fewer, too many of the six sums are wasted
 LARGEST_TABLE = 1 << 21  # lines
+MANY_TAPS, RUN_PARTS = 128, 8  # see ``gradient_tasks``
+LARGEST_SUMS = 1 << 20  # numbers: sums that do not stay in the cache take longer than patches and BLAS
 
 
 class Table(NamedTuple):
@@ -39,12 +44,12 @@ class Table(NamedTuple):
     rows: Array
 
 
-@jit
+@loop(0)
 def _gather(x: Array, w: Array, y: Array, first: Array, lines: Array, rows: Array, n: int, blocks: Array) -> None:
     """y (F, P, N) from x (C, Q, N), each flattened, and w (B, (T + 1) * 6), six filters per block."""
     pixels = first.shape[0] - 1
     size = uintp(pixels * n)
-    for p in range(pixels):
+    for p in prange(pixels):
         for block in range(w.shape[0]):
             for tile in range(0, n, TILE):
                 s = uintp(min(tile, n - TILE))  # the last tile may overlap with the one before it
@@ -77,56 +82,120 @@ def _store_two(y: Array, o: int, a: Any, b: Any) -> None:
     store(y, o + uintp(LANES), b)
 
 
-@jit
-def gradient_sums(x: Array, d: Array, sums: Array, taps: Array, runs: Array, size: int, blocks: Array) -> None:
-    """sums (T, B * 6 * LANES), zero at first, T even, from x (C, padded, N) and d (F, P, N), for blocks of filters.
+if TAPS == 4:
 
-    ``runs`` holds where a line of d begins, where the line of x at tap 0 begins, and their length; ``taps`` the offsets
-    of the lines of x at the other taps.
+    @jit
+    def _read(x: Array, at: Any, s: int) -> Any:
+        """The lanes of each tap's line."""
+        return load(x, at[0] + s), load(x, at[1] + s), load(x, at[2] + s), load(x, at[3] + s)
+
+    @jit
+    def _added(t: Any, x: Any, y: Any) -> Any:
+        """The sums of a filter with each tap."""
+        return (
+            add_product(t[0], x[0], y),
+            add_product(t[1], x[1], y),
+            add_product(t[2], x[2], y),
+            add_product(t[3], x[3], y),
+        )
+
+    @jit
+    def _starts(taps: Array, tap: int, start: int) -> Any:
+        first, second = uintp(taps[tap] + start), uintp(taps[tap + 1] + start)
+        return first, second, uintp(taps[tap + 2] + start), uintp(taps[tap + 3] + start)
+
+    @jit
+    def _none() -> Any:
+        return zeros(), zeros(), zeros(), zeros()
+
+    @jit
+    def _put(sums: Array, tap: int, k: int, t: Any) -> None:
+        _add(sums[tap], k, t[0])
+        _add(sums[tap + 1], k, t[1])
+        _add(sums[tap + 2], k, t[2])
+        _add(sums[tap + 3], k, t[3])
+else:
+
+    @jit
+    def _read(x: Array, at: Any, s: int) -> Any:
+        return load(x, at[0] + s), load(x, at[1] + s)
+
+    @jit
+    def _added(t: Any, x: Any, y: Any) -> Any:
+        return add_product(t[0], x[0], y), add_product(t[1], x[1], y)
+
+    @jit
+    def _starts(taps: Array, tap: int, start: int) -> Any:
+        return uintp(taps[tap] + start), uintp(taps[tap + 1] + start)
+
+    @jit
+    def _none() -> Any:
+        return zeros(), zeros()
+
+    @jit
+    def _put(sums: Array, tap: int, k: int, t: Any) -> None:
+        _add(sums[tap], k, t[0])
+        _add(sums[tap + 1], k, t[1])
+
+
+@jit
+def _add(sums: Array, k: int, t: Any) -> None:
+    store(sums, k, add_scaled(load(sums, k), t, np.float32(1)))
+
+
+@loop(0)
+def gradient_sums(
+    x: Array, d: Array, sums: Array, taps: Array, runs: Array, size: int, blocks: Array, tasks: Array
+) -> None:
+    """sums (S, T, B * 6 * LANES), zero at first, from x (C, padded, N) and d (F, P, N), for blocks of filters.
+
+    T is a multiple of TAPS. ``runs`` holds where a line of d begins, where the line of x at tap 0 begins, and their
+    length; ``taps`` the offsets of the lines of x at the other taps; ``tasks`` which runs and which taps are added up
+    in which of the S.
     """
-    for run in runs:
-        n = run[2]
-        whole = n - n % LANES
-        for block in range(blocks.shape[0]):
-            o0 = uintp(run[0] + blocks[block] * size)
-            o1, o2, o3 = o0 + uintp(size), o0 + uintp(2 * size), o0 + uintp(3 * size)
-            o4, o5, q = o0 + uintp(4 * size), o0 + uintp(5 * size), uintp(block * SIX * LANES)
-            for tap in range(0, taps.shape[0], 2):
-                i, j = uintp(run[1] + taps[tap]), uintp(run[1] + taps[tap + 1])
-                a0 = a1 = a2 = a3 = a4 = a5 = b0 = b1 = b2 = b3 = b4 = b5 = zeros()
-                for t in range(0, whole, LANES):
-                    s = uintp(t)
-                    a, b = load(x, i + s), load(x, j + s)
-                    y = load(d, o0 + s)
-                    a0, b0 = add_product(a0, a, y), add_product(b0, b, y)
-                    y = load(d, o1 + s)
-                    a1, b1 = add_product(a1, a, y), add_product(b1, b, y)
-                    y = load(d, o2 + s)
-                    a2, b2 = add_product(a2, a, y), add_product(b2, b, y)
-                    y = load(d, o3 + s)
-                    a3, b3 = add_product(a3, a, y), add_product(b3, b, y)
-                    y = load(d, o4 + s)
-                    a4, b4 = add_product(a4, a, y), add_product(b4, b, y)
-                    y = load(d, o5 + s)
-                    a5, b5 = add_product(a5, a, y), add_product(b5, b, y)
-                _add_six(sums[tap], q, a0, a1, a2, a3, a4, a5)
-                _add_six(sums[tap + 1], q, b0, b1, b2, b3, b4, b5)
-                for t in range(whole, n):  # less than a vector
-                    for g in range(SIX):
-                        y = d[o0 + uintp(g * size + t)]
-                        sums[tap, q + uintp(g * LANES)] += x[i + uintp(t)] * y
-                        sums[tap + 1, q + uintp(g * LANES)] += x[j + uintp(t)] * y
+    for task in prange(tasks.shape[0]):
+        own = sums[tasks[task, 4]]
+        for r in range(tasks[task, 0], tasks[task, 1]):
+            run = runs[r]
+            n = run[2]
+            whole = n - n % LANES
+            for block in range(blocks.shape[0]):
+                o0 = uintp(run[0] + blocks[block] * size)
+                o1, o2, o3 = o0 + uintp(size), o0 + uintp(2 * size), o0 + uintp(3 * size)
+                o4, o5, q = o0 + uintp(4 * size), o0 + uintp(5 * size), uintp(block * SIX * LANES)
+                for tap in range(tasks[task, 2], tasks[task, 3], TAPS):
+                    at = _starts(taps, tap, run[1])
+                    a = b = c = e = f = g = _none()
+                    for t in range(0, whole, LANES):
+                        s = uintp(t)
+                        seen = _read(x, at, s)
+                        a = _added(a, seen, load(d, o0 + s))
+                        b = _added(b, seen, load(d, o1 + s))
+                        c = _added(c, seen, load(d, o2 + s))
+                        e = _added(e, seen, load(d, o3 + s))
+                        f = _added(f, seen, load(d, o4 + s))
+                        g = _added(g, seen, load(d, o5 + s))
+                    _put(own, tap, q, a)
+                    _put(own, tap, q + uintp(LANES), b)
+                    _put(own, tap, q + uintp(2 * LANES), c)
+                    _put(own, tap, q + uintp(3 * LANES), e)
+                    _put(own, tap, q + uintp(4 * LANES), f)
+                    _put(own, tap, q + uintp(5 * LANES), g)
+                    for t in range(whole, n):  # less than a vector
+                        for six in range(SIX):
+                            y = d[o0 + uintp(six * size + t)]
+                            for i in range(TAPS):
+                                own[tap + i, q + uintp(six * LANES)] += x[uintp(taps[tap + i] + run[1] + t)] * y
 
 
-@jit
-def _add_six(sums: Array, k: int, a0: Any, a1: Any, a2: Any, a3: Any, a4: Any, a5: Any) -> None:
-    one = np.float32(1)
-    store(sums, k, add_scaled(load(sums, k), a0, one))
-    store(sums, k + uintp(LANES), add_scaled(load(sums, k + uintp(LANES)), a1, one))
-    store(sums, k + uintp(2 * LANES), add_scaled(load(sums, k + uintp(2 * LANES)), a2, one))
-    store(sums, k + uintp(3 * LANES), add_scaled(load(sums, k + uintp(3 * LANES)), a3, one))
-    store(sums, k + uintp(4 * LANES), add_scaled(load(sums, k + uintp(4 * LANES)), a4, one))
-    store(sums, k + uintp(5 * LANES), add_scaled(load(sums, k + uintp(5 * LANES)), a5, one))
+@loop(0)
+def copied(p: Array, x: Array, starts: Array, runs: Array) -> None:
+    """The patches (T, P * N) of the lines of x, flattened: see ``line_table``."""
+    for tap in prange(p.shape[0]):
+        row, start = p[tap], starts[tap]
+        for r in range(runs.shape[0]):
+            to, first, n = runs[r, 0], start + runs[r, 1], runs[r, 2]
+            row[to : to + n] = x[first : first + n]
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------
@@ -187,15 +256,15 @@ def _table(targets: Array, pixels: int, sources: Array, source_pixels: int, taps
 
 @lru_cache(maxsize=8)  # up to 9 MB each
 def line_table(shape: Shape, padded: tuple[int, ...], channels: int, n: int) -> tuple[Array, Array]:
-    """The offset in (C, padded, N) of the line of each tap of each channel, tap 0 at 0, an even number of them; and the
-    lines of output pixels: their offset in (H', W', N), that in the padded input, and their length.
+    """The offset in (C, padded, N) of the line of each tap of each channel, tap 0 at 0, a multiple of TAPS of them; and
+    the lines of output pixels: their offset in (H', W', N), that in the padded input, and their length.
 
     With stride 1 along the last axis a line continues from pixel to pixel.
     """
     steps = [prod(padded[axis + 1 :]) * n for axis in range(len(padded))]
     first = np.array(shape.taps) @ np.array(steps)
     starts = (first[:, None] + np.arange(channels) * prod(padded) * n).reshape(-1)
-    starts = np.append(starts, starts[: starts.size % 2])  # computed and discarded
+    starts = np.append(starts, np.resize(starts, -starts.size % TAPS))  # computed and discarded
     along = shape.stride[-1] == 1
     sizes = shape.output[:-1] if along else shape.output
     corners = np.indices(sizes).reshape(len(sizes), prod(sizes))
@@ -209,8 +278,23 @@ def line_table(shape: Shape, padded: tuple[int, ...], channels: int, n: int) -> 
     return starts, np.array(runs, np.int64)
 
 
+@lru_cache(maxsize=64)
+def gradient_tasks(taps: int, runs: int, threads: int) -> Array:
+    """How the sums are divided among threads: (first run, last, first tap, last, where they are added up) for each.
+
+    Many taps are divided, each with all its runs: its sum is the same whoever adds it. Few taps share the runs in
+    parts, each with sums of its own, as many whatever the number of threads.
+    """
+    if taps >= MANY_TAPS:
+        cuts = [TAPS * (taps // TAPS * i // threads) for i in range(threads + 1)]
+        return np.array([(0, runs, a, b, 0) for a, b in pairwise(cuts)], np.int64)
+    parts = min(RUN_PARTS, runs)
+    cuts = [runs * i // parts for i in range(parts + 1)]
+    return np.array([(a, b, 0, taps, i) for i, (a, b) in enumerate(pairwise(cuts))], np.int64)
+
+
 def _cuts(length: int) -> list[tuple[int, int]]:
-    """Divides a line into equal parts, whole vectors except for the last, so short that eight fit in the L1 cache."""
+    """Divides a line into equal parts, whole vectors except for the last, short enough to stay in the cache."""
     parts = -(-length // LONGEST)
     part = -(-length // (parts * LANES)) * LANES
     return [(start, min(start + part, length)) for start in range(0, length, part)]
@@ -234,7 +318,27 @@ class Seen:
     def __iter__(self) -> Iterator[Array]:
         groups, channels = self.source.shape[:2]
         x = layout.channels_last(self.source.reshape(groups * channels, *self.source.shape[2:]))
-        return iter(patches(x, self.plan, groups))
+        return iter(patches_of(x, self.plan, groups) or patches(x, self.plan, groups))
+
+
+def lines_of(x: Array) -> Array:
+    """Images (N, H, W, C) as (C, H, W, N), contiguous."""
+    lines = turned(x.reshape(len(x), -1)) if x.flags.c_contiguous and x.shape[-1] * len(x) < x.size else None
+    if lines is None:
+        return writable(layout.channels_first(x))
+    return np.ascontiguousarray(np.moveaxis(lines.reshape(*x.shape[1:], len(x)), -2, 0))
+
+
+def patches_of(x: Array, plan: Any, groups: int) -> list[Array] | None:
+    """``ops.patches``, copied by all threads; None where NumPy should copy them."""
+    if not alone() or x.size * len(plan.windows) < SHARED or x.dtype.char not in "fd" or not x.dtype.isnative:
+        return None
+    check_fit("X", x, (x.shape[0], *plan.image, x.shape[-1]))
+    n, size = x.shape[0], x.shape[-1] // groups
+    source = layout.padded(lines_of(x), plan, 0.0).reshape(groups, -1)
+    starts, runs = line_table(shape_of(plan), plan.padded, size, n)
+    p = np.empty((groups, len(plan.windows) * size, prod(plan.output) * n), x.dtype)
+    return list(p) if all(ran(copied, p[g], source[g], starts, runs) for g in range(groups)) else None
 
 
 def suits(x: Array, weights: Array, plan: Any, groups: int) -> bool:
@@ -245,10 +349,15 @@ def suits(x: Array, weights: Array, plan: Any, groups: int) -> bool:
         n >= TILE
         and x.dtype == weights.dtype == np.float32
         and len(plan.windows) > 1
-        and weights.size <= MOST_WORK * groups
+        and (alone() or weights.size <= MOST_WORK * groups)
         and pixels * (taps + 1) <= LARGEST_TABLE
         and x.size < 1 << 31
     )
+
+
+def sums_fit(taps: int, filters: int) -> bool:
+    """Whether the sums of dE/dW stay in the cache."""
+    return taps * filters * LANES <= LARGEST_SUMS
 
 
 def check_fit(what: str, a: Array, expected: tuple[int, ...]) -> None:
@@ -259,18 +368,25 @@ def check_fit(what: str, a: Array, expected: tuple[int, ...]) -> None:
 
 def gathered(source: Array, weights: Array, table: Table) -> Array | None:
     """(G, C, ..., N) and weights (G, T, F) -> (G, F, P, N); None where the loop does not compile."""
-    groups, n, filters = len(source), source.shape[-1], weights.shape[-1]
+    groups, n, (taps, filters) = len(source), source.shape[-1], weights.shape[1:]
     pixels, blocks = table.first.size - 1, filter_blocks(filters)
     y = np.empty((groups, max(filters, SIX), pixels, n), np.float32)
     for g in range(groups):
-        w = np.zeros((weights.shape[1] + 1, y.shape[1]), np.float32)  # the last row, zeros, is for padding entries
-        w[:-1, :filters] = weights[g]
-        w = np.array([w[:, start : start + SIX].reshape(-1) for start in blocks.tolist()])
-        if not ran(_gather, source[g].reshape(-1), w, y[g].reshape(-1), *table, n, blocks):
+        w = np.zeros((blocks.size, taps + 1, SIX), np.float32)  # the last row, zeros, is for padding entries
+        if filters < SIX:
+            w[0, :-1, :filters] = weights[g]
+        else:
+            for block, first in enumerate(blocks.tolist()):
+                w[block, :-1] = weights[g, :, first : first + SIX]
+        if not ran(_gather, source[g].reshape(-1), w.reshape(blocks.size, -1), y[g].reshape(-1), *table, n, blocks):
             return None
-    return np.ascontiguousarray(y[:, :filters])
+    return y if filters >= SIX else np.ascontiguousarray(y[:, :filters])
 
 
+@lru_cache(maxsize=64)
 def filter_blocks(filters: int) -> Array:
     """The first filters of blocks of six; the last block overlaps with the one before it, if necessary."""
     return np.minimum(np.arange(0, filters, SIX), max(filters - SIX, 0))
+
+
+ONES = np.ones(LANES, np.float32)

@@ -5,15 +5,16 @@ the image, all with a weight; the others take the longer way.
 """
 
 import numpy as np
+from numba import prange
 
-from portnn_numpy.compiled.jit import LEAST, Array, jit
+from portnn_numpy.compiled.jit import LEAST, Array, loop
 
 
-@jit
+@loop(1 << 13, contract=False)
 def gather(x: Array, maps: Array, y: Array) -> None:
     n, height, width, channels = x.shape
     zero, real = x.dtype.type(0), x.dtype.type
-    for s in range(n):
+    for s in prange(n):
         m = maps[s]
         for i in range(height):
             for j in range(width):
@@ -40,12 +41,12 @@ def gather(x: Array, maps: Array, y: Array) -> None:
                                 y[s, i, j, c] += weight * x[s, p, q, c]
 
 
-@jit
+@loop(1 << 13, contract=False)
 def scatter(d: Array, maps: Array, dx: Array) -> None:
     """``dx`` is zeros before."""
     n, height, width, channels = d.shape
     zero, real = d.dtype.type(0), d.dtype.type
-    for s in range(n):
+    for s in prange(n):
         m = maps[s]
         for i in range(height):
             for j in range(width):

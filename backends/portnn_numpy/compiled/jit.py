@@ -3,18 +3,27 @@
 import contextlib
 import tempfile
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numba
 import numpy as np
+from numba import prange
 
-from portnn_numpy.compiled import troubles
+from portnn.backend import tell
+from portnn_numpy.compiled import pool, troubles
 
 Array = Any
 LEAST = 1 << 13  # elements: with fewer, a call costs more than it saves
+SHARED = 1 << 15  # elements: with fewer, dividing a pass over them among threads costs more than it saves
+LINE = 16  # numbers
 ROOM = 1 << 16  # bytes that Numba caches for one loop
+# Numba divides what is written as ``prange``, and nothing else.
+PRANGE = dict.fromkeys(
+    ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion"), False
+) | {"prange": True}
 
 
 class LoopError(RuntimeError):
@@ -22,6 +31,7 @@ class LoopError(RuntimeError):
 
 
 _lost: set[Any] = set()
+_told: list[str] = []  # where compiled loops are kept, once the user has been told
 
 
 def ran(loop: Any, *arguments: Any) -> bool:
@@ -41,11 +51,11 @@ def ran(loop: Any, *arguments: Any) -> bool:
     return False
 
 
-def _compiler(*fastmath: str) -> Callable[[Any], Any]:
+def _compiler(*fastmath: str, parallel: Any = False) -> Callable[[Any], Any]:
     """A decorator that compiles a loop. NaN and infinity keep their meaning; the code is cached on disk if possible."""
 
     def decorate(function: Any) -> Any:
-        loop = numba.njit(nogil=True, error_model="numpy", fastmath=set(fastmath))(function)
+        loop = numba.njit(nogil=True, error_model="numpy", fastmath=set(fastmath), parallel=parallel)(function)
         try:
             loop.enable_caching()
         except Exception as error:  # neither the package's nor the user's cache folder is writable
@@ -83,7 +93,10 @@ class Cache:
 
     def load_overload(self, signature: Any, context: Any) -> Any:
         try:
-            return self.numbas_own.load_overload(signature, context)
+            found = self.numbas_own.load_overload(signature, context)
+            if found is None:
+                _tell_once(self.numbas_own.cache_path)
+            return found
         except Exception as error:  # a damaged file can raise anything
             place, reason = self.numbas_own.cache_path, troubles.words(error)
             troubles.note(troubles.CACHE, f"a file of Numba's cache in {place} is damaged ({reason}): it is replaced")
@@ -105,6 +118,12 @@ class Cache:
             troubles.note(troubles.CACHE, _not_kept(f"in {self.numbas_own.cache_path}", error))
 
 
+def _tell_once(place: str) -> None:
+    if not _told:
+        _told.append(place)
+        tell(f"compiling loops for this processor, which takes seconds; they are kept in {place}")
+
+
 def _not_kept(where: str, error: Exception) -> str:
     return (
         f"what Numba compiles cannot be cached {where} ({troubles.words(error)}): every process compiles it again, "
@@ -112,7 +131,54 @@ def _not_kept(where: str, error: Exception) -> str:
     )
 
 
-jit = _compiler("contract", "nsz")  # a*b + c may be one instruction
+MATH = "contract", "nsz"  # a*b + c may be one instruction
+jit = _compiler(*MATH)
+
+
+class Loop:
+    """A loop in two forms, of equal results: for one thread, and with its ``prange`` divided among the pool's.
+
+    The second is used from ``least`` elements of its first argument on. Each is compiled when it is first used; where
+    Numba compiles only the first, that one takes the place of the second.
+    """
+
+    def __init__(self, function: Callable[..., Any], least: int, contract: bool = True):
+        self.__name__, self.py_func, self.least = function.__name__, function, least
+        self.math = MATH if contract else ("nsz",)
+        self.serial, self.divides = _compiler(*self.math)(function), True
+
+    @cached_property
+    def parallel(self) -> Any:
+        f = self.py_func
+        copy = FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
+        copy.__module__, copy.__qualname__ = f.__module__, f"{f.__qualname__}_on_threads"  # it is cached by this name
+        return _compiler(*self.math, parallel=PRANGE)(copy)
+
+    def __call__(self, *arguments: Any) -> Any:
+        if pool.threads() == 1 or arguments[0].size < self.least or not self.divides:
+            return self.serial(*arguments)
+        return pool.divided(self, arguments)
+
+    def on_threads(self, *arguments: Any) -> Any:
+        """Runs the second form, or from its first failure on the first."""
+        try:
+            return self.parallel(*arguments)
+        except LoopError as error:  # nothing has run yet
+            reason = error
+        self.divides = False
+        found = self.serial(*arguments)  # if Numba does not compile this one either, ``ran`` says so
+        troubles.note(troubles.THREADS, f"the compiled loop {self.__name__.strip('_')} runs on one thread: {reason}")
+        troubles.say()
+        return found
+
+
+def loop(least: int = SHARED, contract: bool = True) -> Callable[[Any], Loop]:
+    """A decorator for a loop that may be divided among threads.
+
+    Where a formula has several products to add, such as a*b + c*d, the compiler may join either one with the addition,
+    and not the same one in each form, or at the end of an array: ``contract=False`` rounds every product.
+    """
+    return partial(Loop, least=least, contract=contract)
 
 
 @jit
@@ -169,3 +235,24 @@ def empty_like(x: Array) -> tuple[Array, Array]:
 def writable(a: Array) -> Array:
     """The array contiguous and writable, as the loops are compiled for; a copy where necessary."""
     return a if a.flags.c_contiguous and a.flags.writeable else np.array(a, order="C")
+
+
+@loop()
+def _turn(x: Array, y: Array) -> None:
+    """y (K, N) = x (N, K) turned: each cache line of x is read once."""
+    n, k = x.shape
+    for block in prange((k + LINE - 1) // LINE):
+        left = block * LINE
+        right = min(left + LINE, k)
+        for i in range(n):
+            row = x[i, left:right]
+            for j in range(right - left):
+                y[left + j, i] = row[j]
+
+
+def turned(x: Array) -> Array | None:
+    """A contiguous transpose of a large C-ordered matrix, made by all threads; None where NumPy should make it."""
+    if x.size < SHARED or x.dtype.char not in "fd" or not x.dtype.isnative:
+        return None
+    y = np.empty((x.shape[1], x.shape[0]), x.dtype)
+    return y if ran(_turn, writable(x), y) else None

@@ -11,7 +11,9 @@ from portnn_numpy.compiled import _activations as loops
 from portnn_numpy.compiled import _convolution as conv
 from portnn_numpy.compiled import _pooling as pool
 from portnn_numpy.compiled import _resampling as moves
+from portnn_numpy.compiled._products import LEAST_WORK, product
 from portnn_numpy.compiled.jit import LEAST, Array, flat, ran, writable
+from portnn_numpy.compiled.pool import threads
 from portnn_numpy.layout import channels_first, channels_last, cropped, padded
 from portnn_numpy.namespace import FEW
 
@@ -24,7 +26,7 @@ def convolution(x: Array, weights: Array, plan: Any, groups: int = 1) -> tuple[A
     conv.check_fit("X", x, (x.shape[0], *plan.image, weights.shape[-2] * groups))
     conv.check_fit("the weights", weights, (*plan.kernel, *weights.shape[-2:]))
     n, size, channels = x.shape[0], weights.shape[-1] // groups, weights.shape[-2]
-    source = writable(channels_first(x)).reshape(groups, channels, *plan.image, n)
+    source = conv.lines_of(x).reshape(groups, channels, *plan.image, n)
     table = conv.forward_table(conv.shape_of(plan), channels, n)
     y = conv.gathered(source, np.moveaxis(weights.reshape(-1, groups, size), 1, 0), table)
     if y is None:
@@ -32,8 +34,13 @@ def convolution(x: Array, weights: Array, plan: Any, groups: int = 1) -> tuple[A
     return channels_last(y.reshape(groups * size, *plan.output, n)), conv.Seen(source, plan)
 
 
+def patches(x: Array, plan: Any, groups: int = 1) -> list[Array]:
+    found = conv.patches_of(x, plan, groups)
+    return NotImplemented if found is None else found
+
+
 def convolution_gradient(seen: Any, output_error: Array, plan: Any, shape: Any) -> Array:
-    if not isinstance(seen, conv.Seen):
+    if not isinstance(seen, conv.Seen) or not conv.sums_fit(prod(shape[:-1]), shape[-1] // len(seen)):
         return NotImplemented
     source = seen.source
     groups, channels, n = source.shape[0], shape[-2], source.shape[-1]
@@ -43,7 +50,7 @@ def convolution_gradient(seen: Any, output_error: Array, plan: Any, shape: Any) 
     lines = padded(source.reshape(groups * channels, *plan.image, n), plan, 0.0).reshape(groups, -1)
     error = writable(channels_first(output_error)).reshape(groups, size, -1)
     starts, runs = conv.line_table(conv.shape_of(plan), plan.padded, channels, n)
-    blocks = conv.filter_blocks(size)
+    blocks, tasks = conv.filter_blocks(size), conv.gradient_tasks(starts.size, len(runs), threads())
     dw = np.empty((taps, groups, size), np.float32)
     for g in range(groups):
         d = (
@@ -51,10 +58,11 @@ def convolution_gradient(seen: Any, output_error: Array, plan: Any, shape: Any) 
             if size >= conv.SIX
             else np.append(error[g], np.zeros((conv.SIX - size, error.shape[2]), np.float32), axis=0)
         )
-        sums = np.zeros((starts.size, blocks.size * conv.SIX * conv.LANES), np.float32)
-        if not ran(conv.gradient_sums, lines[g], d.reshape(-1), sums, starts, runs, d.shape[1], blocks):
+        sums = np.zeros((tasks[-1, -1] + 1, starts.size, blocks.size * conv.SIX * conv.LANES), np.float32)
+        if not ran(conv.gradient_sums, lines[g], d.reshape(-1), sums, starts, runs, d.shape[1], blocks, tasks):
             return NotImplemented
-        found = sums[:taps].reshape(taps, -1, conv.SIX, conv.LANES).sum(axis=-1)  # (T, B, 6)
+        found = (sums.sum(axis=0) if len(sums) > 1 else sums[0])[:taps]
+        found = np.dot(found.reshape(-1, conv.LANES), conv.ONES).reshape(taps, -1, conv.SIX)  # (T, B, 6)
         for block, start in enumerate(blocks.tolist()):
             dw[:, g, start : start + conv.SIX] = found[:, block, :size]
     return dw.reshape(shape)
@@ -98,7 +106,8 @@ def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Arr
     found, error = (writable(channels_first(a)) for a in (y, output_error))
     input_error = np.zeros(source.shape, x.dtype)
     arrays = writable(source).reshape(-1), pool.lines(found), pool.lines(error), input_error.reshape(-1)
-    if not ran(pool.largest_backward, *arrays, *pool.windows(source, plan)):  # or there is NaN
+    parts = *pool.windows(source, plan), source.shape[0]
+    if not ran(pool.largest_backward, *arrays, *parts):  # or there is NaN
         return NotImplemented
     return channels_last(cropped(input_error, plan))
 
@@ -121,7 +130,7 @@ def avg_pool_backward(output_error: Array, plan: Any) -> Array:
     pool.check_fit("dE/dY", output_error, output_error, plan.output)
     error = writable(channels_first(output_error))
     input_error = np.zeros((error.shape[0], *plan.padded, error.shape[-1]), error.dtype)
-    parts = *pool.windows(input_error, plan), pool.shares(plan, error.dtype)
+    parts = *pool.windows(input_error, plan), pool.shares(plan, error.dtype), error.shape[0]
     if not ran(pool.mean_backward, pool.lines(error), input_error.reshape(-1), *parts):
         return NotImplemented
     return channels_last(cropped(input_error, plan))
@@ -145,7 +154,20 @@ def resample_backward(output_error: Array, maps: Array, reach: int) -> Array:
     return input_error if ran(moves.scatter, *arrays) else NotImplemented
 
 
-# -- bias --------------------------------------------------------------------------------------------------------------
+# -- rows and bias -----------------------------------------------------------------------------------------------------
+
+
+def affine(x: Array, weights: Array, bias: Array | None = None, activation: Any = None) -> Array:
+    """``affine`` for large products, divided among the threads."""
+    if x.size * weights.shape[-1] < LEAST_WORK:
+        return NotImplemented
+    rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+    name = None if activation is None else activation.__name__
+    if name == "tanh" and x.dtype != np.float32:
+        return NotImplemented
+    y = product(rows, weights, bias, name)
+    return NotImplemented if y is None else y.reshape(*x.shape[:-1], y.shape[1])
+
 
 _ALONG_ROWS = {None: loops.add, "relu": loops.add_relu, "tanh": loops.add_tanh}
 _EACH_ROW = {None: loops.add_each, "relu": loops.add_each_relu, "tanh": loops.add_each_tanh}

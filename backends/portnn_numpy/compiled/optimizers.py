@@ -10,37 +10,38 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from numba import prange
 
 from portnn_numpy._prepare import in_order, prepared
-from portnn_numpy.compiled.jit import LEAST, Array, jit, ran
+from portnn_numpy.compiled.jit import LEAST, Array, loop, ran
 
 Slots = dict[str, list[Array]]
 Hyper = tuple[float, ...]
 Update = tuple[list[Array], Slots]
 
 
-@jit
+@loop(contract=False)
 def _momentum(w: Array, g: Array, v: Array, new: Array, velocity: Array, lr: Any, momentum: Any) -> None:
-    for i in range(w.shape[0]):
+    for i in prange(w.shape[0]):
         along = momentum * v[i] + g[i]
         velocity[i] = along
         new[i] = w[i] - lr * along
 
 
-@jit
+@loop(contract=False)
 def _nesterov(w: Array, g: Array, v: Array, new: Array, velocity: Array, lr: Any, momentum: Any) -> None:
-    for i in range(w.shape[0]):
+    for i in prange(w.shape[0]):
         along = momentum * v[i] + g[i]
         velocity[i] = along
         new[i] = w[i] - lr * (g[i] + momentum * along)
 
 
-@jit
+@loop(contract=False)
 def _squares(
     w: Array, g: Array, s: Array, new: Array, squares: Array, lr: Any, old: Any, part: Any, eps: Any, most: Any
 ) -> bool:
     within = 0
-    for i in range(w.shape[0]):
+    for i in prange(w.shape[0]):
         square = old * s[i] + part * (g[i] * g[i])
         squares[i] = square
         new[i] = w[i] - lr * g[i] / (np.sqrt(square) + eps)
@@ -48,13 +49,13 @@ def _squares(
     return within == w.shape[0]
 
 
-@jit
+@loop(contract=False)
 def _adam(
     w: Array, g: Array, m: Array, v: Array, new: Array, means: Array, squares: Array,
     lr: Any, root: Any, b1: Any, c1: Any, b2: Any, c2: Any, eps: Any, decay: Any, most: Any,
 ) -> bool:  # fmt: skip
     within = 0
-    for i in range(w.shape[0]):
+    for i in prange(w.shape[0]):
         mean = b1 * m[i] + c1 * g[i]
         square = b2 * v[i] + c2 * (g[i] * g[i])
         means[i] = mean

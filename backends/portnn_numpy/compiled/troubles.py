@@ -2,7 +2,7 @@
 
 import warnings
 
-LOOPS, CACHE = "loops", "cache"  # what failed: the compiled loops, or only their cache on disk
+LOOPS, CACHE, THREADS = "loops", "cache", "threads"  # what failed: the loops, or only their cache on disk, or threads
 LONGEST = 300  # characters of an error: Numba's are many lines long
 
 _found: dict[str, list[str]] = {}
@@ -10,7 +10,7 @@ _said: set[str] = set()
 
 
 class CompiledLoopsWarning(UserWarning):
-    """Loops that Numba compiles are not used, or are compiled again in every process: both are slower."""
+    """Loops that Numba compiles are not used, or compiled again in every process, or on one thread: all are slower."""
 
 
 def note(lost: str, words: str) -> None:

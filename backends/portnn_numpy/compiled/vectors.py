@@ -9,10 +9,19 @@ from typing import Any
 
 import llvmlite.binding
 import llvmlite.ir as ir
+import numba
 from numba import types
 from numba.extending import intrinsic, models, register_model
 
-LANES = 16 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 8
+
+def _has_avx512() -> bool:
+    """Whether the processor that Numba compiles for has AVX-512: this one, unless the user has named another."""
+    if numba.config.CPU_FEATURES is not None:
+        return "+avx512f" in numba.config.CPU_FEATURES
+    return not numba.config.CPU_NAME and bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
+
+
+LANES = 16 if _has_avx512() else 8
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _FUSED = ("contract", "nsz")  # a multiplication and an addition may be one instruction
 

@@ -1,0 +1,80 @@
+"""What a step does in one pass: the chain rule of an activation behind a convolution, with pooling and the sums that are
+dE/dB; a loss with its derivative; the rows of a batch.
+
+Images are stored as (C, H, W, N). For another order, or small arrays, the plain functions do it in several passes.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from portnn_numpy import losses
+from portnn_numpy.compiled import _losses
+from portnn_numpy.compiled import _pooling as loops
+from portnn_numpy.compiled.jit import LEAST, Array, ran, writable
+from portnn_numpy.layout import channels_first, channels_last
+
+KINDS = {"relu_chain": loops.RELU, "tanh_chain": loops.TANH}
+
+
+def chained_image(Y: Array, output_error: Array, chain: Any) -> tuple[Array, Array | None]:
+    if not _suits(Y, output_error, chain) or Y.shape != output_error.shape:
+        return NotImplemented
+    y, d = (_lines(a).reshape(Y.shape[-1], -1) for a in (Y, output_error))
+    out, sums = np.empty_like(y), np.zeros((y.shape[0], loops.FEW), y.dtype)
+    if not ran(loops.chain, y, d, out, sums, KINDS[chain.__name__]):
+        return NotImplemented
+    return _images(out, Y), sums.sum(axis=1)
+
+
+def pooled(
+    Y: Array, P: Array, output_error: Array, chain: Any, kind: str, plan: Any, routines: Any
+) -> tuple[Array, Array | None]:
+    """For windows that do not overlap."""
+    tiles = not plan.is_padded and plan.stride == plan.kernel
+    if not tiles or not _suits(Y, output_error, chain) or Y.shape[0] < loops.LEAST_BATCH:
+        return NotImplemented
+    for what, a, image in (("Y", Y, plan.image), ("dE/dP", output_error, plan.output), ("P", P, plan.output)):
+        loops.check_fit(what, a, Y, image)
+    y, d, p = (_lines(a) for a in (Y, output_error, P))
+    whole = all(m * k == size for m, k, size in zip(plan.output, plan.kernel, plan.image, strict=True))
+    out, sums = (np.empty_like if whole else np.zeros_like)(y), np.zeros((y.shape[0], y.shape[-1]), y.dtype)
+    given = y.reshape(-1), loops.lines(d), out.reshape(-1), sums, *loops.windows(y, plan)
+    if kind == "MaxPoolLayer":
+        done = ran(loops.largest_chain, *given, loops.lines(p), KINDS[chain.__name__])  # or there is NaN
+    else:
+        done = ran(loops.mean_chain, *given, loops.shares(plan, y.dtype), KINDS[chain.__name__])
+    return (_images(out, Y), sums.sum(axis=1)) if done else NotImplemented
+
+
+def _suits(Y: Array, output_error: Array, chain: Any) -> bool:
+    """Whether these are large images stored channel by channel."""
+    turned = channels_first(Y)
+    return (
+        Y.ndim > 2
+        and Y.size >= LEAST
+        and Y.dtype == output_error.dtype
+        and Y.dtype.char in "fd"
+        and turned.flags.c_contiguous
+        and chain.__name__ in KINDS
+    )
+
+
+def _lines(a: Array) -> Array:
+    return writable(channels_first(a))
+
+
+def _images(lines: Array, like: Array) -> Array:
+    return channels_last(lines.reshape(like.shape[-1], *like.shape[1:-1], like.shape[0]))
+
+
+def whole(Y_true: Array, Y: Array, loss: Any, loss_prime: Any, chain: Any) -> tuple[Array, Array, Array | None]:
+    """For ``softmax_cross_entropy`` with class numbers, and no activation before it."""
+    ours = loss is losses.softmax_cross_entropy and loss_prime is losses.softmax_cross_entropy_prime
+    fits = Y.ndim == 2 and Y_true.shape == Y.shape[:1] and Y_true.dtype == np.int64 and Y.dtype.char in "fd"
+    if not (ours and fits) or chain is not None or Y.size < _losses.LEAST:
+        return NotImplemented
+    D, sums = np.empty(Y.shape, Y.dtype), np.zeros(Y.shape[1], np.float64)
+    error = np.empty(1, Y.dtype)
+    done = ran(_losses.classes, writable(Y), writable(Y_true), D, sums, error)
+    return (error[0], D, sums.astype(Y.dtype)) if done else NotImplemented
