@@ -9,9 +9,9 @@ LEAST = 1 << 8  # elements: with fewer, a call costs more than it saves
 
 @jit
 def classes(y: Array, labels: Array, d: Array, sums: Array, error: Array) -> bool:
-    """d = (softmax(y) - one_hot(labels)) / N for logits y (N, K), its sums, and the mean of the losses, added in float64.
+    """d = (softmax(y) - one_hot(labels)) / N for logits y (N, K), its sums, and the mean of the losses.
 
-    Returns False, with nothing computed, where a label is none of the K classes.
+    Returns False, with nothing computed, where a label is none of the K classes. Sums are added in float64.
     """
     n, k = y.shape
     real, share, total = y.dtype.type, y.dtype.type(1.0 / n), 0.0

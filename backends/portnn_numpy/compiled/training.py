@@ -1,4 +1,4 @@
-"""In one pass: the chain rule of an activation behind a convolution, with pooling and the sums that are dE/dB; and a loss
+"""In one pass: the chain rule of an activation behind a convolution, with pooling and the sums that are dE/dB; a loss
 with its derivative.
 
 Images are stored as (C, H, W, N). For another order, or small arrays, the plain functions do it in several passes.
