@@ -212,3 +212,36 @@ def test_numba_switched_off():
     (said,) = found["said"]
     assert "NUMBA_DISABLE_JIT is set" in said
     assert found["outputs"] == pytest.approx(program("warned")["outputs"], abs=1e-4)
+
+
+# -- what fit tells of compiling -------------------------------------------------------------------------------------------
+
+TRAINED = """
+import sys
+import numpy as np
+import portnn
+net = portnn.Network([portnn.FCLayer(64, 300), portnn.ActivationLayer("tanh"), portnn.FCLayer(300, 2)])
+net.use("mse")
+x, y = np.zeros((64, 64), "f"), np.zeros((64, 2), "f")
+for _ in range(2):
+    net.fit(x, y, epochs=2, learning_rate=0.1, batch_size=64, verbose=int(sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+def test_compiling_is_told_once_where_a_bar_is_shown(tmp_path):
+    def told(verbose):
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, "-c", TRAINED, str(verbose)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True, timeout=300)
+        lines = [line for line in done.stderr.replace("\r", "\n").splitlines() if "compiling loops" in line]
+        assert "compiling" not in done.stdout
+        return lines
+
+    assert told(1) == []  # nobody looks on: stderr is no terminal
+    for file in tmp_path.rglob("*.nb?"):
+        file.unlink()
+    (line,) = told(2)
+    assert line.strip().startswith("compiling loops for this processor")
+    assert str(tmp_path) in line
+    assert told(2) == []  # they were kept
