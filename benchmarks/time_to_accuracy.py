@@ -59,7 +59,8 @@ def race(framework: Any, test: tuple[np.ndarray, np.ndarray], goal: float) -> tu
 def with_schedule(framework: Any, schedule: Any) -> Any:
     """The framework, with an optimizer that follows the schedule."""
     if hasattr(framework, "net"):
-        framework.net.optimizer = portnn.Adam(schedule)
+        net = framework.net
+        net.use(net.loss, net.loss_prime, optimizer=portnn.Adam(schedule))
         return framework
     k = 0
     step = framework.optimizer.step
