@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -33,34 +34,29 @@ class NumpyBackend(Backend):
     def _matmul(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """``numpy.matmul``, with large products of two matrices divided among the threads of the compiled loops."""
         if a.ndim == 2 and b.ndim == 2:
-            found = self._product(a, b) if a.size * b.shape[1] >= LARGE else None
+            large = a.size * b.shape[1] >= LARGE and self._loops is not None
+            found = self._loops.product(a, b) if large else None
             return np.dot(a, b) if found is None else found
         return np.matmul(a, b)
 
     def _reshape(self, x: np.ndarray, /, shape: Any, *, copy: bool | None = None) -> np.ndarray:
         """``numpy.reshape``; large images are turned by the threads of the compiled loops."""
-        if x.size < namespace.LEAST or len(self._packages) == 1:
-            return namespace.reshape(x, shape, copy=copy)
-        from portnn_numpy.compiled.jit import turned
-
-        return namespace.reshape(x, shape, copy=copy, turned=turned)
-
-    @cached_property
-    def _product(self) -> Callable[..., Any]:
-        if len(self._packages) == 1:
-            return lambda a, b: None
-        from portnn_numpy.compiled._products import product
-
-        return product
+        large = x.size >= namespace.LEAST and self._loops is not None
+        return namespace.reshape(x, shape, copy=copy, turned=self._loops.turned if large else None)
 
     def scope(self) -> AbstractContextManager[Any]:
         """As that of every backend; with compiled loops, their threads are ready in it, and BLAS has one thread."""
         plain = super().scope()
-        if len(self._packages) == 1:
-            return plain
-        from portnn_numpy.compiled import pool
+        return plain if self._loops is None else self._loops.scope(plain)
 
-        return pool.Scope(plain)
+    @cached_property
+    def _loops(self) -> Any:
+        """What this class itself calls of the compiled loops; None where they are not used."""
+        if len(self._packages) == 1:
+            return None
+        from portnn_numpy.compiled import _products, jit, pool
+
+        return SimpleNamespace(product=_products.product, turned=jit.turned, scope=pool.Scope)
 
     def implementation(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return fast_version(function, self._packages)
