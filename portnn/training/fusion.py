@@ -11,6 +11,7 @@ from typing import Any
 
 from portnn import activations, ops
 from portnn._typing import Array
+from portnn.backend import namespace
 from portnn.layers.activation import ActivationLayer
 from portnn.layers.conv import ConvLayer
 from portnn.layers.fc import FCLayer
@@ -35,6 +36,9 @@ class Fused:
         self.chain: Any = None if activation is None else activation.chain
         self.is_convolution = isinstance(layer, ConvLayer)
         self.path, self.backend = layer.path, layer.backend
+        self.descended: Any = None  # of a step that moves the parameters in the backward pass: see ``descending``
+        self.rate: Any = None  # the learning rate of such a step
+        self.moved: tuple[Array, Array] | None = None  # the new weights and bias
         self.chained = _fast(chained_image if self.is_convolution else chained, layer.backend, layer.kernels)
         self.convolved = ops.implementation(layer.backend, layer.kernels, convolved)
         self.differentiated = ops.implementation(layer.backend, layer.kernels, differentiated)
@@ -70,7 +74,9 @@ class Fused:
 
     def compute_backward(self, output_error: Array, need_input_error: bool) -> Array | None:
         if self.activation is None:
-            return self.layer.compute_backward(output_error, need_input_error)
+            return self.compute_below(output_error, None, need_input_error)
+        if self.rate is not None and self._is_one_row():
+            return self._compute_descent(self.activation.output, output_error, self.chain, need_input_error)
         if self.chained is None:
             return self.layer.compute_backward(self.chain(self.activation.output, output_error), need_input_error)
         errors = partial(self.chained, self.activation.output, output_error, self.chain)
@@ -95,6 +101,8 @@ class Fused:
     def compute_below(self, D: Array, sums: Array | None, need_input_error: bool) -> Array | None:
         """dE/dX for D, the layer's own dE/dY, and dE/dB, the sums of its columns; None if they have not been taken."""
         layer = self.layer
+        if self.rate is not None and self._is_one_row():
+            return self._compute_descent(layer.input, D, None, need_input_error)
         if sums is None or layer._is_frozen:
             return layer.compute_backward(D, need_input_error)
         W, ops, gradients = layer.parameters["weights"], layer.ops, layer.gradients
@@ -106,6 +114,19 @@ class Fused:
         if not need_input_error:
             return None
         return ops.convolution_backward(W, D, layer.plan, layer.groups) if self.is_convolution else ops.affine(D, W.T)
+
+    def _is_one_row(self) -> bool:
+        X = self.layer.input
+        return X.ndim == 2 and X.shape[0] == 1
+
+    def _compute_descent(self, Y: Array, output_error: Array, chain: Any, need_input_error: bool) -> Array | None:
+        """dE/dX from the error behind the activation, which is ``chain``'s, if any; moves the parameters as well."""
+        layer = self.layer
+        W, B, gradients = layer.parameters["weights"], layer.parameters["bias"], layer.gradients
+        D, dW, *moved = self.descended(layer.input, Y, output_error, chain, W, B, self.rate)
+        gradients["weights"], gradients["bias"] = dW, D
+        self.moved = moved
+        return layer.ops.affine(D, W.T) if need_input_error else None
 
     def walk(self) -> Iterator[Any]:
         yield from (self.layer,) if self.activation is None else (self.layer, self.activation)
@@ -214,6 +235,42 @@ def whole(Y_true: Array, Y: Array, loss: Any, loss_prime: Any, chain: Any) -> tu
     """The error, and what ``chained`` returns for its derivative; ``chain`` is None without an activation."""
     D = loss_prime(Y_true, Y)
     return loss(Y_true, Y), D if chain is None else chain(Y, D), None
+
+
+def descended(
+    X: Array, Y: Array, output_error: Array, chain: Any, weights: Array, bias: Array, rate: float
+) -> tuple[Array, Array, Array, Array]:
+    """Gradient descent on a fully connected layer, for one row: D, which is dE/dB too, dE/dW, the new W, the new B.
+
+    D is the layer's dE/dY: by the chain rule of its activation from Y and the error behind it, or, where ``chain`` is
+    None, that error itself.
+    """
+    D = output_error if chain is None else chain(Y, output_error)
+    dW = namespace(X).matmul(X.T, D)
+    return D, dW, weights - rate * dW, bias - rate * D
+
+
+def descending(layers: Sequence[Any], parameters: Sequence[Any], backend: Any, kernels: str) -> tuple[list[Any], Any]:
+    """The layers, and those of them that can move all ``parameters`` (home, name) in the backward pass, in that order.
+
+    None for the latter if there are others than the weights and biases of fully connected layers, or the backend has
+    no fast ``descended``. The matrix dE/dW of one row is as large as the weights, and to write and read it once more,
+    for the optimizer, takes most of the time of such a step.
+    """
+    fast = _fast(descended, backend, kernels)
+    if fast is None:
+        return list(layers), None
+    alone = [Fused(layer) if type(layer) is FCLayer and _is_plain(layer) else layer for layer in layers]
+    dense = [layer for layer in alone if type(layer) is Fused and not (layer.is_convolution or layer.layer._is_frozen)]
+    moved = [(layer.layer.parameters, name) for layer in dense for name in ("weights", "bias")]
+    same = len(moved) == len(parameters) and all(
+        home is mine and name == own for (home, name), (mine, own) in zip(parameters, moved, strict=True)
+    )
+    if not same:
+        return list(layers), None
+    for layer in dense:
+        layer.descended = fast
+    return alone, dense
 
 
 def ending(layers: Sequence[Any], backend: Any, kernels: str) -> tuple[list[Any], Any]:

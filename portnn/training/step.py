@@ -18,6 +18,7 @@ from portnn.article import adapted
 from portnn.backend import namespace
 from portnn.layers import sequential
 from portnn.metrics import batch_sums
+from portnn.optimizers import SGD
 from portnn.training import fusion
 from portnn.training.state import State, sum_of
 
@@ -27,6 +28,10 @@ class TrainStep:
 
     def __init__(self, network: Any, optimizer: Any, state: State, size: int):
         layers = fusion.fuse(adapted(network.layers), network.backend, network.kernels)
+        self.sgd, self.descending = None, None  # of steps that move the parameters in the backward pass
+        if type(optimizer) is SGD and state.batches.batch_size == 1:
+            layers, self.descending = fusion.descending(layers, state.parameters, network.backend, network.kernels)
+            self.sgd = optimizer
         self.layers, self.whole = fusion.ending(layers, network.backend, network.kernels)
         self.loss, self.loss_prime = network.bound_loss, network.bound_loss_prime
         update = getattr(type(optimizer), "update", None)
@@ -65,6 +70,10 @@ class TrainStep:
             layer.gradients.clear()  # this step's gradients reuse their memory
         for layer in self.state.article_layers:
             layer._learning_rate = hyper[0]
+        if self.descending is not None:
+            rate = hyper[0] if self.sgd.is_plain() else None
+            for layer in self.descending:
+                layer.rate, layer.moved = rate, None
 
     def _pass(self, X: Array, Y_true: Array, weights: Array | None) -> tuple[Array, Array]:
         """Forward, loss, backward: returns Y and the error; afterwards the layers hold their gradients."""
@@ -152,6 +161,10 @@ class TrainStep:
     def _descend(self, hyper: Sequence[Any]) -> tuple[list[Array], list[Array]]:
         """New parameters and slots; a parameter without a gradient stays unchanged, and so do its slots."""
         state = self.state
+        if self.descending is not None:
+            moved = [layer.moved for layer in self.descending]
+            if None not in moved:
+                return [array for both in moved for array in both], []
         old = [home[key] for home, key in state.parameters]
         gradients = [layer.gradients.get(name) for layer, name in state.gradients]
         slots = {kind: [home[key] for home, key in places] for kind, places in state.slots.items()}

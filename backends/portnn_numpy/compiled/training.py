@@ -1,5 +1,5 @@
 """In one pass: the chain rule of an activation behind a convolution, with pooling and the sums that are dE/dB; a loss
-with its derivative.
+with its derivative; gradient descent on a fully connected layer for one sample.
 
 Images are stored as (C, H, W, N). For another order, or small arrays, the plain functions do it in several passes.
 """
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from portnn_numpy import losses
-from portnn_numpy.compiled import _losses
+from portnn_numpy.compiled import _descent, _losses
 from portnn_numpy.compiled import _pooling as loops
 from portnn_numpy.compiled.jit import LEAST, Array, ran, writable
 from portnn_numpy.layout import channels_first, channels_last
@@ -78,3 +78,28 @@ def whole(Y_true: Array, Y: Array, loss: Any, loss_prime: Any, chain: Any) -> tu
     error = np.empty(1, Y.dtype)
     done = ran(_losses.classes, writable(Y), writable(Y_true), D, sums, error)
     return (error[0], D, sums.astype(Y.dtype)) if done else NotImplemented
+
+
+_has_run: set[Any] = set()  # dtypes for which the loop below has been compiled
+
+
+def descended(
+    X: Array, Y: Array, output_error: Array, chain: Any, weights: Array, bias: Array, rate: float
+) -> tuple[Array, Array, Array, Array]:
+    """With the bits of NumPy's. A small layer is worth a call of the loop, but not its compilation."""
+    dtype, row = weights.dtype, bias.shape
+    if (weights.size < LEAST and dtype not in _has_run) or dtype.char not in "fd":
+        return NotImplemented
+    name = None if chain is None else chain.__name__
+    if (name is not None and name not in KINDS) or X.shape != (1, weights.shape[0]) or row != (1, weights.shape[1]):
+        return NotImplemented
+    if chain is None:
+        Y = output_error
+    if not (output_error.shape == Y.shape == row and X.dtype == Y.dtype == output_error.dtype == bias.dtype == dtype):
+        return NotImplemented
+    D, dW, W, B = np.empty(row, dtype), np.empty(weights.shape, dtype), np.empty(weights.shape, dtype), np.empty(row, dtype)
+    given = writable(weights), writable(bias), writable(X), writable(Y), writable(output_error)
+    if not ran(_descent.descend, *given, D, dW, W, B, dtype.type(rate), KINDS.get(name, 0)):
+        return NotImplemented
+    _has_run.add(dtype)
+    return D, dW, W, B
