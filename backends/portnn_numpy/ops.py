@@ -167,10 +167,10 @@ def column_sums(x: Array) -> Array:
 
 def biased(product: Array, bias: Array, activation: Any = None) -> Array:
     """f(product + bias), computed in place in ``product``."""
-    y = np.add(product, bias, out=product)
+    y = np.add(product, bias, product)
     if activation is None:
         return y
-    return np.maximum(y, ZERO, out=y) if activation.__name__ == "relu" else np.tanh(y, out=y)
+    return np.maximum(y, ZERO, y) if activation.__name__ == "relu" else np.tanh(y, y)
 
 
 def affine(x: Array, weights: Array, bias: Array | None = None, activation: Any = None) -> Array:

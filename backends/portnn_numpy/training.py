@@ -4,7 +4,7 @@ from math import isfinite
 from typing import Any
 
 import numpy as np
-from numpy import multiply, subtract
+from numpy import dot, multiply, subtract
 
 from portnn_numpy import losses
 
@@ -30,10 +30,18 @@ def whole(Y_true: Array, Y: Array, loss: Any, loss_prime: Any, chain: Any) -> tu
 
 
 def descended(
-    X: Array, Y: Array, output_error: Array, chain: Any, weights: Array, bias: Array, rate: float
-) -> tuple[Array, Array, Array, Array]:
+    X: Array,
+    Y: Array | None,
+    output_error: Array,
+    chain: Any,
+    weights: Array,
+    bias: Array,
+    rate: float,
+    need_input_error: bool,
+) -> tuple[Array | None, Array, Array, Array, Array]:
     """``descended`` in few calls; each product becomes a result."""
     D = output_error if chain is None else chain(Y, output_error)
-    dW, lr = np.dot(X.T, D), np.array(rate, D.dtype)  # NumPy would convert a Python float in each operation
+    input_error = dot(D, weights.T) if need_input_error else None
+    dW, lr = dot(X.T, D), np.array(rate, D.dtype)  # NumPy would convert a Python float in each operation
     W, B = multiply(dW, lr), multiply(D, lr)
-    return D, dW, subtract(weights, W, W), subtract(bias, B, B)
+    return input_error, dW, D, subtract(weights, W, W), subtract(bias, B, B)

@@ -39,6 +39,7 @@ class Fused:
         self.descended: Any = None  # of a step that moves the parameters in the backward pass: see ``descending``
         self.rate: Any = None  # the learning rate of such a step
         self.moved: tuple[Array, Array] | None = None  # the new weights and bias
+        self.one_row = (1, layer.input_size) if type(layer) is FCLayer else ()
         self.chained = _fast(chained_image if self.is_convolution else chained, layer.backend, layer.kernels)
         self.convolved = ops.implementation(layer.backend, layer.kernels, convolved)
         self.differentiated = ops.implementation(layer.backend, layer.kernels, differentiated)
@@ -75,7 +76,7 @@ class Fused:
     def compute_backward(self, output_error: Array, need_input_error: bool) -> Array | None:
         if self.activation is None:
             return self.compute_below(output_error, None, need_input_error)
-        if self.rate is not None and self._is_one_row():
+        if self.rate is not None and self.layer.input.shape == self.one_row:
             return self._compute_descent(self.activation.output, output_error, self.chain, need_input_error)
         if self.chained is None:
             return self.layer.compute_backward(self.chain(self.activation.output, output_error), need_input_error)
@@ -101,8 +102,8 @@ class Fused:
     def compute_below(self, D: Array, sums: Array | None, need_input_error: bool) -> Array | None:
         """dE/dX for D, the layer's own dE/dY, and dE/dB, the sums of its columns; None if they have not been taken."""
         layer = self.layer
-        if self.rate is not None and self._is_one_row():
-            return self._compute_descent(layer.input, D, None, need_input_error)
+        if self.rate is not None and layer.input.shape == self.one_row:
+            return self._compute_descent(None, D, None, need_input_error)
         if sums is None or layer._is_frozen:
             return layer.compute_backward(D, need_input_error)
         W, ops, gradients = layer.parameters["weights"], layer.ops, layer.gradients
@@ -115,18 +116,17 @@ class Fused:
             return None
         return ops.convolution_backward(W, D, layer.plan, layer.groups) if self.is_convolution else ops.affine(D, W.T)
 
-    def _is_one_row(self) -> bool:
-        X = self.layer.input
-        return X.ndim == 2 and X.shape[0] == 1
-
-    def _compute_descent(self, Y: Array, output_error: Array, chain: Any, need_input_error: bool) -> Array | None:
+    def _compute_descent(
+        self, Y: Array | None, output_error: Array, chain: Any, need_input_error: bool
+    ) -> Array | None:
         """dE/dX from the error behind the activation, which is ``chain``'s, if any; moves the parameters as well."""
         layer = self.layer
-        W, B, gradients = layer.parameters["weights"], layer.parameters["bias"], layer.gradients
-        D, dW, *moved = self.descended(layer.input, Y, output_error, chain, W, B, self.rate)
-        gradients["weights"], gradients["bias"] = dW, D
-        self.moved = moved
-        return layer.ops.affine(D, W.T) if need_input_error else None
+        W, B = layer.parameters["weights"], layer.parameters["bias"]
+        input_error, dW, dB, *self.moved = self.descended(
+            layer.input, Y, output_error, chain, W, B, self.rate, need_input_error
+        )
+        layer.gradients["weights"], layer.gradients["bias"] = dW, dB
+        return input_error
 
     def walk(self) -> Iterator[Any]:
         yield from (self.layer,) if self.activation is None else (self.layer, self.activation)
@@ -238,16 +238,24 @@ def whole(Y_true: Array, Y: Array, loss: Any, loss_prime: Any, chain: Any) -> tu
 
 
 def descended(
-    X: Array, Y: Array, output_error: Array, chain: Any, weights: Array, bias: Array, rate: float
-) -> tuple[Array, Array, Array, Array]:
-    """Gradient descent on a fully connected layer, for one row: D, which is dE/dB too, dE/dW, the new W, the new B.
+    X: Array,
+    Y: Array | None,
+    output_error: Array,
+    chain: Any,
+    weights: Array,
+    bias: Array,
+    rate: float,
+    need_input_error: bool,
+) -> tuple[Array | None, Array, Array, Array, Array]:
+    """Gradient descent on a fully connected layer, for one row: dE/dX or None, dE/dW, dE/dB, the new W, the new B.
 
-    D is the layer's dE/dY: by the chain rule of its activation from Y and the error behind it, or, where ``chain`` is
-    None, that error itself.
+    The layer's own dE/dY is by the chain rule of its activation, from Y and the error behind that; where ``chain`` is
+    None it is that error itself.
     """
+    xp = namespace(X)
     D = output_error if chain is None else chain(Y, output_error)
-    dW = namespace(X).matmul(X.T, D)
-    return D, dW, weights - rate * dW, bias - rate * D
+    dW = xp.matmul(X.T, D)
+    return xp.matmul(D, weights.T) if need_input_error else None, dW, D, weights - rate * dW, bias - rate * D
 
 
 def descending(layers: Sequence[Any], parameters: Sequence[Any], backend: Any, kernels: str) -> tuple[list[Any], Any]:

@@ -94,10 +94,12 @@ class TrainStep:
     def _backward_whole(self, Y_true: Array, Y: Array, at: list[Any] | None) -> Array:
         """The error; the loss, the last activation's chain rule and the last bias's gradient are one."""
         *below, last = self.layers
-        error, D, sums = self.whole(Y_true, Y, self.loss, self.loss_prime, last.chain)
+        descends = last.rate is not None  # then the chain rule is part of its own pass
+        error, D, sums = self.whole(Y_true, Y, self.loss, self.loss_prime, None if descends else last.chain)
         if at is not None:
             at[0] = last
-        D = last.compute_below(D, sums, self.lowest < len(below))
+        need = self.lowest < len(below)
+        D = last.compute_backward(D, need) if descends else last.compute_below(D, sums, need)
         sequential.run_backward(below, D, False, at, self.lowest)
         return error
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from portnn_numpy import losses
+from portnn_numpy import losses, training
 from portnn_numpy.compiled import _descent, _losses
 from portnn_numpy.compiled import _pooling as loops
 from portnn_numpy.compiled.jit import LEAST, Array, ran, writable
@@ -80,26 +80,28 @@ def whole(Y_true: Array, Y: Array, loss: Any, loss_prime: Any, chain: Any) -> tu
     return (error[0], D, sums.astype(Y.dtype)) if done else NotImplemented
 
 
-_has_run: set[Any] = set()  # dtypes for which the loop below has been compiled
+_compiled: set[Any] = set()  # dtypes for which the loop below has been compiled
 
 
 def descended(
-    X: Array, Y: Array, output_error: Array, chain: Any, weights: Array, bias: Array, rate: float
-) -> tuple[Array, Array, Array, Array]:
+    X: Array,
+    Y: Array | None,
+    output_error: Array,
+    chain: Any,
+    weights: Array,
+    bias: Array,
+    rate: float,
+    need_input_error: bool,
+) -> tuple[Array | None, Array, Array, Array, Array]:
     """With the bits of NumPy's. A small layer is worth a call of the loop, but not its compilation."""
     dtype, row = weights.dtype, bias.shape
-    if (weights.size < LEAST and dtype not in _has_run) or dtype.char not in "fd":
-        return NotImplemented
-    name = None if chain is None else chain.__name__
-    if (name is not None and name not in KINDS) or X.shape != (1, weights.shape[0]) or row != (1, weights.shape[1]):
-        return NotImplemented
-    if chain is None:
-        Y = output_error
-    if not (output_error.shape == Y.shape == row and X.dtype == Y.dtype == output_error.dtype == bias.dtype == dtype):
-        return NotImplemented
-    D, dW, W, B = np.empty(row, dtype), np.empty(weights.shape, dtype), np.empty(weights.shape, dtype), np.empty(row, dtype)
-    given = writable(weights), writable(bias), writable(X), writable(Y), writable(output_error)
-    if not ran(_descent.descend, *given, D, dW, W, B, dtype.type(rate), KINDS.get(name, 0)):
-        return NotImplemented
-    _has_run.add(dtype)
-    return D, dW, W, B
+    kind = 0 if chain is None else KINDS.get(chain.__name__)
+    fits = kind is not None and output_error.dtype is dtype and output_error.shape == row
+    if fits and (dtype in _compiled or (weights.size >= LEAST and dtype.char in "fd")):
+        D, B = np.empty(row, dtype), np.empty(row, dtype)
+        dW, W = np.empty(weights.shape, dtype), np.empty(weights.shape, dtype)
+        seen = writable(X), output_error if chain is None else Y, output_error
+        if ran(_descent.descend, weights, bias, *seen, D, dW, W, B, dtype.type(rate), kind):
+            _compiled.add(dtype)
+            return np.dot(D, weights.T) if need_input_error else None, dW, D, W, B
+    return training.descended(X, Y, output_error, chain, weights, bias, rate, need_input_error)
