@@ -170,7 +170,7 @@ def biased(product: Array, bias: Array, activation: Any = None) -> Array:
     y = np.add(product, bias, product)
     if activation is None:
         return y
-    return np.maximum(y, ZERO, y) if activation.__name__ == "relu" else np.tanh(y, y)
+    return np.maximum(y, ZERO, out=y) if activation.__name__ == "relu" else np.tanh(y, y)
 
 
 def affine(x: Array, weights: Array, bias: Array | None = None, activation: Any = None) -> Array:

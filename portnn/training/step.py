@@ -28,10 +28,9 @@ class TrainStep:
 
     def __init__(self, network: Any, optimizer: Any, state: State, size: int):
         layers = fusion.fuse(adapted(network.layers), network.backend, network.kernels)
-        self.sgd, self.descending = None, None  # of steps that move the parameters in the backward pass
+        self.optimizer, self.descending = optimizer, None
         if type(optimizer) is SGD and state.batches.batch_size == 1:
             layers, self.descending = fusion.descending(layers, state.parameters, network.backend, network.kernels)
-            self.sgd = optimizer
         self.layers, self.whole = fusion.ending(layers, network.backend, network.kernels)
         self.loss, self.loss_prime = network.bound_loss, network.bound_loss_prime
         update = getattr(type(optimizer), "update", None)
@@ -71,7 +70,7 @@ class TrainStep:
         for layer in self.state.article_layers:
             layer._learning_rate = hyper[0]
         if self.descending is not None:
-            rate = hyper[0] if self.sgd.is_plain() else None
+            rate = hyper[0] if self.optimizer.is_plain() else None
             for layer in self.descending:
                 layer.rate, layer.moved = rate, None
 

@@ -12,7 +12,8 @@ SHARED = 1 << 18  # weights
 
 @loop(SHARED, contract=False)
 def descend(
-    w: Array, b: Array, x: Array, y: Array, error: Array, d: Array, dw: Array, new_w: Array, new_b: Array, lr: Any, kind: int
+    w: Array, b: Array, x: Array, y: Array, error: Array,
+    d: Array, dw: Array, new_w: Array, new_b: Array, lr: Any, kind: int,
 ) -> None:  # fmt: skip
     """d = dE/dY from the error behind an activation of that kind; dE/dW, which is x^T d, and the new parameters."""
     zero, one = w.dtype.type(0), w.dtype.type(1)
