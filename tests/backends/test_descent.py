@@ -92,6 +92,26 @@ def test_a_small_layer_compiles_nothing(monkeypatch):
     training.descended(*(numbers(i, 1, 4) for i in range(3)), None, numbers(3, 4, 4), numbers(4, 1, 4), 0.1, True)
 
 
+def test_numpys_function_takes_the_place_of_a_loop_that_does_not_compile(monkeypatch):
+    from portnn_numpy.compiled import CompiledLoopsWarning, _descent, jit, troubles
+
+    calls = []
+
+    def broken(*arguments):
+        calls.append(arguments)
+        raise jit.LoopError("Numba could not compile a loop (of this test)")
+
+    broken.__name__ = "descend"
+    monkeypatch.setattr(_descent, "descend", broken)
+    monkeypatch.setattr(jit, "_lost", set())
+    monkeypatch.setattr(troubles, "_said", set())
+    monkeypatch.setattr(troubles, "_found", {})
+    with pytest.warns(CompiledLoopsWarning, match="replaces the compiled loop descend"):
+        net = fitted(network(), *data())
+    assert len(calls) == 1
+    assert_same(net, fitted(network(backend=PLAIN), *data()))
+
+
 def test_an_error_of_another_shape_or_dtype_is_left_to_numpy():
     from portnn_numpy.compiled import training
 
