@@ -298,10 +298,6 @@ class SGD(Optimizer):
         self.momentum = momentum
         self.nesterov = nesterov
 
-    def is_plain(self) -> bool:
-        """Whether an update is w - lr * dE/dw and no more."""
-        return not (self.momentum or self.weight_decay or self.clip_norm is not None or self.clip_value is not None)
-
     def slots(self, parameters: list[Array]) -> Slots:
         return {"velocity": _zeros(parameters)} if self.momentum else {}  # so the first v is the first gradient
 

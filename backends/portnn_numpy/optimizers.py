@@ -25,7 +25,13 @@ class SGD:
     @staticmethod
     def update(sgd: Any, parameters: list[Array], gradients: list[Array], slots: Slots, hyper: Hyper) -> Update:
         """``SGD.update`` with one temporary array per parameter instead of two: it becomes the result."""
-        if not sgd.is_plain() or not parameters:
+        if (
+            sgd.momentum
+            or sgd.weight_decay
+            or sgd.clip_norm is not None
+            or sgd.clip_value is not None
+            or not parameters
+        ):
             return (
                 _stepped(_sgd_step, sgd, parameters, gradients, slots, hyper, ("velocity",) if sgd.momentum else ())
                 or NotImplemented

@@ -1,5 +1,7 @@
 """Fusion: an FC or convolution layer and the activation after it run as one.
 
+For one sample at a time gradient descent on an FC layer is part of its backward pass.
+
 On a GPU a pass over an array costs a launch. So there more is joined: pooling with a convolution, and in the backward
 pass the chain rule with the sums of its columns, dE/dB; a pooling layer's derivative with both; and at the end of the
 network the loss with all of them.
@@ -36,10 +38,12 @@ class Fused:
         self.chain: Any = None if activation is None else activation.chain
         self.is_convolution = isinstance(layer, ConvLayer)
         self.path, self.backend = layer.path, layer.backend
-        self.descended: Any = None  # of a step that moves the parameters in the backward pass: see ``descending``
-        self.rate: Any = None  # the learning rate of such a step
-        self.moved: tuple[Array, Array] | None = None  # the new weights and bias
+        # Of a step that moves the parameters in the backward pass (see ``descending``): what does it, the learning
+        # rate, None in other steps, the shape of X for which it can, and afterwards the new weights and bias.
+        self.descended: Any = None
+        self.rate: Any = None
         self.one_row = (1, layer.input_size) if type(layer) is FCLayer else ()
+        self.moved: list[Array] | None = None
         self.chained = _fast(chained_image if self.is_convolution else chained, layer.backend, layer.kernels)
         self.convolved = ops.implementation(layer.backend, layer.kernels, convolved)
         self.differentiated = ops.implementation(layer.backend, layer.kernels, differentiated)
@@ -119,7 +123,7 @@ class Fused:
     def _compute_descent(
         self, Y: Array | None, output_error: Array, chain: Any, need_input_error: bool
     ) -> Array | None:
-        """dE/dX from the error behind the activation, which is ``chain``'s, if any; moves the parameters as well."""
+        """dE/dX from the error behind the activation of that ``chain``, if any; computes the new parameters as well."""
         layer = self.layer
         W, B = layer.parameters["weights"], layer.parameters["bias"]
         input_error, dW, dB, *self.moved = self.descended(
@@ -259,11 +263,11 @@ def descended(
 
 
 def descending(layers: Sequence[Any], parameters: Sequence[Any], backend: Any, kernels: str) -> tuple[list[Any], Any]:
-    """The layers, and those of them that can move all ``parameters`` (home, name) in the backward pass, in that order.
+    """The layers, and those of them that move all ``parameters`` (home, name) in the backward pass, in that order.
 
-    None for the latter if there are others than the weights and biases of fully connected layers, or the backend has
-    no fast ``descended``. The matrix dE/dW of one row is as large as the weights, and to write and read it once more,
-    for the optimizer, takes most of the time of such a step.
+    For steps of plain gradient descent on one sample: dE/dW is as large as the weights there, and to read both again,
+    for the optimizer, takes much of the time. None for the second if there are other parameters than the weights and
+    biases of fully connected layers, or the backend has no fast ``descended``.
     """
     fast = _fast(descended, backend, kernels)
     if fast is None:
@@ -271,10 +275,7 @@ def descending(layers: Sequence[Any], parameters: Sequence[Any], backend: Any, k
     alone = [Fused(layer) if type(layer) is FCLayer and _is_plain(layer) else layer for layer in layers]
     dense = [layer for layer in alone if type(layer) is Fused and not (layer.is_convolution or layer.layer._is_frozen)]
     moved = [(layer.layer.parameters, name) for layer in dense for name in ("weights", "bias")]
-    same = len(moved) == len(parameters) and all(
-        home is mine and name == own for (home, name), (mine, own) in zip(parameters, moved, strict=True)
-    )
-    if not same:
+    if [(id(home), name) for home, name in moved] != [(id(home), name) for home, name in parameters]:
         return list(layers), None
     for layer in dense:
         layer.descended = fast

@@ -29,7 +29,7 @@ class TrainStep:
     def __init__(self, network: Any, optimizer: Any, state: State, size: int):
         layers = fusion.fuse(adapted(network.layers), network.backend, network.kernels)
         self.optimizer, self.descending = optimizer, None
-        if type(optimizer) is SGD and state.batches.batch_size == 1:
+        if type(optimizer) is SGD and not state.slots and state.batches.batch_size == 1:
             layers, self.descending = fusion.descending(layers, state.parameters, network.backend, network.kernels)
         self.layers, self.whole = fusion.ending(layers, network.backend, network.kernels)
         self.loss, self.loss_prime = network.bound_loss, network.bound_loss_prime
@@ -70,7 +70,7 @@ class TrainStep:
         for layer in self.state.article_layers:
             layer._learning_rate = hyper[0]
         if self.descending is not None:
-            rate = hyper[0] if self.optimizer.is_plain() else None
+            rate = hyper[0] if _is_plain(self.optimizer) else None
             for layer in self.descending:
                 layer.rate, layer.moved = rate, None
 
@@ -164,7 +164,7 @@ class TrainStep:
         state = self.state
         if self.descending is not None:
             moved = [layer.moved for layer in self.descending]
-            if None not in moved:
+            if None not in moved:  # the backward pass has done it
                 return [array for both in moved for array in both], []
         old = [home[key] for home, key in state.parameters]
         gradients = [layer.gradients.get(name) for layer, name in state.gradients]
@@ -185,6 +185,11 @@ class TrainStep:
             for kind, arrays in slots.items():
                 arrays[i] = some[kind][new]
         return old, [array for arrays in slots.values() for array in arrays]
+
+
+def _is_plain(sgd: SGD) -> bool:
+    """Whether an update is w - lr * dE/dw and no more; its settings may change between two steps."""
+    return not (sgd.momentum or sgd.weight_decay or sgd.clip_norm is not None or sgd.clip_value is not None)
 
 
 def update_counters(

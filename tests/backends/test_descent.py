@@ -266,6 +266,20 @@ def test_settings_changed_between_steps():
     assert_same(*nets)
 
 
+def test_momentum_left_off_between_steps():
+    """The slots stay, as leaves of the state."""
+
+    def change(net, number):
+        net.optimizer.momentum = 0.9 if number < 9 else 0.0
+
+    nets = [
+        fitted(network(optimizer=kind(0.1, momentum=0.9)), *data(), callbacks=[Watch(change)]) for kind in (SGD, Same)
+    ]
+    assert_same(*nets)
+    for name, velocity in nets[0].slots["velocity"].items():
+        np.testing.assert_array_equal(velocity, nets[1].slots["velocity"][name])
+
+
 def test_a_step_that_fails_changes_nothing(monkeypatch):
     own, calls = training.descended, []
 

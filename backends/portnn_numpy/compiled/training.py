@@ -93,7 +93,10 @@ def descended(
     rate: float,
     need_input_error: bool,
 ) -> tuple[Array | None, Array, Array, Array, Array]:
-    """With the bits of NumPy's. A small layer is worth a call of the loop, but not its compilation."""
+    """With the bits of NumPy's version. X and Y are those of the forward pass: they fit the layer.
+
+    A small layer is worth a call of the loop, but not its compilation.
+    """
     dtype, row = weights.dtype, bias.shape
     kind = 0 if chain is None else KINDS.get(chain.__name__)
     fits = kind is not None and output_error.dtype is dtype and output_error.shape == row
