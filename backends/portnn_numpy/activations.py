@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 Array = Any
+ONE = np.ones((), np.float32)  # NumPy converts it faster than a Python float
 
 tanh = np.tanh
 
@@ -17,8 +18,8 @@ def relu(x: Array) -> Array:
 def tanh_chain(y: Array, output_error: Array) -> Array:
     """``tanh_chain`` with one temporary array."""
     t = y * y
-    np.subtract(1.0, t, out=t)
-    return np.multiply(t, output_error, out=t)
+    np.subtract(ONE, t, t)
+    return np.multiply(t, output_error, t)
 
 
 def sigmoid_chain(y: Array, output_error: Array) -> Array:
