@@ -11,6 +11,7 @@ from portnn_numpy.namespace import total as total
 
 Array = Any
 
+BLOCK = 1 << 20  # bytes: half of a common second-level cache, or all of it
 SMALL = 1 << 13  # elements; see ``compiled.jit.LEAST``
 ZERO = np.zeros((), np.float32)  # NumPy converts it faster than a Python float
 
@@ -67,13 +68,24 @@ def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Arr
     Where windows do not overlap, each pixel is written once. Masks are multiplied, since ``numpy.where`` is slower. The
     padding is NaN here, which equals nothing, so that it never receives an error.
     """
-    source, y, error = padded(channels_first(x), plan, np.nan), channels_first(y), channels_first(output_error)
-    apart = all(s >= k for s, k in zip(plan.stride, plan.kernel, strict=True))
-    input_error = np.zeros(source.shape, y.dtype)
-    free = np.ones(y.shape, np.bool_)  # windows whose error is not assigned yet
+    images = channels_first(x)
+    source, y, error = padded(images, plan, np.nan), channels_first(y), channels_first(output_error)
+    make: Any = np.empty if _is_tiled(plan) else np.zeros
+    input_error = make(source.shape, y.dtype)
+    channels = max(1, BLOCK // max(1, source[0].nbytes)) if len(source) else 1
+    for first in range(0, len(source), channels):  # while they are in the cache
+        some = slice(first, first + channels)
+        _to_largest(images[some], source[some], y[some], error[some], input_error[some], plan)
+    return channels_last(cropped(input_error, plan))
+
+
+def _to_largest(x: Array, source: Array, y: Array, error: Array, input_error: Array, plan: Any) -> None:
+    """``max_pool_backward`` of some channels; ``source`` is x with its padding."""
+    apart = _is_apart(plan)
+    largest, free = np.empty(y.shape, np.bool_), np.ones(y.shape, np.bool_)  # windows whose error is not assigned yet
     for window in plan.windows:
         here = (slice(None), *window)
-        largest = source[here] == y
+        np.equal(source[here], y, out=largest)
         largest &= free
         free ^= largest
         if apart:
@@ -81,13 +93,24 @@ def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Arr
         else:
             input_error[here] += error * largest
     if free.any():  # windows with NaN
-        nan = padded(channels_first(x != x), plan, False)
+        nan = padded(x != x, plan, False)
         for window in plan.windows:
             here = (slice(None), *window)
-            largest = nan[here] & free
+            np.logical_and(nan[here], free, out=largest)
             free ^= largest
             input_error[here] += np.where(largest, error, 0.0)
-    return channels_last(cropped(input_error, plan))
+
+
+def _is_apart(plan: Any) -> bool:
+    """Whether windows do not overlap."""
+    return all(s >= k for s, k in zip(plan.stride, plan.kernel, strict=True))
+
+
+def _is_tiled(plan: Any) -> bool:
+    """Whether every pixel of the padded image is in one window."""
+    return plan.stride == plan.kernel and all(
+        n == m * k for n, m, k in zip(plan.padded, plan.output, plan.kernel, strict=True)
+    )
 
 
 def avg_pool(x: Array, plan: Any) -> Array:
@@ -111,9 +134,8 @@ def _added(parts: list[Array]) -> Array:
 def avg_pool_backward(output_error: Array, plan: Any) -> Array:
     """Each window's error is divided equally among its pixels; without overlap, each pixel is written once."""
     share = channels_first(output_error) * shares(plan, output_error.dtype)
-    apart = all(s == k for s, k in zip(plan.stride, plan.kernel, strict=True))
-    whole = apart and all(n == m * k for n, m, k in zip(plan.padded, plan.output, plan.kernel, strict=True))
-    make: Any = np.empty if whole else np.zeros
+    apart = plan.stride == plan.kernel
+    make: Any = np.empty if _is_tiled(plan) else np.zeros
     input_error = make((share.shape[0], *plan.padded, share.shape[-1]), share.dtype)
     for window in plan.windows:
         here = (slice(None), *window)
