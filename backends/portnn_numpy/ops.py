@@ -68,19 +68,24 @@ def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Arr
     Where windows do not overlap, each pixel is written once. Masks are multiplied, since ``numpy.where`` is slower. The
     padding is NaN here, which equals nothing, so that it never receives an error.
     """
-    images = channels_first(x)
-    source, y, error = padded(images, plan, np.nan), channels_first(y), channels_first(output_error)
-    make: Any = np.empty if _is_tiled(plan) else np.zeros
-    input_error = make(source.shape, y.dtype)
-    channels = max(1, BLOCK // max(1, source[0].nbytes)) if len(source) else 1
-    for first in range(0, len(source), channels):  # while they are in the cache
-        some = slice(first, first + channels)
-        _to_largest(images[some], source[some], y[some], error[some], input_error[some], plan)
+    make: Any = np.empty if is_tiled(plan) else np.zeros
+    input_error = make((x.shape[-1], *plan.padded, len(x)), y.dtype)
+    to_largest(x, y, output_error, plan, input_error)
     return channels_last(cropped(input_error, plan))
 
 
+def to_largest(x: Array, y: Array, output_error: Array, plan: Any, input_error: Array) -> None:
+    """``max_pool_backward`` into an array (C, H, W, N), of the padded size: zeros, or of any values for tiles."""
+    x, y, error = channels_first(x), channels_first(y), channels_first(output_error)
+    source = padded(x, plan, np.nan)
+    channels = max(1, BLOCK * len(source) // max(1, source.nbytes))
+    for first in range(0, len(source), channels):  # while they are in the cache
+        some = slice(first, first + channels)
+        _to_largest(x[some], source[some], y[some], error[some], input_error[some], plan)
+
+
 def _to_largest(x: Array, source: Array, y: Array, error: Array, input_error: Array, plan: Any) -> None:
-    """``max_pool_backward`` of some channels; ``source`` is x with its padding."""
+    """``to_largest`` for some channels; ``source`` is x with its padding."""
     apart = _is_apart(plan)
     largest, free = np.empty(y.shape, np.bool_), np.ones(y.shape, np.bool_)  # windows whose error is not assigned yet
     for window in plan.windows:
@@ -106,7 +111,7 @@ def _is_apart(plan: Any) -> bool:
     return all(s >= k for s, k in zip(plan.stride, plan.kernel, strict=True))
 
 
-def _is_tiled(plan: Any) -> bool:
+def is_tiled(plan: Any) -> bool:
     """Whether every pixel of the padded image is in one window."""
     return plan.stride == plan.kernel and all(
         n == m * k for n, m, k in zip(plan.padded, plan.output, plan.kernel, strict=True)
@@ -135,7 +140,7 @@ def avg_pool_backward(output_error: Array, plan: Any) -> Array:
     """Each window's error is divided equally among its pixels; without overlap, each pixel is written once."""
     share = channels_first(output_error) * shares(plan, output_error.dtype)
     apart = plan.stride == plan.kernel
-    make: Any = np.empty if _is_tiled(plan) else np.zeros
+    make: Any = np.empty if is_tiled(plan) else np.zeros
     input_error = make((share.shape[0], *plan.padded, share.shape[-1]), share.dtype)
     for window in plan.windows:
         here = (slice(None), *window)
