@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from portnn_numpy._pooling import is_tiled, to_largest
 from portnn_numpy.layout import channels_first, channels_last, cropped, padded, shares
 from portnn_numpy.namespace import FEW, PARTS
 from portnn_numpy.namespace import total as total
 
 Array = Any
 
-BLOCK = 1 << 20  # bytes: half of a common second-level cache, or all of it
 SMALL = 1 << 13  # elements; see ``compiled.jit.LEAST``
 ZERO = np.zeros((), np.float32)  # NumPy converts it faster than a Python float
 
@@ -63,59 +63,11 @@ def max_pool(x: Array, plan: Any) -> Array:
 
 
 def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Array:
-    """Each window's error goes to its largest pixel, to the first where several are equal; NaN counts as the largest.
-
-    Where windows do not overlap, each pixel is written once. Masks are multiplied, since ``numpy.where`` is slower. The
-    padding is NaN here, which equals nothing, so that it never receives an error.
-    """
+    """Each window's error goes to its largest pixel; without overlap, each pixel is written once."""
     make: Any = np.empty if is_tiled(plan) else np.zeros
     input_error = make((x.shape[-1], *plan.padded, len(x)), y.dtype)
     to_largest(x, y, output_error, plan, input_error)
     return channels_last(cropped(input_error, plan))
-
-
-def to_largest(x: Array, y: Array, output_error: Array, plan: Any, input_error: Array) -> None:
-    """``max_pool_backward`` into an array (C, H, W, N), of the padded size: zeros, or of any values for tiles."""
-    x, y, error = channels_first(x), channels_first(y), channels_first(output_error)
-    source = padded(x, plan, np.nan)
-    channels = max(1, BLOCK * len(source) // max(1, source.nbytes))
-    for first in range(0, len(source), channels):  # while they are in the cache
-        some = slice(first, first + channels)
-        _to_largest(x[some], source[some], y[some], error[some], input_error[some], plan)
-
-
-def _to_largest(x: Array, source: Array, y: Array, error: Array, input_error: Array, plan: Any) -> None:
-    """``to_largest`` for some channels; ``source`` is x with its padding."""
-    apart = _is_apart(plan)
-    largest, free = np.empty(y.shape, np.bool_), np.ones(y.shape, np.bool_)  # windows whose error is not assigned yet
-    for window in plan.windows:
-        here = (slice(None), *window)
-        np.equal(source[here], y, out=largest)
-        largest &= free
-        free ^= largest
-        if apart:
-            np.multiply(error, largest, out=input_error[here])
-        else:
-            input_error[here] += error * largest
-    if free.any():  # windows with NaN
-        nan = padded(x != x, plan, False)
-        for window in plan.windows:
-            here = (slice(None), *window)
-            np.logical_and(nan[here], free, out=largest)
-            free ^= largest
-            input_error[here] += np.where(largest, error, 0.0)
-
-
-def _is_apart(plan: Any) -> bool:
-    """Whether windows do not overlap."""
-    return all(s >= k for s, k in zip(plan.stride, plan.kernel, strict=True))
-
-
-def is_tiled(plan: Any) -> bool:
-    """Whether every pixel of the padded image is in one window."""
-    return plan.stride == plan.kernel and all(
-        n == m * k for n, m, k in zip(plan.padded, plan.output, plan.kernel, strict=True)
-    )
 
 
 def avg_pool(x: Array, plan: Any) -> Array:

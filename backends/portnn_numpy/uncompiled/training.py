@@ -7,9 +7,12 @@ import numpy as np
 from portnn_numpy import losses
 from portnn_numpy.layout import channels_first, channels_last
 from portnn_numpy.namespace import total
-from portnn_numpy.ops import is_tiled, to_largest
+from portnn_numpy._pooling import is_tiled, to_largest
 
 Array = Any
+
+MEAN_SQUARED = losses.mse, losses.mse_prime
+CROSS_ENTROPY = losses.softmax_cross_entropy, losses.softmax_cross_entropy_prime
 
 
 def pooled(
@@ -34,11 +37,15 @@ def whole(Y_true: Array, Y: Array, loss: Any, loss_prime: Any, chain: Any) -> tu
 
     The operations are those of the two functions.
     """
-    if loss is losses.mse and loss_prime is losses.mse_prime and 0 < Y.size <= losses.SHORT:
+    if (loss, loss_prime) == MEAN_SQUARED and 0 < Y.size <= losses.SHORT:
         D = Y - Y_true
         error = np.vdot(D, D) / D.size
         D *= 2.0 / D.size
-    elif loss is losses.softmax_cross_entropy and loss_prime is losses.softmax_cross_entropy_prime and _classes(Y_true, Y):
+    elif (
+        loss is losses.softmax_cross_entropy
+        and loss_prime is losses.softmax_cross_entropy_prime
+        and _classes(Y_true, Y)
+    ):
         n, each = len(Y), np.arange(len(Y))
         D = Y - np.maximum.reduce(Y, axis=1, keepdims=True)
         picked = D[each, Y_true]
@@ -52,5 +59,5 @@ def whole(Y_true: Array, Y: Array, loss: Any, loss_prime: Any, chain: Any) -> tu
     return error, D if chain is None else chain(Y, D), None
 
 
-def _classes(Y_true: Array, Y: Array) -> bool:
+def _are_class_numbers(Y_true: Array, Y: Array) -> bool:
     return Y.ndim == 2 and len(Y) > 0 and Y_true.shape == Y.shape[:1] and Y_true.dtype.kind in "iu"
