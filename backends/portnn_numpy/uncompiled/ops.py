@@ -1,6 +1,6 @@
 """Convolution for NumPy alone, without a copy of each pixel for each row of the kernel.
 
-A patch of h rows and w columns is h patches of 1 x w, one below the other. Only the latter are written out, in the order
+A patch of h rows and w columns is h patches of 1 x w, one below the other. Only these are written out, in the order
 (rows, w, C, W', N):
 
     lines[a, j, c, q, n] = X[n, a, q + j, c]
@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from portnn_numpy import namespace
 from portnn_numpy.layout import channels_first, channels_last, cropped, padded
-from portnn_numpy.namespace import total
 
 Array = Any
 
@@ -67,7 +67,7 @@ def convolution_gradient(seen: Any, output_error: Array, plan: Any, shape: Any) 
     dw: Any = 0.0
     for first in range(0, p.shape[1], rows):
         some = slice(first, first + rows)
-        dw = dw + total(np.matmul(p[:, some], d[:, some]), 1)  # (G, K, F/G)
+        dw = dw + namespace.total(np.matmul(p[:, some], d[:, some]), 1)  # (G, K, F/G)
     return dw.transpose(1, 0, 2).reshape(shape)
 
 

@@ -4,10 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from portnn_numpy import losses
-from portnn_numpy.layout import channels_first, channels_last
-from portnn_numpy.namespace import total
+from portnn_numpy import losses, namespace
 from portnn_numpy._pooling import is_tiled, to_largest
+from portnn_numpy.layout import channels_first, channels_last
 
 Array = Any
 
@@ -25,11 +24,14 @@ def pooled(
     if kind != "MaxPoolLayer" or plan.is_padded or plan.stride != plan.kernel:
         return NotImplemented
     error = chain(P, output_error)
+    sums = namespace.total(channels_first(error).reshape(Y.shape[-1], -1), 1)  # each is the error of one pixel
+    if not np.isfinite(sums).all():  # NaN times a mask is NaN also where the mask is zero
+        return NotImplemented
     make: Any = np.empty if is_tiled(plan) else np.zeros
     d = make((plan.image[0], Y.shape[-1], *plan.image[1:], len(Y)), Y.dtype)
     d = d.swapaxes(0, 1)  # (F, H', W', N), with rows outermost in memory, as ``convolution_backward`` wants it
     to_largest(Y, P, error, plan, d)
-    return channels_last(d), total(channels_first(error).reshape(len(d), -1), 1)  # each is the error of one pixel
+    return channels_last(d), sums
 
 
 def whole(Y_true: Array, Y: Array, loss: Any, loss_prime: Any, chain: Any) -> tuple[Array, Array, Array | None]:
@@ -41,16 +43,12 @@ def whole(Y_true: Array, Y: Array, loss: Any, loss_prime: Any, chain: Any) -> tu
         D = Y - Y_true
         error = np.vdot(D, D) / D.size
         D *= 2.0 / D.size
-    elif (
-        loss is losses.softmax_cross_entropy
-        and loss_prime is losses.softmax_cross_entropy_prime
-        and _classes(Y_true, Y)
-    ):
+    elif (loss, loss_prime) == CROSS_ENTROPY and _are_class_numbers(Y_true, Y):
         n, each = len(Y), np.arange(len(Y))
         D = Y - np.maximum.reduce(Y, axis=1, keepdims=True)
         picked = D[each, Y_true]
         np.exp(D, out=D)
-        share = total(D, 1, True)
+        share = namespace.total(D, 1, True)
         error = np.add.reduce(np.log(share[:, 0]) - picked) * (1.0 / n)
         D *= 1.0 / (share * n)
         D[each, Y_true] -= 1.0 / n
