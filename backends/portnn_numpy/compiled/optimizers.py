@@ -84,7 +84,9 @@ class Adam:
         decay = 1.0 - hyper[0] * adam.weight_decay if adam.decoupled else 1.0
         b1, b2, info = adam.beta1, adam.beta2, _finfo(parameters[0].dtype)
         same = b1, 1.0 - b1, b2, 1.0 - b2, adam.epsilon_in(info), decay, adam.largest(info)
-        numbers = [(*pair, *same) for pair in adam.corrections(hyper, parameters)]
+        pairs = adam.corrections(hyper, parameters)
+        sets = {pair: (*pair, *same) for pair in pairs}  # mostly one, which serves all parameters
+        numbers = [sets[pair] for pair in pairs]
         return _each(_adam, numbers, adam, parameters, gradients, slots, ("mean", "square")) or NotImplemented
 
 
@@ -144,13 +146,16 @@ def _each(
     gradients = prepared(optimizer, parameters, gradients)
     new: list[Array] = []
     new_slots: Slots = {kind: [] for kind in kinds}
+    before: Any = None
     for w, g, own, *remembered in zip(parameters, gradients, numbers, *[slots[kind] for kind in kinds], strict=True):
         if g.shape != w.shape:
             raise ValueError(f"{type(optimizer).__name__}.prepared returned shape {g.shape}, expected {w.shape}")
-        shape, dtype, number = w.shape, w.dtype, w.dtype.type
+        shape, dtype = w.shape, w.dtype
+        if own is not before:  # mostly the same object serves all parameters
+            before, numbers_of_dtype = own, [dtype.type(a) for a in own]
         made = [np.empty(shape, dtype) for _ in range(1 + len(kinds))]
         arrays = *[_flat(a) for a in (w, g, *remembered)], *[a.reshape(-1) for a in made]
-        if not ran(loop, *arrays, *map(number, own)):
+        if not ran(loop, *arrays, *numbers_of_dtype):
             return None
         new.append(made[0])
         for kind, array in zip(kinds, made[1:], strict=True):
