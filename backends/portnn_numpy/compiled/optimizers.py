@@ -84,9 +84,7 @@ class Adam:
         decay = 1.0 - hyper[0] * adam.weight_decay if adam.decoupled else 1.0
         b1, b2, info = adam.beta1, adam.beta2, _finfo(parameters[0].dtype)
         same = b1, 1.0 - b1, b2, 1.0 - b2, adam.epsilon_in(info), decay, adam.largest(info)
-        pairs = adam.corrections(hyper, parameters)
-        sets = {pair: (*pair, *same) for pair in pairs}  # mostly one, which serves all parameters
-        numbers = [sets[pair] for pair in pairs]
+        numbers = [(*pair, *same) for pair in adam.corrections(hyper, parameters)]
         return _each(_adam, numbers, adam, parameters, gradients, slots, ("mean", "square")) or NotImplemented
 
 
@@ -142,25 +140,21 @@ def _each(
 
     None where the loop does not compile, or returns False.
     """
-    parameters, gradients, slots = in_order(optimizer, parameters, gradients, slots, kinds)
-    gradients = prepared(optimizer, parameters, gradients)
-    new: list[Array] = []
-    new_slots: Slots = {kind: [] for kind in kinds}
-    before: Any = None
-    for w, g, own, *remembered in zip(parameters, gradients, numbers, *[slots[kind] for kind in kinds], strict=True):
-        if g.shape != w.shape:
-            raise ValueError(f"{type(optimizer).__name__}.prepared returned shape {g.shape}, expected {w.shape}")
-        shape, dtype = w.shape, w.dtype
-        if own is not before:  # mostly the same object serves all parameters
-            before, numbers_of_dtype = own, [dtype.type(a) for a in own]
-        made = [np.empty(shape, dtype) for _ in range(1 + len(kinds))]
-        arrays = *[_flat(a) for a in (w, g, *remembered)], *[a.reshape(-1) for a in made]
-        if not ran(loop, *arrays, *numbers_of_dtype):
+    parameters, given, slots = in_order(optimizer, parameters, gradients, slots, kinds)
+    gradients = prepared(optimizer, parameters, given)
+    if gradients is not given and any(g.shape != w.shape for w, g in zip(parameters, gradients, strict=True)):
+        shapes = [g.shape for g in gradients]
+        raise ValueError(f"{type(optimizer).__name__}.prepared returned shapes {shapes}, other than the parameters'")
+    scalars = {own: [*map(parameters[0].dtype.type, own)] for own in set(numbers)}  # most often one for all
+    made: list[list[Array]] = []
+    for own, *read in zip(numbers, parameters, gradients, *[slots[kind] for kind in kinds], strict=True):
+        shape, dtype = read[0].shape, read[0].dtype
+        written = [np.empty(shape, dtype) for _ in (None, *kinds)]
+        if not ran(loop, *map(_flat, read), *[a.reshape(-1) for a in written], *scalars[own]):
             return None
-        new.append(made[0])
-        for kind, array in zip(kinds, made[1:], strict=True):
-            new_slots[kind].append(array)
-    return new, new_slots
+        made.append(written)
+    new, *remembered = map(list, zip(*made, strict=True))
+    return new, dict(zip(kinds, remembered, strict=True))
 
 
 def _flat(a: Array) -> Array:
