@@ -51,7 +51,8 @@ class _Blas:
         with self.lock:
             held = bool(self.holders)
             self.holders.difference_update(threads)
-            if held and not self.holders and self.before > 1 and blas.threads() == 1:  # else another number has been set
+            last = held and not self.holders
+            if last and self.before > 1 and blas.threads() == 1:  # else somebody has set another number
                 blas.set_threads(self.before)
 
 
