@@ -29,5 +29,6 @@ def sigmoid_chain(y: Array, output_error: Array) -> Array:
 
 
 def relu_chain(y: Array, output_error: Array) -> Array:
-    """``relu_chain`` without converting the mask."""
-    return np.multiply(output_error, y > 0.0)
+    """``relu_chain`` with one temporary array; NumPy would convert the mask in small pieces while it multiplies."""
+    t = (y > 0.0).astype(output_error.dtype)
+    return np.multiply(t, output_error, out=t)

@@ -98,6 +98,7 @@ HELPERS = {
     },
     "portnn_numpy": {"blas", "layout", "memory", "namespace", "backend"},
     "portnn_numpy/compiled": {"jit", "pool", "troubles", "vectors"},
+    "portnn_numpy/uncompiled": set(),
 }
 
 
@@ -417,6 +418,10 @@ COMPARED = {
         "tests/backends/test_compiled.py",
         "affine avg_pool avg_pool_backward biased convolution convolution_backward convolution_gradient chained_image whole max_pool "
         "max_pool_backward patches pooled resample resample_backward SGD.update AdaGrad.update RMSprop.update Adam.update",
+    ),
+    "portnn_numpy/uncompiled": (
+        "tests/backends/test_uncompiled.py",
+        "convolution convolution_backward convolution_gradient pooled whole",
     ),
 }
 
