@@ -195,12 +195,12 @@ def test_many_calls_in_many_threads():
 def test_ctrl_c_while_a_call_begins_or_ends(monkeypatch, step, done):
     plain, around = getattr(pool._blas, step), np.geterr()
 
-    def interrupted():
+    def interrupted(*arguments):
         if done:
-            plain()
+            plain(*arguments)
         monkeypatch.undo()
         if step == "release" and not done:
-            plain()
+            plain(*arguments)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pool._blas, step, interrupted)

@@ -158,6 +158,14 @@ def test_layouts_that_blas_does_not_read_are_left_to_numpy(layout):
     assert product(a, LEFT[layout](b)) is None
 
 
+@pytest.mark.parametrize("layout", READ)
+def test_the_address_of_an_operand(layout):
+    a = READ[layout](numbers(0, 7, 5))
+    address, leading, turned = _products._operand(a)
+    assert address == a.ctypes.data
+    assert (leading, turned) == ((a.strides[0] // 4, 0) if a.strides[1] == 4 else (a.strides[1] // 4, 1))
+
+
 @pytest.mark.parametrize("parts", _products.PARTS if compiled.trouble() is None else [])
 @pytest.mark.parametrize("by_rows", [True, False])
 def test_each_number_of_parts(parts, by_rows):

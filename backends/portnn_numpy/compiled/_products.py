@@ -3,6 +3,7 @@
 OpenBLAS is called from compiled code, at the address of its function: Numba could not cache code that contains one.
 """
 
+import ctypes
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +15,7 @@ from numba.extending import intrinsic
 from portnn_numpy import blas
 from portnn_numpy.compiled import pool
 from portnn_numpy.compiled._activations import _tanh
-from portnn_numpy.compiled.jit import Array, loop, ran
+from portnn_numpy.compiled.jit import Array, loop, ran, writable
 
 LEAST_WORK = 1 << 20  # multiplications: below it, dividing a product costs more than it saves
 # From how many multiplications on a product has how many parts: each part of the one operand reads all of the other.
@@ -89,7 +90,7 @@ def product(a: Array, b: Array, bias: Array | None = None, activation: str | Non
     if b.shape[0] != k or (bias is not None and (bias.size != n or bias.dtype != a.dtype)):
         return None  # NumPy says what is wrong
     kind = 0 if bias is None else {None: BIAS, "relu": RELU, "tanh": TANH}[activation]
-    added = np.empty(0, a.dtype) if bias is None else np.array(bias).reshape(-1)  # writable, as it is compiled for
+    added = np.empty(0, a.dtype) if bias is None else writable(bias).reshape(-1)
     operands, routine = (_operand(a), _operand(b)), blas.product_address(a.dtype.char)
     if operands[0] is None or operands[1] is None or not routine:
         return None
@@ -103,10 +104,18 @@ def _operand(a: Array) -> tuple[int, int, int] | None:
     if not a.flags.aligned or not a.dtype.isnative:
         return None
     if along == size and down >= a.shape[1] * size and down % size == 0:
-        return a.ctypes.data, down // size, 0
+        return _address(a), down // size, 0
     if down == size and along >= a.shape[0] * size and along % size == 0:
-        return a.ctypes.data, along // size, 1
+        return _address(a.T), along // size, 1
     return None
+
+
+def _address(a: Array) -> int:
+    """``a.ctypes.data``, in a quarter of the time for a contiguous array that can be written to."""
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(a))
+    except (TypeError, ValueError):
+        return int(a.ctypes.data)
 
 
 @lru_cache(maxsize=256)

@@ -182,7 +182,7 @@ def biased(product: Array, bias: Array, activation: Any = None) -> Array:
     if mine is None or bias.dtype != product.dtype or (name == "tanh" and product.dtype != np.float32):
         return NotImplemented
     features = product.shape[-1]
-    bias = np.array(bias).reshape(features)  # writable, as the loops are compiled for
+    bias = writable(bias).reshape(features)
     if product.flags.c_contiguous:
         done = ran(_ALONG_ROWS[name], mine[0].reshape(-1, features), bias)
     elif product.strides[-1] == max(product.strides):

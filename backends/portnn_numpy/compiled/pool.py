@@ -12,6 +12,7 @@ that do not share a sum.
 import os
 import threading
 import warnings
+from threading import get_ident
 from typing import Any
 
 import numba
@@ -43,16 +44,14 @@ class _Blas:
                 self.before = blas.threads() or 1
                 if self.before > 1:
                     blas.set_threads(1)
-            self.holders.add(threading.get_ident())
+            self.holders.add(get_ident())
 
-    def release(self) -> None:
+    def release(self, *threads: int) -> None:
+        """These threads hold it no more; after the last holder BLAS has its threads again."""
         with self.lock:
-            self.keep(self.holders - {threading.get_ident()})
-
-    def keep(self, holders: set[int]) -> None:
-        """Only these of the holders are left; after the last one BLAS has its threads again."""
-        with self.lock:
-            last, self.holders = self.holders and not holders, holders
+            held = bool(self.holders)
+            self.holders.difference_update(threads)
+            last = held and not self.holders
             if last and self.before > 1 and blas.threads() == 1:  # else somebody has set another number
                 blas.set_threads(self.before)
 
@@ -65,6 +64,8 @@ _started: bool | None = None  # False: Numba has no threads here
 class Scope:
     """A public call, within another context."""
 
+    __slots__ = ("around",)
+
     def __init__(self, around: Any):
         self.around = around
 
@@ -76,27 +77,29 @@ class Scope:
             self.__exit__(type(error), error, error.__traceback__)
             raise
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         try:
             leave()
         finally:
-            self.around.__exit__(*error)
+            self.around.__exit__(kind, error, trace)
 
 
 def enter() -> None:
     """Begins a public call."""
-    _mine.depth += 1
-    if _mine.depth == 1 and blas.can_be_told():
+    mine = _mine
+    mine.depth = depth = mine.depth + 1
+    if depth == 1 and blas.can_be_told():
         _blas.hold()
-        _mine.threads = 0
+        mine.threads = 0
 
 
 def leave() -> None:
     """Ends a public call, also one that raised."""
-    _mine.depth = max(_mine.depth - 1, 0)
-    if not _mine.depth and blas.can_be_told():
-        _mine.threads = 1
-        _blas.release()
+    mine = _mine
+    mine.depth = depth = max(mine.depth - 1, 0)
+    if not depth and blas.can_be_told():
+        mine.threads = 1
+        _blas.release(get_ident())
 
 
 def threads() -> int:
@@ -188,7 +191,7 @@ def _after_fork() -> None:
     global _using, _forked
     _using, _forked = threading.Lock(), True
     _blas.lock, _mine.threads = threading.RLock(), 1
-    _blas.keep(_blas.holders & {threading.get_ident()})
+    _blas.release(*(_blas.holders - {get_ident()}))
 
 
 if hasattr(os, "register_at_fork"):
