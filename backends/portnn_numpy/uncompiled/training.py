@@ -1,4 +1,4 @@
-"""The derivatives of an activation and of max pooling after it, and a loss with its derivative, for NumPy alone."""
+"""The derivatives of an activation and of max pooling after it; cross-entropy with its derivative; for NumPy alone."""
 
 from typing import Any
 
@@ -10,7 +10,6 @@ from portnn_numpy.layout import channels_first, channels_last
 
 Array = Any
 
-MEAN_SQUARED = losses.mse, losses.mse_prime
 CROSS_ENTROPY = losses.softmax_cross_entropy, losses.softmax_cross_entropy_prime
 
 
@@ -35,25 +34,20 @@ def pooled(
 
 
 def whole(Y_true: Array, Y: Array, loss: Any, loss_prime: Any, chain: Any) -> tuple[Array, Array, Array | None]:
-    """For the mean squared error, and for ``softmax_cross_entropy`` with class numbers, which share their first steps.
+    """For ``softmax_cross_entropy`` with class numbers and its derivative, which share their first steps.
 
     The operations are those of the two functions.
     """
-    if (loss, loss_prime) == MEAN_SQUARED and 0 < Y.size <= losses.SHORT:
-        D = Y - Y_true
-        error = np.vdot(D, D) / D.size
-        D *= 2.0 / D.size
-    elif (loss, loss_prime) == CROSS_ENTROPY and _are_class_numbers(Y_true, Y):
-        n, each = len(Y), np.arange(len(Y))
-        D = Y - np.maximum.reduce(Y, axis=1, keepdims=True)
-        picked = D[each, Y_true]
-        np.exp(D, out=D)
-        share = namespace.total(D, 1, True)
-        error = np.add.reduce(np.log(share[:, 0]) - picked) * (1.0 / n)
-        D *= 1.0 / (share * n)
-        D[each, Y_true] -= 1.0 / n
-    else:
+    if (loss, loss_prime) != CROSS_ENTROPY or not _are_class_numbers(Y_true, Y):
         return NotImplemented
+    n, each = len(Y), np.arange(len(Y))
+    D = Y - np.maximum.reduce(Y, axis=1, keepdims=True)
+    picked = D[each, Y_true]
+    np.exp(D, out=D)
+    share = namespace.total(D, 1, True)
+    error = np.add.reduce(np.log(share[:, 0]) - picked) * (1.0 / n)
+    D *= 1.0 / (share * n)
+    D[each, Y_true] -= 1.0 / n
     return error, D if chain is None else chain(Y, D), None
 
 
