@@ -241,7 +241,8 @@ class Orders:
         if values.flat:
             join(inside.axis, values.axis, layer)
             return inside
-        if inside.reshaped is not values.reshaped:  # the sum of what a row became and of something else
+        turned = any(isinstance(each, (FlattenLayer, ReshapeLayer)) for each in layer.walk())
+        if turned or inside.reshaped is not values.reshaped:  # a sum with something else than what the row became
             self._as_sequence(layer, values)
             inside = self._as_sequence(layer, inside)
         return inside._replace(images=values.images if inside.images is None else inside.images)
