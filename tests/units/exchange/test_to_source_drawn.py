@@ -85,3 +85,17 @@ def test_all_that_keras_lacks_is_in_one_error():
     network.predict(np.zeros((1, 2, 2, 2, 2, 1)))
     with pytest.raises(ValueError, match="it has windows on 3 at most"):
         network.to_source("keras")
+
+
+def test_momentum_of_drawn_networks():
+    """It is seen in training alone, so no prediction shows it."""
+    seen = 0
+    for seed in range(60):
+        network, _ = drawn(seed)
+        for language, share in (("torch", lambda m: m), ("keras", lambda m: 1.0 - m)):
+            text = network.to_source(language)
+            for layer in network.walk():
+                if type(layer).__name__ == "BatchNormLayer":
+                    assert f"momentum={share(layer.momentum)!r}" in text
+                    seen += 1
+    assert seen > 20

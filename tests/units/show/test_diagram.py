@@ -106,8 +106,9 @@ class Own(OwnLayer):
 
 @pytest.mark.parametrize("seed", range(30))
 def test_random_networks(seed):
-    net = Network(Drawer(seed, also=(lambda shape: Own(shape[-1]),)).network()[0], seed=1)
-    diagram = net.diagram()
+    layers, sample = Drawer(seed, also=(lambda shape: Own(shape[-1]),)).network()
+    net = Network(layers, seed=1)
+    diagram = net.diagram(sample)
     root, _ = check(diagram)
     titles = [title.text for title in root.iter(f"{SVG}title")]
     for path, layer in named(net.layers):
