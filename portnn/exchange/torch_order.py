@@ -119,6 +119,11 @@ def channels_first(shape: Shape) -> np.ndarray | None:
     return None if np.array_equal(order, np.arange(order.size)) else order
 
 
+def has_images(layer: Any) -> bool:
+    """Whether a layer, or one within it, takes images."""
+    return any(isinstance(each, OF_IMAGES) for each in layer.walk())
+
+
 class Values(NamedTuple):
     """Values between two layers: the shape of a sample, if known, and the order of the last axis.
 
@@ -157,13 +162,14 @@ class Orders:
         self.shapes[id(layer)] = values.shape
         if isinstance(layer, OF_IMAGES) and not values.flat:
             values = self._as_images(layer, values)
+        if isinstance(layer, (ResidualLayer, ParallelLayer)) and values.reshaped is not None and has_images(layer):
+            values = self._as_images(layer, values)  # for all branches
         if isinstance(layer, ParallelLayer):
             return self._parallel(layer, values, after)
+        if isinstance(layer, ResidualLayer):
+            return self._residual(layer, values)
         if isinstance(layer, SequentialLayer):
-            inside = self._through(layer.layers, values)
-            if isinstance(layer, ResidualLayer) and values.flat:
-                join(inside.axis, values.axis, layer)
-            return inside
+            return self._through(layer.layers, values)
         if isinstance(layer, FCLayer):
             return self._fully_connected(layer, values)
         if isinstance(layer, NormLayer):
@@ -181,8 +187,15 @@ class Orders:
             join(values.reshaped, Axis(int(np.prod(values.shape)), channels_first(values.shape)), layer)
         return values._replace(images=True, reshaped=None)
 
+    def _as_sequence(self, layer: Any, values: Values) -> Values:
+        """What a row was reshaped to has its channels last, as here: so the row has had the order of here."""
+        if values.reshaped is not None and values.shape is not None:
+            join(values.reshaped, Axis(int(np.prod(values.shape))), layer)
+        return values._replace(reshaped=None)
+
     def _fully_connected(self, layer: Any, values: Values) -> Values:
         if not values.flat:  # along the last axis of several, which then is the last in PyTorch, too
+            self._as_sequence(layer, values)
             return Values(None, Axis(layer.output_size), values.images or False)
         self.inputs[id(layer)] = values.axis
         self.outputs[id(layer)] = out = Axis(layer.output_size, free=True)
@@ -190,11 +203,9 @@ class Orders:
 
     def _normalized(self, layer: Any, values: Values) -> Values:
         if not values.flat:
-            return (
-                values
-                if isinstance(layer, OF_IMAGES)
-                else values._replace(images=values.images or False, reshaped=None)
-            )
+            if isinstance(layer, OF_IMAGES):
+                return values
+            return self._as_sequence(layer, values)._replace(images=values.images or False)
         if isinstance(layer, GroupNormLayer) and layer.groups > 1:  # groups are of neighbours
             join(values.axis, Axis(values.axis.found().size), layer)
         self.outputs[id(layer)] = values.axis
@@ -211,6 +222,7 @@ class Orders:
                 join(values.axis, Axis(int(np.prod(after)), channels_first(after)), layer)
                 return Values(after, Axis(after[-1]), True)
             return Values(after, Axis(after[-1]), None, values.axis)
+        self._as_sequence(layer, values)
         return Values(after, Axis(after[-1] if after else None), values.images)
 
     def _flattened(self, layer: Any, values: Values, after: Shape | None) -> Axis:
@@ -224,10 +236,23 @@ class Orders:
         first = len(values.shape) > 2 if values.images is None else values.images
         return Axis(size, channels_first(values.shape) if first else None)
 
+    def _residual(self, layer: Any, values: Values) -> Values:
+        inside = self._through(layer.layers, values)
+        if values.flat:
+            join(inside.axis, values.axis, layer)
+            return inside
+        turned = any(isinstance(each, (FlattenLayer, ReshapeLayer)) for each in layer.walk())
+        if turned or inside.reshaped is not values.reshaped:  # a sum with something else than what the row became
+            self._as_sequence(layer, values)
+            inside = self._as_sequence(layer, inside)
+        return inside._replace(images=values.images if inside.images is None else inside.images)
+
     def _parallel(self, layer: Any, values: Values, after: Shape | None) -> Values:
         ends = [self._through([branch], values) for branch in layer.layers]
         images = next((end.images for end in ends if end.images is not None), None)
         if not Values(after, ends[0].axis).flat:
+            for end in ends:
+                self._as_sequence(layer, end)
             return Values(after, Axis(after[-1] if after else None), images)
         if layer.merge == "add":
             for end in ends[1:]:

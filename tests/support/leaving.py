@@ -175,30 +175,3 @@ def python(network, folder, name="net.py"):
     """What the exported Python file defines."""
     network.export(folder / name)
     return runpy.run_path(str(folder / name))
-
-
-def random_layer(rng):
-    """A convolution or pooling layer with random options, in one, two or, for pooling, three dimensions; a sample."""
-
-    def sizes(least, most, axes):
-        return tuple(int(n) for n in rng.integers(least, most + 1, axes))
-
-    def padding(axes, most):
-        pairs = tuple(tuple(int(min(p, m)) for p in rng.integers(0, 3, 2)) for m in most)
-        return (0, "valid", "same", pairs, pairs)[rng.integers(5)]
-
-    kind = ("conv", "max", "avg")[rng.integers(3)]
-    axes = int(rng.integers(1, 3 if kind == "conv" else 4))
-    kernel, stride = sizes(1, 4, axes), sizes(1, 3, axes)
-    if kind != "conv":
-        shape = (*(k + int(n) for k, n in zip(kernel, rng.integers(0, 5, axes), strict=True)), int(rng.integers(1, 4)))
-        make = MaxPoolLayer if kind == "max" else AvgPoolLayer
-        return make(kernel, stride=stride, padding=padding(axes, [k - 1 for k in kernel])), shape
-    dilation, groups = sizes(1, 3, axes), int(rng.integers(1, 4))
-    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
-    shape = (
-        *(r + int(n) for r, n in zip(reach, rng.integers(0, 5, axes), strict=True)),
-        groups * int(rng.integers(1, 3)),
-    )
-    options = dict(stride=stride, padding=padding(axes, [5] * axes), dilation=dilation, groups=groups)
-    return ConvLayer(shape, kernel, groups * int(rng.integers(1, 4)), bias=bool(rng.integers(2)), **options), shape

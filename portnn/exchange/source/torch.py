@@ -334,7 +334,7 @@ class Writer:
         """A layer's module, and the values behind it."""
         name = type(layer).__name__
         after = counterparts.shape_after(layer, x.shape)
-        if name in OF_IMAGES and x.reshaped is not None:  # a sequence, as it turns out
+        if x.reshaped is not None and name != "SequentialLayer" and _has_images(layer):  # a sequence, as it turns out
             self.reshapes[x.reshaped] = f"Reshape({', '.join(map(str, first(x.shape)))})"
             x = replace(x, second=True, images=True, reshaped=None, order=None, free=False)
         write = getattr(self, f"_{name}")
@@ -489,7 +489,8 @@ class Writer:
             lines.append(f'"turned": {self.to_second(values) if x.second else self.to_last(values)},')
         fixed = values if x.free else x  # a Linear gives its outputs in whatever order they are added to
         images = x.images if values.images is None else values.images
-        found = replace(x, order=fixed.order, image=fixed.image, free=fixed.free, images=images)
+        reshaped = x.reshaped if values.reshaped == x.reshaped else None
+        found = replace(x, order=fixed.order, image=fixed.image, free=fixed.free, images=images, reshaped=reshaped)
         return _block("Residual", lines), found
 
     def _ParallelLayer(self, layer: Any, x: Values, after: Shape) -> tuple[str, Values]:  # noqa: N802
@@ -537,8 +538,11 @@ def _joined(ends: list[Values]) -> np.ndarray:
 
 def _needs_second(layer: Any, x: Values) -> bool:
     """Whether a layer, or one within it, is one of images, whose channels come first; a chain sees to it itself."""
-    within = [] if type(layer).__name__ == "SequentialLayer" else layer.walk()
-    return len(x.shape) > 1 and any(type(each).__name__ in OF_IMAGES for each in within)
+    return len(x.shape) > 1 and type(layer).__name__ != "SequentialLayer" and _has_images(layer)
+
+
+def _has_images(layer: Any) -> bool:
+    return any(type(each).__name__ in OF_IMAGES for each in layer.walk())
 
 
 def _is_kept(branch: Any) -> bool:

@@ -10,8 +10,8 @@ import pytest
 
 from c_files import SANITIZED, STRICT, cc, needs_cc, run, shared
 from cases import ACTIVATIONS, OwnLayer
-from drawn_networks import drawn
-from leaving import ALL, DIGITS, NETWORKS, TOLERANCE, made, random_layer, reader, samples
+from drawn_networks import drawn, drawn_window
+from leaving import ALL, DIGITS, NETWORKS, TOLERANCE, made, reader, samples
 from pages import difference, touched
 from portnn import (
     ActivationLayer,
@@ -63,14 +63,10 @@ def test_every_layer_is_known():
 @needs_cc
 @pytest.mark.slow
 def test_random_options(tmp_path):
-    rng, networks, x = np.random.default_rng(13), [], []
-    for _ in range(60):
-        layer, shape = random_layer(rng)
-        x.append(samples(shape, 2))
-        networks.append(touched(Network([layer], dtype="float64"), x[-1]))
-    for network, given, predict in zip(networks, x, shared(tmp_path, networks), strict=True):
-        expected = network.predict(given)
-        assert difference(predict(given, expected.shape[1:]), expected) < 1e-12, network
+    pairs = [drawn_window(seed) for seed in range(60)]
+    for (network, x), predict in zip(pairs, shared(tmp_path, [network for network, _ in pairs]), strict=True):
+        expected = network.predict(x)
+        assert difference(predict(x, expected.shape[1:]), expected) < 1e-12, network
 
 
 @needs_cc

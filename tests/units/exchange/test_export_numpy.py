@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from cases import ACTIVATIONS, OwnLayer
-from drawn_networks import drawn
-from leaving import ALL, DIGITS, TOLERANCE, made, python, random_layer, reader, samples
-from pages import difference, touched
+from drawn_networks import drawn, drawn_window
+from leaving import ALL, DIGITS, TOLERANCE, made, python, reader, samples
+from pages import difference
 from portnn import (
     ActivationLayer,
     ConvLayer,
@@ -55,11 +55,8 @@ def test_every_layer_is_known():
 
 
 def test_random_options(tmp_path):
-    rng = np.random.default_rng(12)
-    for _ in range(100):
-        layer, shape = random_layer(rng)
-        x = samples(shape, 2)
-        network = touched(Network([layer], dtype="float64"), x)
+    for seed in range(100):
+        network, x = drawn_window(seed)
         assert difference(python(network, tmp_path)["predict"](x), network.predict(x)) < 1e-12, network
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import portnn
-from drawn_nets import Drawer
-from onnx_models import is_slow, network, run, unnamed
+from drawn_networks import drawn
+from onnx_models import is_slow, run, unnamed
 from portnn import Network
 
 onnx = pytest.importorskip("onnx", minversion="1.17", reason="onnx is not installed")
@@ -19,17 +19,16 @@ SEEDS = [*range(60), *(pytest.param(seed, marks=pytest.mark.slow) for seed in ra
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_drawn_network(seed, dtype, tmp_path):
-    layers, sample = Drawer(seed).network()
-    net, first, second = network(layers, sample, dtype), tmp_path / "first.onnx", tmp_path / "second.onnx"
+    net, x = drawn(seed, dtype)
+    first, second = tmp_path / "first.onnx", tmp_path / "second.onnx"
     opset = 18 + seed % 4
     portnn.onnx.export(net, first, opset=opset)
     onnx.checker.check_model(onnx.load(first), full_check=True)
     if not is_slow(first, dtype):
-        check(net, first, sample, seed)
+        check(net, first, x.shape[1:], seed)
     back = portnn.onnx.load(first)
     portnn.onnx.export(back, second, opset=opset)
     assert unnamed(first.read_bytes()) == unnamed(second.read_bytes())
-    x = np.random.default_rng(seed).standard_normal((3, *sample)).astype(dtype)
     assert error(back.predict(x), net.predict(x)) <= tolerance(net, x)
 
 

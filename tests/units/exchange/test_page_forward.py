@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from cases import ACTIVATIONS, LAYERS
-from drawn_networks import drawn
-from leaving import random_layer
+from drawn_networks import drawn, drawn_window
 from pages import NODE, WITHOUT_NODE, computed, difference, exported, node, touched
 from portnn import (
     ActivationLayer,
@@ -144,14 +143,11 @@ def test_networks(name, dtype, tmp_path):
 
 
 def test_random_options(tmp_path):
-    rng, networks, pages = np.random.default_rng(11), [], []
-    for _ in range(100):
-        layer, shape = random_layer(rng)
-        networks.append(touched(Network([layer], dtype="float64"), x := samples(shape, 2)))
-        pages.append((exported(networks[-1], tmp_path), x))
-    for network, (_, x), found in zip(networks, pages, computed(pages), strict=True):
+    pairs = [drawn_window(seed) for seed in range(100)]
+    pages = [(exported(network, tmp_path), x) for network, x in pairs]
+    for (network, x), found in zip(pairs, computed(pages), strict=True):
         assert difference([y for y, _ in found], network.predict(x)) < 1e-12, network
-    assert len({type(network.layers[0]) for network in networks}) == 3
+    assert len({type(network.layers[0]) for network, _ in pairs}) == 3
 
 
 def test_each_layers_output_is_shown(tmp_path):

@@ -147,6 +147,30 @@ TURNED = {
         ],
         (5,),
     ),
+    "a row becomes a sequence within a residual": (
+        [ResidualLayer(MaxPoolLayer(1), FlattenLayer(), FCLayer(12, 12), ReshapeLayer((4, 3))), MaxPoolLayer(1)],
+        (4, 3),
+    ),
+    "a sequence of a row, in residuals": (
+        [
+            *(FCLayer(5, 12), ReshapeLayer((4, 3)), ResidualLayer(ActivationLayer("tanh")), UpsampleLayer(2)),
+            *(FlattenLayer(), FCLayer(24, 12), ReshapeLayer((4, 3)), ResidualLayer(FCLayer(3, 3), MaxPoolLayer(1))),
+            *(ResidualLayer(FCLayer(3, 3)), FlattenLayer(), FCLayer(12, 2)),
+        ],
+        (5,),
+    ),
+    "a sequence of a row, in branches": (
+        [
+            *(
+                FCLayer(5, 12),
+                ReshapeLayer((4, 3)),
+                ParallelLayer(FCLayer(3, 2), [UpsampleLayer(1)], [], LayerNormLayer()),
+            ),
+            FlattenLayer(),
+            FCLayer(44, 2),
+        ],
+        (5,),
+    ),
     "window larger than the volume": ([AvgPoolLayer((3, 1, 3), stride=1, padding="same")], (2, 3, 1, 4)),
 }
 
@@ -158,6 +182,23 @@ def test_orders_in_pytorch(name):
     x = leaving.samples(shape)
     network = touched(Network(copy.deepcopy(layers), dtype="float64"), x)
     assert difference(in_pytorch(network, x), network.predict(x)) < 1e-12
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        [FCLayer(6, 2)],
+        [LayerNormLayer()],
+        [ReshapeLayer((6, 4)), FCLayer(4, 2)],
+        [ResidualLayer(FlattenLayer(), ReshapeLayer((4, 6))), FlattenLayer()],
+        [ParallelLayer([], FCLayer(6, 2)), GlobalMaxPoolLayer()],
+    ],
+)
+def test_a_row_of_images_that_becomes_a_sequence(behind):
+    """PyTorch's row has the channels first, and no weights can turn its values to what a sequence needs."""
+    network = Network([ConvLayer((2, 3, 4), (1, 1), 4), FlattenLayer(), ReshapeLayer((4, 6)), *copy.deepcopy(behind)])
+    with pytest.raises(ValueError, match=r"needs values in the order of this network's images"):
+        portnn.torch.state_dict(network, input_shape=(2, 3, 4))
 
 
 @pytest.mark.slow

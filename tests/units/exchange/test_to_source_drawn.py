@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 import portnn
-from leaving import samples
-from pages import difference, touched
+from drawn_networks import drawn
+from pages import difference
 from portnn import ActivationLayer, FCLayer, Layer, MaxPoolLayer, Network, ParallelLayer, ResidualLayer
-from random_networks import drawn
 
 
 @pytest.fixture
@@ -49,11 +48,8 @@ def in_keras(network, x, file):
 @pytest.mark.filterwarnings(r"ignore:[\s\S]*softmax over axis")  # of one channel, whose softmax is 1
 @pytest.mark.parametrize("seed", [*range(12), *(pytest.param(s, marks=pytest.mark.slow) for s in range(12, 150))])
 def test_networks_that_are_drawn_in_keras(seed, keras, tmp_path):
-    layers, shape = drawn(seed)
-    x = samples(shape).astype("float32")
-    network = touched(Network(layers, seed=seed), x)
-    exact = touched(Network(drawn(seed)[0], seed=seed, dtype="float64"), x.astype("float64"))
-    expected = exact.predict(x.astype("float64"))
+    (network, x), (exact, wide) = drawn(seed, "float32"), drawn(seed)
+    expected = exact.predict(wide)
     rounding = difference(network.predict(x), expected)  # which some of these networks make larger
     assert rounding < 1e-3
     found = in_keras(network, x, tmp_path / "net.portnn.safetensors")
@@ -62,7 +58,7 @@ def test_networks_that_are_drawn_in_keras(seed, keras, tmp_path):
     # enough are left.
     if not any(type(layer).__name__ in ("LayerNormLayer", "GroupNormLayer") for layer in network.walk()):
         assert difference(found, expected) < 1e-5 + 10 * rounding
-    assert difference(in_keras(exact, x.astype("float64"), tmp_path / "wide.portnn.safetensors"), expected) < 1e-9
+    assert difference(in_keras(exact, wide, tmp_path / "wide.portnn.safetensors"), expected) < 1e-9
 
 
 def test_the_networks_have_every_layer():
@@ -89,3 +85,17 @@ def test_all_that_keras_lacks_is_in_one_error():
     network.predict(np.zeros((1, 2, 2, 2, 2, 1)))
     with pytest.raises(ValueError, match="it has windows on 3 at most"):
         network.to_source("keras")
+
+
+def test_momentum_of_drawn_networks():
+    """It is seen in training alone, so no prediction shows it."""
+    seen = 0
+    for seed in range(60):
+        network, _ = drawn(seed)
+        for language, share in (("torch", lambda m: m), ("keras", lambda m: 1.0 - m)):
+            text = network.to_source(language)
+            for layer in network.walk():
+                if type(layer).__name__ == "BatchNormLayer":
+                    assert f"momentum={share(layer.momentum)!r}" in text
+                    seen += 1
+    assert seen > 20

@@ -9,6 +9,7 @@ import pytest
 
 from cases import LAYERS, OwnLayer
 from drawn import NETWORKS
+from drawn_networks import Drawer
 from portnn import (
     ActivationLayer,
     BatchNormLayer,
@@ -98,24 +99,16 @@ def test_deep_networks(name):
     check(Network(make(), seed=1).diagram(sample))
 
 
-def some_layer(rng, depth):
-    """A random layer of three features, with branches down to a depth."""
-    kind = rng.integers(0, 9 if depth else 5)
-    if kind < 5:
-        return [FCLayer(3, 3), ActivationLayer("tanh"), BatchNormLayer(), ScaleLayer(1 / 3), OwnLayer(3)][kind]
-    branches = [[some_layer(rng, depth - 1) for _ in range(rng.integers(1, 4))] for _ in range(rng.integers(1, 4))]
-    if kind == 5:
-        return SequentialLayer(*branches[0])
-    if kind == 6:
-        return ResidualLayer(*branches[0])
-    return ParallelLayer(*branches, [], merge="add")
+class Own(OwnLayer):
+    def output_shape(self, input_shape):
+        return input_shape
 
 
 @pytest.mark.parametrize("seed", range(30))
 def test_random_networks(seed):
-    rng = np.random.default_rng(seed)
-    net = Network([FCLayer(3, 3), *(some_layer(rng, 3) for _ in range(3))], seed=1)
-    diagram = net.diagram()
+    layers, sample = Drawer(seed, also=(lambda shape: Own(shape[-1]),)).network()
+    net = Network(layers, seed=1)
+    diagram = net.diagram(sample)
     root, _ = check(diagram)
     titles = [title.text for title in root.iter(f"{SVG}title")]
     for path, layer in named(net.layers):

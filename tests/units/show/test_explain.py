@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from math import prod
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cases import ACTIVATIONS, LAYERS, LOSSES, OPTIMIZERS
+from drawn_networks import Drawer
 from equations import by_place, equations, faults, half_unit
 from explained import article, digits, lenet, residual, small_images, xor
 from portnn import (
@@ -16,9 +18,8 @@ from portnn import (
     BatchNormLayer,
     DropoutLayer,
     FCLayer,
+    FlattenLayer,
     Network,
-    ResidualLayer,
-    SoftmaxLayer,
     layers,
 )
 from portnn.show.explain.explaining import SHELF
@@ -271,26 +272,9 @@ def test_layers_that_were_moved_are_explained_by_their_place(rng):
     assert {path for _, path in found} == {"", "0", "1"}
 
 
-KINDS = st.sampled_from(["fc", "tanh", "relu", "gelu", "layer norm", "softmax", "dropout", "residual", "batch norm"])
-
-
-def drawn_layer(kind, n):
-    return {
-        "fc": lambda: FCLayer(n, n),
-        "tanh": lambda: ActivationLayer("tanh"),
-        "relu": lambda: ActivationLayer("relu"),
-        "gelu": lambda: ActivationLayer("gelu"),
-        "layer norm": lambda: layers.LayerNormLayer(),
-        "softmax": lambda: SoftmaxLayer(),
-        "dropout": lambda: DropoutLayer(0.3),
-        "residual": lambda: ResidualLayer(FCLayer(n, n), ActivationLayer("tanh")),
-        "batch norm": lambda: BatchNormLayer(),
-    }[kind]()
-
-
 @settings(max_examples=40, deadline=None)
 @given(
-    st.lists(KINDS, min_size=1, max_size=5),
+    st.integers(1, 5),
     st.integers(1, 12),
     st.sampled_from(["mse", "mae", "hinge", "binary_cross_entropy", "softmax_cross_entropy"]),
     st.sampled_from(["sgd", "adam", "adamw", "rmsprop", "adagrad"]),
@@ -298,8 +282,9 @@ def drawn_layer(kind, n):
     st.sampled_from([0.01, 1.0, 50.0]),
     st.integers(0, 2**32),
 )
-def test_every_equation_of_drawn_networks_holds(kinds, n, loss, optimizer, dtype, size, seed):
-    net = Network([*(drawn_layer(kind, n) for kind in kinds), FCLayer(n, 3)], dtype=dtype, seed=seed)
+def test_every_equation_of_drawn_networks_holds(count, n, loss, optimizer, dtype, size, seed):
+    drawn, shape = Drawer(seed).chain((n,), count)
+    net = Network([*drawn, FlattenLayer(), FCLayer(prod(shape), 3)], dtype=dtype, seed=seed)
     net.use(loss, optimizer=optimizer)
     draws = np.random.default_rng(seed)
     check(net.explain(size * draws.standard_normal((1, n)), LOSSES[loss].targets(draws, 1, 3)))
