@@ -207,6 +207,43 @@ def turned(numbers, dtype, threads):
     return numbers(317, 131), numbers(131, 317)
 
 
+# -- normalization ---------------------------------------------------------------------------------------------------------
+
+SIZES = {"": (31, 1319, 1), ": across": (3, 131, 131)}  # (A, K, B)
+
+
+def normalized(sizes):
+    def make(numbers, dtype, threads):
+        a, k, b = sizes
+        return numbers(a * k * b), numbers(a * k * b), sizes, np.dtype(dtype).type(1e-5), *numbers(3, a * b)
+
+    return make
+
+
+def normalized_backward(sizes, centers):
+    def make(numbers, dtype, threads):
+        a, k, b = sizes
+        return *numbers(3, a * k * b), sizes, numbers(a * b), numbers(2, a * b), centers
+
+    return make
+
+
+for where, sizes in SIZES.items():
+    inputs(f"_normalization.normalize{where}")(normalized(sizes))
+    inputs(f"_normalization.backward{where}")(normalized_backward(sizes, True))
+    inputs(f"_normalization.backward{where}: scaled")(normalized_backward(sizes, False))
+
+
+@inputs("_normalization.scaled")
+def scaled(numbers, dtype, threads):
+    return numbers(317, 131), numbers(317, 131), numbers(131), numbers(131), False
+
+
+@inputs("_normalization.scaled: each")
+def each_scaled(numbers, dtype, threads):
+    return numbers(31, 1319), numbers(31, 1319), numbers(31), numbers(31), True
+
+
 # -- convolution and products ----------------------------------------------------------------------------------------------
 
 CONVOLUTION = window_plan((9, 11), (3, 3), (1, 1), "same")
