@@ -27,9 +27,7 @@ def scaled(x: Array, weights: Array, bias: Array, *, xp: Any, ops: Any) -> Array
     return x * weights + bias
 
 
-def scaled_backward(
-    output_error: Array, x: Array, weights: Array, *, xp: Any, ops: Any
-) -> tuple[Array, Array, Array]:
+def scaled_backward(output_error: Array, x: Array, weights: Array, *, xp: Any, ops: Any) -> tuple[Array, Array, Array]:
     """dE/dX, dE/dW and dE/dB of ``scaled``."""
     axes = tuple(range(x.ndim - 1))
     return output_error * weights, ops.total(output_error * x, axes), ops.total(output_error, axes)

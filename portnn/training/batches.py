@@ -98,7 +98,10 @@ class Batches:
             found, row = self.gathered(data, *which, self.inputs["hyper"], self.inputs.get("addresses"))
             hyper: Sequence[Any] = [row[0, k] for k in range(row.shape[1])]
             return found[0], found[1], None if W is None else found[2], hyper
-        hyper, some = self.hyper[position], slice(position * self.batch_size, position * self.batch_size + offsets.shape[0])
+        hyper, some = (
+            self.hyper[position],
+            slice(position * self.batch_size, position * self.batch_size + offsets.shape[0]),
+        )
         if order is None:
             x, y, w = self.x[some, ...], self.y[some, ...], None if self.weights is None else self.weights[some]
         else:

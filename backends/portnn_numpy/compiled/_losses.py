@@ -1,7 +1,7 @@
 """Losses, each with its derivative, in one pass: for few class numbers, and for large outputs in float32.
 
-The second kind works on blocks of numbers side by side, of which the processor takes several at once; so exp and log are
-written out here.
+The second kind works on numbers side by side, of which the processor takes several at once; so exp and log are written
+out here.
 """
 
 from math import prod
@@ -119,9 +119,9 @@ def alone(y: Array, target: Array, d: Array, sums: Array, kind: int) -> None:
 def softmax(y: Array, target: Array, labels: Array, d: Array, sums: Array, sizes: Any, steps: Any, wanted: Any, share: Any) -> bool:  # fmt: skip # noqa: E501
     """Cross-entropy of softmax for flat arrays of (P, N, K), K logits for each of N samples at P places.
 
-    ``steps`` are the strides of y and of d, which may be empty, ``wanted`` those of ``target``, or of ``labels`` (P, N) if
-    that is empty. ``share`` is what a sample counts. ``sums`` has one for up to LANES samples at a place. Returns False
-    where a label is none of the K classes.
+    ``steps`` are the strides of y and of d, which may be empty, ``wanted`` those of ``target``, or of ``labels`` (P, N)
+    if that is empty. ``share`` is what a sample counts. ``sums`` has one for up to LANES samples at a place. Returns
+    False where a label is none of the K classes.
     """
     places, samples, classes = sizes
     across, wrong = (samples + LANES - 1) // LANES, 0

@@ -1,8 +1,8 @@
 """Normalization, and the scale and shift behind it, with few passes over memory.
 
-An array is seen as (A, K, B), C-contiguous, and the sums are over K. They are made by units of work that fit in a cache:
-for each of the A up to LANES of the B side by side, K lines one after another. Where B is 1, the K numbers themselves are
-put side by side, as lines of LANES and a shorter one, and the sums of the lanes are added in the end.
+An array is seen as (A, K, B), C-contiguous, and the sums are over K. They are made by units of work that fit in a
+cache: for each of the A up to LANES of the B side by side, K lines one after another. Where B is 1, the K numbers
+themselves are put side by side, as lines of LANES and a shorter one, and the sums of the lanes are added in the end.
 """
 
 from typing import Any
@@ -26,15 +26,15 @@ def normalize(x: Array, z: Array, sizes: Sizes, epsilon: Any, scale: Array, mean
     real, n = x.dtype.type, x.dtype.type(sizes[1])
     together, parts = _division(sizes)
     for part in prange(parts):
-        room = np.zeros((6, LANES), x.dtype)
+        room, wide = np.zeros((6, LANES), x.dtype), np.zeros(LANES, np.float64)
         means, rests, variances, scales, lanes, zeros = room[0], room[1], room[2], room[3], room[4], room[5]
         for unit in range(part * together, min((part + 1) * together, _units(sizes))):
             place, own = _place(sizes, unit), _own(sizes, unit)
-            _sum(x, x, False, place, zeros, zeros, means, lanes)
+            _sum(x, x, False, place, zeros, zeros, means, lanes, wide)
             means /= n
-            _sum(x, x, False, place, means, zeros, rests, lanes)
+            _sum(x, x, False, place, means, zeros, rests, lanes, wide)
             rests /= n
-            _sum(x, x, True, place, means, rests, variances, lanes)
+            _sum(x, x, True, place, means, rests, variances, lanes, wide)
             variances /= n
             for j in range(LANES):
                 scales[j] = real(1) / np.sqrt(variances[j] + epsilon)
@@ -55,12 +55,12 @@ def backward(d: Array, z: Array, out: Array, sizes: Sizes, factor: Array, sums: 
     n = d.dtype.type(sizes[1])
     together, parts = _division(sizes)
     for part in prange(parts):
-        room = np.zeros((5, LANES), d.dtype)
+        room, wide = np.zeros((5, LANES), d.dtype), np.zeros(LANES, np.float64)
         means, along, factors, lanes, zeros = room[0], room[1], room[2], room[3], room[4]
         for unit in range(part * together, min((part + 1) * together, _units(sizes))):
             place, own = _place(sizes, unit), _own(sizes, unit)
-            _sum(d, d, False, place, zeros, zeros, means, lanes)
-            _sum(d, z, True, place, zeros, zeros, along, lanes)
+            _sum(d, d, False, place, zeros, zeros, means, lanes, wide)
+            _sum(d, z, True, place, zeros, zeros, along, lanes, wide)
             for j in range(LANES):
                 factors[j] = factor[own[0] + min(j, own[1] - 1)]
             for j in range(own[1]):
@@ -107,7 +107,7 @@ def _division(sizes: Sizes) -> tuple[int, int]:
 
 @jit
 def _place(sizes: Sizes, unit: int) -> Place:
-    """Where a unit begins, its number of lines, their width and distance, the width of one more behind them; whether lanes are joined."""
+    """Where a unit begins, how many lines it has, their width, their distance, the width of one more; whether B is 1."""
     _, k, b = sizes
     if b == 1:
         return unit * k, k // LANES, LANES, LANES, k % LANES, True
@@ -128,10 +128,12 @@ def _own(sizes: Sizes, unit: int) -> tuple[int, int]:
 
 
 @jit
-def _sum(x: Array, y: Array, times: bool, place: Place, less: Array, rest: Array, sums: Array, lanes: Array) -> None:
-    """The sums in each lane of x - less - rest, or of its products with y - less - rest."""
+def _sum(
+    x: Array, y: Array, times: bool, place: Place, less: Array, rest: Array, sums: Array, lanes: Array, wide: Array
+) -> None:
+    """The sums in each lane of x - less - rest, or of its products with y - less - rest; those of FEW are added wide."""
     first, lines, width, step, left, joined = place
-    sums[:] = 0
+    wide[:] = 0
     for start in range(0, lines + 1, FEW):
         lanes[:] = 0
         for line in range(start, min(start + FEW, lines + 1)):
@@ -144,14 +146,15 @@ def _sum(x: Array, y: Array, times: bool, place: Place, less: Array, rest: Array
                 for j in range(length):
                     lanes[j] += seen[j] - less[j] - rest[j]
         for j in range(LANES):
-            sums[j] += lanes[j]
+            wide[j] += lanes[j]
     if joined:  # the lanes are added in pairs, and each gets the sum
         half = LANES // 2
         while half:
             for j in range(half):
-                sums[j] += sums[half + j]
+                wide[j] += wide[half + j]
             half //= 2
-        sums[:] = sums[0]
+        wide[:] = wide[0]
+    sums[:] = wide
 
 
 # -- arrays as the loops take them -------------------------------------------------------------------------------------

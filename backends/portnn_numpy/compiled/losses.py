@@ -1,4 +1,4 @@
-"""Losses of large outputs, without weights, by the loops of ``_losses.py``; with their derivative: see ``training.whole``.
+"""Losses of large outputs, without weights, by the loops of ``_losses.py``; ``training.whole`` has their derivative too.
 
 The mean squared error alone is as fast in NumPy.
 """
