@@ -107,7 +107,7 @@ def _division(sizes: Sizes) -> tuple[int, int]:
 
 @jit
 def _place(sizes: Sizes, unit: int) -> Place:
-    """Where a unit begins, how many lines it has, their width, their distance, the width of one more; whether B is 1."""
+    """Where a unit begins, how many lines it has, their width and distance, the width of one more; whether B is 1."""
     _, k, b = sizes
     if b == 1:
         return unit * k, k // LANES, LANES, LANES, k % LANES, True
@@ -131,7 +131,7 @@ def _own(sizes: Sizes, unit: int) -> tuple[int, int]:
 def _sum(
     x: Array, y: Array, times: bool, place: Place, less: Array, rest: Array, sums: Array, lanes: Array, wide: Array
 ) -> None:
-    """The sums in each lane of x - less - rest, or of its products with y - less - rest; those of FEW are added wide."""
+    """The sums in each lane of x - less - rest, or of its products with y - less - rest, FEW at a time."""
     first, lines, width, step, left, joined = place
     wide[:] = 0
     for start in range(0, lines + 1, FEW):

@@ -1,4 +1,4 @@
-"""Losses of large outputs, without weights, by the loops of ``_losses.py``; ``training.whole`` has their derivative too.
+"""Losses of large outputs, without weights, by the loops of ``_losses.py``; for both at once see ``training.whole``.
 
 The mean squared error alone is as fast in NumPy.
 """

@@ -1,5 +1,5 @@
 """The routines of ``portnn.ops`` that compiled loops make faster; these are in ``_convolution.py``, ``_pooling.py``,
-``_resampling.py``, ``_normalization.py`` and ``_activations.py``. Small arrays, and cases without one, are left to NumPy.
+``_resampling.py``, ``_normalization.py`` and ``_activations.py``. Small arrays and other cases are left to NumPy.
 """
 
 from math import prod
