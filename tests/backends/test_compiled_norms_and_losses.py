@@ -282,6 +282,24 @@ def test_losses_that_are_left_to_numpy(monkeypatch):
     assert _losses.computed("mse", t, y) is None
 
 
+def test_a_loop_that_does_not_compile(monkeypatch):
+    """NumPy's functions take the place of each, as ``jit.ran`` tells."""
+    y, t = numbers(0, 40, 30), numbers(1, 40, 30)
+    for module in (_losses, training, fast):
+        monkeypatch.setattr(module, "ran", lambda *given: False)
+    for name in NAMES:
+        assert _losses.computed(name, t, y) is None
+        assert training.whole(t, y, *pair(name), None) is NotImplemented
+    for name in NAMES[1:]:
+        assert getattr(fast_losses, name)(t, y) is NotImplemented
+        assert getattr(fast_losses, f"{name}_prime")(t, y) is NotImplemented
+    assert training.taken(y, np.arange(3), y.dtype) is NotImplemented
+    assert fast.normalize(y, (0,), 1e-5) is NotImplemented
+    assert fast.normalize_backward(y, y, y[:1], (0,)) is NotImplemented
+    assert fast.scaled(y, y[0], y[1]) is NotImplemented
+    assert fast.scaled_backward(y, y, y[0]) is NotImplemented
+
+
 def test_the_chain_rule_behind_a_loss():
     y, t = np.tanh(numbers(0, 40, 30)), numbers(1, 40, 30)
     error, d, sums = training.whole(t, y, *pair("mse"), portnn.activations.tanh_chain)
