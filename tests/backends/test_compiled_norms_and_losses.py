@@ -135,6 +135,7 @@ def test_scaled(shape, layout, other, dtype, seed):
 @pytest.mark.parametrize(
     ("shape", "axes", "layout"),
     [
+        ((300, 1), (0,), "as it is"),
         ((128, 512), (0,), "as it is"),
         ((128, 512), (1,), "as it is"),
         ((37, 7, 5, 12), (0, 1, 2), "channels first"),
@@ -150,7 +151,7 @@ def test_the_uses_of_normalize_have_a_loop(shape, axes, layout, dtype):
     assert fast.normalize_backward(x, z, scale, axes).strides == x.strides
     w = np.ones(shape[-1], dtype)
     assert fast.scaled(x, w, w).strides == x.strides
-    if shape[-1] >= 16 or (layout == "channels first" and axes == (0, 1, 2)):
+    if shape[-1] >= 16 or shape[-1] == 1 or (layout == "channels first" and axes == (0, 1, 2)):
         assert fast.scaled_backward(x, x, w)[0].strides == x.strides
 
 
@@ -162,6 +163,10 @@ def test_what_has_no_loop():
     assert fast.normalize_backward(x[:1], x, np.ones((1, 1, 1, 20), "f"), (0, 1, 2)) is NotImplemented
     assert fast.scaled(x, w.astype("f8"), w) is NotImplemented
     assert fast.scaled_backward(x.astype("f8"), x, w) is NotImplemented
+    for wrong in (w[:19], np.ones(21, "f"), w.reshape(1, 20)):  # a loop would read what is behind the array
+        assert fast.scaled(x, wrong, wrong) is NotImplemented
+        assert fast.scaled_backward(x, x, wrong) is NotImplemented
+        assert fast.normalize_backward(x, x, wrong.reshape(1, 1, 1, -1)[..., :19], (0, 1, 2)) is NotImplemented
 
 
 @pytest.mark.parametrize("axes", [(0,), (1,)])

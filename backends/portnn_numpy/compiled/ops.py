@@ -159,20 +159,22 @@ def resample_backward(output_error: Array, maps: Array, reach: int) -> Array:
 
 
 def scaled(x: Array, weights: Array, bias: Array) -> Array:
-    if x.size < LEAST or not weights.dtype == bias.dtype == x.dtype:
+    if x.size < LEAST or not weights.dtype == bias.dtype == x.dtype or not weights.shape == bias.shape == x.shape[-1:]:
         return NotImplemented
     form = norm.form(x, range(x.ndim - 1))
     if form is None:
         return NotImplemented
     order, (channels, _, row) = form
     y, numbers = empty_like(x)
-    lines = (a.reshape(-1, row) if channels == 1 else a.reshape(channels, -1) for a in (norm.line(x, order), numbers))
-    return y if ran(norm.scaled, *lines, writable(weights), writable(bias), channels > 1) else NotImplemented
+    lines = (a.reshape(channels, -1) if row == 1 else a.reshape(-1, row) for a in (norm.line(x, order), numbers))
+    return y if ran(norm.scaled, *lines, writable(weights), writable(bias), row == 1) else NotImplemented
 
 
 def scaled_backward(output_error: Array, x: Array, weights: Array) -> tuple[Array, Array, Array]:
     form = norm.form(x, range(x.ndim - 1))
     if form is None or output_error.shape != x.shape or not weights.dtype == output_error.dtype == x.dtype:
+        return NotImplemented
+    if weights.shape != x.shape[-1:]:
         return NotImplemented
     order, sizes = form
     dx, numbers = empty_like(x)
@@ -197,9 +199,11 @@ def normalize(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array, A
 
 def normalize_backward(dz: Array, z: Array, scale: Array, axes: tuple[int, ...]) -> Array:
     form = norm.form(z, axes)
-    if form is None or dz.shape != z.shape or dz.dtype != z.dtype:
+    if form is None or dz.shape != z.shape or not dz.dtype == scale.dtype == z.dtype:
         return NotImplemented
     order, sizes = form
+    if scale.ndim != z.ndim or scale.size != sizes[0] * sizes[2]:
+        return NotImplemented
     dx, numbers = empty_like(z)
     sums = np.empty((2, sizes[0] * sizes[2]), z.dtype)
     given = norm.line(dz, order), norm.line(z, order), numbers, sizes, norm.line(scale, order), sums, True
