@@ -389,13 +389,14 @@ def test_numpys_function_takes_the_place_of_each_compiled_one(monkeypatch, nothi
 @needs_numba
 def test_the_loops_above_are_all_there_are():
     """Except for the ways to add a bias, and to copy, that the network above does not use, and for large outputs and
-    batches, which ``test_compiled_norms_and_losses.py`` has.
+    batches, which ``test_compiled_norms_and_losses.py`` has, or for one sample, which ``test_descent.py`` tries.
     """
     others = {f"_activations.{name}" for name in ("add", "add_tanh", "add_each")} | {
         "_convolution.copied",
         "_losses.alone",
         "_losses.softmax",
         "_batches.rows",
+        "_descent.descend",
     }
     new = set(loop_inputs.loops()) - set(LOOPS) - others
     assert not new, f"put {', '.join(sorted(new))} into LOOPS, and a layer that runs it into network()"
