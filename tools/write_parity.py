@@ -193,6 +193,10 @@ def op_row(name):
         z, scale, _, _ = table.normalize(backend.asarray(x), (0, 1, 2), 1e-5)
         return table.normalize_backward(backend.asarray(x[::-1].copy()), z, scale, (0, 1, 2))
 
+    def scaled_backward(table, backend):
+        given = (backend.asarray(x[::-1].copy()), backend.asarray(x), backend.asarray(bias))
+        return backend.xp.concat([backend.xp.reshape(a, (-1,)) for a in table.scaled_backward(*given)])
+
     D = parity.draw(3, *plan.output, 4, seed=1)
     labels = np.array([2, 0, 4])
     columns = parity.draw(24, 3 * 9, seed=2)
@@ -225,6 +229,8 @@ def op_row(name):
         "rows": lambda table, backend: table.rows(backend.asarray(x)),
         "column_sums": lambda table, backend: table.column_sums(table.rows(backend.asarray(x))),
         "total": lambda table, backend: table.total(backend.asarray(x), (0, 1, 2)),
+        "scaled": lambda table, backend: table.scaled(*map(backend.asarray, (x, bias, -bias))),
+        "scaled_backward": scaled_backward,
         "normalize": lambda table, backend: table.normalize(backend.asarray(x), (0, 1, 2), 1e-5)[0],
         "normalize_backward": normalize_backward,
         "dropout": lambda table, backend: table.dropout(backend.asarray(x), (1, 2), 3, 2**30, 4 / 3)[0],
@@ -253,6 +259,8 @@ def op_row(name):
     input_error, gradient = torch.autograd.grad(convolved, (t, filters), torch.tensor(D), retain_graph=True)
     normal = F.batch_norm(second, None, None, training=True, eps=1e-5).movedim(1, -1)
     (back,) = torch.autograd.grad(normal, t, torch.tensor(x[::-1].copy()), retain_graph=True)
+    w, b = torch.tensor(bias, requires_grad=True), torch.tensor(bias, requires_grad=True)
+    scaling = torch.autograd.grad(t * w + b, (t, w, b), torch.tensor(x[::-1].copy()), retain_graph=True)
     moved = pytorch_twin.resampled(t, maps)
     (moved_back,) = torch.autograd.grad(moved, t, torch.tensor(x[::-1].copy()), retain_graph=True)
     kept = portnn.random.bits((1, 2), 3, x.size).reshape(x.shape) >= 2**30
@@ -274,6 +282,8 @@ def op_row(name):
         "rows": t.reshape(-1, t.shape[-1]),
         "column_sums": t.reshape(-1, t.shape[-1]).sum(0, keepdim=True),
         "total": t.sum((0, 1, 2)),
+        "scaled": t * torch.tensor(bias) - torch.tensor(bias),
+        "scaled_backward": torch.cat([a.reshape(-1) for a in scaling]),
         "normalize": normal,
         "normalize_backward": back,
         "dropout": t * torch.tensor(kept) * (4 / 3),

@@ -22,20 +22,19 @@ class BatchNormLayer(NormLayer):
     """
 
     def forward(self, X: Array, *, training: bool = False) -> Array:
-        W, B = self.parameters["weights"], self.parameters["bias"]
         if not training or self._is_frozen:
             slope = self.slope()
-            return X * slope + (B - self.buffers["running_mean"] * slope)
+            return self.ops.scaled(X, slope, self.parameters["bias"] - self.buffers["running_mean"] * slope)
         self.Z, self.S, mean, variance = self.ops.normalize(X, tuple(range(X.ndim - 1)), self.epsilon)
         self.update_running(X, mean, variance)
-        return self.Z * W + B
+        return self.scaled(self.Z)
 
     def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array | None:
-        D, Z, S, W = output_error, self.Z, self.S, self.parameters["weights"]
+        D, Z, S = output_error, self.Z, self.S
         if self._is_frozen:  # the mean and variance are constants, so Y is linear in X
             return D * self.slope() if need_input_error else None
-        self.set_gradients(D, Z)
-        return self.ops.normalize_backward(D * W, Z, S, tuple(range(D.ndim - 1))) if need_input_error else None
+        dZ = self.scaled_backward(D, Z)
+        return self.ops.normalize_backward(dZ, Z, S, tuple(range(D.ndim - 1))) if need_input_error else None
 
     @staticmethod
     def _weight(what: str, value: Any) -> float:

@@ -47,7 +47,9 @@ class GlobalAvgPoolLayer(GlobalPoolLayer):
     def backward(self, output_error: Array) -> Array:
         n, *image, channels = self.input.shape
         share = self.xp.reshape(output_error * (1.0 / prod(image)), (n, *(1 for _ in image), channels))  # (N, 1, 1, C)
-        return share + self.xp.zeros_like(self.input)  # in the memory order of X
+        input_error = self.xp.zeros_like(self.input)  # in the memory order of X
+        input_error[...] = share
+        return input_error
 
 
 class GlobalMaxPoolLayer(GlobalPoolLayer):

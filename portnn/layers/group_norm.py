@@ -32,15 +32,15 @@ class GroupNormLayer(NormLayer):
         Z = self.xp.reshape(Z, X.shape)
         if training:
             self.Z, self.S = Z, S
-        return Z * self.parameters["weights"] + self.parameters["bias"]
+        return self.scaled(Z)
 
     def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array | None:
         D, Z, S = output_error, self.Z, self.S
-        self.set_gradients(D, Z)
+        dZ = self.scaled_backward(D, Z)
         if not need_input_error:
             return None
-        dZ = self.grouped(D * self.parameters["weights"])
-        return self.xp.reshape(self.ops.normalize_backward(dZ, self.grouped(Z), S, (1, 3)), D.shape)
+        dX = self.ops.normalize_backward(self.grouped(dZ), self.grouped(Z), S, (1, 3))
+        return self.xp.reshape(dX, D.shape)
 
     groups: Any = Fixed()
 

@@ -25,11 +25,9 @@ class LayerNormLayer(NormLayer):
         Z, S, _, _ = self.ops.normalize(X, (X.ndim - 1,), self.epsilon)
         if training:
             self.Z, self.S = Z, S
-        return Z * self.parameters["weights"] + self.parameters["bias"]
+        return self.scaled(Z)
 
     def backward(self, output_error: Array, *, need_input_error: bool = True) -> Array | None:
         D, Z, S = output_error, self.Z, self.S
-        self.set_gradients(D, Z)
-        if need_input_error:
-            return self.ops.normalize_backward(D * self.parameters["weights"], Z, S, (D.ndim - 1,))
-        return None
+        dZ = self.scaled_backward(D, Z)
+        return self.ops.normalize_backward(dZ, Z, S, (D.ndim - 1,)) if need_input_error else None

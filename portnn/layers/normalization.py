@@ -60,8 +60,12 @@ class NormLayer(Layer):
             return super().parameter_shapes(input_shape)
         return {"weights": input_shape[-1:], "bias": input_shape[-1:]}
 
-    def set_gradients(self, D: Array, Z: Array) -> None:
-        """Sets dE/dW and dE/dB from dE/dY and Z."""
-        axes = tuple(range(D.ndim - 1))
-        self.gradients["weights"] = self.ops.total(D * Z, axes)
-        self.gradients["bias"] = self.ops.total(D, axes)
+    def scaled(self, Z: Array) -> Array:
+        """Y = Z W + B."""
+        return self.ops.scaled(Z, self.parameters["weights"], self.parameters["bias"])
+
+    def scaled_backward(self, D: Array, Z: Array) -> Array:
+        """dE/dZ, from dE/dY and Z; sets dE/dW and dE/dB."""
+        dZ, dW, dB = self.ops.scaled_backward(D, Z, self.parameters["weights"])
+        self.gradients["weights"], self.gradients["bias"] = dW, dB
+        return dZ

@@ -37,6 +37,8 @@ class Ops(NamedTuple):
     convolution_backward: Callable[..., Any]
     affine: Callable[..., Any]
     column_sums: Callable[..., Any]
+    scaled: Callable[..., Any]
+    scaled_backward: Callable[..., Any]
     normalize: Callable[..., Any]
     normalize_backward: Callable[..., Any]
     dropout: Callable[..., Any]

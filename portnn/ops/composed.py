@@ -1,4 +1,4 @@
-"""Weighted sums, normalization and dropout, composed of other routines of the table ``ops``.
+"""Weighted sums, scaling, normalization and dropout, composed of other routines of the table ``ops``.
 
 They run in any array API namespace ``xp``.
 """
@@ -20,6 +20,17 @@ def affine(x: Array, weights: Array, bias: Array | None = None, activation: Any 
 def column_sums(x: Array, *, xp: Any, ops: Any) -> Array:
     """The sum of the rows of a matrix (M, n), as (1, n)."""
     return x if x.shape[0] == 1 else ops.total(x, 0, True)
+
+
+def scaled(x: Array, weights: Array, bias: Array, *, xp: Any, ops: Any) -> Array:
+    """Y = X W + B, a W and a B (C,) for each place on the last axis of X (..., C)."""
+    return x * weights + bias
+
+
+def scaled_backward(output_error: Array, x: Array, weights: Array, *, xp: Any, ops: Any) -> tuple[Array, Array, Array]:
+    """dE/dX, dE/dW and dE/dB of ``scaled``."""
+    axes = tuple(range(x.ndim - 1))
+    return output_error * weights, ops.total(output_error * x, axes), ops.total(output_error, axes)
 
 
 def normalize(

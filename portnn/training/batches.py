@@ -28,6 +28,7 @@ class Batches:
         self.dtype = dtype
         self.device_dtype = device_dtype(backend, dtype)
         self.gathered = ops.implementation(backend, kernels, gathered)
+        self.taken = ops.implementation(backend, kernels, taken)
         self.locate = ops.implementation(backend, kernels, addresses_of)
         self.on_device = False  # True: position and hyperparameters are arrays, which a graph reads
         self.most_steps = 0
@@ -97,17 +98,28 @@ class Batches:
             found, row = self.gathered(data, *which, self.inputs["hyper"], self.inputs.get("addresses"))
             hyper: Sequence[Any] = [row[0, k] for k in range(row.shape[1])]
             return found[0], found[1], None if W is None else found[2], hyper
-        some = slice(position * self.batch_size, position * self.batch_size + offsets.shape[0])
+        hyper, some = (
+            self.hyper[position],
+            slice(position * self.batch_size, position * self.batch_size + offsets.shape[0]),
+        )
         if order is None:
             x, y, w = self.x[some, ...], self.y[some, ...], None if self.weights is None else self.weights[some]
         else:
-            take = self.backend.xp.take
-            x, y = (take(data, order[some], axis=0) for data in (self.x, self.y))
-            w = None if self.weights is None else take(self.weights, order[some], axis=0)
-        return self._cast(x), y if self.classes else self._cast(y), w, self.hyper[position]
+            which = order[some]
+            x = self.taken(self.x, which, self.device_dtype)
+            y = self.taken(self.y, which, self.y.dtype if self.classes else self.device_dtype)
+            return x, y, None if self.weights is None else self.taken(self.weights, which, self.weights.dtype), hyper
+        return self._cast(x), y if self.classes else self._cast(y), w, hyper
 
     def _cast(self, a: Array) -> Array:
         return a if a.dtype == self.device_dtype else self.backend.xp.astype(a, self.device_dtype)
+
+
+def taken(data: Array, which: Array, dtype: Any) -> Array:
+    """The rows of ``data`` of these numbers, cast to ``dtype``."""
+    xp = namespace(data)
+    batch = xp.take(data, which, axis=0)
+    return batch if batch.dtype == dtype else xp.astype(batch, dtype)
 
 
 def gathered(
@@ -140,7 +152,4 @@ def rows(data: Array, order: Array | None, position: Array, offsets: Array, batc
     """The batch at ``position`` of an epoch in that ``order`` (None: unshuffled), cast to ``dtype``; on the device."""
     xp = namespace(data)
     index = position * batch_size + offsets
-    if order is not None:
-        index = xp.take(order, index, axis=0)
-    batch = xp.take(data, index, axis=0)
-    return batch if batch.dtype == dtype else xp.astype(batch, dtype)
+    return taken(data, index if order is None else xp.take(order, index, axis=0), dtype)

@@ -266,6 +266,8 @@ def network(backend, optimizer):
         portnn.ConvLayer((24, 24, 2), (3, 3), 4, padding="same"),
         portnn.ActivationLayer("relu"),
         portnn.AvgPoolLayer((1, 2)),
+        portnn.BatchNormLayer(),
+        portnn.ActivationLayer("relu"),
         portnn.ConvLayer((24, 12, 4), (3, 3), 6, padding="same"),
         portnn.ActivationLayer("tanh"),
         portnn.MaxPoolLayer((2, 1)),
@@ -307,7 +309,11 @@ LOOPS = {
     "_activations.add_relu": None,
     "_activations.add_each_tanh": None,
     "_activations.add_each_relu": None,
+    "_normalization.normalize": None,
+    "_normalization.backward": None,
+    "_normalization.scaled": None,
     "jit._turn": None,
+    "_activations.relu_all": None,
     "_activations.tanh_all": None,
     "_activations.tanh_chain": None,
     "_activations.relu_chain": None,
@@ -382,11 +388,14 @@ def test_numpys_function_takes_the_place_of_each_compiled_one(monkeypatch, nothi
 
 @needs_numba
 def test_the_loops_above_are_all_there_are():
-    """Except for the ways to add a bias, and to copy, that the network above does not use, and a loop for one sample,
-    which ``test_descent.py`` tries.
+    """Except for the ways to add a bias, and to copy, that the network above does not use, and for large outputs and
+    batches, which ``test_compiled_norms_and_losses.py`` has, or for one sample, which ``test_descent.py`` tries.
     """
     others = {f"_activations.{name}" for name in ("add", "add_tanh", "add_each")} | {
         "_convolution.copied",
+        "_losses.alone",
+        "_losses.softmax",
+        "_batches.rows",
         "_descent.descend",
     }
     new = set(loop_inputs.loops()) - set(LOOPS) - others

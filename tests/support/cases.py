@@ -253,6 +253,8 @@ OPS = [
     "affine",
     "rows",
     "column_sums",
+    "scaled",
+    "scaled_backward",
     "normalize",
     "normalize_backward",
     "one_hot",

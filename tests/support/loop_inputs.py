@@ -111,6 +111,11 @@ def one_and_result(numbers, dtype, threads):
     return 4 * numbers(N), numbers(N)
 
 
+@inputs("_activations.relu_all")
+def positive(numbers, dtype, threads):
+    return numbers(N), numbers(N)
+
+
 @inputs("_activations.tanh_chain")
 @inputs("_activations.relu_chain")
 def two_and_result(numbers, dtype, threads):
@@ -219,9 +224,90 @@ def behind_convolution(numbers, dtype, threads):
     return y, numbers(*y.shape), numbers(*y.shape), np.zeros((CHANNELS, _pooling.FEW), dtype), _pooling.TANH
 
 
+@inputs("_batches.rows")
+def a_batch(numbers, dtype, threads):
+    return numbers(317, 131), numbers(1009, 131), np.random.default_rng(0).permutation(1009)[:317]
+
+
+@inputs("_batches.rows: of bytes", SINGLE)
+def a_batch_of_bytes(numbers, dtype, threads):
+    rng = np.random.default_rng(0)
+    return numbers(317, 131), rng.integers(0, 256, (1009, 131), np.uint8), rng.permutation(1009)[:317]
+
+
 @inputs("jit._turn")
 def turned(numbers, dtype, threads):
     return numbers(317, 131), numbers(131, 317)
+
+
+# -- normalization ---------------------------------------------------------------------------------------------------------
+
+SIZES = {"": (31, 1319, 1), ": across": (3, 131, 131)}  # (A, K, B)
+
+
+def normalized(sizes):
+    def make(numbers, dtype, threads):
+        a, k, b = sizes
+        return numbers(a * k * b), numbers(a * k * b), sizes, np.dtype(dtype).type(1e-5), *numbers(3, a * b)
+
+    return make
+
+
+def normalized_backward(sizes, centers):
+    def make(numbers, dtype, threads):
+        a, k, b = sizes
+        return *numbers(3, a * k * b), sizes, numbers(a * b), numbers(2, a * b), centers
+
+    return make
+
+
+for where, sizes in SIZES.items():
+    inputs(f"_normalization.normalize{where}")(normalized(sizes))
+    inputs(f"_normalization.backward{where}")(normalized_backward(sizes, True))
+    inputs(f"_normalization.backward{where}: scaled")(normalized_backward(sizes, False))
+
+
+@inputs("_normalization.scaled")
+def scaled(numbers, dtype, threads):
+    return numbers(317, 131), numbers(317, 131), numbers(131), numbers(131), False
+
+
+@inputs("_normalization.scaled: each")
+def each_scaled(numbers, dtype, threads):
+    return numbers(31, 1319), numbers(31, 1319), numbers(31), numbers(31), True
+
+
+# -- losses ----------------------------------------------------------------------------------------------------------------
+
+
+def of_elements(kind):
+    def make(numbers, dtype, threads):
+        return 9 * numbers(N), abs(numbers(N)), numbers(N), np.empty(10), kind
+
+    return make
+
+
+inputs("_losses.alone", SINGLE)(of_elements(1))
+inputs("_losses.alone: logits", SINGLE)(of_elements(2))
+
+
+@inputs("_losses.softmax", SINGLE)
+def of_targets(numbers, dtype, threads):
+    """Logits channel by channel, targets in C order."""
+    places, n, classes = sizes = 13, 131, 11
+    layout = sizes, (n, 1, places * n), (classes, places * classes, 1), np.float32(1 / n)
+    y, target, d = numbers(3, places * n * classes)
+    return 9 * y, abs(target), np.empty(0, np.int64), d, np.empty(places * 3), *layout
+
+
+@inputs("_losses.softmax: labels", SINGLE)
+def of_labels(numbers, dtype, threads):
+    """Logits in C order."""
+    places, n, classes = sizes = 13, 131, 11
+    layout = sizes, (classes, places * classes, 1), (1, places, 0), np.float32(1 / n)
+    y, d = numbers(2, places * n * classes)
+    labels = np.random.default_rng(0).integers(0, classes, places * n)
+    return 9 * y, np.empty(0, np.float32), labels, d, np.empty(places * 3), *layout
 
 
 # -- convolution and products ----------------------------------------------------------------------------------------------

@@ -114,6 +114,8 @@ def fitted(net, sample=(16, 16, 3), batch=40, epochs=2, **options):
 
 def bits():
     """The weights that each network learns, what it predicts, and its error; how often loops were divided."""
+    import numba
+
     divided, plain = [], pool.divided
 
     def counted(loop, arguments):
@@ -128,7 +130,14 @@ def bits():
         found[f"{name}: outputs"] = sha(net.predict(x.astype(net.dtype)))
         error = net.evaluate(x.astype(net.dtype), y)["error"]
         found[f"{name}: error"] = float(error).hex()
-    return {"bits": found, "divided": sorted(set(divided)), "threads": pool.most(), "BLAS": blas.threads()}
+    layer = numba.threading_layer() if divided else None
+    return {
+        "bits": found,
+        "divided": sorted(set(divided)),
+        "threads": pool.most(),
+        "layer": layer,
+        "BLAS": blas.threads(),
+    }
 
 
 def at_once():

@@ -38,7 +38,7 @@ def trouble() -> Exception | None:
 
         if numba.config.DISABLE_JIT:  # the loops would run in Python, element by element
             return RuntimeError("the environment variable NUMBA_DISABLE_JIT is set")
-        from portnn_numpy.compiled import activations, ops, optimizers, training  # noqa: F401 - whether they can be imported
+        from portnn_numpy.compiled import activations, losses, ops, optimizers, training  # noqa: F401 - can they be?
     except Exception as error:  # some versions raise their own for an unsupported NumPy
         return error
     return None

@@ -36,6 +36,13 @@ def tanh_all(x: Array, y: Array) -> None:
 
 
 @loop()
+def relu_all(x: Array, y: Array) -> None:
+    zero = x.dtype.type(0)
+    for i in prange(x.shape[0]):
+        y[i] = zero if x[i] < zero else x[i]  # NaN stays NaN
+
+
+@loop()
 def tanh_chain(y: Array, d: Array, out: Array) -> None:
     one = y.dtype.type(1)
     for i in prange(y.shape[0]):

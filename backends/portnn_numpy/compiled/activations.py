@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from portnn_numpy.compiled import _activations as loops
-from portnn_numpy.compiled.jit import LEAST, Array, empty_like, flat, ran
+from portnn_numpy.compiled.jit import LEAST, SHARED, Array, empty_like, flat, ran
 
 
 def tanh(x: Array) -> Array:
@@ -15,6 +15,15 @@ def tanh(x: Array) -> Array:
         return NotImplemented
     y, numbers = empty_like(x)
     return y if ran(loops.tanh_all, mine[0], numbers) else NotImplemented
+
+
+def relu(x: Array) -> Array:
+    """``relu`` of what is large enough to be divided: on one thread NumPy is as fast."""
+    mine = flat(x) if x.size >= SHARED else None
+    if mine is None:
+        return NotImplemented
+    y, numbers = empty_like(x)
+    return y if ran(loops.relu_all, mine[0], numbers) else NotImplemented
 
 
 def tanh_chain(y: Array, output_error: Array) -> Array:

@@ -145,7 +145,11 @@ class Loop:
     def __init__(self, function: Callable[..., Any], least: int, contract: bool = True):
         self.__name__, self.py_func, self.least = function.__name__, function, least
         self.math = MATH if contract else ("nsz",)
-        self.serial, self.divides = _compiler(*self.math)(function), True
+        self.divides = True
+
+    @cached_property  # Numba takes a millisecond to prepare a loop, and no network uses all
+    def serial(self) -> Any:
+        return _compiler(*self.math)(self.py_func)
 
     @cached_property
     def parallel(self) -> Any:

@@ -1,5 +1,5 @@
 """The routines of ``portnn.ops`` that compiled loops make faster; these are in ``_convolution.py``, ``_pooling.py``,
-``_resampling.py`` and ``_activations.py``. Small arrays, and cases without a loop, are left to NumPy.
+``_resampling.py``, ``_normalization.py`` and ``_activations.py``. Small arrays and other cases are left to NumPy.
 """
 
 from math import prod
@@ -9,10 +9,11 @@ import numpy as np
 
 from portnn_numpy.compiled import _activations as loops
 from portnn_numpy.compiled import _convolution as conv
+from portnn_numpy.compiled import _normalization as norm
 from portnn_numpy.compiled import _pooling as pool
 from portnn_numpy.compiled import _resampling as moves
 from portnn_numpy.compiled._products import LEAST_WORK, product
-from portnn_numpy.compiled.jit import LEAST, Array, flat, ran, writable
+from portnn_numpy.compiled.jit import LEAST, Array, empty_like, flat, ran, writable
 from portnn_numpy.compiled.pool import threads
 from portnn_numpy.layout import channels_first, channels_last, cropped, padded
 from portnn_numpy.namespace import FEW
@@ -152,6 +153,61 @@ def resample_backward(output_error: Array, maps: Array, reach: int) -> Array:
     input_error = np.zeros(output_error.shape, output_error.dtype)
     arrays = writable(output_error), writable(maps), input_error
     return input_error if ran(moves.scatter, *arrays) else NotImplemented
+
+
+# -- normalization -----------------------------------------------------------------------------------------------------
+
+
+def scaled(x: Array, weights: Array, bias: Array) -> Array:
+    if x.size < LEAST or not weights.dtype == bias.dtype == x.dtype or not weights.shape == bias.shape == x.shape[-1:]:
+        return NotImplemented
+    form = norm.form(x, range(x.ndim - 1))
+    if form is None:
+        return NotImplemented
+    order, (channels, _, row) = form
+    y, numbers = empty_like(x)
+    lines = (a.reshape(channels, -1) if row == 1 else a.reshape(-1, row) for a in (norm.line(x, order), numbers))
+    return y if ran(norm.scaled, *lines, writable(weights), writable(bias), row == 1) else NotImplemented
+
+
+def scaled_backward(output_error: Array, x: Array, weights: Array) -> tuple[Array, Array, Array]:
+    form = norm.form(x, range(x.ndim - 1))
+    if form is None or output_error.shape != x.shape or not weights.dtype == output_error.dtype == x.dtype:
+        return NotImplemented
+    if weights.shape != x.shape[-1:]:
+        return NotImplemented
+    order, sizes = form
+    dx, numbers = empty_like(x)
+    sums = np.empty((2, weights.size), x.dtype)
+    given = norm.line(output_error, order), norm.line(x, order), numbers, sizes, writable(weights), sums, False
+    return (dx, sums[1], sums[0]) if ran(norm.backward, *given) else NotImplemented
+
+
+def normalize(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array, Array, Array, Array]:
+    form = norm.form(x, axes)
+    if form is None:
+        return NotImplemented
+    order, sizes = form
+    z, numbers = empty_like(x)
+    scale, mean, variance = (np.empty(sizes[0] * sizes[2], x.dtype) for _ in range(3))
+    given = norm.line(x, order), numbers, sizes, x.dtype.type(epsilon)
+    if not ran(norm.normalize, *given, scale, mean, variance):
+        return NotImplemented
+    scale, mean, variance = (norm.kept(a, order, axes, x) for a in (scale, mean, variance))
+    return z, scale, mean, variance
+
+
+def normalize_backward(dz: Array, z: Array, scale: Array, axes: tuple[int, ...]) -> Array:
+    form = norm.form(z, axes)
+    if form is None or dz.shape != z.shape or not dz.dtype == scale.dtype == z.dtype:
+        return NotImplemented
+    order, sizes = form
+    if scale.ndim != z.ndim or scale.size != sizes[0] * sizes[2]:
+        return NotImplemented
+    dx, numbers = empty_like(z)
+    sums = np.empty((2, sizes[0] * sizes[2]), z.dtype)
+    given = norm.line(dz, order), norm.line(z, order), numbers, sizes, norm.line(scale, order), sums, True
+    return dx if ran(norm.backward, *given) else NotImplemented
 
 
 # -- rows and bias -----------------------------------------------------------------------------------------------------

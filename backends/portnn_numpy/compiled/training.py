@@ -1,5 +1,5 @@
 """In one pass: the chain rule of an activation behind a convolution, with pooling and the sums that are dE/dB; a loss
-with its derivative; gradient descent on a fully connected layer for one sample.
+with its derivative; the rows of a batch with their cast; gradient descent on a fully connected layer for one sample.
 
 Images are stored as (C, H, W, N). For another order, or small arrays, the plain functions do it in several passes.
 """
@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from portnn_numpy import losses, training
-from portnn_numpy.compiled import _descent, _losses
+from portnn_numpy import training
+from portnn_numpy.compiled import _batches, _descent, _losses
 from portnn_numpy.compiled import _pooling as loops
 from portnn_numpy.compiled.jit import LEAST, Array, ran, writable
 from portnn_numpy.layout import channels_first, channels_last
 
+OURS = {"portnn.losses", "portnn_numpy.losses"}  # the library's own functions, and the fast versions of them
 KINDS = {"relu_chain": loops.RELU, "tanh_chain": loops.TANH}
 
 
@@ -69,15 +70,33 @@ def _images(lines: Array, like: Array) -> Array:
 
 
 def whole(Y_true: Array, Y: Array, loss: Any, loss_prime: Any, chain: Any) -> tuple[Array, Array, Array | None]:
-    """For ``softmax_cross_entropy`` with class numbers, and no activation before it."""
-    ours = loss is losses.softmax_cross_entropy and loss_prime is losses.softmax_cross_entropy_prime
-    fits = Y.ndim == 2 and Y_true.shape == Y.shape[:1] and Y_true.dtype == np.int64 and Y.dtype.char in "fd"
-    if not (ours and fits) or chain is not None or Y.size < _losses.LEAST:
+    """For large outputs, and for ``softmax_cross_entropy`` with class numbers and no activation before it."""
+    if Y.size < _losses.LEAST:
         return NotImplemented
-    D, sums = np.empty(Y.shape, Y.dtype), np.zeros(Y.shape[1], np.float64)
-    error = np.empty(1, Y.dtype)
-    done = ran(_losses.classes, writable(Y), writable(Y_true), D, sums, error)
-    return (error[0], D, sums.astype(Y.dtype)) if done else NotImplemented
+    name = getattr(loss, "__name__", "")
+    if getattr(loss_prime, "__name__", "") != f"{name}_prime" or not {loss.__module__, loss_prime.__module__} <= OURS:
+        return NotImplemented
+    classes = name == "softmax_cross_entropy" and chain is None
+    if classes and Y.ndim == 2 and Y_true.shape == Y.shape[:1] and Y_true.dtype == np.int64 and Y.dtype.char in "fd":
+        D, sums, error = np.empty(Y.shape, Y.dtype), np.zeros(Y.shape[1], np.float64), np.empty(1, Y.dtype)
+        done = ran(_losses.classes, writable(Y), writable(Y_true), D, sums, error)
+        return (error[0], D, sums.astype(Y.dtype)) if done else NotImplemented
+    found = _losses.computed(name, Y_true, Y)
+    if found is None:
+        return NotImplemented
+    error, D = found
+    return error, D if chain is None else chain(Y, D), None
+
+
+def taken(data: Array, which: Array, dtype: Any) -> Array:
+    rows, row = which.size, data.size // max(1, len(data))
+    if rows * row < _batches.LEAST or type(data) is not np.ndarray or not data.flags.carray:
+        return NotImplemented
+    if data.dtype.char not in _batches.KINDS or np.dtype(dtype).char not in "fd" or which.dtype != np.int64:
+        return NotImplemented
+    batch = np.empty((rows, *data.shape[1:]), dtype)
+    lines = batch.reshape(rows, row), data.reshape(-1, row)
+    return batch if ran(_batches.rows, *lines, writable(which)) else NotImplemented
 
 
 _compiled: set[Any] = set()  # dtypes for which the loop below has been compiled
