@@ -197,18 +197,26 @@ class Shape(NamedTuple):
     output: tuple[int, ...]
     stride: tuple[int, ...]
     before: tuple[int, ...]
-    taps: tuple[tuple[int, ...], ...]  # the offset of each pixel of the kernel
+    kernel: tuple[int, ...]
+    last: tuple[int, ...]  # the offset of the kernel's last pixel: dilation * (kernel - 1)
+
+    @property
+    def taps(self) -> Array:
+        """The offset of each pixel of the kernel, (h*w, axes)."""
+        steps = [end // (k - 1) if k > 1 else 1 for k, end in zip(self.kernel, self.last, strict=True)]
+        return np.indices(self.kernel).reshape(len(self.kernel), -1).T * steps
 
 
 def shape_of(plan: Any) -> Shape:
-    return Shape(plan.image, plan.output, plan.stride, tuple(before for before, _ in plan.padding), plan.starts)
+    before = tuple(before for before, _ in plan.padding)
+    return Shape(plan.image, plan.output, plan.stride, before, plan.kernel, plan.starts[-1])
 
 
 @lru_cache(maxsize=8)  # up to 19 MB each
 def forward_table(shape: Shape, channels: int, n: int) -> Table:
     """Output pixels gather input pixels of every channel."""
     outputs, inputs, taps = _pairs(shape)
-    return _table(outputs, prod(shape.output), inputs, prod(shape.image), taps, len(shape.taps), channels, n)
+    return _table(outputs, prod(shape.output), inputs, prod(shape.image), taps, prod(shape.kernel), channels, n)
 
 
 @lru_cache(maxsize=8)  # up to 17 MB each
@@ -217,14 +225,14 @@ def backward_table(shape: Shape, filters: int, n: int) -> Table:
     outputs, inputs, taps = _pairs(shape)
     order = np.argsort(inputs, kind="stable")
     parts = inputs[order], prod(shape.image), outputs[order], prod(shape.output), taps[order]
-    return _table(*parts, len(shape.taps), filters, n)
+    return _table(*parts, prod(shape.kernel), filters, n)
 
 
 def _pairs(shape: Shape) -> tuple[Array, Array, Array]:
     """All pairs of an output pixel and an input pixel in its window, with the tap, sorted by output pixel."""
     outputs = np.indices(shape.output).reshape(len(shape.output), -1).T  # (P, axes)
     corners = outputs * np.array(shape.stride) - np.array(shape.before)
-    places = corners[:, None, :] + np.array(shape.taps)  # (P, T, axes)
+    places = corners[:, None, :] + shape.taps  # (P, T, axes)
     inside = ((places >= 0) & (places < np.array(shape.image))).all(axis=-1)
     output, tap = np.nonzero(inside)
     inputs = np.ravel_multi_index(tuple(places[inside].T), shape.image)
@@ -251,7 +259,7 @@ def line_table(shape: Shape, padded: tuple[int, ...], channels: int, n: int) -> 
     With stride 1 along the last axis a line continues from pixel to pixel.
     """
     steps = [prod(padded[axis + 1 :]) * n for axis in range(len(padded))]
-    first = np.array(shape.taps) @ np.array(steps)
+    first = shape.taps @ np.array(steps)
     starts = (first[:, None] + np.arange(channels) * prod(padded) * n).reshape(-1)
     starts = np.append(starts, np.resize(starts, -starts.size % TAPS))  # computed and discarded
     along = shape.stride[-1] == 1
@@ -357,24 +365,24 @@ def check_fit(what: str, a: Array, expected: tuple[int, ...]) -> None:
 
 def convolved(
     x: Array, weights: Array, plan: Any, groups: int, bias: Array | None = None, activation: str | None = None
-) -> tuple[Array, Any]:
-    """``ops.convolution``, in the same pass with a bias and an activation, named, if there are any."""
+) -> tuple[Array, Any] | None:
+    """``ops.convolution``, with bias and activation, by name, in the same pass; None where NumPy should compute it."""
     if not suits(x, weights, plan, groups):
-        return NotImplemented
+        return None
     check_fit("X", x, (x.shape[0], *plan.image, weights.shape[-2] * groups))
     check_fit("the weights", weights, (*plan.kernel, *weights.shape[-2:]))
     n, size, channels = x.shape[0], weights.shape[-1] // groups, weights.shape[-2]
     source = lines_of(x).reshape(groups, channels, *plan.image, n)
     added = np.empty((groups, 0), np.float32) if bias is None else np.array(bias).reshape(groups, size)
-    w = np.moveaxis(weights.reshape(*plan.kernel, channels, groups, size), -2, 0)
+    w = weights.reshape(-1, groups, size).transpose(1, 0, 2)
     if strips.suits(plan, channels, size):
         before = tuple(before for before, _ in plan.padding)
-        y = strips.convolved(source, w, before, plan.output, added, activation)
+        y = strips.convolved(source, w, plan.kernel, before, plan.output, added, activation)
     else:
         table = forward_table(shape_of(plan), channels, n)
-        y = gathered(source, w.reshape(groups, -1, size), table, added, activation)
+        y = gathered(source, w, table, added, activation)
     if y is None:
-        return NotImplemented
+        return None
     return layout.channels_last(y.reshape(groups * size, *plan.output, n)), Seen(source, plan)
 
 

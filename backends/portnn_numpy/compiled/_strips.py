@@ -22,6 +22,7 @@ _TILE = Tile(HEIGHT, WIDTH)
 tile_zeros, tile_add, tile_store = _TILE.zeros, _TILE.add, _TILE.store
 MANY_TAPS, MANY_FILTERS = 128, 24  # with fewer, copying does not pay
 LINE = 64  # bytes of a line of the cache
+Sizes = tuple[int, ...]
 
 
 @loop(0)
@@ -80,19 +81,19 @@ def suits(plan: Any, channels: int, filters: int) -> bool:
 
 
 def convolved(
-    source: Array, weights: Array, before: tuple[int, ...], output: tuple[int, ...], bias: Array, activation: Any
-) -> Any:
-    """(G, C, H, W, N) and weights (G, h, w, C, F) -> f((G, F, H', W', N) + bias); None where the loop does not compile.
+    source: Array, weights: Array, kernel: Sizes, before: Sizes, output: Sizes, bias: Array, activation: str | None
+) -> Array | None:
+    """(G, C, H, W, N) and weights (G, h*w*C, F) -> f((G, F, H', W', N) + bias); None where the loop does not compile.
 
     The biases (G, F), or none, (G, 0); ``activation`` is the name of f, ReLU or tanh, or None.
     """
     groups, channels, *image, n = source.shape
-    kernel, filters = weights.shape[1:3], weights.shape[-1]
+    filters = weights.shape[-1]
     y = np.empty((groups, filters, *output, n), np.float32)
     blocks = np.minimum(np.arange(0, filters, HEIGHT), filters - HEIGHT)  # the last overlaps with the one before it
     sizes = (channels, *image, *output, n, *kernel)
     for g in range(groups):
-        w = weights[g].transpose(1, 0, 2, 3).reshape(-1, filters)
+        w = weights[g].reshape(*kernel, channels, filters).transpose(1, 0, 2, 3).reshape(-1, filters)
         w = np.stack([w[:, first : first + HEIGHT] for first in blocks.tolist()]).reshape(blocks.size, -1)
         if not ran(
             strips, source[g].reshape(-1), w, y[g].reshape(-1), sizes, before, blocks, bias[g], KINDS[activation]

@@ -22,7 +22,8 @@ from portnn_numpy.namespace import FEW
 
 
 def convolution(x: Array, weights: Array, plan: Any, groups: int = 1) -> tuple[Array, Any]:
-    return conv.convolved(x, weights, plan, groups)
+    found = conv.convolved(x, weights, plan, groups)
+    return NotImplemented if found is None else found
 
 
 def patches(x: Array, plan: Any, groups: int = 1) -> list[Array]:
@@ -68,12 +69,12 @@ def convolution_backward(weights: Array, output_error: Array, plan: Any, groups:
     conv.check_fit("dE/dY", output_error, (n, *plan.output, weights.shape[-1]))
     conv.check_fit("the weights", weights, (*plan.kernel, channels, weights.shape[-1]))
     error = writable(channels_first(output_error)).reshape(groups, size, *plan.output, n)
-    w = weights.reshape(*plan.kernel, channels, groups, size)
-    w = np.moveaxis(w, (-2, -1), (0, -2))  # (G, h, w, F/groups, C/groups)
+    w = weights.reshape(-1, channels, groups, size).transpose(2, 0, 3, 1)  # (G, h*w, F/groups, C/groups)
     nothing = np.empty((groups, 0), np.float32)
     if strips.suits(plan, size, channels):  # a convolution with the kernel turned around
         before = tuple(k - 1 - before for k, (before, _) in zip(plan.kernel, plan.padding, strict=True))
-        x = strips.convolved(error, w[:, ::-1, ::-1], before, plan.image, nothing, None)
+        turned = w[:, ::-1].reshape(groups, -1, channels)
+        x = strips.convolved(error, turned, plan.kernel, before, plan.image, nothing, None)
     else:
         table = conv.backward_table(conv.shape_of(plan), size, n)
         x = conv.gathered(error, w.reshape(groups, -1, channels), table, nothing, None)

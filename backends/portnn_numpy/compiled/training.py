@@ -30,8 +30,8 @@ def convolved(
     routines: Any,
 ) -> tuple[Array | None, Array | None, Any]:
     name = None if activation is None else activation.__name__
-    found = NotImplemented if bias.dtype != weights.dtype else convolution(X, weights, plan, groups, bias, name)
-    if found is NotImplemented:
+    found = convolution(X, weights, plan, groups, bias, name) if bias.dtype == weights.dtype else None
+    if found is None:
         return NotImplemented
     Y, seen = found
     if pooling is None:
