@@ -21,8 +21,8 @@ REASON = Availability("gpu", "device count", "no CUDA device is visible", "nvidi
 @pytest.fixture
 def without_gpu(monkeypatch):
     """Pretends that this machine has no GPU."""
-    monkeypatch.setattr("portnn.backend._made", {})
-    monkeypatch.setattr("portnn.backend._missing", {"gpu": REASON})
+    monkeypatch.setattr("portnn.backend.finding._made", {})
+    monkeypatch.setattr("portnn.backend.finding._missing", {"gpu": REASON})
 
 
 def test_cpu_is_numpy_and_one_thing():
@@ -133,9 +133,9 @@ def test_others_may_add_a_name_but_not_replace_ours(monkeypatch):
 
 
 def test_a_bare_checkout_without_the_backends_folder(monkeypatch):
-    monkeypatch.setattr("portnn.backend._made", {})
-    monkeypatch.setattr("portnn.backend._missing", {})
-    monkeypatch.setattr("portnn.backend.BUILT_IN", {"cpu": "no_such_package"})
+    monkeypatch.setattr("portnn.backend.finding._made", {})
+    monkeypatch.setattr("portnn.backend.finding._missing", {})
+    monkeypatch.setattr("portnn.backend.finding.BUILT_IN", {"cpu": "no_such_package"})
     with pytest.raises(RuntimeError, match=r"(?s)no_such_package.*PYTHONPATH=.:backends"):
         get_backend("cpu")
 
@@ -199,5 +199,5 @@ def test_the_command_line():
 
 def test_availability_is_remembered(monkeypatch):
     first = availability("gpu")
-    monkeypatch.setattr("portnn.backend._module", lambda name: pytest.fail("asked twice"))
+    monkeypatch.setattr("portnn.backend.finding._module", lambda name: pytest.fail("asked twice"))
     assert availability("gpu") == first

@@ -27,11 +27,11 @@ def package(monkeypatch):
             made.__path__, made.__spec__ = [], type(sys.__spec__)(full, None)
             monkeypatch.setitem(sys.modules, full, made)
         vars(made).update(members)
-        portnn.backend._is_module.cache_clear()
+        portnn.backend.versions._is_module.cache_clear()
         return name
 
     yield make
-    portnn.backend._is_module.cache_clear()
+    portnn.backend.versions._is_module.cache_clear()
 
 
 def test_the_plain_backend_has_none():

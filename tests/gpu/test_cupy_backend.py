@@ -157,7 +157,7 @@ def test_a_backend_is_one_thing(backend, monkeypatch):
     assert backend == other
     assert hash(backend) == hash(other)
     assert backend != portnn.get_backend("cpu")
-    monkeypatch.setattr("portnn.backend._made", {"gpu": backend})
+    monkeypatch.setattr("portnn.backend.finding._made", {"gpu": backend})
     assert pickle.loads(pickle.dumps(backend)) is backend
 
 

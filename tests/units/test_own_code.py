@@ -9,7 +9,7 @@ import pytest
 from array_libraries import strict_backend
 from bad_input import X, Y, network
 from portnn import ActivationLayer, FCLayer, FlattenLayer, Layer, Network, get_backend, gradcheck, to_device
-from portnn.backend import _INSTEAD, STANDARD
+from portnn.backend.arrays import _INSTEAD, STANDARD
 
 ELSEWHERE = array_api_strict.Device("device1")  # array-api-strict's imitation of another device
 

@@ -140,22 +140,21 @@ def _each(
 
     None where the loop does not compile, or returns False.
     """
-    parameters, gradients, slots = in_order(optimizer, parameters, gradients, slots, kinds)
-    gradients = prepared(optimizer, parameters, gradients)
-    new: list[Array] = []
-    new_slots: Slots = {kind: [] for kind in kinds}
-    for w, g, own, *remembered in zip(parameters, gradients, numbers, *[slots[kind] for kind in kinds], strict=True):
-        if g.shape != w.shape:
-            raise ValueError(f"{type(optimizer).__name__}.prepared returned shape {g.shape}, expected {w.shape}")
-        shape, dtype, number = w.shape, w.dtype, w.dtype.type
-        made = [np.empty(shape, dtype) for _ in range(1 + len(kinds))]
-        arrays = *[_flat(a) for a in (w, g, *remembered)], *[a.reshape(-1) for a in made]
-        if not ran(loop, *arrays, *map(number, own)):
+    parameters, given, slots = in_order(optimizer, parameters, gradients, slots, kinds)
+    gradients = prepared(optimizer, parameters, given)
+    if gradients is not given and any(g.shape != w.shape for w, g in zip(parameters, gradients, strict=True)):
+        shapes = [g.shape for g in gradients]
+        raise ValueError(f"{type(optimizer).__name__}.prepared returned shapes {shapes}, other than the parameters'")
+    scalars = {own: [*map(parameters[0].dtype.type, own)] for own in set(numbers)}  # most often one for all
+    made: list[list[Array]] = []
+    for own, *read in zip(numbers, parameters, gradients, *[slots[kind] for kind in kinds], strict=True):
+        shape, dtype = read[0].shape, read[0].dtype
+        written = [np.empty(shape, dtype) for _ in (None, *kinds)]
+        if not ran(loop, *map(_flat, read), *[a.reshape(-1) for a in written], *scalars[own]):
             return None
-        new.append(made[0])
-        for kind, array in zip(kinds, made[1:], strict=True):
-            new_slots[kind].append(array)
-    return new, new_slots
+        made.append(written)
+    new, *remembered = map(list, zip(*made, strict=True))
+    return new, dict(zip(kinds, remembered, strict=True))
 
 
 def _flat(a: Array) -> Array:
