@@ -414,8 +414,8 @@ COMPARED = {
         "softmax_cross_entropy_prime SGD.update AdaGrad.update RMSprop.update Adam.update addresses_of gathered update_counters chained chained_image convolved differentiated pooled whole",
     ),
     "portnn_numpy/compiled": (
-        "tests/backends/test_compiled.py",
-        "affine avg_pool avg_pool_backward biased convolution convolution_backward convolution_gradient chained_image whole max_pool "
+        "tests/backends/test_compiled.py or test_strips.py",
+        "affine avg_pool avg_pool_backward biased convolution convolution_backward convolution_gradient convolved chained_image whole max_pool "
         "max_pool_backward patches pooled resample resample_backward SGD.update AdaGrad.update RMSprop.update Adam.update",
     ),
 }
