@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 Array = Any
+ONE = np.ones((), np.float32)  # NumPy converts it faster than a Python float
 
 tanh = np.tanh
 
@@ -17,8 +18,8 @@ def relu(x: Array) -> Array:
 def tanh_chain(y: Array, output_error: Array) -> Array:
     """``tanh_chain`` with one temporary array."""
     t = y * y
-    np.subtract(1.0, t, out=t)
-    return np.multiply(t, output_error, out=t)
+    np.subtract(ONE, t, t)
+    return np.multiply(t, output_error, t)
 
 
 def sigmoid_chain(y: Array, output_error: Array) -> Array:
@@ -29,5 +30,6 @@ def sigmoid_chain(y: Array, output_error: Array) -> Array:
 
 
 def relu_chain(y: Array, output_error: Array) -> Array:
-    """``relu_chain`` without converting the mask."""
-    return np.multiply(output_error, y > 0.0)
+    """``relu_chain`` with one temporary array; NumPy would convert the mask in small pieces while it multiplies."""
+    t = (y > 0.0).astype(output_error.dtype)
+    return np.multiply(t, output_error, out=t)

@@ -52,7 +52,7 @@ class NumpyBackend(Backend):
     @cached_property
     def _loops(self) -> Any:
         """What this class itself calls of the compiled loops; None where they are not used."""
-        if len(self._packages) == 1:
+        if compiled.__name__ not in self._packages:
             return None
         from portnn_numpy.compiled import _products, jit, pool
 
@@ -64,10 +64,8 @@ class NumpyBackend(Backend):
     @cached_property
     def _packages(self) -> tuple[str, ...]:
         """The packages with fast versions; found at first use, since importing Numba is slow."""
-        numpys = "portnn_numpy"
-        if self.compiles is False or not compiled.is_usable(asked=self.compiles is True):
-            return (numpys,)
-        return f"{numpys}.compiled", numpys
+        usable = self.compiles is not False and compiled.is_usable(asked=self.compiles is True)
+        return f"portnn_numpy.{'compiled' if usable else 'uncompiled'}", "portnn_numpy"
 
     def asarray(self, host: Any, dtype: str | None = None, *, copy: bool = False) -> np.ndarray:
         array = np.asarray(host, dtype=dtype)

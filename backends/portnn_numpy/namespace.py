@@ -9,6 +9,7 @@ import numpy as np
 Array = Any
 LEAST = 1 << 17  # elements: with fewer, the memory order does not matter
 BLOCK = 128  # columns
+COMPETE, APART = 512, 16  # bytes; columns more
 FEW = 64  # terms that may be summed sequentially
 PARTS = 16
 A_BATCH = 256  # the most rows that ``_rows_added`` sums
@@ -44,10 +45,20 @@ def _batch_is_fastest(x: Array) -> bool:
 
 
 def _turned(x: Array) -> Array:
-    """A contiguous transpose of a matrix (N, K), copied in blocks of columns that fit in the cache."""
+    """A contiguous transpose of a matrix (N, K), copied in blocks of columns that fit in the cache.
+
+    Rows that are some multiple of 512 bytes apart compete for the same few places in the cache. So each block of
+    them is first copied as it is, into rows that do not.
+    """
     out = np.empty((x.shape[1], x.shape[0]), x.dtype)
+    block = np.empty((x.shape[0], BLOCK + APART), x.dtype) if x.strides[0] % COMPETE == 0 else None
     for start in range(0, x.shape[1], BLOCK):
-        out[start : start + BLOCK] = x[:, start : start + BLOCK].T
+        columns = x[:, start : start + BLOCK]
+        if block is not None:
+            copy = block[:, : columns.shape[1]]
+            copy[...] = columns
+            columns = copy
+        out[start : start + BLOCK] = columns.T
     return out
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from portnn_numpy._pooling import is_tiled, to_largest
 from portnn_numpy.layout import channels_first, channels_last, cropped, padded, shares
 from portnn_numpy.namespace import FEW, PARTS
 from portnn_numpy.namespace import total as total
@@ -62,31 +63,10 @@ def max_pool(x: Array, plan: Any) -> Array:
 
 
 def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Array:
-    """Each window's error goes to its largest pixel, to the first where several are equal; NaN counts as the largest.
-
-    Where windows do not overlap, each pixel is written once. Masks are multiplied, since ``numpy.where`` is slower. The
-    padding is NaN here, which equals nothing, so that it never receives an error.
-    """
-    source, y, error = padded(channels_first(x), plan, np.nan), channels_first(y), channels_first(output_error)
-    apart = all(s >= k for s, k in zip(plan.stride, plan.kernel, strict=True))
-    input_error = np.zeros(source.shape, y.dtype)
-    free = np.ones(y.shape, np.bool_)  # windows whose error is not assigned yet
-    for window in plan.windows:
-        here = (slice(None), *window)
-        largest = source[here] == y
-        largest &= free
-        free ^= largest
-        if apart:
-            np.multiply(error, largest, out=input_error[here])
-        else:
-            input_error[here] += error * largest
-    if free.any():  # windows with NaN
-        nan = padded(channels_first(x != x), plan, False)
-        for window in plan.windows:
-            here = (slice(None), *window)
-            largest = nan[here] & free
-            free ^= largest
-            input_error[here] += np.where(largest, error, 0.0)
+    """Each window's error goes to its largest pixel; without overlap, each pixel is written once."""
+    make: Any = np.empty if is_tiled(plan) else np.zeros
+    input_error = make((x.shape[-1], *plan.padded, len(x)), y.dtype)
+    to_largest(x, y, output_error, plan, input_error)
     return channels_last(cropped(input_error, plan))
 
 
@@ -111,9 +91,8 @@ def _added(parts: list[Array]) -> Array:
 def avg_pool_backward(output_error: Array, plan: Any) -> Array:
     """Each window's error is divided equally among its pixels; without overlap, each pixel is written once."""
     share = channels_first(output_error) * shares(plan, output_error.dtype)
-    apart = all(s == k for s, k in zip(plan.stride, plan.kernel, strict=True))
-    whole = apart and all(n == m * k for n, m, k in zip(plan.padded, plan.output, plan.kernel, strict=True))
-    make: Any = np.empty if whole else np.zeros
+    apart = plan.stride == plan.kernel
+    make: Any = np.empty if is_tiled(plan) else np.zeros
     input_error = make((share.shape[0], *plan.padded, share.shape[-1]), share.dtype)
     for window in plan.windows:
         here = (slice(None), *window)
@@ -167,10 +146,10 @@ def column_sums(x: Array) -> Array:
 
 def biased(product: Array, bias: Array, activation: Any = None) -> Array:
     """f(product + bias), computed in place in ``product``."""
-    y = np.add(product, bias, out=product)
+    y = np.add(product, bias, product)
     if activation is None:
         return y
-    return np.maximum(y, ZERO, out=y) if activation.__name__ == "relu" else np.tanh(y, out=y)
+    return np.maximum(y, ZERO, out=y) if activation.__name__ == "relu" else np.tanh(y, y)
 
 
 def affine(x: Array, weights: Array, bias: Array | None = None, activation: Any = None) -> Array:

@@ -1,5 +1,7 @@
 """Fusion: an FC or convolution layer and the activation after it run as one.
 
+For one sample at a time gradient descent on an FC layer is part of its backward pass.
+
 On a GPU a pass over an array costs a launch. So there more is joined: pooling with a convolution, and in the backward
 pass the chain rule with the sums of its columns, dE/dB; a pooling layer's derivative with both; and at the end of the
 network the loss with all of them.
@@ -11,6 +13,7 @@ from typing import Any
 
 from portnn import activations, ops
 from portnn._typing import Array
+from portnn.backend import namespace
 from portnn.layers.activation import ActivationLayer
 from portnn.layers.conv import ConvLayer
 from portnn.layers.fc import FCLayer
@@ -35,6 +38,12 @@ class Fused:
         self.chain: Any = None if activation is None else activation.chain
         self.is_convolution = isinstance(layer, ConvLayer)
         self.path, self.backend = layer.path, layer.backend
+        # Of a step that moves the parameters in the backward pass (see ``descending``): what does it, the learning
+        # rate, None in other steps, the shape of X for which it can, and afterwards the new weights and bias.
+        self.descended: Any = None
+        self.rate: Any = None
+        self.one_row = (1, layer.input_size) if type(layer) is FCLayer else ()
+        self.moved: list[Array] | None = None
         self.chained = _fast(chained_image if self.is_convolution else chained, layer.backend, layer.kernels)
         self.convolved = ops.implementation(layer.backend, layer.kernels, convolved)
         self.differentiated = ops.implementation(layer.backend, layer.kernels, differentiated)
@@ -70,7 +79,9 @@ class Fused:
 
     def compute_backward(self, output_error: Array, need_input_error: bool) -> Array | None:
         if self.activation is None:
-            return self.layer.compute_backward(output_error, need_input_error)
+            return self.compute_below(output_error, None, need_input_error)
+        if self.rate is not None and self.layer.input.shape == self.one_row:
+            return self._compute_descent(self.activation.output, output_error, self.chain, need_input_error)
         if self.chained is None:
             return self.layer.compute_backward(self.chain(self.activation.output, output_error), need_input_error)
         errors = partial(self.chained, self.activation.output, output_error, self.chain)
@@ -95,6 +106,8 @@ class Fused:
     def compute_below(self, D: Array, sums: Array | None, need_input_error: bool) -> Array | None:
         """dE/dX for D, the layer's own dE/dY, and dE/dB, the sums of its columns; None if they have not been taken."""
         layer = self.layer
+        if self.rate is not None and layer.input.shape == self.one_row:
+            return self._compute_descent(None, D, None, need_input_error)
         if sums is None or layer._is_frozen:
             return layer.compute_backward(D, need_input_error)
         W, ops, gradients = layer.parameters["weights"], layer.ops, layer.gradients
@@ -106,6 +119,18 @@ class Fused:
         if not need_input_error:
             return None
         return ops.convolution_backward(W, D, layer.plan, layer.groups) if self.is_convolution else ops.affine(D, W.T)
+
+    def _compute_descent(
+        self, Y: Array | None, output_error: Array, chain: Any, need_input_error: bool
+    ) -> Array | None:
+        """dE/dX from the error behind the activation of that ``chain``, if any; computes the new parameters as well."""
+        layer = self.layer
+        W, B = layer.parameters["weights"], layer.parameters["bias"]
+        input_error, dW, dB, *self.moved = self.descended(
+            layer.input, Y, output_error, chain, W, B, self.rate, need_input_error
+        )
+        layer.gradients["weights"], layer.gradients["bias"] = dW, dB
+        return input_error
 
     def walk(self) -> Iterator[Any]:
         yield from (self.layer,) if self.activation is None else (self.layer, self.activation)
@@ -214,6 +239,47 @@ def whole(Y_true: Array, Y: Array, loss: Any, loss_prime: Any, chain: Any) -> tu
     """The error, and what ``chained`` returns for its derivative; ``chain`` is None without an activation."""
     D = loss_prime(Y_true, Y)
     return loss(Y_true, Y), D if chain is None else chain(Y, D), None
+
+
+def descended(
+    X: Array,
+    Y: Array | None,
+    output_error: Array,
+    chain: Any,
+    weights: Array,
+    bias: Array,
+    rate: float,
+    need_input_error: bool,
+) -> tuple[Array | None, Array, Array, Array, Array]:
+    """Gradient descent on a fully connected layer, for one row: dE/dX or None, dE/dW, dE/dB, the new W, the new B.
+
+    The layer's own dE/dY is by the chain rule of its activation, from Y and the error behind that; where ``chain`` is
+    None it is that error itself.
+    """
+    xp = namespace(X)
+    D = output_error if chain is None else chain(Y, output_error)
+    dW = xp.matmul(X.T, D)
+    return xp.matmul(D, weights.T) if need_input_error else None, dW, D, weights - rate * dW, bias - rate * D
+
+
+def descending(layers: Sequence[Any], parameters: Sequence[Any], backend: Any, kernels: str) -> tuple[list[Any], Any]:
+    """The layers, and those of them that move all ``parameters`` (home, name) in the backward pass, in that order.
+
+    For steps of plain gradient descent on one sample: dE/dW is as large as the weights there, and to read both again,
+    for the optimizer, takes much of the time. None for the second if there are other parameters than the weights and
+    biases of fully connected layers, or the backend has no fast ``descended``.
+    """
+    fast = _fast(descended, backend, kernels)
+    if fast is None:
+        return list(layers), None
+    alone = [Fused(layer) if type(layer) is FCLayer and _is_plain(layer) else layer for layer in layers]
+    dense = [layer for layer in alone if type(layer) is Fused and not (layer.is_convolution or layer.layer._is_frozen)]
+    moved = [(layer.layer.parameters, name) for layer in dense for name in ("weights", "bias")]
+    if [(id(home), name) for home, name in moved] != [(id(home), name) for home, name in parameters]:
+        return list(layers), None
+    for layer in dense:
+        layer.descended = fast
+    return alone, dense
 
 
 def ending(layers: Sequence[Any], backend: Any, kernels: str) -> tuple[list[Any], Any]:

@@ -18,6 +18,7 @@ from portnn.article import adapted
 from portnn.backend import namespace
 from portnn.layers import sequential
 from portnn.metrics import batch_sums
+from portnn.optimizers import SGD
 from portnn.training import fusion
 from portnn.training.state import State, sum_of
 
@@ -27,6 +28,9 @@ class TrainStep:
 
     def __init__(self, network: Any, optimizer: Any, state: State, size: int):
         layers = fusion.fuse(adapted(network.layers), network.backend, network.kernels)
+        self.optimizer, self.descending = optimizer, None
+        if type(optimizer) is SGD and not state.slots and state.batches.batch_size == 1:
+            layers, self.descending = fusion.descending(layers, state.parameters, network.backend, network.kernels)
         self.layers, self.whole = fusion.ending(layers, network.backend, network.kernels)
         self.loss, self.loss_prime = network.bound_loss, network.bound_loss_prime
         update = getattr(type(optimizer), "update", None)
@@ -65,6 +69,10 @@ class TrainStep:
             layer.gradients.clear()  # this step's gradients reuse their memory
         for layer in self.state.article_layers:
             layer._learning_rate = hyper[0]
+        if self.descending is not None:
+            rate = hyper[0] if _is_plain(self.optimizer) else None
+            for layer in self.descending:
+                layer.rate, layer.moved = rate, None
 
     def _pass(self, X: Array, Y_true: Array, weights: Array | None) -> tuple[Array, Array]:
         """Forward, loss, backward: returns Y and the error; afterwards the layers hold their gradients."""
@@ -85,10 +93,12 @@ class TrainStep:
     def _backward_whole(self, Y_true: Array, Y: Array, at: list[Any] | None) -> Array:
         """The error; the loss, the last activation's chain rule and the last bias's gradient are one."""
         *below, last = self.layers
-        error, D, sums = self.whole(Y_true, Y, self.loss, self.loss_prime, last.chain)
+        descends = last.rate is not None  # then the chain rule is part of its own pass
+        error, D, sums = self.whole(Y_true, Y, self.loss, self.loss_prime, None if descends else last.chain)
         if at is not None:
             at[0] = last
-        D = last.compute_below(D, sums, self.lowest < len(below))
+        need = self.lowest < len(below)
+        D = last.compute_backward(D, need) if descends else last.compute_below(D, sums, need)
         sequential.run_backward(below, D, False, at, self.lowest)
         return error
 
@@ -152,6 +162,10 @@ class TrainStep:
     def _descend(self, hyper: Sequence[Any]) -> tuple[list[Array], list[Array]]:
         """New parameters and slots; a parameter without a gradient stays unchanged, and so do its slots."""
         state = self.state
+        if self.descending is not None:
+            moved = [layer.moved for layer in self.descending]
+            if None not in moved:  # the backward pass has done it
+                return [array for both in moved for array in both], []
         old = [home[key] for home, key in state.parameters]
         gradients = [layer.gradients.get(name) for layer, name in state.gradients]
         slots = {kind: [home[key] for home, key in places] for kind, places in state.slots.items()}
@@ -171,6 +185,11 @@ class TrainStep:
             for kind, arrays in slots.items():
                 arrays[i] = some[kind][new]
         return old, [array for arrays in slots.values() for array in arrays]
+
+
+def _is_plain(sgd: SGD) -> bool:
+    """Whether an update is w - lr * dE/dw and no more; its settings may change between two steps."""
+    return not (sgd.momentum or sgd.weight_decay or sgd.clip_norm is not None or sgd.clip_value is not None)
 
 
 def update_counters(

@@ -98,6 +98,7 @@ HELPERS = {
     },
     "portnn_numpy": {"blas", "layout", "memory", "namespace", "backend"},
     "portnn_numpy/compiled": {"jit", "pool", "troubles", "vectors"},
+    "portnn_numpy/uncompiled": set(),
 }
 
 
@@ -414,9 +415,13 @@ COMPARED = {
         "softmax_cross_entropy_prime SGD.update AdaGrad.update RMSprop.update Adam.update addresses_of gathered update_counters chained chained_image convolved differentiated pooled whole",
     ),
     "portnn_numpy/compiled": (
-        "tests/backends/test_compiled.py or test_strips.py",
-        "affine avg_pool avg_pool_backward biased convolution convolution_backward convolution_gradient convolved chained_image whole max_pool "
-        "max_pool_backward patches pooled resample resample_backward SGD.update AdaGrad.update RMSprop.update Adam.update",
+        "tests/backends/test_compiled.py (convolved: test_strips.py; descended: test_descent.py)",
+        "affine avg_pool avg_pool_backward biased convolution convolution_backward convolution_gradient convolved chained_image whole "
+        "descended max_pool max_pool_backward patches pooled resample resample_backward SGD.update AdaGrad.update RMSprop.update Adam.update",
+    ),
+    "portnn_numpy/uncompiled": (
+        "tests/backends/test_uncompiled.py",
+        "convolution convolution_backward convolution_gradient pooled whole",
     ),
 }
 

@@ -382,9 +382,12 @@ def test_numpys_function_takes_the_place_of_each_compiled_one(monkeypatch, nothi
 
 @needs_numba
 def test_the_loops_above_are_all_there_are():
-    """Except for the ways to add a bias, and to copy, that the network above does not use."""
+    """Except for the ways to add a bias, and to copy, that the network above does not use, and a loop for one sample,
+    which ``test_descent.py`` tries.
+    """
     others = {f"_activations.{name}" for name in ("add", "add_tanh", "add_each", "add_each_relu", "add_each_tanh")} | {
         "_convolution.copied",
+        "_descent.descend",
     }
     new = set(loop_inputs.loops()) - set(LOOPS) - others
     assert not new, f"put {', '.join(sorted(new))} into LOOPS, and a layer that runs it into network()"

@@ -89,6 +89,23 @@ def averaged(numbers, dtype, threads):
     return *arrays, *rates(dtype, 0.1, 1.7, 0.9, 0.1, 0.99, 0.01, 1e-8, 0.97, 1e18)
 
 
+@inputs("_descent.descend")
+def descended(numbers, dtype, threads):
+    n, m = 613, 431  # more weights than the loop runs on one thread with
+    row = [numbers(1, m) for _ in range(4)]
+    return (
+        numbers(n, m),
+        row[0],
+        numbers(1, n),
+        *row[1:],
+        numbers(n, m),
+        numbers(n, m),
+        numbers(1, m),
+        *rates(dtype, 0.1),
+        2,
+    )
+
+
 @inputs("_activations.tanh_all", SINGLE)
 def one_and_result(numbers, dtype, threads):
     return 4 * numbers(N), numbers(N)

@@ -88,6 +88,8 @@ MISSPELT = [
     ("portnn_numpy/compiled/ops.py", "def avg_pool(", "def mean_pool(", "portnn.ops has no mean_pool"),
     ("portnn_numpy/compiled/ops.py", "def convolution(", "def convolutions(", "portnn.ops has no convolutions"),
     ("portnn_numpy/compiled/optimizers.py", "class AdaGrad:", "class Adagrad:", "has no Adagrad.update"),
+    ("portnn_numpy/uncompiled/ops.py", "def convolution(", "def convolve(", "portnn.ops has no convolve"),
+    ("portnn_numpy/uncompiled/training.py", "def pooled(", "def pool(", "portnn.training has no pool"),
     ("portnn_cupy/standard.py", "def vecdot(", "def vecdots(", "the standard has no vecdots"),
     ("portnn_numpy/backend.py", "matmul=matmul", "matmull=matmul", "the standard has no matmull"),
     ("portnn_cupy/backend.py", "def to_numpy(", "def to_nunpy(", "CupyBackend.to_nunpy is not a member"),

@@ -155,7 +155,7 @@ class Loop:
         return _compiler(*self.math, parallel=PRANGE)(copy)
 
     def __call__(self, *arguments: Any) -> Any:
-        if pool.threads() == 1 or arguments[0].size < self.least or not self.divides:
+        if arguments[0].size < self.least or pool.threads() == 1 or not self.divides:
             return self.serial(*arguments)
         return pool.divided(self, arguments)
 

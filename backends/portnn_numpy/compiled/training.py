@@ -1,5 +1,5 @@
 """In one pass: a convolution with bias and activation; behind it, the chain rule of the activation with pooling and the
-sums that are dE/dB; a loss with its derivative.
+sums that are dE/dB; a loss with its derivative; gradient descent on a fully connected layer for one sample.
 
 Images are stored as (C, H, W, N). For another order, or small arrays, the plain functions do it in several passes.
 """
@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from portnn_numpy import losses
-from portnn_numpy.compiled import _losses
+from portnn_numpy import losses, training
+from portnn_numpy.compiled import _descent, _losses
 from portnn_numpy.compiled import _pooling as loops
 from portnn_numpy.compiled._convolution import convolved as convolution
 from portnn_numpy.compiled.jit import LEAST, Array, ran, writable
@@ -101,3 +101,33 @@ def whole(Y_true: Array, Y: Array, loss: Any, loss_prime: Any, chain: Any) -> tu
     error = np.empty(1, Y.dtype)
     done = ran(_losses.classes, writable(Y), writable(Y_true), D, sums, error)
     return (error[0], D, sums.astype(Y.dtype)) if done else NotImplemented
+
+
+_compiled: set[Any] = set()  # dtypes for which the loop below has been compiled
+
+
+def descended(
+    X: Array,
+    Y: Array | None,
+    output_error: Array,
+    chain: Any,
+    weights: Array,
+    bias: Array,
+    rate: float,
+    need_input_error: bool,
+) -> tuple[Array | None, Array, Array, Array, Array]:
+    """With the bits of NumPy's version. X and Y are those of the forward pass: they fit the layer.
+
+    A small layer is worth a call of the loop, but not its compilation.
+    """
+    dtype, row = weights.dtype, bias.shape
+    kind = 0 if chain is None else KINDS.get(chain.__name__)
+    fits = kind is not None and output_error.dtype is dtype and output_error.shape == row
+    if fits and (dtype in _compiled or (weights.size >= LEAST and dtype.char in "fd")):
+        D, B = np.empty(row, dtype), np.empty(row, dtype)
+        dW, W = np.empty(weights.shape, dtype), np.empty(weights.shape, dtype)
+        seen = writable(X), output_error if chain is None else Y, output_error
+        if ran(_descent.descend, weights, bias, *seen, D, dW, W, B, dtype.type(rate), kind):
+            _compiled.add(dtype)
+            return np.dot(D, weights.T) if need_input_error else None, dW, D, W, B
+    return training.descended(X, Y, output_error, chain, weights, bias, rate, need_input_error)
