@@ -415,11 +415,11 @@ COMPARED = {
         "softmax_cross_entropy_prime SGD.update AdaGrad.update RMSprop.update Adam.update addresses_of gathered update_counters chained chained_image convolved differentiated pooled whole",
     ),
     "portnn_numpy/compiled": (
-        "tests/backends/test_compiled.py or test_compiled_norms_and_losses.py (descended: test_descent.py)",
-        "affine avg_pool avg_pool_backward biased convolution convolution_backward convolution_gradient chained_image whole descended max_pool "
-        "max_pool_backward patches pooled resample resample_backward scaled scaled_backward normalize normalize_backward taken binary_cross_entropy "
-        "binary_cross_entropy_prime softmax_cross_entropy softmax_cross_entropy_prime SGD.update AdaGrad.update "
-        "RMSprop.update Adam.update",
+        "tests/backends/test_compiled.py or test_compiled_norms_and_losses.py (convolved: test_strips.py; descended: test_descent.py)",
+        "affine avg_pool avg_pool_backward biased convolution convolution_backward convolution_gradient convolved chained_image whole "
+        "descended max_pool max_pool_backward patches pooled resample resample_backward scaled scaled_backward normalize "
+        "normalize_backward taken binary_cross_entropy binary_cross_entropy_prime softmax_cross_entropy "
+        "softmax_cross_entropy_prime SGD.update AdaGrad.update RMSprop.update Adam.update",
     ),
     "portnn_numpy/uncompiled": (
         "tests/backends/test_uncompiled.py",

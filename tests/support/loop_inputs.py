@@ -317,6 +317,7 @@ CONVOLUTION = window_plan((9, 11), (3, 3), (1, 1), "same")
 
 @inputs("_convolution._gather", SINGLE)
 def gathered(numbers, dtype, threads):
+    from portnn_numpy.compiled import _activations
     from portnn_numpy.compiled import _convolution as conv
 
     filters = 15  # blocks of six overlap
@@ -325,7 +326,19 @@ def gathered(numbers, dtype, threads):
     w = numbers(blocks.size, (9 * CHANNELS + 1) * conv.SIX)
     w[:, -conv.SIX :] = 0.0
     x, y = numbers(CHANNELS * 9 * 11 * BATCH), numbers(filters * pixels * BATCH)
-    return x, w, y, *table, BATCH, blocks
+    return x, w, y, *table, BATCH, blocks, numbers(filters), _activations.TANH
+
+
+@inputs("_strips.strips", SINGLE)
+def in_strips(numbers, dtype, threads):
+    from portnn_numpy.compiled import _activations, _strips
+
+    filters, rows, columns = 2 * _strips.HEIGHT + 3, *CONVOLUTION.image  # blocks overlap
+    blocks = np.array([0, _strips.HEIGHT, filters - _strips.HEIGHT])
+    x, w = numbers(CHANNELS * rows * columns * BATCH), numbers(blocks.size, 9 * CHANNELS * _strips.HEIGHT)
+    sizes = (CHANNELS, rows, columns, rows, columns, BATCH, 3, 3)
+    y, bias = numbers(filters * rows * columns * BATCH), numbers(filters)
+    return x, w, y, sizes, (1, 1), blocks, bias, _activations.RELU
 
 
 def summed(numbers, channels, threads):

@@ -106,3 +106,23 @@ def add_each_tanh(y: Array, bias: Array) -> None:
         row, b = y[i], bias[i]
         for j in range(row.shape[0]):
             row[j] = _tanh(row[j] + b)
+
+
+BIAS, RELU, TANH = 1, 2, 3
+KINDS = {None: BIAS, "relu": RELU, "tanh": TANH}
+
+
+@jit
+def finish(row: Array, bias: Any, kind: int) -> None:
+    """row = f(row + bias), for loops that have just written it."""
+    if kind == TANH:
+        for j in range(row.shape[0]):
+            row[j] = _tanh(row[j] + bias)
+    elif kind == RELU:
+        zero = row.dtype.type(0)
+        for j in range(row.shape[0]):
+            z = row[j] + bias
+            row[j] = zero if z < zero else z
+    elif kind == BIAS:
+        for j in range(row.shape[0]):
+            row[j] += bias

@@ -17,13 +17,17 @@ import numpy as np
 from numba import prange, uintp
 
 from portnn_numpy import layout
+from portnn_numpy.compiled import _strips as strips
+from portnn_numpy.compiled._activations import KINDS, finish
 from portnn_numpy.compiled.jit import SHARED, Array, jit, loop, ran, turned, writable
 from portnn_numpy.compiled.pool import alone
-from portnn_numpy.compiled.vectors import LANES, add_product, add_scaled, load, store, zeros
+from portnn_numpy.compiled.vectors import LANES, Tile, add, add_product, load, store, zeros
 from portnn_numpy.ops import patches
 
 SIX = 6  # filters: twelve registers for the sums of 2 * LANES samples, and three to work with
 TILE = 2 * LANES
+_TILE = Tile(SIX, 2)
+tile_zeros, tile_add, tile_store = _TILE.zeros, _TILE.add, _TILE.store
 TAPS = 4 if LANES == 16 else 2  # lines of X at once: with AVX-512 there are 32 registers, else 16
 LONGEST = 384 * TAPS  # numbers
 MOST_WORK = 2560  # taps times filters of a group: above it, patches and BLAS are faster if BLAS has all its threads
@@ -45,41 +49,26 @@ class Table(NamedTuple):
 
 
 @loop(0)
-def _gather(x: Array, w: Array, y: Array, first: Array, lines: Array, rows: Array, n: int, blocks: Array) -> None:
-    """y (F, P, N) from x (C, Q, N), each flattened, and w (B, (T + 1) * 6), six filters per block."""
-    pixels = first.shape[0] - 1
+def _gather(
+    x: Array, w: Array, y: Array, first: Array, lines: Array, rows: Array, n: int, blocks: Array, bias: Array, kind: int
+) -> None:
+    """y (F, P, N) from x (C, Q, N), each flattened, and w (B, (T + 1) * 6), six filters per block; f(y + bias), if F
+    biases are given."""
+    pixels, one = first.shape[0] - 1, uintp(1)
     size = uintp(pixels * n)
     for p in prange(pixels):
         for block in range(w.shape[0]):
+            v, o = w[block], uintp(blocks[block]) * size + uintp(p * n)
             for tile in range(0, n, TILE):
                 s = uintp(min(tile, n - TILE))  # the last tile may overlap with the one before it
-                a0 = a1 = a2 = a3 = a4 = a5 = b0 = b1 = b2 = b3 = b4 = b5 = zeros()
-                v = w[block]
+                sums = tile_zeros()
                 for e in range(first[p], first[p + 1]):
                     i = uintp(lines[uintp(e)]) + s
-                    r = uintp(rows[uintp(e)]) * uintp(SIX)
-                    a, b = load(x, i), load(x, i + uintp(LANES))
-                    w0, w1, w2 = v[r], v[r + uintp(1)], v[r + uintp(2)]
-                    w3, w4, w5 = v[r + uintp(3)], v[r + uintp(4)], v[r + uintp(5)]
-                    a0, b0 = add_scaled(a0, a, w0), add_scaled(b0, b, w0)
-                    a1, b1 = add_scaled(a1, a, w1), add_scaled(b1, b, w1)
-                    a2, b2 = add_scaled(a2, a, w2), add_scaled(b2, b, w2)
-                    a3, b3 = add_scaled(a3, a, w3), add_scaled(b3, b, w3)
-                    a4, b4 = add_scaled(a4, a, w4), add_scaled(b4, b, w4)
-                    a5, b5 = add_scaled(a5, a, w5), add_scaled(b5, b, w5)
-                o = uintp(blocks[block]) * size + uintp(p * n) + s
-                _store_two(y, o, a0, b0)
-                _store_two(y, o + size, a1, b1)
-                _store_two(y, o + uintp(2) * size, a2, b2)
-                _store_two(y, o + uintp(3) * size, a3, b3)
-                _store_two(y, o + uintp(4) * size, a4, b4)
-                _store_two(y, o + uintp(5) * size, a5, b5)
-
-
-@jit
-def _store_two(y: Array, o: int, a: Any, b: Any) -> None:
-    store(y, o, a)
-    store(y, o + uintp(LANES), b)
+                    sums = tile_add(sums, x, i, v, uintp(rows[uintp(e)]) * uintp(SIX), one)
+                tile_store(y, o + s, size, sums)
+        for f in range(bias.shape[0]):
+            o = f * pixels * n + p * n
+            finish(y[o : o + n], bias[f], kind)
 
 
 if TAPS == 4:
@@ -140,7 +129,7 @@ else:
 
 @jit
 def _add(sums: Array, k: int, t: Any) -> None:
-    store(sums, k, add_scaled(load(sums, k), t, np.float32(1)))
+    store(sums, k, add(load(sums, k), t))
 
 
 @loop(0)
@@ -208,18 +197,26 @@ class Shape(NamedTuple):
     output: tuple[int, ...]
     stride: tuple[int, ...]
     before: tuple[int, ...]
-    taps: tuple[tuple[int, ...], ...]  # the offset of each pixel of the kernel
+    kernel: tuple[int, ...]
+    last: tuple[int, ...]  # the offset of the kernel's last pixel: dilation * (kernel - 1)
+
+    @property
+    def taps(self) -> Array:
+        """The offset of each pixel of the kernel, (h*w, axes)."""
+        steps = [end // (k - 1) if k > 1 else 1 for k, end in zip(self.kernel, self.last, strict=True)]
+        return np.indices(self.kernel).reshape(len(self.kernel), -1).T * steps
 
 
 def shape_of(plan: Any) -> Shape:
-    return Shape(plan.image, plan.output, plan.stride, tuple(before for before, _ in plan.padding), plan.starts)
+    before = tuple(before for before, _ in plan.padding)
+    return Shape(plan.image, plan.output, plan.stride, before, plan.kernel, plan.starts[-1])
 
 
 @lru_cache(maxsize=8)  # up to 19 MB each
 def forward_table(shape: Shape, channels: int, n: int) -> Table:
     """Output pixels gather input pixels of every channel."""
     outputs, inputs, taps = _pairs(shape)
-    return _table(outputs, prod(shape.output), inputs, prod(shape.image), taps, len(shape.taps), channels, n)
+    return _table(outputs, prod(shape.output), inputs, prod(shape.image), taps, prod(shape.kernel), channels, n)
 
 
 @lru_cache(maxsize=8)  # up to 17 MB each
@@ -228,14 +225,14 @@ def backward_table(shape: Shape, filters: int, n: int) -> Table:
     outputs, inputs, taps = _pairs(shape)
     order = np.argsort(inputs, kind="stable")
     parts = inputs[order], prod(shape.image), outputs[order], prod(shape.output), taps[order]
-    return _table(*parts, len(shape.taps), filters, n)
+    return _table(*parts, prod(shape.kernel), filters, n)
 
 
 def _pairs(shape: Shape) -> tuple[Array, Array, Array]:
     """All pairs of an output pixel and an input pixel in its window, with the tap, sorted by output pixel."""
     outputs = np.indices(shape.output).reshape(len(shape.output), -1).T  # (P, axes)
     corners = outputs * np.array(shape.stride) - np.array(shape.before)
-    places = corners[:, None, :] + np.array(shape.taps)  # (P, T, axes)
+    places = corners[:, None, :] + shape.taps  # (P, T, axes)
     inside = ((places >= 0) & (places < np.array(shape.image))).all(axis=-1)
     output, tap = np.nonzero(inside)
     inputs = np.ravel_multi_index(tuple(places[inside].T), shape.image)
@@ -262,7 +259,7 @@ def line_table(shape: Shape, padded: tuple[int, ...], channels: int, n: int) -> 
     With stride 1 along the last axis a line continues from pixel to pixel.
     """
     steps = [prod(padded[axis + 1 :]) * n for axis in range(len(padded))]
-    first = np.array(shape.taps) @ np.array(steps)
+    first = shape.taps @ np.array(steps)
     starts = (first[:, None] + np.arange(channels) * prod(padded) * n).reshape(-1)
     starts = np.append(starts, np.resize(starts, -starts.size % TAPS))  # computed and discarded
     along = shape.stride[-1] == 1
@@ -366,8 +363,34 @@ def check_fit(what: str, a: Array, expected: tuple[int, ...]) -> None:
         raise ValueError(f"{what} has shape {a.shape}, but the convolution needs {expected}")
 
 
-def gathered(source: Array, weights: Array, table: Table) -> Array | None:
-    """(G, C, ..., N) and weights (G, T, F) -> (G, F, P, N); None where the loop does not compile."""
+def convolved(
+    x: Array, weights: Array, plan: Any, groups: int, bias: Array | None = None, activation: str | None = None
+) -> tuple[Array, Any] | None:
+    """``ops.convolution``, with bias and activation, by name, in the same pass; None where NumPy should compute it."""
+    if not suits(x, weights, plan, groups):
+        return None
+    check_fit("X", x, (x.shape[0], *plan.image, weights.shape[-2] * groups))
+    check_fit("the weights", weights, (*plan.kernel, *weights.shape[-2:]))
+    n, size, channels = x.shape[0], weights.shape[-1] // groups, weights.shape[-2]
+    source = lines_of(x).reshape(groups, channels, *plan.image, n)
+    added = np.empty((groups, 0), np.float32) if bias is None else np.array(bias).reshape(groups, size)
+    w = weights.reshape(-1, groups, size).transpose(1, 0, 2)
+    if strips.suits(plan, channels, size):
+        before = tuple(before for before, _ in plan.padding)
+        y = strips.convolved(source, w, plan.kernel, before, plan.output, added, activation)
+    else:
+        table = forward_table(shape_of(plan), channels, n)
+        y = gathered(source, w, table, added, activation)
+    if y is None:
+        return None
+    return layout.channels_last(y.reshape(groups * size, *plan.output, n)), Seen(source, plan)
+
+
+def gathered(source: Array, weights: Array, table: Table, bias: Array, activation: Any) -> Any:
+    """(G, C, ..., N) and weights (G, T, F) -> f((G, F, P, N) + bias); None where the loop does not compile.
+
+    The biases (G, F), or none, (G, 0); ``activation`` is the name of f, ReLU or tanh, or None.
+    """
     groups, n, (taps, filters) = len(source), source.shape[-1], weights.shape[1:]
     pixels, blocks = table.first.size - 1, filter_blocks(filters)
     y = np.empty((groups, max(filters, SIX), pixels, n), np.float32)
@@ -378,7 +401,8 @@ def gathered(source: Array, weights: Array, table: Table) -> Array | None:
         else:
             for block, first in enumerate(blocks.tolist()):
                 w[block, :-1] = weights[g, :, first : first + SIX]
-        if not ran(_gather, source[g].reshape(-1), w.reshape(blocks.size, -1), y[g].reshape(-1), *table, n, blocks):
+        arrays = source[g].reshape(-1), w.reshape(blocks.size, -1), y[g].reshape(-1)
+        if not ran(_gather, *arrays, *table, n, blocks, bias[g], KINDS[activation]):
             return None
     return y if filters >= SIX else np.ascontiguousarray(y[:, :filters])
 

@@ -224,5 +224,12 @@ def lines(a: Array) -> Array:
 
 def shares(plan: Any, dtype: Any) -> Array:
     """1 / (number of a window's pixels that are not padding), for each window of one channel, or one for all."""
+    if not plan.is_padded:
+        return _share(prod(plan.kernel), dtype)
     share = np.asarray(layout.shares(plan, dtype), dtype)
-    return np.array(np.broadcast_to(share[..., 0], plan.output)).reshape(-1) if share.ndim else share.reshape(1)
+    return np.array(np.broadcast_to(share[..., 0], plan.output)).reshape(-1)
+
+
+@lru_cache(maxsize=64)
+def _share(pixels: int, dtype: Any) -> Array:
+    return np.array([1.0 / pixels], dtype)

@@ -1,5 +1,6 @@
-"""The routines of ``portnn.ops`` that compiled loops make faster; these are in ``_convolution.py``, ``_pooling.py``,
-``_resampling.py``, ``_normalization.py`` and ``_activations.py``. Small arrays and other cases are left to NumPy.
+"""The routines of ``portnn.ops`` that compiled loops make faster; these are in ``_convolution.py``, ``_strips.py``,
+``_pooling.py``, ``_resampling.py``, ``_normalization.py`` and ``_activations.py``. Small arrays, and cases without a
+loop, are left to NumPy.
 """
 
 from math import prod
@@ -12,6 +13,7 @@ from portnn_numpy.compiled import _convolution as conv
 from portnn_numpy.compiled import _normalization as norm
 from portnn_numpy.compiled import _pooling as pool
 from portnn_numpy.compiled import _resampling as moves
+from portnn_numpy.compiled import _strips as strips
 from portnn_numpy.compiled._products import LEAST_WORK, product
 from portnn_numpy.compiled.jit import LEAST, Array, empty_like, flat, ran, writable
 from portnn_numpy.compiled.pool import threads
@@ -22,17 +24,8 @@ from portnn_numpy.namespace import FEW
 
 
 def convolution(x: Array, weights: Array, plan: Any, groups: int = 1) -> tuple[Array, Any]:
-    if not conv.suits(x, weights, plan, groups):
-        return NotImplemented
-    conv.check_fit("X", x, (x.shape[0], *plan.image, weights.shape[-2] * groups))
-    conv.check_fit("the weights", weights, (*plan.kernel, *weights.shape[-2:]))
-    n, size, channels = x.shape[0], weights.shape[-1] // groups, weights.shape[-2]
-    source = conv.lines_of(x).reshape(groups, channels, *plan.image, n)
-    table = conv.forward_table(conv.shape_of(plan), channels, n)
-    y = conv.gathered(source, np.moveaxis(weights.reshape(-1, groups, size), 1, 0), table)
-    if y is None:
-        return NotImplemented
-    return channels_last(y.reshape(groups * size, *plan.output, n)), conv.Seen(source, plan)
+    found = conv.convolved(x, weights, plan, groups)
+    return NotImplemented if found is None else found
 
 
 def patches(x: Array, plan: Any, groups: int = 1) -> list[Array]:
@@ -78,9 +71,15 @@ def convolution_backward(weights: Array, output_error: Array, plan: Any, groups:
     conv.check_fit("dE/dY", output_error, (n, *plan.output, weights.shape[-1]))
     conv.check_fit("the weights", weights, (*plan.kernel, channels, weights.shape[-1]))
     error = writable(channels_first(output_error)).reshape(groups, size, *plan.output, n)
-    w = weights.reshape(-1, channels, groups, size)  # (h*w, C/groups, G, F/groups) -> (G, h*w*F/groups, C/groups)
-    w = w.transpose(2, 0, 3, 1).reshape(groups, -1, channels)
-    x = conv.gathered(error, w, conv.backward_table(conv.shape_of(plan), size, n))
+    w = weights.reshape(-1, channels, groups, size).transpose(2, 0, 3, 1)  # (G, h*w, F/groups, C/groups)
+    nothing = np.empty((groups, 0), np.float32)
+    if strips.suits(plan, size, channels):  # a convolution with the kernel turned around
+        before = tuple(k - 1 - before for k, (before, _) in zip(plan.kernel, plan.padding, strict=True))
+        turned = w[:, ::-1].reshape(groups, -1, channels)
+        x = strips.convolved(error, turned, plan.kernel, before, plan.image, nothing, None)
+    else:
+        table = conv.backward_table(conv.shape_of(plan), size, n)
+        x = conv.gathered(error, w.reshape(groups, -1, channels), table, nothing, None)
     if x is None:
         return NotImplemented
     return channels_last(x.reshape(groups * channels, *plan.image, n))

@@ -1,5 +1,6 @@
-"""In one pass: the chain rule of an activation behind a convolution, with pooling and the sums that are dE/dB; a loss
-with its derivative; the rows of a batch with their cast; gradient descent on a fully connected layer for one sample.
+"""In one pass: a convolution with bias and activation; behind it, the chain rule of the activation with pooling and the
+sums that are dE/dB; a loss with its derivative; the rows of a batch with their cast; gradient descent on a fully
+connected layer for one sample.
 
 Images are stored as (C, H, W, N). For another order, or small arrays, the plain functions do it in several passes.
 """
@@ -11,11 +12,34 @@ import numpy as np
 from portnn_numpy import training
 from portnn_numpy.compiled import _batches, _descent, _losses
 from portnn_numpy.compiled import _pooling as loops
+from portnn_numpy.compiled._convolution import convolved as convolution
 from portnn_numpy.compiled.jit import LEAST, Array, ran, writable
 from portnn_numpy.layout import channels_first, channels_last
 
 OURS = {"portnn.losses", "portnn_numpy.losses"}  # the library's own functions, and the fast versions of them
 KINDS = {"relu_chain": loops.RELU, "tanh_chain": loops.TANH}
+
+
+def convolved(
+    X: Array,
+    weights: Array,
+    bias: Array,
+    activation: Any,
+    plan: Any,
+    groups: int,
+    pooling: Any,
+    training: bool,
+    routines: Any,
+) -> tuple[Array | None, Array | None, Any]:
+    name = None if activation is None else activation.__name__
+    found = convolution(X, weights, plan, groups, bias, name) if bias.dtype == weights.dtype else None
+    if found is None:
+        return NotImplemented
+    Y, seen = found
+    if pooling is None:
+        return Y, None, seen
+    kind, windows = pooling
+    return Y, (routines.max_pool if kind == "MaxPoolLayer" else routines.avg_pool)(Y, windows), seen
 
 
 def chained_image(Y: Array, output_error: Array, chain: Any) -> tuple[Array, Array | None]:
