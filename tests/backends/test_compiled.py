@@ -97,6 +97,28 @@ def test_convolution(case, layout, seed):
     close(back, portable.convolution_backward(w, d, plan, groups), "float32")
 
 
+def spreading():
+    """Kernels with an odd number of taps, on images of which one pixel, the first or last, is infinite or NaN."""
+    kernels = st.sampled_from([((5, 6), (3, 3)), ((7,), (3,)), ((4, 3, 3), (3, 1, 1))])
+    return st.tuples(kernels, st.sampled_from([np.nan, np.inf]), st.sampled_from([0, -1]), st.sampled_from([1, 5, 7]))
+
+
+@drawn
+@given(spreading(), st.sampled_from(["valid", "same"]), st.integers(0, 99))
+def test_a_pixel_that_is_not_finite_reaches_only_the_windows_that_it_is_in(case, padding, seed):
+    (image, kernel), wild, place, channels = case
+    plan = window_plan(image, kernel, 1, padding)
+    fast, portable = tables()
+    x, w = numbers(seed, 33, *image, channels), numbers(seed + 1, *kernel, channels, channels)
+    d = numbers(seed + 2, 33, *plan.output, channels)
+    for array in (x, d):
+        array.reshape(33, -1)[3, place] = wild
+    (y, _), (expected, _) = fast.convolution(x, w, plan, 1), portable.convolution(x, w, plan, 1)
+    np.testing.assert_array_equal(np.isfinite(y), np.isfinite(expected))
+    back, expected = fast.convolution_backward(w, d, plan, 1), portable.convolution_backward(w, d, plan, 1)
+    np.testing.assert_array_equal(np.isfinite(back), np.isfinite(expected))
+
+
 @drawn
 @given(convolutions(), layouts, dtypes, st.integers(0, 99))
 def test_patches(case, layout, dtype, seed):
