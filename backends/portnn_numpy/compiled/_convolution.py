@@ -236,7 +236,9 @@ def _pairs(shape: Shape) -> tuple[Array, Array, Array]:
     return output, inputs, tap
 
 
-def _table(targets: Array, pixels: int, sources: Array, source_pixels: int, taps: Array, channels: int, n: int) -> Table:
+def _table(
+    targets: Array, pixels: int, sources: Array, source_pixels: int, taps: Array, channels: int, n: int
+) -> Table:
     lists = np.bincount(targets, minlength=pixels) * channels
     first, each = np.concatenate([[0], np.cumsum(lists)]), np.arange(channels)
     lines = ((sources[:, None] + each * source_pixels) * n).reshape(-1)
