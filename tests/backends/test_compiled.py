@@ -484,3 +484,15 @@ def test_whole(n, classes, dtype, seed):
     assert np.isnan(error)
     assert np.isnan(sums).all()
     assert np.array_equal(np.isnan(d), np.isnan(both[1](labels, logits)))
+
+
+@pytest.mark.parametrize(("channels", "kept"), [(32, 1), (33, 0)])
+def test_the_places_of_very_many_windows_are_not_kept(channels, kept):
+    """Images of ever other sizes would fill the memory."""
+    from portnn_numpy.compiled import _pooling
+
+    plan, source = window_plan((128, 128), (2, 2), 2), np.broadcast_to(np.float32(0), (channels, 128, 128, 16))
+    _pooling._windows.cache_clear()
+    places, offsets = _pooling.windows(source, plan)
+    assert (places.size, offsets.tolist()) == (channels * 64 * 64, [0, 16, 128 * 16, 129 * 16])
+    assert _pooling._windows.cache_info().currsize == kept
