@@ -4,7 +4,7 @@ from typing import Any
 
 from numba import prange
 
-from portnn_numpy.compiled._pooling import RELU, TANH
+from portnn_numpy.compiled._activations import RELU, TANH
 from portnn_numpy.compiled.jit import Array, loop
 
 SHARED = 1 << 18  # weights

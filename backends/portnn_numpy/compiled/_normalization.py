@@ -11,9 +11,9 @@ import numpy as np
 from numba import prange
 
 from portnn_numpy.compiled.jit import LEAST, Array, jit, loop, memory_order, writable
+from portnn_numpy.namespace import FEW
 
 LANES = 64
-FEW = 64  # terms that are added one after another
 LEAST_WIDTH = 16
 WORK = 1 << 12  # elements: smaller units are taken together
 Sizes = tuple[int, int, int]

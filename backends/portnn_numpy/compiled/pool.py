@@ -2,7 +2,7 @@
 
 OpenBLAS has threads of its own, which wait busily for milliseconds after each product: threads of ours would get what
 they leave. So within a public call (``enter`` and ``leave``) BLAS runs on one thread, and the loops, the products of
-matrices among them (``products.py``), are divided among Numba's. Where NumPy's BLAS cannot be told so, or Numba has no
+matrices among them (``_products.py``), are divided among Numba's. Where NumPy's BLAS cannot be told so, or Numba has no
 threads, all loops run on one thread.
 
 No result depends on the number of threads: a loop divides its work into parts that depend on shapes only, or into parts
