@@ -1,10 +1,10 @@
 """Fusion: an FC or convolution layer and the activation after it run as one.
 
-For one sample at a time gradient descent on an FC layer is part of its backward pass.
-
-On a GPU a pass over an array costs a launch. So there more is joined: pooling with a convolution, and in the backward
-pass the chain rule with the sums of its columns, dE/dB; a pooling layer's derivative with both; and at the end of the
-network the loss with all of them.
+Every pass over an array costs memory traffic, and on a GPU a launch. So where the backend has fast versions of the
+functions below, more is joined: pooling with a convolution (``convolved``), and in the backward pass the chain rule
+with the sums of its columns, dE/dB (``chained``); a pooling layer's derivative with both (``pooled``); at the end of the
+network the loss with its derivative and with both (``whole``); and for one sample at a time gradient descent on an FC
+layer with its backward pass (``descended``).
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,12 +38,11 @@ class Fused:
         self.chain: Any = None if activation is None else activation.chain
         self.is_convolution = isinstance(layer, ConvLayer)
         self.path, self.backend = layer.path, layer.backend
-        # Of a step that moves the parameters in the backward pass (see ``descending``): what does it, the learning
-        # rate, None in other steps, the shape of X for which it can, and afterwards the new weights and bias.
-        self.descended: Any = None
-        self.rate: Any = None
-        self.one_row = (1, layer.input_size) if type(layer) is FCLayer else ()
-        self.moved: list[Array] | None = None
+        # A step may move the parameters in the backward pass: see ``descending``.
+        self.descended: Any = None  # the backend's fast version
+        self.rate: Any = None  # the learning rate; None in a step in which the optimizer moves them
+        self.one_row = (1, layer.input_size) if type(layer) is FCLayer else ()  # the shape that X must have
+        self.moved: list[Array] | None = None  # afterwards the new weights and bias
         self.chained = _fast(chained_image if self.is_convolution else chained, layer.backend, layer.kernels)
         self.convolved = ops.implementation(layer.backend, layer.kernels, convolved)
         self.differentiated = ops.implementation(layer.backend, layer.kernels, differentiated)

@@ -1,6 +1,8 @@
-"""In one pass: a convolution with bias and activation; behind it, the chain rule of the activation with pooling and the
-sums that are dE/dB; a loss with its derivative; the rows of a batch with their cast; gradient descent on a fully
-connected layer for one sample.
+"""What ``portnn.training`` joins, each in one pass by a compiled loop.
+
+These are a convolution with bias and activation; in the backward pass the chain rule of that activation, with the
+derivative of a pooling layer and the sums that are dE/dB; a loss with its derivative; the rows of a batch with their
+cast; and gradient descent on a fully connected layer for one sample.
 
 Images are stored as (C, H, W, N). For another order, or small arrays, the plain functions do it in several passes.
 """
