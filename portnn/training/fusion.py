@@ -2,9 +2,9 @@
 
 Every pass over an array costs memory traffic, and on a GPU a launch. So where the backend has fast versions of the
 functions below, more is joined: pooling with a convolution (``convolved``), and in the backward pass the chain rule
-with the sums of its columns, dE/dB (``chained``); a pooling layer's derivative with both (``pooled``); at the end of the
-network the loss with its derivative and with both (``whole``); and for one sample at a time gradient descent on an FC
-layer with its backward pass (``descended``).
+with the sums of its columns, dE/dB (``chained``); a pooling layer's derivative with both (``pooled``); at the end of
+the network the loss with its derivative and with both (``whole``); and for one sample at a time gradient descent on an
+FC layer with its backward pass (``descended``).
 """
 
 from collections.abc import Iterator, Sequence

@@ -182,8 +182,8 @@ def describe() -> str:
         return "1: this process was forked"
     if not (_started or (_started is None and _start())):
         return f"1: {troubles.found(troubles.THREADS)[-1]}"
-    n, least = min(most(), numba.get_num_threads()), troubles.found(troubles.THREADS)
-    return "; ".join((f"{n}, of Numba's layer {numba.threading_layer()}", *least))
+    n = min(most(), numba.get_num_threads())
+    return "; ".join((f"{n}, of Numba's layer {numba.threading_layer()}", *troubles.found(troubles.THREADS)))
 
 
 def _after_fork() -> None:
