@@ -1,4 +1,4 @@
-"""Normalization, and the scale and shift behind it, with few passes over memory.
+"""Normalization, and the scale and shift after it, with few passes over memory.
 
 An array is seen as (A, K, B), C-contiguous, and the sums are over K. They are made by units of work that fit in a
 cache: for each of the A up to LANES of the B side by side, K lines one after another. Where B is 1, the K numbers
