@@ -17,7 +17,7 @@ from portnn_numpy.layout import channels_first, channels_last
 LEAST = 1 << 8  # elements: with fewer, a call of ``classes`` costs more than it saves
 LARGE = SHARED  # elements from which on the other loops are used
 SQUARES, LOGITS = 1, 2  # mean squared error, binary cross-entropy
-LANES, BLOCK = 64, 1 << 12  # elements: side by side; summed by one iteration of ``alone``
+LANES, BLOCK = 64, 1 << 12  # elements: taken side by side; of one iteration of ``alone``
 MOST_CLASSES = 1 << 10  # of ``softmax``, which holds 3 * LANES numbers for each
 FEWEST = 16  # samples, of which the innermost loops are
 ZERO, LOWEST = F(0), F(-87)  # exp(-87) is about the smallest number that is not denormal
@@ -105,7 +105,10 @@ def alone(y: Array, target: Array, d: Array, sums: Array, kind: int) -> None:
 
 
 @loop(contract=False)
-def softmax(y: Array, target: Array, labels: Array, d: Array, sums: Array, sizes: Any, steps: Any, wanted: Any, share: Any) -> bool:  # fmt: skip # noqa: E501
+def softmax(
+    y: Array, target: Array, labels: Array, d: Array, sums: Array,
+    sizes: Any, steps: Any, wanted: Any, share: Any,
+) -> bool:  # fmt: skip
     """Cross-entropy of softmax for flat arrays of (P, N, K), K logits for each of N samples at P places.
 
     ``steps`` are the strides of y and of d, which may be empty, ``wanted`` those of ``target``, or of ``labels`` (P, N)

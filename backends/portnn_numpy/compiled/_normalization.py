@@ -13,8 +13,8 @@ from numba import prange
 from portnn_numpy.compiled.jit import LEAST, Array, jit, loop, memory_order, writable
 from portnn_numpy.namespace import FEW
 
-LANES = 64
-LEAST_WIDTH = 16
+LANES = 64  # sums that are made side by side
+LEAST_WIDTH = 16  # of B, unless it is 1: the innermost loops are over it
 WORK = 1 << 12  # elements: smaller units are taken together
 Sizes = tuple[int, int, int]
 Place = tuple[int, int, int, int, int, bool]

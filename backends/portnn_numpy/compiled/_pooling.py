@@ -13,7 +13,7 @@ from portnn_numpy.compiled._activations import TANH
 from portnn_numpy.compiled.jit import LEAST, Array, loop
 from portnn_numpy.namespace import FEW
 
-LEAST_BATCH = 16
+LEAST_BATCH = 16  # samples: the innermost loops are over them
 Sizes = tuple[int, ...]
 
 

@@ -45,7 +45,10 @@ def _gemm(kinds: Any, routine: Any, order: Any, turns: Any, sizes: Any, a: Any, 
 
 
 @loop(0)
-def multiply(c: Array, routine: int, a: tuple[int, int, int], b: tuple[int, int, int], k: int, cuts: Array, by_rows: bool, bias: Array, kind: int) -> None:  # fmt: skip # noqa: E501
+def multiply(
+    c: Array, routine: int, a: tuple[int, int, int], b: tuple[int, int, int], k: int,
+    cuts: Array, by_rows: bool, bias: Array, kind: int,
+) -> None:  # fmt: skip
     """C = f(A B + bias), A and B given by their address, leading dimension, and whether they are turned."""
     zero, size, n, ldc = c.dtype.type(0), c.itemsize, c.shape[1], c.shape[1]
     turns = (TURNED if a[2] else PLAIN, TURNED if b[2] else PLAIN)
