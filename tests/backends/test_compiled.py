@@ -403,7 +403,7 @@ def test_without_numba_everything_works(monkeypatch, failure, words):
 
 
 def test_neither_import_nor_a_small_network_pays_for_numba():
-    """Importing portnn does not import Numba, and a network with a few weights compiles nothing."""
+    """Importing portnn does not import Numba, and a network with few weights and outputs compiles nothing."""
     import os
     import subprocess
     import sys

@@ -1,7 +1,7 @@
 """Normalization, and the scale and shift after it, with few passes over memory.
 
-An array is seen as (A, K, B), C-contiguous, and the sums are over K. They are made by units of work that fit in a
-cache: for each of the A up to LANES of the B side by side, K lines one after another. Where B is 1, the K numbers
+An array is seen as (A, K, B), C-contiguous, and the sums are over K. They are made by units of work that mostly fit in
+a cache: for each of the A up to LANES of the B side by side, K lines one after another. Where B is 1, the K numbers
 themselves are put side by side, as lines of LANES and a shorter one, and the sums of the lanes are added in the end.
 """
 
