@@ -54,8 +54,7 @@ def _gather(
     x: Array, w: Array, y: Array, first: Array, lines: Array, rows: Array, n: int, blocks: Array, bias: Array, kind: int
 ) -> None:
     """y (F, P, N) from x (C, Q, N), each flattened, and w (B, (T + 1) * 6), six filters per block; f(y + bias), if F
-    biases are given.
-    """
+    biases are given."""
     pixels, one = first.shape[0] - 1, uintp(1)
     size = uintp(pixels * n)
     for p in prange(pixels):
@@ -241,11 +240,7 @@ def _pairs(shape: Shape) -> tuple[Array, Array, Array]:
     return output, inputs, tap
 
 
-def _table(
-    targets: Array, pixels: int, sources: Array, source_pixels: int,
-    taps: Array, kernel: int, channels: int, n: int,
-) -> Table:  # fmt: skip
-    """The table for pairs of a target pixel, by which they are sorted, a source pixel, and a tap of the kernel."""
+def _table(targets: Array, pixels: int, sources: Array, source_pixels: int, taps: Array, kernel: int, channels: int, n: int) -> Table:  # fmt: skip # noqa: E501
     lists = np.bincount(targets, minlength=pixels) * channels
     first = np.concatenate([[0], np.cumsum(lists + lists % 2)])
     begins = np.cumsum(lists) - lists
