@@ -8,10 +8,10 @@ import numpy as np
 
 Array = Any
 LEAST = 1 << 17  # elements: with fewer, the memory order does not matter
-BLOCK = 128  # columns
-COMPETE, APART = 512, 16  # bytes; columns more
+BLOCK = 128  # columns that ``_turned`` copies at a time
+COMPETE, APART = 512, 16  # see ``_turned``: bytes; the columns that keep rows of a block from competing
 FEW = 64  # terms that may be summed sequentially
-PARTS = 16
+PARTS = 16  # of an axis, summed side by side
 A_BATCH = 256  # the most rows that ``_rows_added`` sums
 reduce: Any = np.add.reduce
 

@@ -153,7 +153,7 @@ def biased(product: Array, bias: Array, activation: Any = None) -> Array:
 
 
 def affine(x: Array, weights: Array, bias: Array | None = None, activation: Any = None) -> Array:
-    """``affine`` for matrices with a small product; for others the compiled loops are faster."""
+    """``affine`` for matrices with a small product; for others ``biased`` is called, which may be a compiled loop."""
     if x.ndim != 2 or x.shape[0] * weights.shape[-1] >= SMALL:
         return NotImplemented
     y = np.dot(x, weights)

@@ -177,8 +177,8 @@ def _by_root(
 
 def _check_bound(g: Array, limit: float) -> None:
     """FloatingPointError for a gradient with an element whose square is above ``limit``; NaN hides none."""
-    with_scalar_product = np.vdot(g, g)  # much the fastest: only if it is too large, or NaN, is there more to see
-    if not with_scalar_product <= limit and np.fmax.reduce(np.abs(g), axis=None, initial=0.0) > limit**0.5:
+    squares = np.vdot(g, g)  # much the fastest: only if it is too large, or NaN, is there more to see
+    if not squares <= limit and np.fmax.reduce(np.abs(g), axis=None, initial=0.0) > limit**0.5:
         raise FloatingPointError("a gradient so large that it is bounded, which the portable update does")
 
 

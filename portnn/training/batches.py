@@ -98,18 +98,15 @@ class Batches:
             found, row = self.gathered(data, *which, self.inputs["hyper"], self.inputs.get("addresses"))
             hyper: Sequence[Any] = [row[0, k] for k in range(row.shape[1])]
             return found[0], found[1], None if W is None else found[2], hyper
-        hyper, some = (
-            self.hyper[position],
-            slice(position * self.batch_size, position * self.batch_size + offsets.shape[0]),
-        )
+        hyper, first = self.hyper[position], position * self.batch_size
+        some = slice(first, first + offsets.shape[0])
         if order is None:
             x, y, w = self.x[some, ...], self.y[some, ...], None if self.weights is None else self.weights[some]
-        else:
-            which = order[some]
-            x = self.taken(self.x, which, self.device_dtype)
-            y = self.taken(self.y, which, self.y.dtype if self.classes else self.device_dtype)
-            return x, y, None if self.weights is None else self.taken(self.weights, which, self.weights.dtype), hyper
-        return self._cast(x), y if self.classes else self._cast(y), w, hyper
+            return self._cast(x), y if self.classes else self._cast(y), w, hyper
+        which = order[some]
+        x = self.taken(self.x, which, self.device_dtype)
+        y = self.taken(self.y, which, self.y.dtype if self.classes else self.device_dtype)
+        return x, y, None if self.weights is None else self.taken(self.weights, which, self.weights.dtype), hyper
 
     def _cast(self, a: Array) -> Array:
         return a if a.dtype == self.device_dtype else self.backend.xp.astype(a, self.device_dtype)

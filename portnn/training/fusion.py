@@ -1,10 +1,10 @@
 """Fusion: an FC or convolution layer and the activation after it run as one.
 
-For one sample at a time gradient descent on an FC layer is part of its backward pass.
-
-On a GPU a pass over an array costs a launch. So there more is joined: pooling with a convolution, and in the backward
-pass the chain rule with the sums of its columns, dE/dB; a pooling layer's derivative with both; and at the end of the
-network the loss with all of them.
+Every pass over an array costs memory traffic, and on a GPU a launch. So where the backend has fast versions of the
+functions below, more is joined: pooling with a convolution (``convolved``), and in the backward pass the chain rule
+with the sums of its columns, dE/dB (``chained``); a pooling layer's derivative with both (``pooled``); at the end of
+the network the loss with its derivative and with both (``whole``); and for one sample at a time gradient descent on an
+FC layer with its backward pass (``descended``).
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,12 +38,11 @@ class Fused:
         self.chain: Any = None if activation is None else activation.chain
         self.is_convolution = isinstance(layer, ConvLayer)
         self.path, self.backend = layer.path, layer.backend
-        # Of a step that moves the parameters in the backward pass (see ``descending``): what does it, the learning
-        # rate, None in other steps, the shape of X for which it can, and afterwards the new weights and bias.
-        self.descended: Any = None
-        self.rate: Any = None
-        self.one_row = (1, layer.input_size) if type(layer) is FCLayer else ()
-        self.moved: list[Array] | None = None
+        # A step may move the parameters in the backward pass: see ``descending``.
+        self.descended: Any = None  # the backend's fast version
+        self.rate: Any = None  # the learning rate; None in a step in which the optimizer moves them
+        self.one_row = (1, layer.input_size) if type(layer) is FCLayer else ()  # the shape that X must have
+        self.moved: list[Array] | None = None  # afterwards the new weights and bias
         self.chained = _fast(chained_image if self.is_convolution else chained, layer.backend, layer.kernels)
         self.convolved = ops.implementation(layer.backend, layer.kernels, convolved)
         self.differentiated = ops.implementation(layer.backend, layer.kernels, differentiated)
@@ -93,13 +92,13 @@ class Fused:
     def compute_convolution(
         self, errors: Any, P: Array | None, output_error: Array, pooling: tuple[str, Any] | None, need_input_error: bool
     ) -> Array | None:
-        """dE/dX of a convolution from the error behind its activation, and pooling: see ``differentiated``."""
+        """dE/dX of a convolution from the error after its activation and pooling: see ``differentiated``."""
         layer, W = self.layer, self.layer.parameters["weights"]
         if layer._is_frozen:
             D, sums = errors()
             return self.compute_below(D, sums, need_input_error)
-        behind = layer.kept, self.activation.output, P, output_error, self.chain, pooling
-        D, dW, dB = self.differentiated(errors, *behind, layer.plan, W.shape, need_input_error, layer.ops)
+        given = layer.kept, self.activation.output, P, output_error, self.chain, pooling
+        D, dW, dB = self.differentiated(errors, *given, layer.plan, W.shape, need_input_error, layer.ops)
         layer.gradients["weights"], layer.gradients["bias"] = dW, layer.xp.reshape(dB, layer.shapes["bias"])
         return layer.ops.convolution_backward(W, D, layer.plan, layer.groups) if need_input_error else None
 
@@ -123,7 +122,7 @@ class Fused:
     def _compute_descent(
         self, Y: Array | None, output_error: Array, chain: Any, need_input_error: bool
     ) -> Array | None:
-        """dE/dX from the error behind the activation of that ``chain``, if any; computes the new parameters as well."""
+        """dE/dX from the error after the activation with that ``chain``, if any; computes the new parameters too."""
         layer = self.layer
         W, B = layer.parameters["weights"], layer.parameters["bias"]
         input_error, dW, dB, *self.moved = self.descended(
@@ -182,7 +181,7 @@ def convolved(
 ) -> tuple[Array | None, Array | None, Any]:
     """Y = f(X * W + B); Y pooled, by a layer of this class and plan, or None; and ``seen`` of the convolution.
 
-    Y may be None if it is pooled and this is no training: then only the layer behind it needs it.
+    Y may be None if it is pooled and this is no training: then only the pooling layer needs it.
     """
     product, seen = routines.convolution(X, weights, plan, groups)
     Y = routines.biased(product, bias, activation)
@@ -205,7 +204,7 @@ def differentiated(
     need_error: bool,
     routines: Any,
 ) -> tuple[Array | None, Array, Array]:
-    """A convolution's dE/dY, dE/dW of that ``shape``, and dE/dB, from the error behind its activation, and pooling.
+    """A convolution's dE/dY, dE/dW of that ``shape``, and dE/dB, from the error after its activation and pooling.
 
     ``errors()`` is dE/dY, by ``chained`` or ``pooled`` for these arrays, and its sums. A fast version that does all in
     one pass does not call it; then dE/dY may be None if it is not needed.
@@ -222,7 +221,7 @@ def chained(Y: Array, output_error: Array, chain: Any) -> tuple[Array, Array | N
 
 
 def chained_image(Y: Array, output_error: Array, chain: Any) -> tuple[Array, Array | None]:
-    """``chained`` behind a convolution: the columns are those of every pixel."""
+    """``chained`` after a convolution: a column holds a filter's values at all pixels."""
     return chain(Y, output_error), None
 
 
@@ -253,7 +252,7 @@ def descended(
 ) -> tuple[Array | None, Array, Array, Array, Array]:
     """Gradient descent on a fully connected layer, for one row: dE/dX or None, dE/dW, dE/dB, the new W, the new B.
 
-    The layer's own dE/dY is by the chain rule of its activation, from Y and the error behind that; where ``chain`` is
+    The layer's own dE/dY is by the chain rule of its activation, from Y and the error after that; where ``chain`` is
     None it is that error itself.
     """
     xp = namespace(X)

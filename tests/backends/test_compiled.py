@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import portnn
+from drawn_arrays import laid_out, numbers
 from portnn import activations, ops
 from portnn.ops.resampling import reach_of
 from portnn.ops.windows import window_plan
@@ -39,22 +40,6 @@ def where(request):
 
 def tables():
     return ops.bind(CPU, "auto"), ops.bind(CPU, "portable")
-
-
-def numbers(seed, *shape, dtype="float32"):
-    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
-
-
-def laid_out(x, layout):
-    """The same values in another memory layout."""
-    if layout == "batch fastest":
-        return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 0, -1)), -1, 0)
-    if layout == "with gaps":
-        return np.repeat(x, 2, axis=-1)[..., ::2]
-    if layout == "read-only":
-        x = x.copy()
-        x.flags.writeable = False
-    return x
 
 
 layouts = st.sampled_from(["batch fastest", "batch fastest", "as it is", "with gaps", "read-only"])
@@ -440,7 +425,7 @@ def test_without_numba_everything_works(monkeypatch, failure, words):
 
 
 def test_neither_import_nor_a_small_network_pays_for_numba():
-    """Importing portnn does not import Numba, and a network with a few weights compiles nothing."""
+    """Importing portnn does not import Numba, and a network with few weights and outputs compiles nothing."""
     import os
     import subprocess
     import sys

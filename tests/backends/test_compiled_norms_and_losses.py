@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import portnn
+from drawn_arrays import laid_out, numbers
 from portnn import losses, ops
 from portnn.training import batches
 from portnn_numpy import compiled
@@ -44,24 +45,6 @@ def where(request, monkeypatch):
             if pool.alone():
                 pool._mine.threads = numba.get_num_threads()
             yield
-
-
-def numbers(seed, *shape, dtype="float32"):
-    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
-
-
-def laid_out(x, layout):
-    """The same values in another memory layout."""
-    if layout == "batch fastest":
-        return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 0, -1)), -1, 0)
-    if layout == "channels first":  # as a convolution returns images: (C, H, W, N)
-        order = (x.ndim - 1, *range(1, x.ndim - 1), 0)
-        return np.ascontiguousarray(x.transpose(order)).transpose(order)
-    if layout == "with gaps":
-        return np.repeat(x, 2, axis=-1)[..., ::2]
-    x = x.copy()
-    x.flags.writeable = layout != "read-only"
-    return x
 
 
 layouts = st.sampled_from(["channels first", "channels first", "batch fastest", "as it is", "with gaps", "read-only"])

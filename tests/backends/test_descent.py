@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import portnn
+from drawn_arrays import numbers
 from portnn import SGD, ActivationLayer, FCLayer, Network, activations
 from portnn.training import fusion, step
 from portnn_numpy import compiled, training
@@ -20,10 +21,6 @@ N_IN, N_OUT, SAMPLES = 131, 71, 12  # more weights than a compiled loop begins w
 
 class Same(SGD):
     """SGD that the library does not know: it updates after the backward pass."""
-
-
-def numbers(seed, *shape, dtype="float32"):
-    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
 
 def data(dtype="float32"):

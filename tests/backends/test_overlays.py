@@ -30,7 +30,7 @@ BOUND = {"xp", "ops"}  # parameters of a portable routine that ``ops.bind`` fill
 EXTRAS = {"direct_up_to", "memory", "release"}  # public members of a backend that the contract does not have
 FUNCTIONS = {name for name, f in vars(activations).items() if inspect.isfunction(f) and not name.startswith("_")}
 # Tables keyed by the name of an activation, and tables keyed by the name of a dtype.
-ACTIVATIONS = {"KINDS", "_ALONG_ROWS", "_EACH_ROW"}
+ACTIVATIONS = {"CHAINS", "KINDS", "_ALONG_ROWS", "_EACH_ROW"}
 DTYPE_TABLES = {"REALS", "ROUTINES"}
 
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drawn_arrays import numbers
 from portnn import activations
 from portnn.ops import bind
 from portnn_numpy import blas, compiled
@@ -30,10 +31,6 @@ def within():
     pool._mine.threads = numba.get_num_threads()
     yield
     pool.leave()
-
-
-def numbers(seed, *shape, dtype="float32"):
-    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
 
 def read_only(a):

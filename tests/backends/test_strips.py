@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drawn_arrays import numbers
 from portnn import activations, get_backend, ops
 from portnn.ops.windows import window_plan
 from portnn.training import fusion
@@ -37,10 +38,6 @@ def used(monkeypatch):
 
 def tables():
     return ops.bind(get_backend("cpu"), "auto"), ops.bind(get_backend("cpu"), "portable")
-
-
-def numbers(seed, *shape):
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
 def close(a, b):

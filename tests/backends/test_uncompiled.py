@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import portnn
+from drawn_arrays import laid_out, numbers
 from portnn import activations, losses, ops
 from portnn.ops.windows import window_plan
 from portnn.training import fusion
@@ -31,20 +32,6 @@ def any_size():
         patch.setattr(fast, "MOST_SUMS", 200)
         patch.setattr(_pooling, "BLOCK", 700)
         yield
-
-
-def numbers(seed, *shape, dtype="float32"):
-    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
-
-
-def laid_out(x, layout):
-    if layout == "batch fastest":
-        return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 0, -1)), -1, 0)
-    if layout == "with gaps":
-        return np.repeat(x, 2, axis=-1)[..., ::2]
-    x = x.copy()
-    x.flags.writeable = layout != "read-only"
-    return x
 
 
 layouts = st.sampled_from(["batch fastest", "as it is", "with gaps", "read-only"])

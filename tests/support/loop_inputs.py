@@ -91,6 +91,8 @@ def averaged(numbers, dtype, threads):
 
 @inputs("_descent.descend")
 def descended(numbers, dtype, threads):
+    from portnn_numpy.compiled import _activations
+
     n, m = 613, 431  # more weights than the loop runs on one thread with
     row = [numbers(1, m) for _ in range(4)]
     return (
@@ -102,7 +104,7 @@ def descended(numbers, dtype, threads):
         numbers(n, m),
         numbers(1, m),
         *rates(dtype, 0.1),
-        2,
+        _activations.TANH,
     )
 
 
@@ -201,27 +203,27 @@ def behind_pooling(numbers, dtype):
 
 @inputs("_pooling.largest_chain")
 def behind_maxima(numbers, dtype, threads):
-    from portnn_numpy.compiled import _pooling
+    from portnn_numpy.compiled import _activations, _pooling
 
     *given, p = behind_pooling(numbers, dtype)
     _pooling.largest_of.serial(given[0], p, *given[-2:])
-    return *given, p, _pooling.TANH
+    return *given, p, _activations.TANH
 
 
 @inputs("_pooling.mean_chain")
 def behind_means(numbers, dtype, threads):
-    from portnn_numpy.compiled import _pooling
+    from portnn_numpy.compiled import _activations, _pooling
 
     *given, _ = behind_pooling(numbers, dtype)
-    return *given, _pooling.shares(TILES, np.dtype(dtype)), _pooling.RELU
+    return *given, _pooling.shares(TILES, np.dtype(dtype)), _activations.RELU
 
 
 @inputs("_pooling.chain")
 def behind_convolution(numbers, dtype, threads):
-    from portnn_numpy.compiled import _pooling
+    from portnn_numpy.compiled import _activations, _pooling
 
     y = numbers(CHANNELS, 9001)
-    return y, numbers(*y.shape), numbers(*y.shape), np.zeros((CHANNELS, _pooling.FEW), dtype), _pooling.TANH
+    return y, numbers(*y.shape), numbers(*y.shape), np.zeros((CHANNELS, _pooling.FEW), dtype), _activations.TANH
 
 
 @inputs("_batches.rows")

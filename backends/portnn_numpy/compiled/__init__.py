@@ -2,7 +2,8 @@
 
 NumPy passes over an array once per operation; a compiled loop applies all operations to a value while it is in a
 register. That pays where arrays are large: small ones are left to the functions of ``portnn_numpy``, and the first fit
-of a small network compiles nothing. Compiled code is cached on disk for the next process.
+of a small network compiles nothing but cross-entropy of class numbers (``_losses.classes``), if that. Compiled code is
+cached on disk for the next process.
 
 Within a public call the threads of ``pool.py`` divide the loops, and the products of matrices, which OpenBLAS computes
 in parts on these same threads. Results do not depend on their number.

@@ -7,10 +7,14 @@ from numba import prange
 
 from portnn_numpy.compiled.jit import Array, jit, loop
 
+BIAS, RELU, TANH = 1, 2, 3  # what a loop is told to apply: the bias alone, or an activation as well
+KINDS = {None: BIAS, "relu": RELU, "tanh": TANH}
+
 F = np.float32
 INV_LN2 = F(1.4426950408889634)
 LN2_HIGH, LN2_LOW = F(0.693359375), F(-2.12194440e-4)  # ln 2 in two parts: k * LN2_HIGH is exact
-SEVEN, SIX, FIVE, FOUR, THREE, TWO, ONE, HALF = (F(a) for a in (1 / 5040, 1 / 720, 1 / 120, 1 / 24, 1 / 6, 2, 1, 0.5))
+TWO, ONE, HALF = F(2), F(1), F(0.5)
+C3, C4, C5, C6, C7 = (F(1 / n) for n in (6, 24, 120, 720, 5040))  # of exp's series: 1 / 3!, 1 / 4!, ...
 TEN = F(10)  # tanh is 1 to the last bit from there on
 
 
@@ -23,7 +27,7 @@ def _tanh(x: Any) -> Any:
     z = TWO * min(max(x, -TEN), TEN)
     k = np.floor(z * INV_LN2 + HALF)
     r = (z - k * LN2_HIGH) - k * LN2_LOW
-    p = r * (ONE + r * (HALF + r * (THREE + r * (FOUR + r * (FIVE + r * (SIX + r * SEVEN))))))
+    p = r * (ONE + r * (HALF + r * (C3 + r * (C4 + r * (C5 + r * (C6 + r * C7))))))
     power = np.int32((np.int32(k) + np.int32(127)) << np.int32(23)).view(np.float32)  # 2**k by its exponent's bits
     e = power * p + (power - ONE)
     return e / (e + TWO)
@@ -106,10 +110,6 @@ def add_each_tanh(y: Array, bias: Array) -> None:
         row, b = y[i], bias[i]
         for j in range(row.shape[0]):
             row[j] = _tanh(row[j] + b)
-
-
-BIAS, RELU, TANH = 1, 2, 3
-KINDS = {None: BIAS, "relu": RELU, "tanh": TANH}
 
 
 @jit

@@ -5,7 +5,7 @@ from numba import prange
 from portnn_numpy.compiled.jit import Array, loop
 
 LEAST = 1 << 18  # elements: NumPy gathers fewer as fast
-KINDS = "Bfd"  # of samples: bytes, float32, float64
+DTYPES = "Bfd"  # of samples: bytes, float32, float64
 
 
 @loop()

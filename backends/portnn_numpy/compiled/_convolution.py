@@ -34,6 +34,7 @@ MOST_WORK = 2560  # taps times filters of a group: above it, patches and BLAS ar
 FEWEST_CHANNELS = 4  # for dE/dX: with fewer, too many of the six sums are wasted
 LARGEST_TABLE = 1 << 21  # lines
 MANY_TAPS, RUN_PARTS = 128, 8  # see ``gradient_tasks``
+ONES = np.ones(LANES, np.float32)
 LARGEST_SUMS = 1 << 20  # numbers: sums that do not stay in the cache take longer than patches and BLAS
 
 
@@ -403,6 +404,3 @@ def gathered(source: Array, weights: Array, table: Table, bias: Array, activatio
 def filter_blocks(filters: int) -> Array:
     """The first filters of blocks of six; the last block overlaps with the one before it, if necessary."""
     return np.minimum(np.arange(0, filters, SIX), max(filters - SIX, 0))
-
-
-ONES = np.ones(LANES, np.float32)

@@ -4,7 +4,7 @@ from typing import Any
 
 from numba import prange
 
-from portnn_numpy.compiled._pooling import RELU, TANH
+from portnn_numpy.compiled._activations import RELU, TANH
 from portnn_numpy.compiled.jit import Array, loop
 
 SHARED = 1 << 18  # weights
@@ -15,7 +15,7 @@ def descend(
     w: Array, b: Array, x: Array, y: Array, error: Array,
     d: Array, dw: Array, new_w: Array, new_b: Array, lr: Any, kind: int,
 ) -> None:  # fmt: skip
-    """d = dE/dY from the error behind an activation of that kind; dE/dW, which is x^T d, and the new parameters."""
+    """d = dE/dY from the error after an activation of that kind; dE/dW, which is x^T d, and the new parameters."""
     zero, one = w.dtype.type(0), w.dtype.type(1)
     for j in range(w.shape[1]):
         e = error[0, j]

@@ -10,26 +10,15 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from portnn_numpy.compiled._activations import (
-    FIVE,
-    FOUR,
-    HALF,
-    INV_LN2,
-    LN2_HIGH,
-    LN2_LOW,
-    ONE,
-    SEVEN,
-    SIX,
-    THREE,
-    TWO,
-    F,
-)
+from portnn_numpy.compiled._activations import C3, C4, C5, C6, C7, HALF, INV_LN2, LN2_HIGH, LN2_LOW, ONE, TWO, F
 from portnn_numpy.compiled.jit import SHARED, Array, empty_like, jit, loop, memory_order, ran, writable
 from portnn_numpy.layout import channels_first, channels_last
 
-LEAST, LARGE = 1 << 8, SHARED  # elements: with fewer, a call costs more than it saves
+LEAST = 1 << 8  # elements: with fewer, a call of ``classes`` costs more than it saves
+LARGE = SHARED  # elements from which on the other loops are used
 SQUARES, LOGITS = 1, 2  # mean squared error, binary cross-entropy
-LANES, BLOCK, MOST_CLASSES = 64, 1 << 12, 1 << 10
+LANES, BLOCK = 64, 1 << 12  # elements: taken side by side; of one iteration of ``alone``
+MOST_CLASSES = 1 << 10  # of ``softmax``, which holds 3 * LANES numbers for each
 FEWEST = 16  # samples, of which the innermost loops are
 ZERO, LOWEST = F(0), F(-87)  # exp(-87) is about the smallest number that is not denormal
 NO_NUMBERS, NO_LABELS = np.empty(0, np.float32), np.empty(0, np.int64)
@@ -71,7 +60,7 @@ def _exp(x: Any) -> Any:
     z = LOWEST if x < LOWEST else x
     k = np.floor(z * INV_LN2 + HALF)
     r = (z - k * LN2_HIGH) - k * LN2_LOW
-    p = r * (ONE + r * (HALF + r * (THREE + r * (FOUR + r * (FIVE + r * (SIX + r * SEVEN))))))
+    p = r * (ONE + r * (HALF + r * (C3 + r * (C4 + r * (C5 + r * (C6 + r * C7))))))
     power = np.int32((np.int32(k) + np.int32(127)) << np.int32(23)).view(np.float32)
     return x if x != x else ZERO if x < LOWEST else power * p + power
 
@@ -116,7 +105,10 @@ def alone(y: Array, target: Array, d: Array, sums: Array, kind: int) -> None:
 
 
 @loop(contract=False)
-def softmax(y: Array, target: Array, labels: Array, d: Array, sums: Array, sizes: Any, steps: Any, wanted: Any, share: Any) -> bool:  # fmt: skip # noqa: E501
+def softmax(
+    y: Array, target: Array, labels: Array, d: Array, sums: Array,
+    sizes: Any, steps: Any, wanted: Any, share: Any,
+) -> bool:  # fmt: skip
     """Cross-entropy of softmax for flat arrays of (P, N, K), K logits for each of N samples at P places.
 
     ``steps`` are the strides of y and of d, which may be empty, ``wanted`` those of ``target``, or of ``labels`` (P, N)

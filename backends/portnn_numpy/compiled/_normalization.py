@@ -1,7 +1,7 @@
-"""Normalization, and the scale and shift behind it, with few passes over memory.
+"""Normalization, and the scale and shift after it, with few passes over memory.
 
-An array is seen as (A, K, B), C-contiguous, and the sums are over K. They are made by units of work that fit in a
-cache: for each of the A up to LANES of the B side by side, K lines one after another. Where B is 1, the K numbers
+An array is seen as (A, K, B), C-contiguous, and the sums are over K. They are made by units of work that mostly fit in
+a cache: for each of the A up to LANES of the B side by side, K lines one after another. Where B is 1, the K numbers
 themselves are put side by side, as lines of LANES and a shorter one, and the sums of the lanes are added in the end.
 """
 
@@ -11,10 +11,10 @@ import numpy as np
 from numba import prange
 
 from portnn_numpy.compiled.jit import LEAST, Array, jit, loop, memory_order, writable
+from portnn_numpy.namespace import FEW
 
-LANES = 64
-FEW = 64  # terms that are added one after another
-LEAST_WIDTH = 16
+LANES = 64  # sums that are made side by side
+LEAST_WIDTH = 16  # of B, unless it is 1: the innermost loops are over it
 WORK = 1 << 12  # elements: smaller units are taken together
 Sizes = tuple[int, int, int]
 Place = tuple[int, int, int, int, int, bool]

@@ -9,9 +9,11 @@ import numpy as np
 from numba import prange
 
 from portnn_numpy import layout
+from portnn_numpy.compiled._activations import TANH
 from portnn_numpy.compiled.jit import LEAST, Array, loop
+from portnn_numpy.namespace import FEW
 
-LEAST_BATCH = 16
+LEAST_BATCH = 16  # samples: the innermost loops are over them
 MOST_KEPT = 1 << 17  # windows: the places of more are computed for each call, which takes little of its time
 Sizes = tuple[int, ...]
 
@@ -85,14 +87,11 @@ def mean_backward(d: Array, dx: Array, places: Array, offsets: Array, shares: Ar
 
 # -- a derivative with the chain rule of the activation before, and the sums of its columns ---------------------------
 
-RELU, TANH = 1, 2
-FEW = 64  # terms that are added one after another
-
 
 @loop(contract=False)
 def mean_chain(
     y: Array, d: Array, out: Array, sums: Array, places: Array, offsets: Array, shares: Array, kind: int
-) -> bool:
+) -> None:
     """``mean_backward`` for windows that do not overlap, then the chain rule for the activation's Y, which was pooled.
 
     sums (C, N) are those of the result.
@@ -122,7 +121,6 @@ def mean_chain(
                 for t in range(n):
                     whole[t] += part[t]
                     part[t] = zero
-    return True
 
 
 @loop(contract=False)

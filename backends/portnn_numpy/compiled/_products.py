@@ -14,14 +14,13 @@ from numba.extending import intrinsic
 
 from portnn_numpy import blas
 from portnn_numpy.compiled import pool
-from portnn_numpy.compiled._activations import _tanh
+from portnn_numpy.compiled._activations import BIAS, KINDS, RELU, _tanh
 from portnn_numpy.compiled.jit import Array, loop, ran, writable
 
 LEAST_WORK = 1 << 20  # multiplications: below it, dividing a product costs more than it saves
 # From how many multiplications on a product has how many parts: each part of the one operand reads all of the other.
 PARTS = ((1 << 29, 16), (1 << 27, 8), (1 << 24, 4), (LEAST_WORK, 2))
 WHOLE = 16  # rows or columns of a part are a multiple of this
-BIAS, RELU, TANH = 1, 2, 3
 ROW_MAJOR, PLAIN, TURNED = 101, 111, 112  # cblas.h
 
 
@@ -46,7 +45,10 @@ def _gemm(kinds: Any, routine: Any, order: Any, turns: Any, sizes: Any, a: Any, 
 
 
 @loop(0)
-def multiply(c: Array, routine: int, a: tuple[int, int, int], b: tuple[int, int, int], k: int, cuts: Array, by_rows: bool, bias: Array, kind: int) -> None:  # fmt: skip # noqa: E501
+def multiply(
+    c: Array, routine: int, a: tuple[int, int, int], b: tuple[int, int, int], k: int,
+    cuts: Array, by_rows: bool, bias: Array, kind: int,
+) -> None:  # fmt: skip
     """C = f(A B + bias), A and B given by their address, leading dimension, and whether they are turned."""
     zero, size, n, ldc = c.dtype.type(0), c.itemsize, c.shape[1], c.shape[1]
     turns = (TURNED if a[2] else PLAIN, TURNED if b[2] else PLAIN)
@@ -89,7 +91,7 @@ def product(a: Array, b: Array, bias: Array | None = None, activation: str | Non
         return None
     if b.shape[0] != k or (bias is not None and (bias.size != n or bias.dtype != a.dtype)):
         return None  # NumPy says what is wrong
-    kind = 0 if bias is None else {None: BIAS, "relu": RELU, "tanh": TANH}[activation]
+    kind = 0 if bias is None else KINDS[activation]
     added = np.empty(0, a.dtype) if bias is None else writable(bias).reshape(-1)
     operands, routine = (_operand(a), _operand(b)), blas.product_address(a.dtype.char)
     if operands[0] is None or operands[1] is None or not routine:

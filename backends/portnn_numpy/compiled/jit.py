@@ -18,7 +18,7 @@ from portnn_numpy.compiled import pool, troubles
 Array = Any
 LEAST = 1 << 13  # elements: with fewer, a call costs more than it saves
 SHARED = 1 << 15  # elements: with fewer, dividing a pass over them among threads costs more than it saves
-LINE = 16  # numbers
+LINE = 16  # numbers of float32 in a line of the cache
 ROOM = 1 << 16  # bytes that Numba caches for one loop
 # Numba divides what is written as ``prange``, and nothing else.
 PRANGE = dict.fromkeys(

@@ -11,7 +11,7 @@ import numpy as np
 from portnn_numpy.compiled import _activations as loops
 from portnn_numpy.compiled import _convolution as conv
 from portnn_numpy.compiled import _normalization as norm
-from portnn_numpy.compiled import _pooling as pool
+from portnn_numpy.compiled import _pooling as pooling
 from portnn_numpy.compiled import _resampling as moves
 from portnn_numpy.compiled import _strips as strips
 from portnn_numpy.compiled._products import LEAST_WORK, product
@@ -86,52 +86,54 @@ def convolution_backward(weights: Array, output_error: Array, plan: Any, groups:
 
 
 def max_pool(x: Array, plan: Any) -> Array:
-    if not pool.suits(x):
+    if not pooling.suits(x):
         return NotImplemented
-    pool.check_fit("X", x, x, plan.image)
+    pooling.check_fit("X", x, x, plan.image)
     source = padded(channels_first(x), plan, -np.inf)
     y = np.empty((source.shape[0], *plan.output, source.shape[-1]), x.dtype)
-    if not ran(pool.largest_of, writable(source).reshape(-1), pool.lines(y), *pool.windows(source, plan)):
+    if not ran(pooling.largest_of, writable(source).reshape(-1), pooling.lines(y), *pooling.windows(source, plan)):
         return NotImplemented
     return channels_last(y)
 
 
 def max_pool_backward(x: Array, y: Array, output_error: Array, plan: Any) -> Array:
-    if not (pool.suits(x) and x.dtype == y.dtype == output_error.dtype):
+    if not (pooling.suits(x) and x.dtype == y.dtype == output_error.dtype):
         return NotImplemented
-    pool.check_fit("X", x, x, plan.image)
+    pooling.check_fit("X", x, x, plan.image)
     for what, a in (("Y", y), ("dE/dY", output_error)):
-        pool.check_fit(what, a, x, plan.output)
+        pooling.check_fit(what, a, x, plan.output)
     source = padded(channels_first(x), plan, np.nan)  # equal to nothing, so that padding never receives an error
     found, error = (writable(channels_first(a)) for a in (y, output_error))
     input_error = np.zeros(source.shape, x.dtype)
-    arrays = writable(source).reshape(-1), pool.lines(found), pool.lines(error), input_error.reshape(-1)
-    parts = *pool.windows(source, plan), source.shape[0]
-    if not ran(pool.largest_backward, *arrays, *parts):  # or there is NaN
+    arrays = writable(source).reshape(-1), pooling.lines(found), pooling.lines(error), input_error.reshape(-1)
+    parts = *pooling.windows(source, plan), source.shape[0]
+    if not ran(pooling.largest_backward, *arrays, *parts):  # or there is NaN
         return NotImplemented
     return channels_last(cropped(input_error, plan))
 
 
 def avg_pool(x: Array, plan: Any) -> Array:
-    if not pool.suits(x) or len(plan.windows) == 1 or len(plan.windows) > FEW:
+    if not pooling.suits(x) or len(plan.windows) == 1 or len(plan.windows) > FEW:
         return NotImplemented
-    pool.check_fit("X", x, x, plan.image)
+    pooling.check_fit("X", x, x, plan.image)
     source = padded(channels_first(x), plan, 0.0)
     y = np.empty((source.shape[0], *plan.output, source.shape[-1]), x.dtype)
-    parts = *pool.windows(source, plan), pool.shares(plan, x.dtype)
+    parts = *pooling.windows(source, plan), pooling.shares(plan, x.dtype)
     return (
-        channels_last(y) if ran(pool.mean_of, writable(source).reshape(-1), pool.lines(y), *parts) else NotImplemented
+        channels_last(y)
+        if ran(pooling.mean_of, writable(source).reshape(-1), pooling.lines(y), *parts)
+        else NotImplemented
     )
 
 
 def avg_pool_backward(output_error: Array, plan: Any) -> Array:
-    if not pool.suits(output_error):
+    if not pooling.suits(output_error):
         return NotImplemented
-    pool.check_fit("dE/dY", output_error, output_error, plan.output)
+    pooling.check_fit("dE/dY", output_error, output_error, plan.output)
     error = writable(channels_first(output_error))
     input_error = np.zeros((error.shape[0], *plan.padded, error.shape[-1]), error.dtype)
-    parts = *pool.windows(input_error, plan), pool.shares(plan, error.dtype), error.shape[0]
-    if not ran(pool.mean_backward, pool.lines(error), input_error.reshape(-1), *parts):
+    parts = *pooling.windows(input_error, plan), pooling.shares(plan, error.dtype), error.shape[0]
+    if not ran(pooling.mean_backward, pooling.lines(error), input_error.reshape(-1), *parts):
         return NotImplemented
     return channels_last(cropped(input_error, plan))
 

@@ -114,7 +114,7 @@ class RMSprop:
 
 
 def _are_worth_it(parameters: list[Array]) -> bool:
-    """Whether any is large enough for a loop to pay (a small network compiles nothing) and all have one dtype."""
+    """Whether any is large enough for a loop to pay (a small network compiles none of these) and all have one dtype."""
     for w in parameters:
         if w.size >= LEAST:
             dtype = w.dtype

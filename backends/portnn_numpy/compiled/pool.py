@@ -2,7 +2,7 @@
 
 OpenBLAS has threads of its own, which wait busily for milliseconds after each product: threads of ours would get what
 they leave. So within a public call (``enter`` and ``leave``) BLAS runs on one thread, and the loops, the products of
-matrices among them (``products.py``), are divided among Numba's. Where NumPy's BLAS cannot be told so, or Numba has no
+matrices among them (``_products.py``), are divided among Numba's. Where NumPy's BLAS cannot be told so, or Numba has no
 threads, all loops run on one thread.
 
 No result depends on the number of threads: a loop divides its work into parts that depend on shapes only, or into parts
@@ -197,8 +197,8 @@ def describe() -> str:
         return "1: this process was forked"
     if not (_started or (_started is None and _start())):
         return f"1: {troubles.found(troubles.THREADS)[-1]}"
-    n, least = min(most(), numba.get_num_threads()), troubles.found(troubles.THREADS)
-    return "; ".join((f"{n}, of Numba's layer {numba.threading_layer()}", *least))
+    n = min(most(), numba.get_num_threads())
+    return "; ".join((f"{n}, of Numba's layer {numba.threading_layer()}", *troubles.found(troubles.THREADS)))
 
 
 def _after_fork() -> None:

@@ -1,6 +1,8 @@
-"""In one pass: a convolution with bias and activation; behind it, the chain rule of the activation with pooling and the
-sums that are dE/dB; a loss with its derivative; the rows of a batch with their cast; gradient descent on a fully
-connected layer for one sample.
+"""What ``portnn.training`` joins, each in one pass by a compiled loop.
+
+These are a convolution with bias and activation; in the backward pass the chain rule of that activation, with the
+derivative of a pooling layer and the sums that are dE/dB; a loss with its derivative; the rows of a batch with their
+cast; and gradient descent on a fully connected layer for one sample.
 
 Images are stored as (C, H, W, N). For another order, or small arrays, the plain functions do it in several passes.
 """
@@ -9,15 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from portnn_numpy import training
+from portnn_numpy import training as plain
 from portnn_numpy.compiled import _batches, _descent, _losses
 from portnn_numpy.compiled import _pooling as loops
+from portnn_numpy.compiled._activations import RELU, TANH
 from portnn_numpy.compiled._convolution import convolved as convolution
 from portnn_numpy.compiled.jit import LEAST, Array, ran, writable
 from portnn_numpy.layout import channels_first, channels_last
 
 OURS = {"portnn.losses", "portnn_numpy.losses"}  # the library's own functions, and the fast versions of them
-KINDS = {"relu_chain": loops.RELU, "tanh_chain": loops.TANH}
+CHAINS = {"relu_chain": RELU, "tanh_chain": TANH}
 
 
 def convolved(
@@ -47,7 +50,7 @@ def chained_image(Y: Array, output_error: Array, chain: Any) -> tuple[Array, Arr
         return NotImplemented
     y, d = (_lines(a).reshape(Y.shape[-1], -1) for a in (Y, output_error))
     out, sums = np.empty_like(y), np.zeros((y.shape[0], loops.FEW), y.dtype)
-    if not ran(loops.chain, y, d, out, sums, KINDS[chain.__name__]):
+    if not ran(loops.chain, y, d, out, sums, CHAINS[chain.__name__]):
         return NotImplemented
     return _images(out, Y), sums.sum(axis=1)
 
@@ -66,9 +69,9 @@ def pooled(
     out, sums = (np.empty_like if whole else np.zeros_like)(y), np.zeros((y.shape[0], y.shape[-1]), y.dtype)
     given = y.reshape(-1), loops.lines(d), out.reshape(-1), sums, *loops.windows(y, plan)
     if kind == "MaxPoolLayer":
-        done = ran(loops.largest_chain, *given, loops.lines(p), KINDS[chain.__name__])  # or there is NaN
+        done = ran(loops.largest_chain, *given, loops.lines(p), CHAINS[chain.__name__])  # or there is NaN
     else:
-        done = ran(loops.mean_chain, *given, loops.shares(plan, y.dtype), KINDS[chain.__name__])
+        done = ran(loops.mean_chain, *given, loops.shares(plan, y.dtype), CHAINS[chain.__name__])
     return (_images(out, Y), sums.sum(axis=1)) if done else NotImplemented
 
 
@@ -81,7 +84,7 @@ def _suits(Y: Array, output_error: Array, chain: Any) -> bool:
         and Y.dtype == output_error.dtype
         and Y.dtype.char in "fd"
         and turned.flags.c_contiguous
-        and chain.__name__ in KINDS
+        and chain.__name__ in CHAINS
     )
 
 
@@ -116,7 +119,7 @@ def taken(data: Array, which: Array, dtype: Any) -> Array:
     rows, row = which.size, data.size // max(1, len(data))
     if rows * row < _batches.LEAST or type(data) is not np.ndarray or not data.flags.carray:
         return NotImplemented
-    if data.dtype.char not in _batches.KINDS or np.dtype(dtype).char not in "fd" or which.dtype != np.int64:
+    if data.dtype.char not in _batches.DTYPES or np.dtype(dtype).char not in "fd" or which.dtype != np.int64:
         return NotImplemented
     batch = np.empty((rows, *data.shape[1:]), dtype)
     lines = batch.reshape(rows, row), data.reshape(-1, row)
@@ -138,10 +141,11 @@ def descended(
 ) -> tuple[Array | None, Array, Array, Array, Array]:
     """With the bits of NumPy's version. X and Y are those of the forward pass: they fit the layer.
 
-    A small layer is worth a call of the loop, but not its compilation.
+    A small layer is worth a call of the loop, but not its compilation. NumPy's version is called from here: to return
+    ``NotImplemented`` instead would put a wrapper around every call (see ``fast_version``).
     """
     dtype, row = weights.dtype, bias.shape
-    kind = 0 if chain is None else KINDS.get(chain.__name__)
+    kind = 0 if chain is None else CHAINS.get(chain.__name__)
     fits = kind is not None and output_error.dtype is dtype and output_error.shape == row
     if fits and (dtype in _compiled or (weights.size >= LEAST and dtype.char in "fd")):
         D, B = np.empty(row, dtype), np.empty(row, dtype)
@@ -150,4 +154,4 @@ def descended(
         if ran(_descent.descend, weights, bias, *seen, D, dW, W, B, dtype.type(rate), kind):
             _compiled.add(dtype)
             return np.dot(D, weights.T) if need_input_error else None, dW, D, W, B
-    return training.descended(X, Y, output_error, chain, weights, bias, rate, need_input_error)
+    return plain.descended(X, Y, output_error, chain, weights, bias, rate, need_input_error)

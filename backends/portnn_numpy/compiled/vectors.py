@@ -102,8 +102,8 @@ def add_product(typing_context: Any, total: Any, x: Any, y: Any) -> Any:
 class Tile:
     """``height`` x ``width`` Lanes of sums, one row for each of ``height`` filters: as many as registers can hold.
 
-    ``zeros()`` makes one; ``add(sums, x, i, w, j, count)`` adds ``count`` products of a column of ``height`` weights,
-    which begin at w[j], with a row of ``width`` Lanes, which begin at x[i], each behind the one before;
+    ``zeros()`` makes one; ``add(sums, x, i, w, j, count)`` adds ``count`` products of a column of ``height`` weights
+    with a row of ``width`` Lanes: the columns lie one after another from w[j] on, the rows from x[i] on;
     ``store(y, o, step, sums)`` writes row r to y[o + r * step]. They take float32 arrays and do not check bounds.
     """
 

@@ -38,7 +38,8 @@ def whole(Y_true: Array, Y: Array, loss: Any, loss_prime: Any, chain: Any) -> tu
 
     The operations are those of the two functions.
     """
-    if (loss, loss_prime) != CROSS_ENTROPY or not _are_class_numbers(Y_true, Y):
+    are_classes = Y.ndim == 2 and len(Y) > 0 and Y_true.shape == Y.shape[:1] and Y_true.dtype.kind in "iu"
+    if (loss, loss_prime) != CROSS_ENTROPY or not are_classes:
         return NotImplemented
     n, each = len(Y), np.arange(len(Y))
     D = Y - np.maximum.reduce(Y, axis=1, keepdims=True)
@@ -49,7 +50,3 @@ def whole(Y_true: Array, Y: Array, loss: Any, loss_prime: Any, chain: Any) -> tu
     D *= 1.0 / (share * n)
     D[each, Y_true] -= 1.0 / n
     return error, D if chain is None else chain(Y, D), None
-
-
-def _are_class_numbers(Y_true: Array, Y: Array) -> bool:
-    return Y.ndim == 2 and len(Y) > 0 and Y_true.shape == Y.shape[:1] and Y_true.dtype.kind in "iu"
