@@ -82,6 +82,28 @@ def test_convolution(case, layout, seed):
     close(back, portable.convolution_backward(w, d, plan, groups), "float32")
 
 
+def spreading():
+    """Kernels with an odd number of taps, on images of which one pixel, the first or last, is infinite or NaN."""
+    kernels = st.sampled_from([((5, 6), (3, 3)), ((7,), (3,)), ((4, 3, 3), (3, 1, 1))])
+    return st.tuples(kernels, st.sampled_from([np.nan, np.inf]), st.sampled_from([0, -1]), st.sampled_from([1, 5, 7]))
+
+
+@drawn
+@given(spreading(), st.sampled_from(["valid", "same"]), st.integers(0, 99))
+def test_a_pixel_that_is_not_finite_reaches_only_the_windows_that_it_is_in(case, padding, seed):
+    (image, kernel), wild, place, channels = case
+    plan = window_plan(image, kernel, 1, padding)
+    fast, portable = tables()
+    x, w = numbers(seed, 33, *image, channels), numbers(seed + 1, *kernel, channels, channels)
+    d = numbers(seed + 2, 33, *plan.output, channels)
+    for array in (x, d):
+        array.reshape(33, -1)[3, place] = wild
+    (y, _), (expected, _) = fast.convolution(x, w, plan, 1), portable.convolution(x, w, plan, 1)
+    np.testing.assert_array_equal(np.isfinite(y), np.isfinite(expected))
+    back, expected = fast.convolution_backward(w, d, plan, 1), portable.convolution_backward(w, d, plan, 1)
+    np.testing.assert_array_equal(np.isfinite(back), np.isfinite(expected))
+
+
 @drawn
 @given(convolutions(), layouts, dtypes, st.integers(0, 99))
 def test_patches(case, layout, dtype, seed):
@@ -447,3 +469,15 @@ def test_whole(n, classes, dtype, seed):
     assert np.isnan(error)
     assert np.isnan(sums).all()
     assert np.array_equal(np.isnan(d), np.isnan(both[1](labels, logits)))
+
+
+@pytest.mark.parametrize(("channels", "kept"), [(32, 1), (33, 0)])
+def test_the_places_of_very_many_windows_are_not_kept(channels, kept):
+    """Images of ever other sizes would fill the memory."""
+    from portnn_numpy.compiled import _pooling
+
+    plan, source = window_plan((128, 128), (2, 2), 2), np.broadcast_to(np.float32(0), (channels, 128, 128, 16))
+    _pooling._windows.cache_clear()
+    places, offsets = _pooling.windows(source, plan)
+    assert (places.size, offsets.tolist()) == (channels * 64 * 64, [0, 16, 128 * 16, 129 * 16])
+    assert _pooling._windows.cache_info().currsize == kept

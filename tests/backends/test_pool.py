@@ -1,6 +1,7 @@
 """The threads of compiled loops: BLAS on one thread beside them, limits, Ctrl-C, other threads, failures."""
 
 import os
+import sys
 import threading
 
 import numpy as np
@@ -210,6 +211,57 @@ def test_ctrl_c_while_a_call_begins_or_ends(monkeypatch, step, done):
     assert np.geterr() == around
 
 
+LINES = ("hold", "release", "_give_back", "enter", "leave", "divided")
+
+
+def interrupted_at(line, function):
+    """Calls a function with Ctrl-C at that line of those that LINES name; returns whether there are so many."""
+    left = [line]
+
+    def trace(frame, event, argument):
+        if frame.f_code.co_filename != pool.__file__ or frame.f_code.co_name not in LINES:
+            return None
+        if event == "line":
+            left[0] -= 1
+            if left[0] < 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        function()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def test_ctrl_c_at_any_line_of_a_call_leaves_nothing_behind():
+    class Loop:
+        @staticmethod
+        def serial():
+            pass
+
+        on_threads = serial
+
+    def call():
+        with pool.Scope(np.errstate()):
+            pool._mine.threads = 2
+            pool.divided(Loop, ())
+
+    call()
+    line = 0
+    while interrupted_at(line, call):
+        assert (blas.threads(), pool._mine.depth) == (BEFORE, 0), f"after Ctrl-C at line {line}"
+        call()
+        assert (blas.threads(), pool._blas.before, pool._blas.holders, pool._user) == (BEFORE, None, set(), {})
+        line += 1
+    assert line > 20
+
+
 def test_a_signal_handler_that_predicts_while_a_call_begins(monkeypatch):
     """It runs in the same thread, which may hold the lock."""
     net, plain, outputs = network(), blas.set_threads, []
@@ -336,8 +388,7 @@ def test_the_loops_of_a_second_call_meanwhile_run_on_one_thread():
     pool.enter()
     pool._mine.threads = 2
     assert pool.divided(Loop, ()) == "alone"
-    assert pool._using.acquire(blocking=False)
-    pool._using.release()
+    assert pool._user == {}
     pool.leave()
 
 

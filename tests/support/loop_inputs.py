@@ -325,8 +325,7 @@ def gathered(numbers, dtype, threads):
     filters = 15  # blocks of six overlap
     table = conv.forward_table(conv.shape_of(CONVOLUTION), CHANNELS, BATCH)
     blocks, pixels = conv.filter_blocks(filters), table.first.size - 1
-    w = numbers(blocks.size, (9 * CHANNELS + 1) * conv.SIX)
-    w[:, -conv.SIX :] = 0.0
+    w = numbers(blocks.size, 9 * CHANNELS * conv.SIX)
     x, y = numbers(CHANNELS * 9 * 11 * BATCH), numbers(filters * pixels * BATCH)
     return x, w, y, *table, BATCH, blocks, numbers(filters), _activations.TANH
 

@@ -39,10 +39,7 @@ LARGEST_SUMS = 1 << 20  # numbers: sums that do not stay in the cache take longe
 
 
 class Table(NamedTuple):
-    """For each target pixel p, entries first[p] to first[p + 1]: lines of the source, and their rows of the weights.
-
-    Lists are padded to an even number of entries with the last row of the weights, which holds zeros.
-    """
+    """For each target pixel p, entries first[p] to first[p + 1]: lines of the source, and their rows of the weights."""
 
     first: Array
     lines: Array
@@ -53,7 +50,7 @@ class Table(NamedTuple):
 def _gather(
     x: Array, w: Array, y: Array, first: Array, lines: Array, rows: Array, n: int, blocks: Array, bias: Array, kind: int
 ) -> None:
-    """y (F, P, N) from x (C, Q, N), each flattened, and w (B, (T + 1) * 6), six filters per block; f(y + bias), if F
+    """y (F, P, N) from x (C, Q, N), each flattened, and w (B, T * 6), six filters per block; f(y + bias), if F
     biases are given."""
     pixels, one = first.shape[0] - 1, uintp(1)
     size = uintp(pixels * n)
@@ -217,7 +214,7 @@ def shape_of(plan: Any) -> Shape:
 def forward_table(shape: Shape, channels: int, n: int) -> Table:
     """Output pixels gather input pixels of every channel."""
     outputs, inputs, taps = _pairs(shape)
-    return _table(outputs, prod(shape.output), inputs, prod(shape.image), taps, prod(shape.kernel), channels, n)
+    return _table(outputs, prod(shape.output), inputs, prod(shape.image), taps, channels, n)
 
 
 @lru_cache(maxsize=8)  # up to 17 MB each
@@ -226,7 +223,7 @@ def backward_table(shape: Shape, filters: int, n: int) -> Table:
     outputs, inputs, taps = _pairs(shape)
     order = np.argsort(inputs, kind="stable")
     parts = inputs[order], prod(shape.image), outputs[order], prod(shape.output), taps[order]
-    return _table(*parts, prod(shape.kernel), filters, n)
+    return _table(*parts, filters, n)
 
 
 def _pairs(shape: Shape) -> tuple[Array, Array, Array]:
@@ -240,16 +237,14 @@ def _pairs(shape: Shape) -> tuple[Array, Array, Array]:
     return output, inputs, tap
 
 
-def _table(targets: Array, pixels: int, sources: Array, source_pixels: int, taps: Array, kernel: int, channels: int, n: int) -> Table:  # fmt: skip # noqa: E501
+def _table(
+    targets: Array, pixels: int, sources: Array, source_pixels: int, taps: Array, channels: int, n: int
+) -> Table:
     lists = np.bincount(targets, minlength=pixels) * channels
-    first = np.concatenate([[0], np.cumsum(lists + lists % 2)])
-    begins = np.cumsum(lists) - lists
-    entries = np.arange(targets.size * channels) + np.repeat(first[:-1] - begins, lists)
-    lines, rows = np.zeros(first[-1], np.int32), np.full(first[-1], kernel * channels, np.int32)
-    each = np.arange(channels)
-    lines[entries] = ((sources[:, None] + each * source_pixels) * n).reshape(-1)
-    rows[entries] = (taps[:, None] * channels + each).reshape(-1)
-    return Table(first, lines, rows)
+    first, each = np.concatenate([[0], np.cumsum(lists)]), np.arange(channels)
+    lines = ((sources[:, None] + each * source_pixels) * n).reshape(-1)
+    rows = (taps[:, None] * channels + each).reshape(-1)
+    return Table(first, lines.astype(np.int32), rows.astype(np.int32))
 
 
 @lru_cache(maxsize=8)  # up to 9 MB each
@@ -396,12 +391,9 @@ def gathered(source: Array, weights: Array, table: Table, bias: Array, activatio
     pixels, blocks = table.first.size - 1, filter_blocks(filters)
     y = np.empty((groups, max(filters, SIX), pixels, n), np.float32)
     for g in range(groups):
-        w = np.zeros((blocks.size, taps + 1, SIX), np.float32)  # the last row, zeros, is for padding entries
-        if filters < SIX:
-            w[0, :-1, :filters] = weights[g]
-        else:
-            for block, first in enumerate(blocks.tolist()):
-                w[block, :-1] = weights[g, :, first : first + SIX]
+        w = np.zeros((blocks.size, taps, SIX), np.float32)
+        for block, first in enumerate(blocks.tolist()):
+            w[block, :, :filters] = weights[g, :, first : first + SIX]
         arrays = source[g].reshape(-1), w.reshape(blocks.size, -1), y[g].reshape(-1)
         if not ran(_gather, *arrays, *table, n, blocks, bias[g], KINDS[activation]):
             return None

@@ -14,6 +14,7 @@ from portnn_numpy.compiled.jit import LEAST, Array, loop
 from portnn_numpy.namespace import FEW
 
 LEAST_BATCH = 16  # samples: the innermost loops are over them
+MOST_KEPT = 1 << 17  # windows: the places of more are computed for each call, which takes little of its time
 Sizes = tuple[int, ...]
 
 
@@ -203,10 +204,11 @@ def suits(images: Array) -> bool:
 
 def windows(source: Array, plan: Any) -> tuple[Array, Array]:
     """The offset in (C, H, W, N), flattened, of each window (C, H', W'), and the offsets of its pixels from there."""
-    return _windows(source.shape, plan.output, plan.stride, plan.starts)
+    found = _windows if source.shape[0] * prod(plan.output) <= MOST_KEPT else _windows.__wrapped__
+    return found(source.shape, plan.output, plan.stride, plan.starts)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=64)  # up to 1 MB each
 def _windows(shape: Sizes, output: Sizes, stride: Sizes, pixels: tuple[Sizes, ...]) -> tuple[Array, Array]:
     steps = [prod(shape[axis + 1 :]) for axis in range(len(shape) - 1)]  # the stride of each axis, in elements
     places = np.zeros(1, np.int64)

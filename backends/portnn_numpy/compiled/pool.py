@@ -20,7 +20,9 @@ import numba
 from portnn_numpy import blas
 from portnn_numpy.compiled import troubles
 
-_using = threading.Lock()  # one call at a time uses the threads: another one meanwhile runs its loops on its own
+# The Python thread that uses the threads: another one meanwhile runs its loops on its own. Not a lock: Ctrl-C between
+# its acquisition and the ``try`` after it would keep it for good, but a thread that is in here may go on.
+_user: dict[str, int] = {}
 
 
 class _OfThread(threading.local):
@@ -34,26 +36,34 @@ class _Blas:
     """BLAS on one thread while any Python thread is within a public call."""
 
     def __init__(self) -> None:
-        self.before = 1
+        self.before: int | None = None  # how many threads it had, from before they are taken until it has them again
         self.holders: set[int] = set()  # threads: Ctrl-C may end a call before it holds
         self.lock = threading.RLock()  # a signal handler that runs here may make a public call
 
     def hold(self) -> None:
         with self.lock:
-            if not self.holders:
-                self.before = blas.threads() or 1
-                if self.before > 1:
+            if not self.holders or self.before is None:
+                found = blas.threads() or 1
+                if found > 1:
+                    self.before = found
                     blas.set_threads(1)
             self.holders.add(get_ident())
 
     def release(self, *threads: int) -> None:
         """These threads hold it no more; after the last holder BLAS has its threads again."""
         with self.lock:
-            held = bool(self.holders)
             self.holders.difference_update(threads)
-            last = held and not self.holders
-            if last and self.before > 1 and blas.threads() == 1:  # else somebody has set another number
-                blas.set_threads(self.before)
+            if not self.holders:
+                try:
+                    self._give_back()
+                except BaseException:  # Ctrl-C
+                    self._give_back()
+                    raise
+
+    def _give_back(self) -> None:
+        if self.before is not None and blas.threads() == 1:  # else somebody has set another number
+            blas.set_threads(self.before)
+        self.before = None
 
 
 _mine, _blas = _OfThread(), _Blas()
@@ -64,13 +74,14 @@ _started: bool | None = None  # False: Numba has no threads here
 class Scope:
     """A public call, within another context."""
 
-    __slots__ = ("around",)
+    __slots__ = ("around", "depth")
 
     def __init__(self, around: Any):
         self.around = around
 
     def __enter__(self) -> None:
         self.around.__enter__()
+        self.depth = _mine.depth
         try:
             enter()
         except BaseException as error:  # Ctrl-C
@@ -80,6 +91,10 @@ class Scope:
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         try:
             leave()
+        except BaseException:  # Ctrl-C before it was done
+            _mine.depth = self.depth + 1
+            leave()
+            raise
         finally:
             self.around.__exit__(kind, error, trace)
 
@@ -140,7 +155,7 @@ def _cores() -> int:
 
 def divided(loop: Any, arguments: tuple[Any, ...]) -> Any:
     """Runs a loop (``jit.Loop``) on the threads; on this one alone where they are in use, or do not start."""
-    if not _using.acquire(blocking=False):
+    if _user.setdefault("thread", mine := get_ident()) != mine:
         return loop.serial(*arguments)
     try:
         if not (_started or _start()):
@@ -150,13 +165,13 @@ def divided(loop: Any, arguments: tuple[Any, ...]) -> Any:
         allowed = numba.get_num_threads()  # the user's own limit for this thread
         if allowed <= _mine.threads:
             return loop.on_threads(*arguments) if allowed > 1 else loop.serial(*arguments)
-        numba.set_num_threads(_mine.threads)
         try:
+            numba.set_num_threads(_mine.threads)
             return loop.on_threads(*arguments)
         finally:
             numba.set_num_threads(allowed)
     finally:
-        _using.release()
+        _user.pop("thread", None)
 
 
 def _start() -> bool:
@@ -188,8 +203,9 @@ def describe() -> str:
 
 def _after_fork() -> None:
     """Only the thread that forked goes on, within its public call if it was in one; its loops run on one thread."""
-    global _using, _forked
-    _using, _forked = threading.Lock(), True
+    global _forked
+    _forked = True
+    _user.clear()
     _blas.lock, _mine.threads = threading.RLock(), 1
     _blas.release(*(_blas.holders - {get_ident()}))
 
