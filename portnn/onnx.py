@@ -55,7 +55,7 @@ def load(path: Any, *, backend: Any = "cpu") -> Network:
 
     The model is a chain of layers, with residual and parallel parts, as ``export`` and the exporters of PyTorch and
     Keras write it, with one input and one output. Where it takes images with the channels second, (N, C, H, W), the
-    network takes, and returns, images (N, H, W, C), and the weights behind a flattening are put into their order.
+    network takes, and returns, images (N, H, W, C), and the weights after a flattening are put into their order.
     ``backend`` is where the network is to run. Its dtype is that of the model, float32 or float64.
 
     Raises FileError (a ValueError) for a file that is damaged or not to be trusted, and one that lists everything in

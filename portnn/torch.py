@@ -19,7 +19,7 @@ def load_state_dict(network: Any, weights: Any, *, input_shape: tuple[int, ...] 
     ``weights`` is the path of a file that ``safetensors.torch.save_file(model.state_dict(), path)`` wrote, or a dict of
     arrays by name, such as ``model.state_dict()`` itself: NumPy arrays, or tensors and arrays of other libraries on the
     host or the network's device. Layouts are turned: (out, in) of a linear module, (F, C, h, w) of a convolution, and
-    the order of channels behind a Flatten. All are cast to the network's dtype; bfloat16 and float16 are taken, too.
+    the order of channels after a Flatten. All are cast to the network's dtype; bfloat16 and float16 are taken, too.
     Running means and variances of batch normalization are taken with the weights; optimizer and counters stay as they
     are, and frozen layers are set as well.
 
@@ -29,7 +29,7 @@ def load_state_dict(network: Any, weights: Any, *, input_shape: tuple[int, ...] 
     have one shape, by the numbers in the names, by which modules are within one another, and by which one is called
     ``downsample``, ``shortcut``, ``skip`` or ``identity``, for a branch. If that does not tell, the error shows pairs.
 
-    The order behind a Flatten depends on the shape of what it takes. Where the layers do not say it, ``input_shape`` is
+    The order after a Flatten depends on the shape of what it takes. Where the layers do not say it, ``input_shape`` is
     the shape of one sample, (H, W, C), or that of the samples last predicted.
 
     Raises ValueError (FileError, for a file) that lists everything missing, misshapen, with both shapes, and too much,
@@ -55,7 +55,7 @@ def state_dict(network: Any, *, input_shape: tuple[int, ...] | None = None) -> d
     ``model.load_state_dict(tensors)``; without it, ``safetensors.numpy.save_file(state_dict(net), path)`` writes a
     file. Parameters of layers of your own keep their names and layouts.
 
-    ``input_shape`` is as in ``load_state_dict``. Raises ValueError where the order behind a Flatten is not known, or
+    ``input_shape`` is as in ``load_state_dict``. Raises ValueError where the order after a Flatten is not known, or
     does not exist, and for layers written as in the article; RuntimeError for parameters that do not exist yet.
 
     >>> from portnn import FCLayer, Network

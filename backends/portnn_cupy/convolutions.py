@@ -7,7 +7,7 @@ error, so that long sums are as accurate as short ones.
 
 ``convolve`` is the convolution, with what follows it. Backwards, from dE/dY to dE/dX, it is the same sum with other
 steps. ``convolve_gradient`` is dE/dW, whose long sum, over the pixels of all samples, is divided among many blocks;
-``convolve_gradients`` is all that backward does between dE/dY behind an activation, and pooling, and dE/dW and dE/dB.
+``convolve_gradients`` is all that backward does between dE/dY after an activation, and pooling, and dE/dW and dE/dB.
 """
 
 from portnn_cupy.kernels import CHAIN, SCALARS
@@ -180,7 +180,7 @@ INSIDE real of_all(const volatile real *sums, number apart, int parts)
 /* dE/dW for a tile of rows (tap, channel) and columns (filter), from every ``parts``-th run of pixels. Teams of threads
    share the pixels of a run; their sums are added as a tree. The block that finishes a tile last, as a ticket tells,
    adds the tile's parts.
-   ``joined``: ``d`` is not dE/dY, but the error behind an activation, whose output is ``y``, and behind pooling. Then
+   ``joined``: ``d`` is not dE/dY, but the error after an activation, whose output is ``y``, and after pooling. Then
    dE/dY goes to ``dx``, unless that is null; dE/dB, the sum of dE/dY times 1, is one more row of ``out``. */
 INSIDE __forceinline__ void sum_products(SUMMED, const int joined, CHAINED)
 {

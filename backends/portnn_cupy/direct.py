@@ -144,7 +144,7 @@ def gradients(
     shape: Any,
     needs_error: bool,
 ) -> tuple[Any, Array, Array]:
-    """dE/dY, ``NULL`` if it is not needed, dE/dW and dE/dB from the error behind an activation, and pooling."""
+    """dE/dY, ``NULL`` if it is not needed, dE/dW and dE/dB from the error after an activation, and pooling."""
     Y, d, rows = in_order(Y), in_order(output_error), prod(shape[:-1])
     both, D = cupy.empty((rows + 1, shape[-1]), d.dtype), cupy.empty(Y.shape, d.dtype) if needs_error else NULL
     P = P if P is NULL else in_order(P)

@@ -2,7 +2,7 @@
 
 Run eagerly, a step writes its results into new arrays. Where they would be copied into fixed buffers at its end, the
 copies of parameters and slots are spared: each of their numbers is read and written by one thread, in the last kernel
-of the step. All else of the step has read the old numbers by then, and nothing behind it can fail.
+of the step. All else of the step has read the old numbers by then, and nothing after it can fail.
 """
 
 import threading

@@ -154,7 +154,7 @@ KERNEL void sum_squares(const real *x, const real *mean, real *rest, real *bette
     END
 }
 
-/* The chain rule of an activation, dE/dX from Y, and the sum of each column of it. ``d`` is dE/dY; behind a pooling
+/* The chain rule of an activation, dE/dX from Y, and the sum of each column of it. ``d`` is dE/dY; after a pooling
    layer it is that of the pooled image ``pooled``: 1 for the largest, 2 for the mean of each window. */
 KERNEL void sum_chained(const real *y, const real *pooled, const real *d, real *dx, real *out, int kind, int pooling,
     WINDOW, number R, TILES)
@@ -216,7 +216,7 @@ KERNEL void squares_whole(const real *t, const real *y, real *error, real *dx, r
     END
 }
 
-/* The same for softmax cross-entropy with class numbers, behind no activation: (softmax(Y) - Y*) share. Neighbouring
+/* The same for softmax cross-entropy with class numbers, after no activation: (softmax(Y) - Y*) share. Neighbouring
    threads have the classes of one row, and share their exponentials. There is one strip. */
 KERNEL void classes_whole(const number *labels, const real *y, real *error, real *dx, real *out, real share,
     number R, number C, TILES)

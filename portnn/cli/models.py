@@ -75,7 +75,7 @@ def _dense(inputs: int, hidden: Shape, classes: int) -> list[Layer]:
 
 
 def _after(layers: list[Layer], shape: Any) -> Shape:
-    """The shape of a sample behind the layers."""
+    """The shape of a sample after the layers."""
     for layer in layers:
         shape = layer.output_shape(shape)
     return tuple(shape)

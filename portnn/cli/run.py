@@ -23,7 +23,7 @@ Where Keras is not installed, keras.datasets.mnist gives the digits that come
 with portnn (the first 5,000 and 1,000 of MNIST's), and keras.utils.np_utils
 and keras.utils.to_categorical are served too. SCRIPT is a file, a folder or zip
 file with __main__.py, or - for stdin. Options stand before it; what stands
-behind it is the script's."""
+after it is the script's."""
 
 EXAMPLES = """The exit status is that of the script.
 

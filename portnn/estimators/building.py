@@ -29,7 +29,7 @@ def hidden_sizes(hidden: Any) -> tuple[int, ...]:
 
 
 def fully_connected(n_features: int, n_outputs: int, hidden: Any, activation: Any) -> list[Layer]:
-    """Layers (N, n_features) -> (N, n_outputs), with an activation behind each but the last."""
+    """Layers (N, n_features) -> (N, n_outputs), with an activation after each but the last."""
     name = name_of(activation) if callable(activation) else activation
     initializer = "he_uniform" if name in HE else "glorot_uniform"
     layers: list[Layer] = []

@@ -18,7 +18,7 @@ BYTES = 255.0
 def sample_shape(network: Any) -> Shape:
     """The shape of one sample that the network takes.
 
-    It is what the layers say. Where they take samples of many shapes, or what one says does not suit those behind it,
+    It is what the layers say. Where they take samples of many shapes, or what one says does not suit those after it,
     it is that of the samples that were last predicted, or of MNIST's images, if they fit. ValueError if none does.
     """
     said = declared(network.layers)

@@ -234,7 +234,7 @@ class _Orders:
     """The orders in which modules whose order is lost fit the network's, as far as names tell a module's structure.
 
     What is in one module, ``layer1.0``, comes together. Within a module, names that differ in their number only come in
-    the order of the numbers, and names of one number in the same order everywhere: ``conv1`` before ``bn1``, or behind.
+    the order of the numbers, and names of one number in the same order everywhere: ``conv1`` before ``bn1``, or after.
     """
 
     BUDGET = 20_000  # modules that are tried; beyond that, no order counts as found

@@ -1,6 +1,6 @@
 """The order in which PyTorch's network has the values of each axis that a layer's parameters belong to.
 
-Images are (H, W, C) here and (C, H, W) in PyTorch, so behind a Flatten the same values come in another order: the rows
+Images are (H, W, C) here and (C, H, W) in PyTorch, so after a Flatten the same values come in another order: the rows
 of the next weights do too, and so does whatever is added to such values. This module follows the values through the
 layers, by their shapes alone, and finds for each axis the order that PyTorch's network must have.
 """
@@ -67,7 +67,7 @@ class Axis:
         axis = self.found()
         if axis.unknown is not None and size != MNIST:
             raise ValueError(
-                f"the weights behind layer {axis.unknown.path} ({axis.unknown}) depend on the shape of what it takes, "
+                f"the weights after layer {axis.unknown.path} ({axis.unknown}) depend on the shape of what it takes, "
                 f"since PyTorch's images have their channels first, and nothing tells that shape: give the shape of "
                 "one sample, input_shape=(H, W, C), or call predict once before"
             )
@@ -102,7 +102,7 @@ def join(a: Axis, b: Axis, layer: Any) -> None:
     elif not _equal(a, b):
         raise ValueError(
             f"layer {layer.path} ({layer}) needs values in the order of this network's images, (H, W, C), which "
-            "PyTorch, with (C, H, W), does not have behind a Flatten: no weights make its network equal to this one. "
+            "PyTorch, with (C, H, W), does not have after a Flatten: no weights make its network equal to this one. "
             "Set them one by one, net.parameters.update({path: array, ...})"
         )
 
@@ -158,7 +158,7 @@ class Orders:
         return values
 
     def _step(self, layer: Any, values: Values, after: Shape | None) -> Values:
-        """The values behind a layer; what it finds about the layer's own axes goes into the tables."""
+        """The values after a layer; what it finds about the layer's own axes goes into the tables."""
         self.shapes[id(layer)] = values.shape
         if isinstance(layer, OF_IMAGES) and not values.flat:
             values = self._as_images(layer, values)

@@ -1,4 +1,4 @@
-"""PyTorch's weights, taken and given, without PyTorch: names, layouts, and the order of values behind a Flatten.
+"""PyTorch's weights, taken and given, without PyTorch: names, layouts, and the order of values after a Flatten.
 
     layer               here                    PyTorch
     FCLayer             weights (in, out)       weight (out, in)
@@ -120,10 +120,10 @@ def _sample(network: Any, input_shape: Any) -> Shape | None:
         return shape
     if network._checked is not None:
         return tuple(network._checked)
-    # One that awaits its first batch takes what the layers behind it do.
+    # One that awaits its first batch takes what the layers after it do.
     said = declared([layer for layer in network.layers if layer.complete or not isinstance(layer, NormLayer)])
     try:
-        # What stands behind a Flatten or a Reshape says how many values there are, but not in which shape.
+        # What stands after a Flatten or a Reshape says how many values there are, but not in which shape.
         fits = said is not None and sequential.shapes(network.layers, said)[-1] is not None
     except ValueError:
         return None

@@ -205,7 +205,7 @@ class _Fit:
     def steps_of(self, order: np.ndarray | None) -> Generator[tuple[bool, int], None, None]:
         """For each step that is left of the epoch whether it is the last one, and the size of its batch."""
         chunks = self.source.chunks(order, self.position)
-        whole = isinstance(self.source, Whole)  # one chunk, with nothing to look for behind it
+        whole = isinstance(self.source, Whole)  # one chunk, with nothing to look for after it
         for final, chunk in ((True, chunk) for chunk in chunks) if whole else _with_last(chunks):
             self.load(chunk)
             for k, size in enumerate(chunk.sizes, 1):

@@ -9,7 +9,7 @@ DELAY = 2.0  # seconds after which an epoch shows its bar
 
 
 def line(epoch: int, epochs: int, logs: dict[str, float]) -> str:
-    """``epoch 1/3   error=0.125000``, as in the article, with further values behind it."""
+    """``epoch 1/3   error=0.125000``, as in the article, with further values after it."""
     rest = "".join(f"   {name}={_shown(name, value)}" for name, value in logs.items() if name != "error")
     return f"epoch {epoch}/{epochs}   error={logs['error']:f}{rest}"
 

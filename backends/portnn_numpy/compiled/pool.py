@@ -21,7 +21,7 @@ from portnn_numpy import blas
 from portnn_numpy.compiled import troubles
 
 # The Python thread that uses the threads: another one meanwhile runs its loops on its own. Not a lock: Ctrl-C between
-# its acquisition and the ``try`` behind it would keep it for good, but a thread that is in here may go on.
+# its acquisition and the ``try`` after it would keep it for good, but a thread that is in here may go on.
 _user: dict[str, int] = {}
 
 

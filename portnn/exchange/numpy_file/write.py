@@ -14,7 +14,7 @@ from portnn._typing import Shape
 from portnn.exchange import counterparts
 from portnn.exchange.counterparts import called, folded, one_line, shown
 
-LINE = 116  # characters of base64; what closes the text fits behind them
+LINE = 116  # characters of base64; what closes the text fits after them
 
 
 def source(network: Any) -> str:

@@ -48,7 +48,7 @@ def _layer_norm(s: Steps, node: Node, inputs: list[Any]) -> Var:
 def plain_layer_norm(s: Steps, x: Var, epsilon: float, regrouped: bool) -> Var:
     """Layer normalization in pieces: a scale and a shift that follow are folded into it.
 
-    On groups of channels, ``regrouped`` right behind it, it is group normalization.
+    On groups of channels, ``regrouped`` right after it, it is group normalization.
     """
     number = float(str(np.float32(epsilon))) if s.dtype == "float32" else epsilon
     if regrouped and (x.groups is not None or (len(x.shape) == 2 and x.axes == x.channels_second)):

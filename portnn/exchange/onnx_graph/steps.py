@@ -89,7 +89,7 @@ class Steps:
         return replace(x, axes=axes, seen=tuple(x.shape[axis - 1] for axis in axes[1:]))
 
     def add(self, x: Var, piece: Piece, shape: Shape | None = None) -> Var:
-        """A layer behind x, whose output has the same order of the axes."""
+        """A layer after x, whose output has the same order of the axes."""
         after = x.shape if shape is None else shape
         check_values(after, "a layer of the model")
         piece.path = self.path
@@ -101,7 +101,7 @@ class Steps:
         return self.turned(made, x.axes if len(after) == len(x.shape) else made.plain)
 
     def merge(self, values: list[Var], how: str, shape: Shape) -> Var:
-        """The sum of several values, or one behind the other."""
+        """The sum of several values, or one after the other."""
         check_values(shape, "a layer of the model")
         if len(values) > MOST_BRANCHES:
             raise NoLayerError(f"it joins {len(values):,} values, {MOST_BRANCHES:,} at most are read")
@@ -210,7 +210,7 @@ class Steps:
         return self.turned(made, made.channels_second)
 
     def _behind(self, at: int) -> int | None:
-        """The step behind which there are only layers that treat all values alike; None if others use what it makes."""
+        """The step after which there are only layers that treat all values alike; None if others use what it makes."""
         while at not in self.shared and self.all[at].pieces:
             if self.all[at].pieces[-1].kind not in ALIKE:
                 return at

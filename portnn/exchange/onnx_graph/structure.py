@@ -34,7 +34,7 @@ class Piece:
 
 
 class Step:
-    """Layers in order behind one other step; or a merge, ``"add"`` or ``"concat"``, of several."""
+    """Layers in order after one other step; or a merge, ``"add"`` or ``"concat"``, of several."""
 
     def __init__(self, inputs: Sequence[int], pieces: Sequence[Any] = (), merge: str | None = None):
         self.inputs, self.pieces, self.merge = list(inputs), list(pieces), merge

@@ -1,7 +1,7 @@
 """A network as an ONNX model: its layers, one after the other, as nodes of a graph.
 
 Images come in and go out as portnn has them, (N, H, W, C). Where ONNX's operators want the channels second, a run of
-such layers has one transpose in front and one behind. Behind FlattenLayer there is none if an FCLayer follows: the rows
+such layers has one transpose in front and one after. After FlattenLayer there is none if an FCLayer follows: the rows
 of its weights are put into the order in which the values then come.
 """
 
@@ -181,7 +181,7 @@ def _flatten(w: Writer, layer: Any, x: Value, after: Shape, following: Sequence[
 
 
 def _meets_weights(following: Sequence[Any]) -> bool:
-    """Whether an FCLayer follows, behind layers that do the same with the values of a row in any order."""
+    """Whether an FCLayer follows, after layers that do the same with the values of a row in any order."""
     names = (type(each).__name__ for each in following)
     return next((name == "FCLayer" for name in names if name not in OF_ANY_ORDER), False)
 
@@ -305,7 +305,7 @@ NODES: dict[str, Callable[..., Value]] = {
     "FCLayer": _fully_connected,
     "ConvLayer": _convolution,
     "ActivationLayer": _activation,
-    "FlattenLayer": _flatten,  # also given the layers behind it
+    "FlattenLayer": _flatten,  # also given the layers after it
     "ReshapeLayer": _reshape,
     "ScaleLayer": _scale,
     "MaxPoolLayer": _pool("MaxPool"),

@@ -1,7 +1,7 @@
 """The source of a network in PyTorch.
 
 Images have their channels first there, (N, C, H, W): they are permuted where they come in and where they go out.
-Behind a Flatten values are in another order than here, and so are the weights in ``portnn.torch.state_dict``.
+After a Flatten values are in another order than here, and so are the weights in ``portnn.torch.state_dict``.
 """
 
 from dataclasses import dataclass, replace
@@ -331,7 +331,7 @@ class Writer:
         return f"Reorder({np.argsort(x.order).tolist()})"
 
     def module(self, layer: Any, x: Values) -> tuple[str, Values]:
-        """A layer's module, and the values behind it."""
+        """A layer's module, and the values after it."""
         name = type(layer).__name__
         after = counterparts.shape_after(layer, x.shape)
         if x.reshaped is not None and name != "SequentialLayer" and _has_images(layer):  # a sequence, as it turns out
@@ -561,7 +561,7 @@ def _followed(module: str, turned: str) -> str:
 
 def _needs_order(layer: Any, x: Values) -> bool:
     """Whether a layer takes a row of numbers, such as (1, C), for an image: it needs them in the order of here, in
-    which ``portnn.torch.state_dict`` has its weights and what comes behind it."""
+    which ``portnn.torch.state_dict`` has its weights and what comes after it."""
     name = type(layer).__name__
     return x.order is not None and parts.flat(x.shape) and name in OF_IMAGES and not name.endswith("NormLayer")
 

@@ -328,5 +328,5 @@ def _rounded(actual: float, value: float) -> str:
 
 
 def cell(index: Sequence[int]) -> str:
-    """The indices of a cell as they stand behind an array's name: ``[0, 2]``."""
+    """The indices of a cell as they stand after an array's name: ``[0, 2]``."""
     return f"[{', '.join(map(str, index))}]" if len(index) else ""

@@ -62,7 +62,7 @@ def test_networks_that_are_drawn_in_keras(seed, keras, tmp_path):
 
 
 def test_the_networks_have_every_layer():
-    kinds = {type(layer).__name__ for seed in range(150) for layer in Network(drawn(seed)[0]).walk()}
+    kinds = {type(layer).__name__ for seed in range(150) for layer in drawn(seed)[0].walk()}
     assert kinds == {name for name in portnn.__all__ if name.endswith("Layer")} - {"Layer"}
 
 
