@@ -96,7 +96,9 @@ def sent_after(seconds, number):
         signal.setitimer(timer, seconds)
         return lambda: signal.setitimer(timer, 0)
     thread = threading.Timer(seconds, os.kill, (os.getpid(), number))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})  # Thread.start does not bear an exception
     thread.start()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def called_off():
         thread.cancel()
